@@ -1,0 +1,1 @@
+//! Benchmarks of pgherd beside its peers.

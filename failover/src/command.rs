@@ -1,0 +1,77 @@
+//! What the machine asks the executors to do, and what they answer.
+
+use std::time::Duration;
+
+use pgherd_health::{Lsn, NodeId};
+
+/// Names one order, so that a late outcome is never taken for another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// One order to the executors. Each ends with exactly one [`Outcome`], at the latest after `deadline`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Names it.
+    pub id: CommandId,
+    /// The server that it is carried out on.
+    pub node: NodeId,
+    /// What to do there.
+    pub step: Step,
+    /// How long it may take.
+    pub deadline: Duration,
+}
+
+/// What to do on one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Over ssh, as far as it is reachable: stop PostgreSQL (immediate), and kill backends orphaned by a killed
+    /// postmaster, which could still commit. Ends with [`Outcome::Done`] only when no process of it is left.
+    Fence,
+    /// Ask this standby, over ssh, whether it can log in to `target`.
+    CanLogIn {
+        /// The server that it should try.
+        target: NodeId,
+    },
+    /// Stop the WAL receiver, see it gone, wait until replay has reached the end of the local WAL, read the position.
+    /// Ends with [`Outcome::Frozen`].
+    Freeze,
+    /// Undo [`Step::Freeze`].
+    Unfreeze,
+    /// Take the advisory lock that says "this pgherd promotes" on this standby; held until [`Step::Unlock`] or until
+    /// the connection ends. Refused if another holds it or a promotion is under way there.
+    Lock,
+    /// Release what [`Step::Lock`] took.
+    Unlock,
+    /// `repmgr standby promote`. The outcome never proves success: look.
+    Promote,
+    /// Commit a small write on the new primary. Ends with [`Outcome::Done`] when it is committed.
+    VerifyWrite,
+    /// `CHECKPOINT`, so that a rewind from this server sees its timeline.
+    Checkpoint,
+    /// `repmgr standby follow --upstream-node-id`; done is what `pg_stat_replication` of the upstream says.
+    Follow {
+        /// The server to follow.
+        upstream: NodeId,
+    },
+    /// Stop, `repmgr node rejoin --force-rewind`, start: an old primary comes back as a standby of `upstream`.
+    Rejoin {
+        /// The server to follow.
+        upstream: NodeId,
+    },
+}
+
+/// How an order ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done, as far as the executor can see.
+    Done,
+    /// The standby receives no WAL any more and has replayed all that it has.
+    Frozen {
+        /// The end of its WAL.
+        lsn: Lsn,
+    },
+    /// It was not done, and nothing was changed.
+    Failed(String),
+    /// The connection was lost or the time was up: it may have been done, or may still be.
+    Unknown(String),
+}

@@ -1,0 +1,1 @@
+//! Real PostgreSQL, repmgr and sshd clusters on loopback, their faults and their clients.
