@@ -99,7 +99,9 @@ pub enum LoginError {
     #[error("the server refused the SCRAM exchange")]
     Refused,
     /// The server wants the password itself, and pgherd has only what can prove it.
-    #[error("the server asks for a password in clear text (method \"password\", ldap, pam or radius), which pgherd does not have")]
+    #[error(
+        "the server asks for a password in clear text (method \"password\", ldap, pam or radius), which pgherd does not have"
+    )]
     PasswordNeeded,
     /// The server asks for SCRAM and only an md5 hash is there, or the reverse.
     #[error("the server asks for {0}, for which this user's stored password cannot be used")]

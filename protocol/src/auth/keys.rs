@@ -97,8 +97,8 @@ impl ScramKeys {
     /// Whether these keys still open what this verifier locks. False after the password was changed.
     #[must_use]
     pub fn fit(&self, verifier: &ScramVerifier) -> bool {
-        let keys = self.client_key.hash().ct_eq(&verifier.stored_key)
-            & self.server_key.ct_eq(&verifier.server_key);
+        let keys =
+            self.client_key.hash().ct_eq(&verifier.stored_key) & self.server_key.ct_eq(&verifier.server_key);
         self.salt == verifier.salt && self.iterations == verifier.iterations && bool::from(keys)
     }
 }

@@ -107,7 +107,9 @@ impl ScramClientFinal {
 
 fn keys_for(secret: ScramSecret, challenge: &Challenge<'_>) -> Result<ScramKeys, LoginError> {
     match secret {
-        ScramSecret::Keys(keys) if *keys.salt == *challenge.salt && keys.iterations == challenge.iterations => {
+        ScramSecret::Keys(keys)
+            if *keys.salt == *challenge.salt && keys.iterations == challenge.iterations =>
+        {
             Ok(keys)
         }
         ScramSecret::Keys(_) => Err(LoginError::VerifierChanged),

@@ -46,6 +46,12 @@ impl ScramServer {
         }
     }
 
+    /// With a nonce as published test vectors have it.
+    #[cfg(test)]
+    pub(super) fn with_nonce_text(verifier: &ScramVerifier, nonce: &str) -> Self {
+        Self { doomed: false, verifier: verifier.clone(), server_nonce: nonce.to_owned() }
+    }
+
     /// Takes the client's first message; gives the payload of AuthenticationSASLContinue and the next state.
     ///
     /// # Errors
@@ -163,7 +169,9 @@ fn gs2_header(message: &mut Attributes<'_>) -> Result<&'static [u8], AuthError> 
     match message.peek() {
         b',' => message.skip(),
         b'a' => {
-            return Err(AuthError::unsupported("client uses authorization identity, but it is not supported"));
+            return Err(AuthError::unsupported(
+                "client uses authorization identity, but it is not supported",
+            ));
         }
         found => {
             let found = printable(found);

@@ -59,12 +59,7 @@ impl ScramVerifier {
     #[must_use]
     pub fn from_password(password: &[u8], salt: &[u8], iterations: u32) -> Self {
         let keys = ScramKeys::from_password(password, salt, iterations);
-        Self {
-            salt: keys.salt,
-            iterations,
-            stored_key: keys.client_key.hash(),
-            server_key: keys.server_key,
-        }
+        Self { salt: keys.salt, iterations, stored_key: keys.client_key.hash(), server_key: keys.server_key }
     }
 
     /// The text of the column `rolpassword`.
