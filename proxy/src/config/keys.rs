@@ -11,24 +11,18 @@ pub(crate) struct Key {
     pub(crate) default: Option<&'static str>,
     /// Its last part in PgBouncer's configuration, where that is another.
     pub(crate) alias: Option<&'static str>,
-    /// Its value is never shown.
-    pub(crate) secret: bool,
 }
 
 const fn key(name: &'static str, default: &'static str) -> Key {
-    Key { name, default: Some(default), alias: None, secret: false }
+    Key { name, default: Some(default), alias: None }
 }
 
 const fn bare(name: &'static str) -> Key {
-    Key { name, default: None, alias: None, secret: false }
-}
-
-const fn secret(name: &'static str) -> Key {
-    Key { name, default: None, alias: None, secret: true }
+    Key { name, default: None, alias: None }
 }
 
 const fn aliased(name: &'static str, default: &'static str, alias: &'static str) -> Key {
-    Key { name, default: Some(default), alias: Some(alias), secret: false }
+    Key { name, default: Some(default), alias: Some(alias) }
 }
 
 /// All keys, in the order of the reference.
@@ -36,7 +30,7 @@ pub(crate) static KEYS: &[Key] = &[
     key("listen.address", "0.0.0.0:5432"),
     bare("backends.nodes"),
     key("monitor.user", "repmgr"),
-    secret("monitor.password"),
+    bare("monitor.password"),
     bare("monitor.password_file"),
     key("monitor.database", "repmgr"),
     key("monitor.interval", "500ms"),
@@ -146,12 +140,15 @@ fn sections() -> impl Iterator<Item = &'static str> {
 }
 
 fn why_unknown(name: &str) -> String {
-    let below = |later: &&&str| name.strip_prefix(**later).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let below = |later: &&&str| {
+        name.strip_prefix(**later).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
     if LATER.iter().any(|later| below(&later)) {
         return "not available in this version of pgherd".to_owned();
     }
-    let known = KEYS.iter().map(|key| key.name).chain(sections());
-    match nearest::key(name, known) {
+    let names = KEYS.iter().flat_map(|key| [Some(key.name.to_owned()), key.alias_name()]).flatten();
+    let known: Vec<String> = names.chain(sections().map(str::to_owned)).collect();
+    match nearest::key(name, known.iter().map(String::as_str)) {
         Some(near) => format!("unknown key; did you mean `{near}`?"),
         None => "unknown key".to_owned(),
     }
