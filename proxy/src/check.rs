@@ -17,14 +17,21 @@ pub(crate) const CONFIGURATION_ERROR: u8 = 1;
 /// Standard output can't be written.
 pub(crate) fn run(args: &CheckArgs) -> io::Result<ExitCode> {
     let outcome = config::load(args.config.as_deref());
-    let mut out = io::stdout().lock();
-    if args.json {
-        writeln!(out, "{:#}", to_json(&outcome))?;
-    } else {
-        print(&mut out, &outcome)?;
+    match show(&mut io::stdout().lock(), args.json, &outcome) {
+        // `pgherd check | head` has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        shown => shown?,
     }
-    out.flush()?;
     Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION_ERROR) })
+}
+
+fn show(out: &mut impl Write, json: bool, outcome: &Result<Loaded, Rejected>) -> io::Result<()> {
+    if json {
+        writeln!(out, "{:#}", to_json(outcome))?;
+    } else {
+        print(out, outcome)?;
+    }
+    out.flush()
 }
 
 /// Prints the problems of a configuration, one a line.

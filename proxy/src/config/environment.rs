@@ -62,10 +62,10 @@ pub(crate) fn read(environment: &Environment, raw: &mut Raw) {
             if holds_toml(key, text) { file::inline_value(text, &origin) } else { Ok(Value::plain(text)) };
         match value {
             Ok(value) => {
-                raw.settings.push(Setting { key, layer: Layer::Environment, item: Item { origin, value } })
+                raw.settings.push(Setting { key, layer: Layer::Environment, item: Item { origin, value } });
             }
             Err(why) => {
-                raw.errors.push(Problem::new(origin, key.name, format!("is not a valid TOML array: {why}")))
+                raw.errors.push(Problem::new(origin, key.name, format!("is not a valid TOML array: {why}")));
             }
         }
     }

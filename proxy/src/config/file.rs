@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::keys::{self, Known};
@@ -16,11 +16,11 @@ pub(crate) fn read(path: &Path, raw: &mut Raw) {
     let place = Place { path: path.into(), text: "" };
     match std::fs::read_to_string(path).map(Zeroizing::new) {
         Ok(text) => parse(&Place { text: &text, ..place }, raw),
-        Err(error) => raw.errors.push(Problem {
-            origin: None,
-            key: None,
-            message: format!("{}: can't be read: {error}", path.display()),
-        }),
+        Err(error) => {
+            raw.unreadable = true;
+            let message = format!("{}: can't be read: {error}", path.display());
+            raw.errors.push(Problem { origin: None, key: None, message });
+        }
     }
 }
 
@@ -51,6 +51,7 @@ fn parse(place: &Place<'_>, raw: &mut Raw) {
     if errors.is_empty() {
         section("", table.get_ref(), place, raw);
     }
+    raw.unreadable = !errors.is_empty();
     // The parser's own text of an error quotes the line, which may hold a password.
     raw.errors.extend(errors.iter().map(|error| {
         let offset = error.span().map_or(0, |span| span.start);
@@ -97,8 +98,13 @@ fn convert(value: &DeValue<'_>, origin: &impl Fn(usize) -> Origin) -> Value {
         DeValue::Boolean(it) => Value::Other("a boolean", it.to_string()),
         DeValue::Datetime(it) => Value::Other("a date or time", it.to_string()),
         DeValue::Array(items) => Value::Array(items.iter().map(item).collect()),
-        DeValue::Table(table) => Value::Table(
-            table.iter().map(|(name, value)| (name.get_ref().to_string(), item(value))).collect(),
-        ),
+        DeValue::Table(table) => {
+            let field = |name: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>| {
+                let item =
+                    Item { origin: origin(name.span().start), value: convert(value.get_ref(), origin) };
+                (name.get_ref().to_string(), item)
+            };
+            Value::Table(table.iter().map(|(name, value)| field(name, value)).collect())
+        }
     }
 }

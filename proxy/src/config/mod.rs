@@ -93,7 +93,10 @@ fn load_from(
             raw.warnings.extend(doubts(&config));
             Ok(Loaded { config, origins, file, warnings: raw.warnings })
         }
-        None => Err(Rejected { errors: raw.errors, file, warnings: raw.warnings }),
+        None => {
+            raw.errors.sort_by_key(Problem::place);
+            Err(Rejected { errors: raw.errors, file, warnings: raw.warnings })
+        }
     }
 }
 

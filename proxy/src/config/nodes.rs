@@ -131,7 +131,7 @@ impl Draft {
             "id" => self.id = Some(digits(text).ok_or_else(|| takes("a whole number from 0"))?),
             "host" => {
                 self.host =
-                    Some(host(text).ok_or_else(|| takes("a host name, an IPv4 or an [IPv6] address"))?)
+                    Some(host(text).ok_or_else(|| takes("a host name, an IPv4 or an [IPv6] address"))?);
             }
             "port" => {
                 let port = digits(text).filter(|port| *port != 0);

@@ -56,6 +56,15 @@ impl Problem {
         Self { origin: Some(origin), key: None, message: message.into() }
     }
 
+    /// Orders problems as an operator looks for them: down the file, then the variables, then what is missing.
+    pub(crate) fn place(&self) -> (u8, usize, usize) {
+        match &self.origin {
+            Some(Origin::File { line, column, .. }) => (0, *line, *column),
+            Some(_) => (1, 0, 0),
+            None => (2, 0, 0),
+        }
+    }
+
     /// For programs: `message`, and `key`, `file`, `line`, `column`, `variable` where they are known.
     pub(crate) fn to_json(&self) -> Json {
         let mut object = json!({ "message": self.message });

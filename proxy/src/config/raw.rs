@@ -27,6 +27,8 @@ pub(crate) struct Raw {
     pub(crate) settings: Vec<Setting>,
     /// What could not be read.
     pub(crate) errors: Vec<Problem>,
+    /// The file could not be read or is not valid TOML, so that settings may be missing.
+    pub(crate) unreadable: bool,
     /// What was read and has no effect.
     pub(crate) warnings: Vec<Problem>,
 }

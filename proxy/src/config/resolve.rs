@@ -73,7 +73,8 @@ impl Bridge<'_> {
 
     fn nodes(&mut self) -> Option<Vec<pgherd_health::Node>> {
         let given = self.raw.settings.iter().any(|setting| setting.key.name == "backends.nodes");
-        if !given {
+        // A file that can't be read may well have named them.
+        if !given && !self.raw.unreadable {
             let message = "is required: `id:host:port:weight:datadir:flag`, as many as there are servers, \
                            for example \"0:pg01:5432,1:pg02:5432\" (or in PG_BACKEND_NODE_LIST)";
             self.errors.push(Problem {

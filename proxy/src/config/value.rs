@@ -84,9 +84,12 @@ pub(crate) fn text(value: &Value) -> Read<String> {
 
 /// A password. The error shows nothing of it.
 pub(crate) fn secret(value: &Value) -> Read<Secret> {
-    match value.text().filter(|text| !text.is_empty() && !text.contains('\0')) {
+    match value.text() {
+        Some(text) if text.is_empty() || text.contains('\0') => {
+            Err("takes a text that is neither empty nor holds a zero byte".to_owned())
+        }
         Some(text) => Ok(Secret::new(Zeroizing::new(text.to_owned()))),
-        None => Err(format!("takes a text that is not empty, got {} that is none", value.kind())),
+        None => Err(format!("takes a text, got {}", value.kind())),
     }
 }
 
