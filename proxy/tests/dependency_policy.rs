@@ -149,7 +149,7 @@ impl Policy {
                 all.iter().map(|it| format!("{} (used by {})", it.version, it.used_by.join(", "))).collect();
             format!(
                 "{name} is there in {} versions: {}. Bring them together; or add to [bans] skip in deny.toml: \
-                 {{ crate = \"{name}@{}\", reason = \"...\" }}",
+                 {{ crate = \"{name}@={}\", reason = \"...\" }}",
                 all.len(),
                 users.join(", "),
                 all.first().unwrap().version

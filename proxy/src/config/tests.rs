@@ -126,13 +126,3 @@ fn the_first_override_that_fits_and_gives_a_value_counts() {
     assert_eq!((pool.size_for("a", "v"), pool.mode_for("a", "v")), (2, PoolMode::Session));
     assert_eq!((pool.size_for("b", "u"), pool.mode_for("b", "u")), (20, PoolMode::Transaction));
 }
-
-#[test]
-fn the_path_of_repmgr_conf_is_made_for_each_server() {
-    let variables = [
-        ("PG_BACKEND_NODE_LIST", "3:h"),
-        ("PGHERD_FAILOVER__REPMGR__CONFIG", "/e/{host}/{id}/{node_name}.c"),
-    ];
-    let config = load_with(&variables).config;
-    assert_eq!(config.failover.repmgr.config.path_for(&config.nodes[0], "pg04"), "/e/h/3/pg04.c");
-}
