@@ -149,7 +149,7 @@ impl Policy {
                 all.iter().map(|it| format!("{} (used by {})", it.version, it.used_by.join(", "))).collect();
             format!(
                 "{name} is there in {} versions: {}. Bring them together; or add to [bans] skip in deny.toml: \
-                 {{ crate = \"{name}@={}\", reason = \"...\" }}",
+                 {{ crate = \"{name}@{}\", reason = \"...\" }}",
                 all.len(),
                 users.join(", "),
                 all.first().unwrap().version
@@ -159,16 +159,15 @@ impl Policy {
     }
 }
 
-/// Whether `spec` (`name`, `name@1.2.3` for this version, `name@^1` for a range) means the crate.
+/// Whether `spec` means the crate: `name`, `name@1.2.3` for this version, `name:^1` for a range, as in cargo-deny.
 fn names(spec: &str, it: &Dependency) -> bool {
-    let (name, version) = spec.split_once('@').unwrap_or((spec, "*"));
-    let fits = || match Version::parse(version) {
-        Ok(exact) => exact == it.version,
-        Err(_) => {
-            VersionReq::parse(version).expect("deny.toml gives a version after `@`").matches(&it.version)
-        }
-    };
-    name == it.name && fits()
+    if let Some((name, exact)) = spec.split_once('@') {
+        return name == it.name
+            && Version::parse(exact).expect("a version is after `@` in deny.toml") == it.version;
+    }
+    let (name, range) = spec.split_once(':').unwrap_or((spec, "*"));
+    name == it.name
+        && VersionReq::parse(range).expect("a range is after `:` in deny.toml").matches(&it.version)
 }
 
 /// What the workspace is built from on this machine: the build has fetched it, so that no network is needed.
@@ -274,9 +273,11 @@ fn a_crate_in_two_versions_is_named_with_both_and_the_way_out() {
     let twice = ["0.10.8", "0.11.0"].map(|version| dependency("sha2", version, Some("MIT"), Some(CRATES_IO)));
     let found = violation(&twice);
     assert!(found.contains("sha2 is there in 2 versions: 0.10.8 (used by pgherd), 0.11.0"), "{found}");
-    let mut policy = Policy::read();
-    policy.bans.skip.push(Named { spec: "sha2@0.10.8".into(), reason: "test".into() });
-    assert_eq!(policy.violations(&twice), Vec::<String>::new());
+    for spec in ["sha2@0.10.8", "sha2:^0.10"] {
+        let mut policy = Policy::read();
+        policy.bans.skip.push(Named { spec: spec.into(), reason: "test".into() });
+        assert_eq!(policy.violations(&twice), Vec::<String>::new(), "{spec}");
+    }
 }
 
 #[test]
