@@ -80,6 +80,19 @@ async fn a_changed_password_works_at_the_next_login() {
 }
 
 #[tokio::test]
+async fn a_wrong_password_spoils_nothing() {
+    let server = Postgres::start().await;
+    server.execute("CREATE ROLE anna LOGIN PASSWORD 'right'").await;
+    let service = Service::start(&[&server.endpoint], patient());
+    for _ in 0..20 {
+        assert!(!opens(&service.lookup("anna").await.unwrap(), "anna", "wrong"));
+        service.verifiers.refresh("anna").await.unwrap();
+        assert!(opens(&service.lookup("anna").await.unwrap(), "anna", "right"));
+    }
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn a_role_that_is_dropped_or_expires_is_noticed_without_a_failed_login() {
     let server = Postgres::start().await;
     server.execute("CREATE ROLE anna LOGIN PASSWORD 'pw'; CREATE ROLE bert LOGIN PASSWORD 'pw'").await;
