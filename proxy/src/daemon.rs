@@ -14,7 +14,6 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use zeroize::Zeroizing;
 
 use crate::cancel::CancelKeys;
 use crate::check::print_problems;
@@ -110,7 +109,7 @@ fn build(config: &Config, hints: mpsc::Sender<NodeId>) -> (Arc<Shared>, Reader) 
         Arc::new(Backends::new(config.nodes.clone(), config.runtime.workers.get(), Arc::clone(&pool)));
     let settings = Settings {
         user: config.monitor.user.clone(),
-        password: config.monitor.password.as_ref().map(|secret| Zeroizing::new(secret.expose().to_owned())),
+        password: config.monitor.password.clone(),
         database: config.monitor.database.clone(),
         timing: Timing::default(),
     };

@@ -180,12 +180,15 @@ impl Access {
         tracing::info!(server = %server.node, database = %self.database, user = %self.user, %error, "a server refused a login");
         Trouble::Final(match error {
             ConnectError::Refused(body) => Failure::Refused(body),
-            other => ClientError::new(
-                "28P01",
-                format!("login of user \"{}\" at {} failed: {other}", self.user, server.node),
-            )
-            .hint("The password may have been changed: connect again.")
-            .into(),
+            other => {
+                worker.shared.verifiers.login_failed(&self.user);
+                ClientError::new(
+                    "28P01",
+                    format!("login of user \"{}\" at {} failed: {other}", self.user, server.node),
+                )
+                .hint("The password may have been changed: connect again.")
+                .into()
+            }
         })
     }
 

@@ -170,7 +170,7 @@ async fn authenticate(
         (Ok(credential), Some(role)) => Ok(admit(worker, user, &role, credential)),
         (Err(AuthError::Failed) | Ok(_), _) => {
             // The password may have been changed: the next login must find the new one.
-            let _ = shared.verifiers.refresh(user).await;
+            shared.verifiers.login_failed(user);
             Ok(Err(wrong_password(user)))
         }
         (Err(error), _) => Ok(Err(protocol_error(&error))),
