@@ -22,7 +22,7 @@ pub struct Arguments {
     /// Rounds: each measures every peer once in every workload [default: 5; 3 with --quick].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
-    /// Measured seconds per peer, workload and round, after one of warm-up [default: 5; 2 with --quick].
+    /// Measured seconds per peer, workload and round, after a warm-up of one or two [default: 5; 2 with --quick].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub seconds: Option<u32>,
     /// Numbers of pgbench clients [default: 1,32,200; 32 with --quick].

@@ -1,7 +1,8 @@
-//! One pgbench run: select-only, after a second of warm-up, with CPU time taken at both ends of the measured part.
+//! One pgbench run: select-only, after a warm-up, with CPU time taken at both ends of the measured part.
 //!
 //! The measured part lies between two of pgbench's progress lines, so that logging in (and starting server processes) is
-//! no part of it.
+//! no part of it. The first line comes a second after the start, or when all clients have logged in, if that is later; the
+//! second begins the measured part, and what is between them is the warm-up.
 
 use std::fmt;
 use std::fs;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
@@ -103,8 +105,10 @@ pub async fn run(
     trees: &[u32],
 ) -> Result<Measured> {
     let log = tempfile::Builder::new().prefix("latencies-").tempdir_in(scratch)?;
-    let mut child = start(bindir, login, workload, seconds + 2, log.path())?;
-    let limit = Duration::from_secs(u64::from(seconds) + 60);
+    // Logging in counts towards pgbench's own time. It is ended when the measured part is over.
+    let limit = seconds + 60;
+    let mut child = start(bindir, login, workload, limit, log.path())?;
+    let limit = Duration::from_secs(u64::from(limit) + 10);
     let watched = timeout(limit, watch(&mut child, seconds, trees)).await;
     let window = watched.context("pgbench did not end")??;
     let mut latencies = Vec::new();
@@ -133,7 +137,7 @@ fn start(bindir: &Path, login: &Login, workload: Workload, seconds: u32, log: &P
     pgbench.kill_on_drop(true).spawn().context("start pgbench")
 }
 
-/// The measured part: from the first progress line to the first that is `seconds` later.
+/// The measured part: from the second progress line to the first that is `seconds` later.
 #[derive(Debug, Default)]
 struct Window {
     lines: Vec<Progress>,
@@ -170,13 +174,14 @@ async fn watch(child: &mut Child, seconds: u32, trees: &[u32]) -> Result<Window>
     let mut stdout = child.stdout.take().context("pgbench's output")?;
     let mut lines = BufReader::new(child.stderr.take().context("pgbench's error output")?).lines();
     let (mut window, mut before, mut said) = (Window::default(), Vec::new(), String::new());
+    let mut warm = false;
     while let Some(line) = lines.next_line().await? {
         let Some(progress) = Progress::parse(&line) else {
             said.push_str(&line);
             said.push('\n');
             continue;
         };
-        if window.cpu.is_some() {
+        if !std::mem::replace(&mut warm, true) || window.cpu.is_some() {
             continue;
         }
         // The clock of the line is rounded to milliseconds, and a line may be late by some.
@@ -188,6 +193,7 @@ async fn watch(child: &mut Child, seconds: u32, trees: &[u32]) -> Result<Window>
             let after = Snapshot::of_trees(trees);
             let pairs = after.iter().zip(&before);
             window.cpu = Some(pairs.map(|(after, before)| after.nanoseconds_since(before)).collect());
+            end(child)?;
         }
         window.lines.push(progress);
     }
@@ -197,6 +203,12 @@ async fn watch(child: &mut Child, seconds: u32, trees: &[u32]) -> Result<Window>
     ensure!(status.success(), "pgbench ended with {status}:\n{said}");
     ensure!(failed_transactions(&summary) == Some(0), "transactions failed:\n{summary}{said}");
     Ok(window)
+}
+
+/// Ends a run as the end of its time does: transactions are completed, the log and the summary written.
+fn end(child: &Child) -> Result<()> {
+    let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).context("pgbench ended early")?;
+    kill_process(pid, Signal::ALARM).context("end pgbench")
 }
 
 /// The number of failed transactions that pgbench's summary tells.

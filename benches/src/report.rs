@@ -45,7 +45,7 @@ pub fn render(results: &Results) -> String {
 fn heading(text: &mut String, results: &Results) {
     let Results { machine, rounds, pool_size, scale, .. } = results;
     let _ = writeln!(text, "# pgbench, select-only, scale {scale}, {rounds} rounds\n");
-    let _ = writeln!(text, "{machine}; pools of {pool_size}. Medians of the rounds; (smallest-largest).\n");
+    let _ = writeln!(text, "{machine}; pools of {pool_size}. Medians of the rounds; (smallest..largest).\n");
     for (peer, version) in &results.versions {
         let _ = writeln!(text, "- {peer}: {version}");
     }
@@ -107,7 +107,7 @@ fn ratios(text: &mut String, loads: &[&Load]) {
     };
     let header: String = COMPARED.iter().map(|metric| format!(" {} |", metric.name)).collect();
     let _ = writeln!(text, "\n| {subject} / |{header}\n|---|{}", "---:|".repeat(COMPARED.len()));
-    let mut unsupported = Vec::new();
+    let mut unsupported: BTreeMap<Verdict, Vec<String>> = BTreeMap::new();
     for &other in peers.iter().filter(|&&peer| peer != subject && peer != Peer::RelayAgain) {
         let _ = write!(text, "| {other} |");
         for metric in &COMPARED {
@@ -115,8 +115,9 @@ fn ratios(text: &mut String, loads: &[&Load]) {
             let verdict = judge(&ratios, &control(loads, metric));
             let mark = if ratios.is_empty() || verdict == Verdict::Supported { "" } else { "~" };
             let _ = write!(text, " {mark}{} |", spread_cell(Spread::of(&ratios), 2));
-            if let (false, Some(reason)) = (ratios.is_empty(), reason(verdict)) {
-                unsupported.push(format!("{subject} / {other}, {}: {reason}", metric.name));
+            if !ratios.is_empty() {
+                let what = format!("{subject} / {other} in {}", metric.name);
+                unsupported.entry(verdict).or_default().push(what);
             }
         }
         text.push('\n');
@@ -128,10 +129,9 @@ fn ratios(text: &mut String, loads: &[&Load]) {
         }
         text.push('\n');
     }
-    if !unsupported.is_empty() {
-        let _ = writeln!(text, "\nNot supported by the spread:\n");
-        for line in unsupported {
-            let _ = writeln!(text, "- {line}");
+    for (verdict, what) in unsupported {
+        if let Some(reason) = reason(verdict) {
+            let _ = writeln!(text, "\nNot supported by the spread, since {reason}: {}.", what.join("; "));
         }
     }
 }
@@ -144,17 +144,19 @@ fn control(loads: &[&Load], metric: &Metric) -> Vec<f64> {
 const fn reason(verdict: Verdict) -> Option<&'static str> {
     match verdict {
         Verdict::Supported => None,
-        Verdict::IncludesOne => Some("some rounds say more, some say less (or the same)"),
-        Verdict::WithinControl => Some("no more than the A/A control differs from itself"),
-        Verdict::TooFewRounds => Some("too few rounds to tell"),
+        Verdict::IncludesOne => Some("some rounds say more and some say less"),
+        Verdict::WithinControl => Some("the A/A control differs from itself as much"),
+        Verdict::TooFewRounds => Some("the rounds are too few to tell"),
     }
 }
 
 fn spread_cell(spread: Option<Spread>, decimals: usize) -> String {
     match spread {
         None => "-".to_owned(),
+        // One round has no spread to show.
+        Some(Spread { median, min, max }) if min.total_cmp(&max).is_eq() => format!("{median:.decimals$}"),
         Some(Spread { median, min, max }) => {
-            format!("{median:.decimals$} ({min:.decimals$}-{max:.decimals$})")
+            format!("{median:.decimals$} ({min:.decimals$}..{max:.decimals$})")
         }
     }
 }
@@ -184,5 +186,67 @@ fn idle(text: &mut String, idle: &[Idle]) {
             cell(|idle| idle.after.private as f64 - idle.before.private as f64),
             cell(|idle| idle.after.pss as f64),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pgbench::Mode;
+
+    fn load(round: u32, peer: Peer, tps: f64, cpu: Option<f64>) -> Load {
+        Load {
+            round,
+            peer,
+            mode: Mode::Simple,
+            clients: 8,
+            tps,
+            latency_ms: 1.0,
+            p50_ms: None,
+            p99_ms: None,
+            peer_cpu_us: cpu,
+            postgres_cpu_us: Some(40.0),
+            seconds: 1.0,
+        }
+    }
+
+    fn ratios_of(loads: &[Load]) -> String {
+        let mut text = String::new();
+        ratios(&mut text, &loads.iter().collect::<Vec<_>>());
+        text
+    }
+
+    #[test]
+    fn a_difference_that_holds_in_every_round_is_unmarked_and_noise_is_marked_with_its_reason() {
+        let rounds = [(1, 1000.0), (2, 500.0), (3, 2000.0)];
+        let loads: Vec<Load> = rounds
+            .iter()
+            .flat_map(|&(round, tps)| {
+                let pgherd = load(round, Peer::Pgherd, tps, Some(10.0 + f64::from(round)));
+                [
+                    pgherd,
+                    load(round, Peer::Pgbouncer, tps / 2.0, Some(12.0)),
+                    load(round, Peer::Direct, tps, None),
+                ]
+            })
+            .collect();
+        let text = ratios_of(&loads);
+        assert!(text.contains("| pgbouncer | 2.00 | ~1.00 | - | ~1.00 (0.92..1.08) |"), "{text}");
+        assert!(
+            text.contains("some say less: pgherd / direct in TPS; pgherd / direct in latency; "),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn without_pgherd_the_peers_are_compared_with_each_other() {
+        let loads: Vec<Load> = (1..=3)
+            .flat_map(|round| {
+                [load(round, Peer::Relay, 10.0, None), load(round, Peer::RelayAgain, 11.0, None)]
+            })
+            .collect();
+        let text = ratios_of(&loads);
+        assert!(text.contains("| relay / | TPS |"), "{text}");
+        assert!(text.contains("| A/A control: relay again / relay | 1.10 | 1.00 |"), "{text}");
     }
 }

@@ -1,7 +1,5 @@
 //! The run: rounds of workloads of peers, interleaved, then the report.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
 
 use crate::environment::Environment;
@@ -12,6 +10,7 @@ use crate::pgbench::{self, Mode};
 use crate::postgres::Postgres;
 use crate::report;
 use crate::results::{Idle, Load, Results};
+use crate::server::log_tail;
 
 /// Idle clients through a peer that needs a server connection for each.
 const MOST_UNSHARED_IDLE: u32 = 200;
@@ -131,10 +130,8 @@ impl Run<'_> {
 
 /// The end of a peer's log, for an error: the log itself is gone when the error is read.
 fn log_of(environment: &Environment, peer: Peer) -> String {
-    let text = fs::read_to_string(environment.scratch().join(format!("{peer}.log"))).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let tail = lines.get(lines.len().saturating_sub(10)..).unwrap_or_default();
-    if tail.is_empty() { String::new() } else { format!("; its log ends with:\n{}\n", tail.join("\n")) }
+    let tail = log_tail(&environment.scratch().join(format!("{peer}.log")));
+    if tail.is_empty() { String::new() } else { format!("; its log ends with:\n{tail}\n") }
 }
 
 #[cfg(test)]

@@ -86,10 +86,7 @@ impl Server {
     /// The last lines of its output.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n")
+        log_tail(&self.log)
     }
 
     fn ended_within(&mut self, limit: Duration) -> bool {
@@ -118,4 +115,13 @@ impl Drop for Server {
             let _ = self.child.wait();
         }
     }
+}
+
+/// The last lines of a log; nothing when it is not there.
+#[must_use]
+pub fn log_tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n")
 }

@@ -38,8 +38,7 @@ pub fn paired_ratios(subject: &BTreeMap<u32, f64>, other: &BTreeMap<u32, f64>) -
 }
 
 /// Whether a ratio's spread supports that there is a difference at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// Every round says the same, and by more than the control's noise.
     Supported,
