@@ -54,7 +54,7 @@ impl Settings<'_> {
              [backends]\nnodes = [\"0:{address}:{port}:1:/data:ALLOW_TO_FAILOVER\"]\n\n\
              [monitor]\nuser = \"{MONITOR_USER}\"\npassword = \"{password}\"\ndatabase = \"postgres\"\n\n\
              [pool]\nmode = \"transaction\"\nsize = {size}\nmax_clients = {clients}\n\n\
-             [failover]\nmode = \"manual\"\n"
+             [failover]\nmode = \"manual\"\n\n[runtime]\ndrain_timeout = \"1s\"\n"
         )
     }
 
