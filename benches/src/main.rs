@@ -28,11 +28,13 @@ fn run(arguments: Arguments) -> Result<()> {
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         // Losing branches are dropped, and with the schedule all that it started.
         tokio::select! {
             finished = schedule::run(&arguments) => finished,
             _ = interrupt.recv() => bail!("interrupted; everything that was started has been ended"),
             _ = terminate.recv() => bail!("terminated; everything that was started has been ended"),
+            _ = hangup.recv() => bail!("hung up; everything that was started has been ended"),
         }
     })
 }

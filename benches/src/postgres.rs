@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::{Config, NoTls};
 
 use crate::environment::{Environment, POSTGRES_PORT, give_to_postgres, random_password};
-use crate::server::{Account, Server, command};
+use crate::server::{Account, Server, command, server_command};
 
 /// The role that every client logs in as.
 pub const USER: &str = "bench";
@@ -82,7 +82,7 @@ impl Postgres {
         let address = environment.address;
         std::fs::write(data.join("postgresql.auto.conf"), settings(address, &directory, max_connections))?;
 
-        let mut postgres = command(Account::Postgres, "INT", environment.pg_bindir.join("postgres"));
+        let mut postgres = server_command(Account::Postgres, "INT", environment.pg_bindir.join("postgres"));
         postgres.arg("-D").arg(&data).current_dir(&directory);
         let mut server = Server::start("postgres", environment.scratch(), postgres, Signal::INT)?;
         let mut superuser = Config::new();

@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,12 +25,23 @@ pub enum Account {
 /// program is killed without a chance to end it.
 #[must_use]
 pub fn command(account: Account, on_death: &str, program: impl AsRef<OsStr>) -> Command {
+    prefixed(account, on_death, &[], program)
+}
+
+/// A [`command`] in a session of its own, as a service has one: Ctrl-C reaches this program alone, which then ends things
+/// in order, and a kernel that shares the CPUs by session (autogroup) does not make it share with pgbench.
+#[must_use]
+pub fn server_command(account: Account, on_death: &str, program: impl AsRef<OsStr>) -> Command {
+    prefixed(account, on_death, &["setsid"], program)
+}
+
+fn prefixed(account: Account, on_death: &str, session: &[&str], program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", on_death]);
     if account == Account::Postgres && getuid().is_root() {
         command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]);
     }
-    command.arg("--").arg(program);
+    command.arg("--").args(session).arg(program);
     command
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -51,15 +61,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command`; its output goes to `NAME.log` in `directory`, and `stop` ends it.
+    /// Starts a [`server_command`]; its output goes to `NAME.log` in `directory`, and `stop` ends it.
     ///
     /// # Errors
     /// When the log cannot be written or the program cannot be started.
     pub fn start(name: &str, directory: &Path, mut command: Command, stop: Signal) -> Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        // A group of its own, so that Ctrl-C reaches this program alone, which then ends things in order.
-        command.process_group(0).stdout(output.try_clone()?).stderr(output);
+        command.stdout(output.try_clone()?).stderr(output);
         let child = command.spawn().with_context(|| format!("start {name}: {command:?}"))?;
         Ok(Self { name: name.to_owned(), child, stop, log })
     }

@@ -16,7 +16,7 @@ use crate::environment::{Environment, find_program, give_to_postgres, version};
 use crate::options::Plan;
 use crate::pgbench::Mode;
 use crate::postgres::{Login, Postgres, wait_until_ready};
-use crate::server::{Account, Server, command};
+use crate::server::{Account, Server, server_command};
 use settings::Settings;
 
 /// One thing that pgbench is run through.
@@ -179,7 +179,7 @@ impl Peer {
         if account == Account::Postgres {
             give_to_postgres(&directory)?;
         }
-        let mut command = command(account, on_death, program);
+        let mut command = server_command(account, on_death, program);
         command.current_dir(&directory);
         let file = |name: &str| directory.join(name);
         match self {
