@@ -23,8 +23,7 @@ const MOST_UNSHARED_IDLE: u32 = 200;
 pub async fn run(arguments: &Arguments) -> Result<()> {
     let plan = Plan::new(arguments)?;
     let results = measure(&plan).await?;
-    print!("{}", report::render(&results));
-    println!("\nRaw results: {}", results.path().display());
+    println!("{}\nRaw results: {}", report::render(&results), results.path().display());
     Ok(())
 }
 
@@ -37,6 +36,7 @@ pub async fn measure(plan: &Plan) -> Result<Results> {
     let mut results = Results::new(plan)?;
     let peers = installed(plan, &environment, &mut results);
     ensure!(!peers.is_empty(), "none of the peers is installed");
+    eprintln!("Raw results, round by round: {}", results.path().display());
     eprintln!("Setting up PostgreSQL on {} (pgbench scale {})", environment.address, plan.scale);
     let unshared = plan.most_clients().max(MOST_UNSHARED_IDLE.min(plan.idle_clients));
     let max_connections = unshared + 3 * plan.pool_size + 40;

@@ -83,13 +83,13 @@ fn an_interrupt_ends_everything_that_was_started() {
 
 /// The command lines of the processes that work in `directory` or were told of it, without the benchmark itself.
 fn running_in(directory: &Path) -> Vec<String> {
-    let directory = directory.to_str().unwrap();
+    let directory = directory.to_string_lossy();
     let mut found = Vec::new();
-    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).into_owned();
         let works_in = std::fs::read_link(process.path().join("cwd")).unwrap_or_default();
-        let ours = command.contains(directory) || works_in.to_string_lossy().contains(directory);
+        let ours = command.contains(&*directory) || works_in.to_string_lossy().contains(&*directory);
         if ours && !command.contains("--out") {
             found.push(command);
         }
