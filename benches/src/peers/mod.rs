@@ -1,0 +1,210 @@
+//! What is measured: PostgreSQL itself, pgherd, and what stands in its place elsewhere.
+
+mod settings;
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use rustix::process::Signal;
+use serde::Serialize;
+
+use crate::environment::{Environment, find_program, give_to_postgres, version};
+use crate::options::Plan;
+use crate::pgbench::Mode;
+use crate::postgres::{Login, Postgres, wait_until_ready};
+use crate::server::{Account, Server, server_command};
+use settings::Settings;
+
+/// One thing that pgbench is run through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Peer {
+    /// PostgreSQL without anything between: the reference.
+    Direct,
+    /// The plain epoll relay: the floor.
+    Relay,
+    /// pgherd, transaction pooling.
+    Pgherd,
+    /// pgbouncer, transaction pooling where it can.
+    Pgbouncer,
+    /// The plain relay once more: the A/A control.
+    RelayAgain,
+    /// haproxy, plain TCP.
+    Haproxy,
+    /// pgpool with its connection cache.
+    Pgpool,
+}
+
+/// A peer that accepts clients, until dropped.
+pub struct Running {
+    /// Where clients log in.
+    pub login: Login,
+    /// The root of its processes; none for PostgreSQL itself.
+    pub id: Option<u32>,
+    _server: Option<Server>,
+}
+
+impl Peer {
+    /// Every peer. The two relays are apart, so that the control sees what moves within a round.
+    pub const ALL: [Self; 7] = [
+        Self::Direct,
+        Self::Relay,
+        Self::Pgherd,
+        Self::Pgbouncer,
+        Self::RelayAgain,
+        Self::Haproxy,
+        Self::Pgpool,
+    ];
+
+    /// Its name on the command line and in tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Relay => "relay",
+            Self::Pgherd => "pgherd",
+            Self::Pgbouncer => "pgbouncer",
+            Self::RelayAgain => "relay-again",
+            Self::Haproxy => "haproxy",
+            Self::Pgpool => "pgpool",
+        }
+    }
+
+    /// Whether idle clients share few server connections.
+    #[must_use]
+    pub const fn multiplexes(self) -> bool {
+        matches!(self, Self::Pgherd | Self::Pgbouncer)
+    }
+
+    /// What a reader of this peer's figures must know.
+    #[must_use]
+    pub const fn note(self, mode: Mode) -> Option<&'static str> {
+        match (self, mode) {
+            (Self::Pgbouncer, Mode::Prepared) => Some(
+                "pgbouncer before 1.21 cannot carry prepared statements from one server connection to another: \
+                 in this mode it pools sessions, and its pool is as large as the number of clients",
+            ),
+            (Self::Pgpool, _) => Some(
+                "pgpool has a process and a server connection for each client, whatever the size of the pools",
+            ),
+            _ => None,
+        }
+    }
+
+    const fn port(self) -> u16 {
+        6430 + self as u16
+    }
+
+    fn program(self, plan: &Plan) -> Option<PathBuf> {
+        match self {
+            Self::Direct | Self::Relay | Self::RelayAgain => Some(plan.relay.clone()),
+            Self::Pgherd => Some(plan.pgherd.clone()).filter(|file| file.is_file()),
+            Self::Pgbouncer | Self::Haproxy | Self::Pgpool => find_program(self.name()),
+        }
+    }
+
+    /// What exactly is measured, or, as the error, why it is left out.
+    ///
+    /// # Errors
+    /// When it is not installed (or not built).
+    pub fn version(self, plan: &Plan, environment: &Environment) -> Result<String> {
+        let program = self.program(plan).with_context(|| match self {
+            Self::Pgherd => format!("{} does not exist", plan.pgherd.display()),
+            _ => "not installed".to_owned(),
+        })?;
+        Ok(match self {
+            Self::Direct => version(&environment.pg_bindir.join("postgres"), "--version"),
+            Self::Relay | Self::RelayAgain => format!("plain epoll relay {}", env!("CARGO_PKG_VERSION")),
+            Self::Haproxy => version(&program, "-v"),
+            Self::Pgherd | Self::Pgbouncer | Self::Pgpool => version(&program, "--version"),
+        })
+    }
+
+    /// Starts it before `postgres`, for so many clients at once, and waits until a client is served.
+    ///
+    /// # Errors
+    /// When it does not serve, with the end of its log.
+    pub async fn start(
+        self,
+        plan: &Plan,
+        environment: &Environment,
+        postgres: &Postgres,
+        mode: Mode,
+        clients: u32,
+    ) -> Result<Running> {
+        let mut login = postgres.login.clone();
+        if self == Self::Direct {
+            return Ok(Running { login, id: None, _server: None });
+        }
+        login.port = self.port();
+        if self == Self::Pgbouncer && mode == Mode::Prepared {
+            login.database = settings::PGBOUNCER_SESSIONS.to_owned();
+        }
+        let settings = Settings {
+            postgres,
+            address: environment.address,
+            port: self.port(),
+            pool_size: plan.pool_size,
+            // Room for pgbench's first connection, which only looks around, and for ours.
+            clients: clients + 8,
+        };
+        let (command, stop) = self.command(plan, environment, &settings)?;
+        let mut server = Server::start(self.name(), environment.scratch(), command, stop)?;
+        wait_until_ready(&login.config(), Some(&mut server))
+            .await
+            .with_context(|| format!("start {self}"))?;
+        Ok(Running { login, id: Some(server.id()), _server: Some(server) })
+    }
+
+    /// The command that runs it in the foreground, and the signal that ends it at once.
+    fn command(
+        self,
+        plan: &Plan,
+        environment: &Environment,
+        settings: &Settings,
+    ) -> Result<(Command, Signal)> {
+        let program = self.program(plan).with_context(|| format!("{self} is not installed"))?;
+        let files = settings.files(self, &environment.scratch().join(self.name()));
+        let directory = environment.directory(self.name(), &files)?;
+        let (account, on_death, stop) = match self {
+            Self::Pgbouncer => (Account::Postgres, "TERM", Signal::TERM),
+            // SIGTERM would wait for clients.
+            Self::Pgpool => (Account::Postgres, "INT", Signal::INT),
+            _ => (Account::Own, "TERM", Signal::TERM),
+        };
+        if account == Account::Postgres {
+            give_to_postgres(&directory)?;
+        }
+        let mut command = server_command(account, on_death, program);
+        command.current_dir(&directory);
+        let file = |name: &str| directory.join(name);
+        match self {
+            Self::Direct | Self::Relay | Self::RelayAgain => {
+                let (listen, to) = (settings.listen(), (settings.address, settings.postgres.login.port));
+                command.args(["relay", "--listen", &listen, "--to", &socket_address(to)]);
+            }
+            Self::Pgherd => _ = command.args(["run", "--config"]).arg(file("pgherd.toml")),
+            Self::Pgbouncer => _ = command.arg(file("pgbouncer.ini")),
+            Self::Haproxy => _ = command.arg("-db").arg("-f").arg(file("haproxy.cfg")),
+            Self::Pgpool => {
+                command.args(["-n", "-D", "-f"]).arg(file("pgpool.conf"));
+                command.arg("-a").arg(file("pool_hba.conf")).arg("-F").arg(file("pcp.conf"));
+            }
+        }
+        Ok((command, stop))
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+fn socket_address((address, port): (Ipv4Addr, u16)) -> String {
+    format!("{address}:{port}")
+}

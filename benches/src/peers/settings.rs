@@ -1,0 +1,102 @@
+//! The peers' configuration files: the same user, password, verifier and pool size for all.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use super::{Peer, socket_address};
+use crate::postgres::{DATABASE, MONITOR_USER, Postgres, USER};
+
+/// pgbouncer's name for the database where it pools sessions.
+pub(super) const PGBOUNCER_SESSIONS: &str = "bench_sessions";
+
+/// What the files of one start are made from.
+pub(super) struct Settings<'a> {
+    pub(super) postgres: &'a Postgres,
+    pub(super) address: Ipv4Addr,
+    pub(super) port: u16,
+    /// Server connections of a pool.
+    pub(super) pool_size: u32,
+    /// Clients at once.
+    pub(super) clients: u32,
+}
+
+impl Settings<'_> {
+    pub(super) fn listen(&self) -> String {
+        socket_address((self.address, self.port))
+    }
+
+    /// The files of `peer`, which will lie in `directory`.
+    pub(super) fn files(&self, peer: Peer, directory: &Path) -> Vec<(&'static str, String)> {
+        match peer {
+            Peer::Direct | Peer::Relay | Peer::RelayAgain => Vec::new(),
+            Peer::Pgherd => vec![("pgherd.toml", self.pgherd())],
+            Peer::Pgbouncer => vec![
+                ("pgbouncer.ini", self.pgbouncer(directory)),
+                // The verifier, not the password: it serves clients and logs in to PostgreSQL with their keys.
+                ("users.txt", format!("\"{USER}\" \"{}\"\n", self.postgres.verifier)),
+            ],
+            Peer::Haproxy => vec![("haproxy.cfg", self.haproxy())],
+            Peer::Pgpool => vec![
+                ("pgpool.conf", self.pgpool(directory)),
+                ("pool_hba.conf", "host all all 127.0.0.0/8 scram-sha-256\n".to_owned()),
+                // pgpool answers SCRAM on both sides only if it knows the password itself.
+                ("pool_passwd", format!("{USER}:TEXT{}\n", self.postgres.login.password)),
+                ("pcp.conf", String::new()),
+            ],
+        }
+    }
+
+    fn pgherd(&self) -> String {
+        let (listen, address, size, clients) = (self.listen(), self.address, self.pool_size, self.clients);
+        let (port, password) = (self.postgres.login.port, &self.postgres.monitor_password);
+        format!(
+            "[listen]\naddress = \"{listen}\"\n\n\
+             [backends]\nnodes = [\"0:{address}:{port}:1:/data:ALLOW_TO_FAILOVER\"]\n\n\
+             [monitor]\nuser = \"{MONITOR_USER}\"\npassword = \"{password}\"\ndatabase = \"postgres\"\n\n\
+             [pool]\nmode = \"transaction\"\nsize = {size}\nmax_clients = {clients}\n\n\
+             [failover]\nmode = \"manual\"\n\n[runtime]\ndrain_timeout = \"1s\"\n"
+        )
+    }
+
+    fn pgbouncer(&self, directory: &Path) -> String {
+        let (address, port, size, clients) = (self.address, self.port, self.pool_size, self.clients);
+        let server = format!("host={address} port={} dbname={DATABASE}", self.postgres.login.port);
+        format!(
+            "[databases]\n{DATABASE} = {server} pool_mode=transaction pool_size={size}\n\
+             {PGBOUNCER_SESSIONS} = {server} pool_mode=session pool_size={clients}\n\n\
+             [pgbouncer]\nlisten_addr = {address}\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = scram-sha-256\nauth_file = {}/users.txt\nmax_client_conn = {clients}\n\
+             client_tls_sslmode = disable\nserver_tls_sslmode = disable\nlog_connections = 0\n\
+             log_disconnections = 0\nlog_stats = 0\n",
+            directory.display()
+        )
+    }
+
+    fn haproxy(&self) -> String {
+        let (listen, most) = (self.listen(), self.clients);
+        let server = socket_address((self.address, self.postgres.login.port));
+        format!(
+            "global\n    maxconn {most}\n\n\
+             defaults\n    mode tcp\n    timeout connect 10s\n    timeout client 1h\n    timeout server 1h\n\n\
+             listen postgres\n    bind {listen}\n    server postgres {server}\n"
+        )
+    }
+
+    fn pgpool(&self, directory: &Path) -> String {
+        let (address, port, clients) = (self.address, self.port, self.clients);
+        let (server_port, directory) = (self.postgres.login.port, directory.display());
+        format!(
+            "backend_clustering_mode = 'streaming_replication'\nlisten_addresses = '{address}'\nport = {port}\n\
+             socket_dir = '{directory}'\npcp_listen_addresses = '{address}'\npcp_port = {}\n\
+             pcp_socket_dir = '{directory}'\nwd_ipc_socket_dir = '{directory}'\nlogdir = '{directory}'\n\
+             pid_file_name = '{directory}/pgpool.pid'\n\
+             backend_hostname0 = '{address}'\nbackend_port0 = {server_port}\nbackend_weight0 = 1\n\
+             backend_flag0 = 'DISALLOW_TO_FAILOVER'\n\
+             enable_pool_hba = on\npool_passwd = '{directory}/pool_passwd'\n\
+             num_init_children = {clients}\nmax_pool = 1\nchild_life_time = 0\nconnection_cache = on\n\
+             load_balance_mode = off\nmemory_cache_enabled = off\nhealth_check_period = 0\n\
+             sr_check_user = '{USER}'\nsr_check_password = ''\nsr_check_database = '{DATABASE}'\n",
+            port + 100
+        )
+    }
+}

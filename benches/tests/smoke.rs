@@ -1,0 +1,98 @@
+//! The whole way on a real PostgreSQL: direct and through the relay, for a few seconds.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn the_relay_carries_pgbench_and_its_figures_are_plausible() {
+    let out = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_pgherd-bench");
+    let output = Command::new(program)
+        .args([
+            "--peers",
+            "direct,relay",
+            "--rounds",
+            "1",
+            "--seconds",
+            "1",
+            "--clients",
+            "4",
+            "--scale",
+            "1",
+        ])
+        .args(["--modes", "prepared", "--idle-clients", "10", "--out"])
+        .arg(out.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(report.contains("## prepared, 4 clients"), "{report}");
+
+    let file = std::fs::read_dir(out.path()).unwrap().next().unwrap().unwrap().path();
+    let results: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let loads = results["loads"].as_array().unwrap();
+    let peers: BTreeSet<&str> = loads.iter().filter_map(|load| load["peer"].as_str()).collect();
+    assert_eq!(peers, BTreeSet::from(["direct", "relay"]));
+    for load in loads {
+        let figure = |name: &str| load[name].as_f64();
+        let (tps, latency) = (figure("tps").unwrap(), figure("latency_ms").unwrap());
+        assert!(tps > 50.0, "{load}");
+        // Four clients that always wait for an answer: TPS times latency is four, give or take what pgbench does itself.
+        assert!((1.0..=4.5).contains(&(tps * latency / 1e3)), "{load}");
+        assert!(figure("p50_ms") <= figure("p99_ms") && figure("p50_ms") > Some(0.0), "{load}");
+        assert!((1.0..5000.0).contains(&figure("postgres_cpu_us").unwrap()), "{load}");
+        match load["peer"].as_str() {
+            Some("direct") => assert_eq!(figure("peer_cpu_us"), None),
+            _ => assert!((0.5..1000.0).contains(&figure("peer_cpu_us").unwrap()), "{load}"),
+        }
+    }
+    let idle = results["idle"].as_array().unwrap();
+    assert!(idle.iter().all(|idle| idle["after"]["rss"].as_u64() > Some(0)), "{idle:?}");
+    assert_eq!(idle.len(), 2);
+}
+
+#[test]
+fn an_interrupt_ends_everything_that_was_started() {
+    let out = tempfile::tempdir().unwrap();
+    // PostgreSQL, which runs as another user, keeps its files in it.
+    std::fs::set_permissions(out.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pgherd-bench"))
+        .args(["--peers", "relay", "--rounds", "1", "--seconds", "60", "--clients", "2", "--scale", "1"])
+        .args(["--modes", "simple", "--idle-clients", "0", "--out"])
+        .arg(out.path())
+        .env("TMPDIR", out.path())
+        .spawn()
+        .unwrap();
+    let running = || running_in(out.path());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !["--select-only", "--listen"].iter().all(|what| running().iter().any(|line| line.contains(what))) {
+        assert!(std::time::Instant::now() < deadline, "pgbench was not started: {:?}", running());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(running(), Vec::<String>::new());
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 0, "the scratch directory is left");
+}
+
+/// The command lines of the processes that work in `directory` or were told of it, without the benchmark itself.
+fn running_in(directory: &Path) -> Vec<String> {
+    let directory = directory.to_string_lossy();
+    let mut found = Vec::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).into_owned();
+        let works_in = std::fs::read_link(process.path().join("cwd")).unwrap_or_default();
+        let ours = command.contains(&*directory) || works_in.to_string_lossy().contains(&*directory);
+        if ours && !command.contains("--out") {
+            found.push(command);
+        }
+    }
+    found
+}
