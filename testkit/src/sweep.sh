@@ -12,7 +12,8 @@ processes() {
     # A server's processes work in its data directory; postgres overwrites its environment, others keep theirs.
     find /proc -maxdepth 2 -name cwd -lname "$directory/*/data*" 2>/dev/null | cut -d/ -f3
     grep -lszx "PGHERD_TESTKIT=$directory" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3
-    for pid in $(grep -lsa "sshd -f.$directory/" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3); do
+    # The brackets keep grep from finding itself.
+    for pid in $(grep -lsa "[s]shd -f.$directory/" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3); do
         echo "$pid"
         cat "/proc/$pid/task/$pid/children" 2>/dev/null | tr ' ' '\n'
     done
