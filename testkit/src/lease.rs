@@ -76,14 +76,24 @@ impl Drop for Lease {
     }
 }
 
-/// The directory of all clusters and templates of this machine; PostgreSQL's user must be able to reach it.
+/// The directory of all clusters and templates of this machine: in memory where there is room, since the copies of the
+/// template are small and a busy disk would make each cluster wait for seconds. `PGHERD_TESTKIT_DIR` overrides it.
 pub(crate) fn base_directory() -> Result<PathBuf> {
-    let base =
-        std::env::var_os("PGHERD_TESTKIT_DIR").map_or_else(|| "/tmp/pgherd-testkit".into(), PathBuf::from);
+    let base = match std::env::var_os("PGHERD_TESTKIT_DIR") {
+        Some(directory) => directory.into(),
+        None if has_room(Path::new("/dev/shm")) => PathBuf::from("/dev/shm/pgherd-testkit"),
+        None => PathBuf::from("/tmp/pgherd-testkit"),
+    };
     fs::create_dir_all(&base).with_context(|| format!("cannot create {}", base.display()))?;
     let owner = fs::symlink_metadata(&base)?;
     ensure!(owner.is_dir() && owner.uid() == 0, "{} is not a directory of root", base.display());
     Ok(base)
+}
+
+/// Whether a file system is large: in containers `/dev/shm` often has 64 MiB. Its size, not what is free at the moment, so
+/// that all processes of the machine use the same directory.
+fn has_room(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|size| size.f_blocks.saturating_mul(size.f_frsize) >= 4 << 30)
 }
 
 /// The lock of a file, or nothing while another process holds it.
