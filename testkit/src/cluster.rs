@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::process::Command;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::command::{Place, run};
 use crate::credentials::{Credentials, write_secret};
 use crate::lease::Lease;
 use crate::network::{Namespaces, Network, Party, address, proxy_host, proxy_namespace, server_namespace};
 use crate::postgres::{SERVER_CONF, program_directory, server_conf};
+use crate::processes::adopt_daemons;
 use crate::repmgr::{Node, replace_rows};
 use crate::server::{Parts, Server};
 use crate::sshd::{self, ClientKey, generate_key, known_hosts_line};
@@ -118,6 +119,7 @@ impl ClusterBuilder {
             pgherds: AtomicU8::new(0),
             network: self.network,
             lease,
+            undertaker: tokio::spawn(adopt_daemons()?),
         };
         let settings = self.settings();
         let mut preparations = JoinSet::new();
@@ -172,6 +174,13 @@ pub struct Cluster {
     pgherds: AtomicU8,
     network: Network,
     lease: Lease,
+    undertaker: JoinHandle<()>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.undertaker.abort();
+    }
 }
 
 impl Cluster {

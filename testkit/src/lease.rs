@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::processes::bury_daemons;
+
 /// Blocks are 127.0.2.0/24 to 127.0.254.0/24: the system's own names are in 127.0.0.0/24 and 127.0.1.0/24.
 const BLOCKS: std::ops::RangeInclusive<u8> = 2..=254;
 const SWEEP: &str = include_str!("sweep.sh");
@@ -73,6 +75,7 @@ impl Drop for Lease {
             let _ = input.write_all(b"done\n");
         }
         let _ = self.reaper.wait();
+        bury_daemons();
     }
 }
 

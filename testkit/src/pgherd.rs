@@ -128,9 +128,8 @@ impl Pgherd {
         let nodes: Vec<Value> = cluster.backend_nodes().into_iter().map(Value::from).collect();
         let program = cluster.repmgr_program().unwrap_or_default();
         let ssh_port = cluster.servers().first().map_or(222, |server| server.ssh_port());
-        let settings: [(&str, Value); 12] = [
+        let settings: [(&str, Value); 11] = [
             ("listen.address", listen.to_string().into()),
-            ("http.address", format!("{address}:8080").into()),
             ("backends.nodes", nodes.into()),
             ("monitor.user", "repmgr".into()),
             ("monitor.password", cluster.monitor_password().into()),

@@ -2,8 +2,8 @@ use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use tokio::time::{Instant, sleep};
+use anyhow::{Result, anyhow};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// How often a condition is looked at while a test waits for it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -15,18 +15,16 @@ where
     Fut: Future<Output = Result<Option<T>>>,
 {
     let deadline = Instant::now() + within;
+    let mut last = anyhow!("no look ended");
     loop {
-        let last = match tokio::time::timeout_at(deadline, look()).await {
+        match timeout_at(deadline, look()).await {
             Ok(Ok(Some(value))) => return Ok(value),
-            Ok(Ok(None)) => None,
-            Ok(Err(error)) => Some(error),
-            Err(_) => bail!("{what}: not within {within:?}, and the last look did not end"),
-        };
+            Ok(Ok(None)) => last = anyhow!("it was not so at the last look"),
+            Ok(Err(error)) => last = error,
+            Err(_) => {}
+        }
         if Instant::now() >= deadline {
-            match last {
-                Some(error) => return Err(error.context(format!("{what}: not within {within:?}"))),
-                None => bail!("{what}: not within {within:?}"),
-            }
+            return Err(last.context(format!("{what}: not within {within:?}")));
         }
         sleep(LOOK_EVERY).await;
     }
