@@ -105,7 +105,8 @@ impl RawClient {
         self.read_frame().await?.ok_or_else(|| anyhow!("the server closed the connection"))
     }
 
-    /// All messages up to and with ReadyForQuery. A connection that closes before is an error that shows what came.
+    /// All messages up to and with ReadyForQuery. A connection that closes before is an error that shows what came, and from
+    /// which the [`ErrorFields`] of the last ErrorResponse can be downcast.
     pub async fn read_answer(&mut self) -> Result<Answer> {
         let mut frames = Vec::new();
         loop {
@@ -117,8 +118,11 @@ impl RawClient {
                         return Ok(Answer { frames });
                     }
                 }
-                Ok(None) => bail!("the server closed the connection after {frames:?}"),
-                Err(error) => return Err(error.context(format!("after {frames:?}"))),
+                Ok(None) => {
+                    return Err(last_error(&frames)
+                        .context(format!("the server closed the connection after {frames:?}")));
+                }
+                Err(error) => return Err(last_error(&frames).context(format!("{error:#} after {frames:?}"))),
             }
         }
     }
@@ -140,8 +144,8 @@ impl RawClient {
         self.read_answer().await
     }
 
-    /// Sends the startup packet, answers what is asked, and reads up to ReadyForQuery; gives every frame. A refusal is an error
-    /// whose text has the SQLSTATE.
+    /// Sends the startup packet, answers what is asked, and reads up to ReadyForQuery; gives every frame. From the error of a
+    /// refusal its [`ErrorFields`] can be downcast.
     pub async fn start(&mut self, user: &str, database: &str, password: &str) -> Result<Vec<Frame>> {
         self.send(&startup_packet(user, database)?).await?;
         self.authenticate(user, password).await
@@ -154,7 +158,7 @@ impl RawClient {
         loop {
             let frame = self.expect_frame().await?;
             if let Some(fields) = frame.error_fields().filter(|_| frame.tag == b'E') {
-                bail!("login refused: {fields}");
+                return Err(anyhow::Error::from(fields).context("login refused"));
             }
             if frame.tag == b'R' {
                 self.answer_authentication(&frame, user, password, &mut scram).await?;
@@ -273,6 +277,8 @@ impl fmt::Display for ErrorFields {
     }
 }
 
+impl std::error::Error for ErrorFields {}
+
 impl Answer {
     /// The first error, if there is one.
     pub fn error(&self) -> Option<ErrorFields> {
@@ -302,6 +308,12 @@ impl Answer {
             .map(|frame| columns(frame.payload.clone()))
             .collect()
     }
+}
+
+/// What the server said before it closed the connection; [`ErrorFields`] can be downcast from it.
+fn last_error(frames: &[Frame]) -> anyhow::Error {
+    let fields = frames.iter().rev().filter(|frame| frame.tag == b'E').find_map(Frame::error_fields);
+    fields.map_or_else(|| anyhow!("it gave no error"), anyhow::Error::from)
 }
 
 fn columns(mut payload: Bytes) -> Vec<Option<Bytes>> {
