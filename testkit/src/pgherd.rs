@@ -262,6 +262,8 @@ impl Pgherd {
         let mut command = self.place.command(&self.binary);
         command.args(["run", "--config"]).arg(&self.config).envs(self.environment.iter().cloned());
         command.stdout(log.try_clone()?).stderr(log).stdin(Stdio::null()).kill_on_drop(true);
+        // A Ctrl-C of the terminal is for whoever started it.
+        command.process_group(0);
         self.child = Some(command.spawn().with_context(|| format!("cannot run {}", self.binary.display()))?);
         Ok(())
     }
