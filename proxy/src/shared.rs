@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     /// How long sessions may take to come to rest at the end.
     pub(crate) drain_timeout: Duration,
     /// The table of servers.
-    pub(crate) backends: Backends,
+    pub(crate) backends: Arc<Backends>,
     /// Stored passwords.
     pub(crate) verifiers: Verifiers,
     /// What logs in at the servers, by user.

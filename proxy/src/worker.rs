@@ -146,7 +146,12 @@ impl WorkerHandle {
     }
 }
 
-async fn run(id: WorkerId, shared: Arc<Shared>, mut accepted: mpsc::Receiver<Accepted>, count: Arc<AtomicUsize>) {
+async fn run(
+    id: WorkerId,
+    shared: Arc<Shared>,
+    mut accepted: mpsc::Receiver<Accepted>,
+    count: Arc<AtomicUsize>,
+) {
     let worker = Rc::new(Worker {
         id,
         buffers: Buffers::default(),
@@ -168,10 +173,18 @@ async fn run(id: WorkerId, shared: Arc<Shared>, mut accepted: mpsc::Receiver<Acc
         }
     }
     worker.advance(Stage::Draining);
-    let drained = async { while let Some(ended) = tasks.join_next().await { report(ended) } };
+    let drained = async {
+        while let Some(ended) = tasks.join_next().await {
+            report(ended)
+        }
+    };
     if tokio::time::timeout(worker.shared.drain_timeout, drained).await.is_err() {
         worker.advance(Stage::Ending);
-        let ended = async { while let Some(ended) = tasks.join_next().await { report(ended) } };
+        let ended = async {
+            while let Some(ended) = tasks.join_next().await {
+                report(ended)
+            }
+        };
         if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
             tracing::warn!(worker = id.0, sessions = tasks.len(), "sessions were cut at the drain deadline");
         }

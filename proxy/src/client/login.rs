@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use pgherd_protocol::auth::{
-    AuthError, Credential, InitialResponse, MAX_SASL_MESSAGE, Md5Verifier, SASL_MECHANISMS, SCRAM_SHA_256,
-    ScramServer, ScramVerifier, Verifier, md5,
+    AuthError, Credential, InitialResponse, MAX_SASL_MESSAGE, Md5Verifier, SASL_MECHANISMS, ScramServer,
+    ScramVerifier, Verifier, md5,
 };
 use pgherd_protocol::error::{ClientError, ErrorFields, Severity};
 use pgherd_protocol::frame::{Frame, HEADER_LEN, frontend_header};
@@ -144,7 +144,11 @@ fn protocol_error(error: &AuthError) -> Refusal {
 }
 
 /// Asks for the password the way that the stored verifier needs.
-async fn authenticate(worker: &Worker, stream: &mut TcpStream, user: &str) -> io::Result<Result<(), Refusal>> {
+async fn authenticate(
+    worker: &Worker,
+    stream: &mut TcpStream,
+    user: &str,
+) -> io::Result<Result<(), Refusal>> {
     let shared = &worker.shared;
     let role = match shared.verifiers.lookup(user).await {
         Ok(role) => Some(role),
@@ -166,7 +170,7 @@ async fn authenticate(worker: &Worker, stream: &mut TcpStream, user: &str) -> io
         (Ok(credential), Some(role)) => Ok(admit(worker, user, &role, credential)),
         (Err(AuthError::Failed) | Ok(_), _) => {
             // The password may have been changed: the next login must find the new one.
-            let _ = shared.verifiers.refresh(user).await;
+            shared.verifiers.login_failed(user);
             Ok(Err(wrong_password(user)))
         }
         (Err(error), _) => Ok(Err(protocol_error(&error))),
@@ -181,7 +185,10 @@ fn admit(worker: &Worker, user: &str, role: &Role, credential: Credential) -> Re
     Ok(())
 }
 
-async fn check_md5(stream: &mut TcpStream, verifier: &Md5Verifier) -> io::Result<Result<Credential, AuthError>> {
+async fn check_md5(
+    stream: &mut TcpStream,
+    verifier: &Md5Verifier,
+) -> io::Result<Result<Credential, AuthError>> {
     let salt: [u8; 4] = rand::random();
     let mut out = Vec::new();
     write::authentication(&mut out, 5, &salt);
@@ -200,12 +207,18 @@ async fn check_scram(
     write::authentication(&mut out, 10, SASL_MECHANISMS);
     stream.write_all(&out).await?;
     let response = read_password(stream).await?;
+    let client_first = match InitialResponse::parse(&response) {
+        Ok(InitialResponse { client_first: Some(first) }) => first.to_vec(),
+        Ok(InitialResponse { client_first: None }) => {
+            out.clear();
+            write::authentication(&mut out, 11, &[]);
+            stream.write_all(&out).await?;
+            read_password(stream).await?
+        }
+        Err(error) => return Ok(Err(error)),
+    };
     let exchange = ScramServer::new(verifier, user, &shared.mock_secret, &rand::random());
-    let first = InitialResponse::parse(&response).and_then(|initial| {
-        debug_assert!(!SCRAM_SHA_256.is_empty(), "the only mechanism offered");
-        exchange.first(initial.client_first)
-    });
-    let (challenge, exchange) = match first {
+    let (challenge, exchange) = match exchange.first(&client_first) {
         Ok(first) => first,
         Err(error) => return Ok(Err(error)),
     };

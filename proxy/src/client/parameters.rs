@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn options_are_taken_apart_as_postgresql_does() {
-        let set = parameters(&[("options", r"-c a.b=1 --work-mem=2MB -csearch_path=x\ y"), ("TimeZone", "UTC")]);
+        let set =
+            parameters(&[("options", r"-c a.b=1 --work-mem=2MB -csearch_path=x\ y"), ("TimeZone", "UTC")]);
         assert_eq!(set.get("a.b"), Some("1"));
         assert_eq!(set.get("work_mem"), Some("2MB"));
         assert_eq!(set.get("search_path"), Some("x y"));

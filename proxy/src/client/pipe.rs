@@ -62,6 +62,40 @@ impl Pipe {
         self.consumed = cut.consumed;
     }
 
+    /// Where bytes of pgherd's own go: behind all that waits to go out.
+    pub(crate) fn append(&mut self) -> &mut Vec<u8> {
+        let waiting = self.buffer.as_ref().and_then(|buffer| buffer.filled().get(self.pass.clone()));
+        self.out.extend_from_slice(waiting.unwrap_or_default());
+        self.pass = 0..0;
+        &mut self.out
+    }
+
+    /// Drops what was read and is done with.
+    pub(crate) fn skip(&mut self, len: usize, buffers: &Buffers) {
+        if len == 0 {
+            return;
+        }
+        if let Some(mut buffer) = self.buffer.take() {
+            buffer.consume(len);
+            self.keep(buffer, buffers);
+        }
+    }
+
+    /// The receiver is gone: what waits to go out to it is dropped, what was not cut yet is kept.
+    pub(crate) fn forget_unsent(&mut self, buffers: &Buffers) {
+        self.flow.drop_rest();
+        self.finish(buffers);
+    }
+
+    /// The sender is gone: what waits to go out is kept, what was not cut yet is dropped.
+    pub(crate) fn forget_uncut(&mut self, buffers: &Buffers) {
+        self.append();
+        if let Some(buffer) = self.buffer.take() {
+            buffers.give(buffer);
+        }
+        self.consumed = 0;
+    }
+
     /// Reads once, with a buffer borrowed only when there is something to read.
     pub(crate) fn poll_fill(
         &mut self,
@@ -74,11 +108,7 @@ impl Pipe {
         }
         let mut buffer = self.buffer.take().unwrap_or_else(|| buffers.take());
         let filled = buffer.poll_fill(stream, cx);
-        if buffer.filled().is_empty() {
-            buffers.give(buffer);
-        } else {
-            self.buffer = Some(buffer);
-        }
+        self.keep(buffer, buffers);
         Poll::Ready(Ok(if ready!(filled)? == 0 { Filled::End } else { Filled::Bytes }))
     }
 
@@ -108,15 +138,6 @@ impl Pipe {
         Poll::Ready(Ok(()))
     }
 
-    /// Forgets everything that was read or waits to go out.
-    pub(crate) fn clear(&mut self, buffers: &Buffers) {
-        if let Some(buffer) = self.buffer.take() {
-            buffers.give(buffer);
-        }
-        self.finish(buffers);
-        self.flow = Flow::default();
-    }
-
     fn finish(&mut self, buffers: &Buffers) {
         self.out.clear();
         if self.out.capacity() > KEEP_OUT {
@@ -127,11 +148,16 @@ impl Pipe {
         let consumed = std::mem::take(&mut self.consumed);
         if let Some(mut buffer) = self.buffer.take() {
             buffer.consume(consumed);
-            if buffer.filled().is_empty() {
-                buffers.give(buffer);
-            } else {
-                self.buffer = Some(buffer);
-            }
+            self.keep(buffer, buffers);
+        }
+    }
+
+    /// Keeps a buffer as long as it has bytes.
+    fn keep(&mut self, buffer: Buffer, buffers: &Buffers) {
+        if buffer.filled().is_empty() {
+            buffers.give(buffer);
+        } else {
+            self.buffer = Some(buffer);
         }
     }
 }

@@ -80,16 +80,7 @@ impl ServerConnection {
         }
         let Self { stream, state, cancel, cutter, applied, opened_at, idle_since, .. } = *self;
         let stream = TcpStream::from_std(stream.into_std()?)?;
-        self = Box::new(Self {
-            stream,
-            home: worker,
-            state,
-            cancel,
-            cutter,
-            applied,
-            opened_at,
-            idle_since,
-        });
+        self = Box::new(Self { stream, home: worker, state, cancel, cutter, applied, opened_at, idle_since });
         Ok(self)
     }
 
@@ -105,7 +96,10 @@ impl ServerConnection {
             self.answer(buffers).await
         };
         tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answer).await.unwrap_or_else(|_| {
-            Err(OwnError::Lost(io::Error::new(io::ErrorKind::TimedOut, "no answer to pgherd's own statement")))
+            Err(OwnError::Lost(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no answer to pgherd's own statement",
+            )))
         })
     }
 

@@ -153,7 +153,8 @@ impl Pool {
         let older = |since: Instant, limit: Option<Duration>| {
             limit.is_some_and(|limit| now.saturating_duration_since(since) > limit)
         };
-        older(connection.idle_since, self.limits.idle_timeout) || older(connection.opened_at, self.limits.lifetime)
+        older(connection.idle_since, self.limits.idle_timeout)
+            || older(connection.opened_at, self.limits.lifetime)
     }
 
     /// Takes a connection back that is fit for the next client.
@@ -270,7 +271,13 @@ pub(crate) struct Permit {
 impl Permit {
     /// The connection was opened.
     pub(crate) fn fill(mut self, connection: Box<ServerConnection>) -> Option<Lease> {
-        self.pool.take().map(|pool| Lease { pool, connection: Some(connection), pinned: false, clean: false, counted: true })
+        self.pool.take().map(|pool| Lease {
+            pool,
+            connection: Some(connection),
+            pinned: false,
+            clean: false,
+            counted: true,
+        })
     }
 }
 
@@ -296,7 +303,13 @@ pub(crate) struct Lease {
 
 impl Lease {
     fn new(pool: &Arc<Pool>, connection: Box<ServerConnection>) -> Self {
-        Self { pool: Arc::clone(pool), connection: Some(connection), pinned: false, clean: true, counted: true }
+        Self {
+            pool: Arc::clone(pool),
+            connection: Some(connection),
+            pinned: false,
+            clean: true,
+            counted: true,
+        }
     }
 
     /// The connection; from now on it is closed when the lease is dropped. `None` only after it was lost in a move.

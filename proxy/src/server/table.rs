@@ -130,7 +130,13 @@ impl Backends {
     pub(crate) fn new(nodes: Vec<Node>, workers: usize, settings: Arc<config::Pool>) -> Self {
         let reason: Arc<str> = "the servers have not answered yet".into();
         let table = Table { writes: Target::Held { keep: None, reason }, readable: Vec::new() };
-        Self { nodes, workers, settings, current: ArcSwap::from_pointee(table), changes: watch::Sender::new(0) }
+        Self {
+            nodes,
+            workers,
+            settings,
+            current: ArcSwap::from_pointee(table),
+            changes: watch::Sender::new(0),
+        }
     }
 
     /// The table of this moment.

@@ -18,6 +18,8 @@ pub(super) enum Found {
     Aging { role: Arc<Role>, reread: bool },
     /// Read it again, and use it if no server answers.
     Expired(Arc<Role>),
+    /// The same, and the answer must have been asked for at `since` or later.
+    Suspect { role: Arc<Role>, since: Instant },
     /// There was no such role a moment ago.
     Absent,
     /// Never seen, or long ago.
@@ -39,6 +41,8 @@ struct Entries {
 struct Known {
     role: Arc<Role>,
     rereading: AtomicBool,
+    /// When a login failed, until it is read again.
+    suspect_since: Option<Instant>,
     refreshes: Allowance,
 }
 
@@ -51,6 +55,9 @@ impl Cache {
         let entries = self.entries.read();
         if let Some(known) = entries.known.get(user) {
             let role = Arc::clone(&known.role);
+            if let Some(since) = known.suspect_since {
+                return Found::Suspect { role, since };
+            }
             return match role.age(now) {
                 age if age < self.timing.fresh => Found::Fresh(role),
                 age if age < self.timing.valid => {
@@ -86,10 +93,23 @@ impl Cache {
         known.refreshes.take(now, &self.timing).then(|| Arc::clone(&known.role))
     }
 
+    /// A login of this user failed at this time: what is known must be read again before it is used, if that is
+    /// allowed now.
+    pub(super) fn suspect(&self, user: &str, now: Instant) -> bool {
+        let mut entries = self.entries.write();
+        let known = entries.known.get_mut(user);
+        known.is_some_and(|known| {
+            let allowed = known.refreshes.take(now, &self.timing);
+            known.suspect_since = if allowed { Some(now) } else { known.suspect_since };
+            allowed
+        })
+    }
+
     pub(super) fn insert(&self, user: &str, role: Arc<Role>) {
         let mut entries = self.entries.write();
         entries.absent.remove(user);
         if let Some(known) = entries.known.get_mut(user) {
+            known.suspect_since = known.suspect_since.filter(|since| *since > role.fetched_at);
             known.role = role;
             known.rereading = AtomicBool::new(false);
             return;
@@ -98,7 +118,8 @@ impl Cache {
             evict_oldest(&mut entries.known, |known| known.role.fetched_at);
         }
         let refreshes = Allowance { left: self.timing.refresh_burst, counted_at: role.fetched_at };
-        entries.known.insert(user.into(), Known { role, rereading: AtomicBool::new(false), refreshes });
+        let known = Known { role, rereading: AtomicBool::new(false), suspect_since: None, refreshes };
+        entries.known.insert(user.into(), known);
     }
 
     /// A server said that there is no such role.
@@ -188,6 +209,19 @@ mod tests {
         assert!(matches!(cache.find("anna", after(start, 61)), Found::Expired(_)));
         cache.insert("anna", role(after(start, 61)));
         assert!(matches!(cache.find("anna", after(start, 62)), Found::Fresh(_)));
+    }
+
+    #[test]
+    fn after_a_failed_login_only_a_later_answer_is_used() {
+        let (cache, start) = (cache(), Instant::now());
+        cache.insert("anna", role(start));
+        assert!(cache.suspect("anna", after(start, 2)) && !cache.suspect("nobody", start));
+        cache.insert("anna", role(after(start, 1)));
+        assert!(matches!(cache.find("anna", after(start, 2)), Found::Suspect { .. }));
+        cache.insert("anna", role(after(start, 2)));
+        assert!(matches!(cache.find("anna", after(start, 2)), Found::Fresh(_)));
+        let allowed = (0..100).filter(|_| cache.suspect("anna", after(start, 2))).count();
+        assert!(allowed <= 5, "{allowed}");
     }
 
     #[test]

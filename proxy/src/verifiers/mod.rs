@@ -93,14 +93,24 @@ impl Verifiers {
                 Ok(role)
             }
             Found::Absent => Err(LookupError::NoSuchRole),
+            Found::Suspect { role, since } => or_stale(self.ask(user, since).await, role),
             Found::Expired(role) => or_stale(self.ask(user, good_enough).await, role),
             Found::Nothing => self.ask(user, good_enough).await,
         }
     }
 
-    /// Reads a role again after a login of it failed: its password may have been changed meanwhile, and the next
-    /// login must find the new one. Bounded per user, so that guessing passwords does not flood the servers; past the
-    /// bound it gives what is known.
+    /// To be called when a login failed: the password may have been changed meanwhile, and the next login must find
+    /// the new one. Does not wait, so that the time of the refusal does not tell whether the user exists. Bounded per
+    /// user, so that guessing passwords does not flood the servers.
+    pub(crate) fn login_failed(&self, user: &str) {
+        let now = Instant::now();
+        if self.cache.suspect(user, now) {
+            self.ask_in_background(user, now);
+        }
+    }
+
+    /// Reads a role again and waits for it: for when a server says that a password was changed. Bounded as
+    /// [`Self::login_failed`]; past the bound it gives what is known.
     ///
     /// # Errors
     /// See [`LookupError`].

@@ -72,7 +72,7 @@ impl Connection {
                 timeout.as_millis()
             ));
         if let Some(password) = &settings.password {
-            config.password(password.as_bytes());
+            config.password(password.expose());
         }
         let (client, connection) = config.connect(NoTls).await?;
         let driver = tokio::spawn(async {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
+use crate::config::Secret;
 
 /// A server's address. The name is resolved at every connect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ pub(crate) struct Settings {
     /// The monitor user.
     pub(crate) user: String,
     /// Its password, if it needs one.
-    pub(crate) password: Option<Zeroizing<String>>,
+    pub(crate) password: Option<Secret>,
     /// The database to connect to.
     pub(crate) database: String,
     /// The bounds.

@@ -1,5 +1,6 @@
 //! Stored passwords of a real PostgreSQL.
 
+mod hostile_server;
 mod outages;
 mod postgres;
 mod roles;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::config::Secret;
 use postgres::{Postgres, SUPERUSER_PASSWORD};
 
 /// The service, with the count of queries that it ran.
@@ -33,7 +35,7 @@ impl Service {
     fn start_as(user: &str, password: &str, endpoints: &[&Endpoint], timing: Timing) -> Self {
         let settings = Settings {
             user: user.to_owned(),
-            password: Some(Zeroizing::new(password.to_owned())),
+            password: Some(Secret::new(Zeroizing::new(password.to_owned()))),
             database: "postgres".to_owned(),
             timing,
         };

@@ -73,8 +73,23 @@ async fn a_changed_password_works_at_the_next_login() {
     for password in ["new", "newer"] {
         server.execute(&format!("ALTER ROLE anna PASSWORD '{password}'")).await;
         assert!(!opens(&service.lookup("anna").await.unwrap(), "anna", password), "nobody has failed yet");
-        service.verifiers.refresh("anna").await.unwrap();
+        service.verifiers.login_failed("anna");
         assert!(opens(&service.lookup("anna").await.unwrap(), "anna", password));
+    }
+    server.execute("ALTER ROLE anna PASSWORD 'newest'").await;
+    assert!(opens(&service.verifiers.refresh("anna").await.unwrap(), "anna", "newest"));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_spoils_nothing() {
+    let server = Postgres::start().await;
+    server.execute("CREATE ROLE anna LOGIN PASSWORD 'right'").await;
+    let service = Service::start(&[&server.endpoint], patient());
+    for _ in 0..20 {
+        assert!(!opens(&service.lookup("anna").await.unwrap(), "anna", "wrong"));
+        service.verifiers.login_failed("anna");
+        assert!(opens(&service.lookup("anna").await.unwrap(), "anna", "right"));
     }
     service.stop().await;
 }
