@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 /// The variable that marks every process of a cluster, so that the reaper finds it.
-pub(crate) const MARKER: &str = "PGHERD_TESTKIT";
+pub(crate) const MARKER: &str = "TESTKIT_CLUSTER";
 
 /// The system's user that servers run as.
 pub(crate) const POSTGRES_USER: &str = "postgres";

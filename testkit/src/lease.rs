@@ -80,9 +80,9 @@ impl Drop for Lease {
 }
 
 /// The directory of all clusters and templates of this machine: in memory where there is room, since the copies of the
-/// template are small and a busy disk would make each cluster wait for seconds. `PGHERD_TESTKIT_DIR` overrides it.
+/// template are small and a busy disk would make each cluster wait for seconds. `TESTKIT_DIR` overrides it.
 pub(crate) fn base_directory() -> Result<PathBuf> {
-    let base = match std::env::var_os("PGHERD_TESTKIT_DIR") {
+    let base = match std::env::var_os("TESTKIT_DIR") {
         Some(directory) => directory.into(),
         None if has_room(Path::new("/dev/shm")) => PathBuf::from("/dev/shm/pgherd-testkit"),
         None => PathBuf::from("/tmp/pgherd-testkit"),

@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -260,7 +261,12 @@ impl Pgherd {
     pub fn launch(&mut self) -> Result<()> {
         let log = fs::File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.place.command(&self.binary);
-        command.args(["run", "--config"]).arg(&self.config).envs(self.environment.iter().cloned());
+        command.args(["run", "--config"]).arg(&self.config);
+        // Settings of the test's own environment are not for it: it refuses those that it does not know.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().cloned());
         command.stdout(log.try_clone()?).stderr(log).stdin(Stdio::null()).kill_on_drop(true);
         // A Ctrl-C of the terminal is for whoever started it.
         command.process_group(0);
@@ -271,6 +277,10 @@ impl Pgherd {
     fn child_mut(&mut self) -> Result<&mut Child> {
         self.child.as_mut().ok_or_else(|| anyhow!("pgherd was not started"))
     }
+}
+
+fn is_setting(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("PG") || name == "REPMGRPWD")
 }
 
 fn text(path: &Path) -> Value {

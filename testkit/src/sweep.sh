@@ -11,7 +11,7 @@ block=${directory##*/}
 processes() {
     # A server's processes work in its data directory; postgres overwrites its environment, others keep theirs.
     find /proc -maxdepth 2 -name cwd -lname "$directory/*/data*" 2>/dev/null | cut -d/ -f3
-    grep -lszx "PGHERD_TESTKIT=$directory" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3
+    grep -lszx "TESTKIT_CLUSTER=$directory" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3
     # The brackets keep grep from finding itself.
     for pid in $(grep -lsa "[s]shd -f.$directory/" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3); do
         echo "$pid"

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -31,12 +32,21 @@ struct Options {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let options = Options::parse();
+async fn main() -> ExitCode {
+    match up(&Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("failed, and removed everything: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn up(options: &Options) -> Result<()> {
     let mut stop = Stop::listen()?;
     tokio::select! {
         // Whatever has been started is removed when the future is dropped.
-        ended = serve(&options) => ended,
+        ended = serve(options) => ended,
         what = stop.wanted() => {
             say(&format!("{what}: stopped everything and removed it"));
             Ok(())
