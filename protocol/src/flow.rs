@@ -101,6 +101,9 @@ impl Flow {
 
     /// Cuts what a client sent. `full` says that the input cannot grow: then a message is judged by what is there.
     ///
+    /// What pgherd answers itself is drained by [`Session::drain_local`], or by [`Flow::cut_backend`] with the server's
+    /// next reply.
+    ///
     /// # Errors
     /// Bytes that cannot be a message; what comes before them is in `out` and in no cut.
     pub fn cut_frontend(
@@ -115,7 +118,14 @@ impl Flow {
         loop {
             self.advance(input, &mut cut, out);
             let rest = input.get(cut.consumed..).unwrap_or_default();
-            let Some(header) = frontend_header(rest)? else { break };
+            let header = match client_header(rest) {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
+                Err(error) => {
+                    flush(input, &mut cut, out);
+                    return Err(error);
+                }
+            };
             if header.tag == b'X' {
                 cut.stop = Some(Stop::Terminate);
                 break;
@@ -146,6 +156,10 @@ impl Flow {
         let mut cut = Cut::default();
         loop {
             self.advance(input, &mut cut, out);
+            if self.remaining == 0 && session.has_local() {
+                flush(input, &mut cut, out);
+                session.drain_local(out);
+            }
             let rest = input.get(cut.consumed..).unwrap_or_default();
             let Some(header) = backend_header(rest)? else { break };
             let frame = Frame::new(header, rest);
@@ -178,10 +192,6 @@ impl Flow {
             };
             self.begin(header, pass, &mut cut);
             self.advance(input, &mut cut, out);
-            if session.has_local() {
-                flush(input, &mut cut, out);
-                session.drain_local(out);
-            }
             if header.tag == b'Z' && session.is_at_rest() {
                 cut.stop = Some(Stop::AtRest);
                 break;
@@ -206,7 +216,7 @@ impl Flow {
         loop {
             self.advance(input, &mut cut, out);
             let rest = input.get(cut.consumed..).unwrap_or_default();
-            let Some(header) = frontend_header(rest)? else { break };
+            let Some(header) = client_header(rest)? else { break };
             if header.tag == b'X' {
                 cut.stop = Some(Stop::Terminate);
                 break;
@@ -251,6 +261,14 @@ impl Flow {
         }
         cut.consumed += here;
         self.remaining -= here;
+    }
+}
+
+/// As [`frontend_header`], without the answers of a login: after it they mean nothing.
+fn client_header(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
+    match bytes.first() {
+        Some(b'p') => Err(FrameError::UnknownTag(b'p')),
+        _ => frontend_header(bytes),
     }
 }
 

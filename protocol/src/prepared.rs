@@ -67,11 +67,21 @@ impl Statements {
     /// parse analysis see the same.
     #[must_use]
     pub fn intern(&self, scope: u64, definition: &[u8]) -> Arc<Statement> {
+        self.get(scope, definition, true)
+    }
+
+    /// A statement of this definition that no server can have yet.
+    #[must_use]
+    pub fn fresh(&self, scope: u64, definition: &[u8]) -> Arc<Statement> {
+        self.get(scope, definition, false)
+    }
+
+    fn get(&self, scope: u64, definition: &[u8], shared: bool) -> Arc<Statement> {
         let hash = self.hasher.hash_one((scope, definition));
         let mut known = self.known.lock();
         let found = known.by_hash.get(&hash).into_iter().flatten().find_map(|(held_scope, weak)| {
             let statement = weak.upgrade()?;
-            (*held_scope == scope && *statement.definition == *definition).then_some(statement)
+            (shared && *held_scope == scope && *statement.definition == *definition).then_some(statement)
         });
         if let Some(statement) = found {
             return statement;
@@ -83,7 +93,9 @@ impl Statements {
             definition: definition.into(),
             scan: scan_definition(definition),
         });
-        known.by_hash.entry(hash).or_default().push((scope, Arc::downgrade(&statement)));
+        let held = known.by_hash.entry(hash).or_default();
+        held.retain(|(_, weak)| weak.strong_count() > 0);
+        held.push((scope, Arc::downgrade(&statement)));
         statement
     }
 }
@@ -106,6 +118,8 @@ impl Known {
 #[derive(Debug)]
 pub struct ServerStatements {
     last_use: HashMap<u64, u64>,
+    /// Still there, but to be closed before anything is prepared under that number again.
+    stale: Vec<u64>,
     uses: u64,
     limit: usize,
 }
@@ -114,7 +128,7 @@ impl ServerStatements {
     /// None yet; at most `limit` at a time, though never fewer than one batch needs.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { last_use: HashMap::new(), uses: 0, limit }
+        Self { last_use: HashMap::new(), stale: Vec::new(), uses: 0, limit }
     }
 
     /// True if it is prepared there; counts as a use.
@@ -135,13 +149,32 @@ impl ServerStatements {
         self.last_use.remove(&id);
     }
 
+    /// Records that it is there but of no use any more.
+    pub fn make_stale(&mut self, id: u64) {
+        self.last_use.remove(&id);
+        if !self.stale.contains(&id) {
+            self.stale.push(id);
+        }
+    }
+
+    /// True if it has to be closed before it is prepared; it is then taken for closed.
+    pub fn take_stale(&mut self, id: u64) -> bool {
+        let place = self.stale.iter().position(|&stale| stale == id);
+        place.map(|place| self.stale.swap_remove(place)).is_some()
+    }
+
     /// Records that the server has dropped all of them.
     pub fn clear(&mut self) {
         self.last_use.clear();
+        self.stale.clear();
     }
 
-    /// Takes out the one used longest ago, when there are more than the limit and nothing since `lease_start` needs it.
+    /// Takes out one that is stale, or the one used longest ago when there are more than the limit and nothing since
+    /// `lease_start` needs it.
     pub fn evict(&mut self, lease_start: u64) -> Option<u64> {
+        if let Some(id) = self.stale.pop() {
+            return Some(id);
+        }
         if self.last_use.len() <= self.limit {
             return None;
         }

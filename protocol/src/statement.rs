@@ -26,19 +26,33 @@ pub enum Pin {
     SessionMode,
 }
 
-/// What it would mean if the server were lost while the statement runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What it would mean if the server were lost while the statement runs; the worst is last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// It changes nothing: BEGIN, SHOW, or a SELECT that calls no function but those known to be pure.
     Harmless,
+    /// It may change data; inside a transaction block it cannot commit by itself.
+    Write,
     /// It ends the transaction without committing.
     Rollback,
     /// It ends the transaction; it may have committed.
     Commit,
-    /// It may change data; inside a transaction block it cannot commit by itself.
-    Write,
     /// It may change data and may commit by itself: CALL, DO, or several statements with a COMMIT among them.
     MayCommit,
+}
+
+impl Effect {
+    /// True for what ends the transaction block, committed or not.
+    #[must_use]
+    pub const fn ends_transaction(self) -> bool {
+        matches!(self, Self::Commit | Self::Rollback)
+    }
+
+    /// True for what may commit the transaction block that it is in, or by itself.
+    #[must_use]
+    pub const fn may_commit(self) -> bool {
+        matches!(self, Self::Commit | Self::MayCommit)
+    }
 }
 
 /// The findings of one pass over a statement.
@@ -48,16 +62,34 @@ pub struct Scan {
     pub pin: Option<Pin>,
     /// What its loss would mean.
     pub effect: Effect,
+    /// It may drop prepared statements: DISCARD, DEALLOCATE.
+    pub forgets: bool,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
 }
 
 impl Scan {
     /// What is assumed of a statement that was not looked at.
-    pub const UNKNOWN: Self = Self { pin: None, effect: Effect::MayCommit };
+    pub const UNKNOWN: Self = Self { pin: None, effect: Effect::MayCommit, forgets: true };
+
+    /// What is to be assumed where it may be this or `other`.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        Self {
+            pin: self.pin.or(other.pin),
+            effect: self.effect.max(other.effect),
+            forgets: self.forgets || other.forgets,
+        }
+    }
 
     /// True for a statement that PostgreSQL runs in an aborted transaction.
     #[must_use]
     pub const fn ends_transaction(&self) -> bool {
-        matches!(self.effect, Effect::Commit | Effect::Rollback)
+        self.effect.ends_transaction()
     }
 }
 
@@ -77,6 +109,7 @@ struct Findings {
     pin: Option<Pin>,
     first: First,
     may_commit: bool,
+    forgets: bool,
     impure: bool,
     set_pending: bool,
     qualified_end: bool,
@@ -101,7 +134,9 @@ impl Findings {
         } else {
             self.inside(word);
         }
-        if word.is_call && !PURE_BEFORE_PARENTHESIS.iter().any(|pure| word.is(pure)) {
+        if word.is_call
+            && (word.is_qualified || !PURE_BEFORE_PARENTHESIS.iter().any(|pure| word.is(pure)))
+        {
             self.impure = true;
         }
     }
@@ -114,6 +149,10 @@ impl Findings {
             }
             5 if word.is("reset") => (First::Other, Some(Pin::Parameter)),
             6 if word.is("listen") => (First::Other, Some(Pin::Listen)),
+            7 | 10 if word.is("discard") || word.is("deallocate") => {
+                self.forgets = true;
+                (First::Other, None)
+            }
             4 if word.is("load") => (First::Other, Some(Pin::Load)),
             7 if word.is("prepare") => {
                 self.may_commit = true;
@@ -181,7 +220,7 @@ impl Findings {
             _ if self.may_commit || statements > 1 => Effect::MayCommit,
             _ => Effect::Write,
         };
-        Scan { pin: self.pin, effect }
+        Scan { pin: self.pin, effect, forgets: self.forgets }
     }
 }
 
@@ -242,6 +281,8 @@ struct Word<'a> {
     text: &'a [u8],
     begins_statement: bool,
     is_call: bool,
+    /// It follows a dot or a quotation mark, and so is no keyword.
+    is_qualified: bool,
 }
 
 impl Word<'_> {
@@ -257,18 +298,20 @@ impl Word<'_> {
 struct Words<'a> {
     rest: &'a [u8],
     at_start: bool,
+    /// A quotation mark has been seen.
+    quotes: bool,
     statements: usize,
 }
 
 impl<'a> Words<'a> {
     const fn new(text: &'a [u8]) -> Self {
-        Self { rest: text, at_start: true, statements: 0 }
+        Self { rest: text, at_start: true, quotes: false, statements: 0 }
     }
 
     fn skip_comment(&mut self) -> bool {
         let end = match self.rest {
             [b'-', b'-', ..] => memchr::memchr(b'\n', self.rest).map(|i| i + 1),
-            [b'/', b'*', body @ ..] => memchr::memmem::find(body, b"*/").map(|i| i + 4),
+            [b'/', b'*', ..] => comment_len(self.rest),
             _ => return false,
         };
         self.rest = end.and_then(|end| self.rest.get(end..)).unwrap_or_default();
@@ -276,6 +319,7 @@ impl<'a> Words<'a> {
     }
 
     fn next(&mut self) -> Option<Word<'a>> {
+        let mut qualifies = false;
         loop {
             let (&byte, after) = self.rest.split_first()?;
             if is_word(byte) {
@@ -288,15 +332,62 @@ impl<'a> Words<'a> {
             if byte == b';' {
                 self.at_start = true;
             }
+            self.quotes |= byte == b'"';
+            qualifies = matches!(byte, b'.' | b'"') || (qualifies && byte.is_ascii_whitespace());
             self.rest = after;
         }
         let len = self.rest.iter().position(|&b| !is_word(b)).unwrap_or(self.rest.len());
         let (text, rest) = self.rest.split_at_checked(len)?;
+        let is_qualified = std::mem::take(&mut qualifies);
         self.rest = rest;
         let begins_statement = std::mem::take(&mut self.at_start);
         self.statements += usize::from(begins_statement);
-        let next = rest.iter().copied().find(|b| !b.is_ascii_whitespace() && *b != b'"');
-        Some(Word { text, begins_statement, is_call: next == Some(b'(') })
+        Some(Word { text, begins_statement, is_call: may_be_called(rest, self.quotes), is_qualified })
+    }
+}
+
+/// True if an opening parenthesis may follow the word before `rest`, be it quoted or followed by a comment.
+fn may_be_called(rest: &[u8], in_quotes: bool) -> bool {
+    let mut quoted = false;
+    for (place, &byte) in rest.iter().enumerate() {
+        match byte {
+            b'"' => quoted = true,
+            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => {}
+            b'(' => return true,
+            b'/' => return rest.get(place + 1) == Some(&b'*'),
+            b'-' => return rest.get(place + 1) == Some(&b'-'),
+            // The rest of a quoted name, perhaps.
+            _ if in_quotes && !quoted && place == 0 => return closes_quoted_name(rest),
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// True if a quotation mark and then a parenthesis come before anything that ends a name.
+fn closes_quoted_name(rest: &[u8]) -> bool {
+    // A name longer than that is taken for a call.
+    const NEAR: usize = 256;
+    let near = rest.get(..NEAR).unwrap_or(rest);
+    let Some(quote) = memchr::memchr(b'"', near) else { return rest.len() > NEAR };
+    rest.get(quote + 1..).unwrap_or_default().iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'(')
+}
+
+/// The length of the comment at the start of `text`; comments nest. `None` if it has no end.
+fn comment_len(text: &[u8]) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    loop {
+        match text.get(at..at + 2)? {
+            b"/*" => depth += 1,
+            b"*/" if depth == 1 => return Some(at + 2),
+            b"*/" => depth -= 1,
+            _ => {
+                at += 1;
+                continue;
+            }
+        }
+        at += 2;
     }
 }
 

@@ -1,7 +1,9 @@
 //! Messages from the server.
 
+use std::collections::{HashMap, VecDeque};
+
 use super::names::client_names;
-use super::{Expected, Kind, Pooling, Session, Transaction};
+use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Transaction};
 use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
@@ -32,9 +34,14 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Reply {
         match frame.header.tag {
-            b'D' | b'd' | b'N' | b'A' | b'S' | b'H' | b't' | b'V' | b'W' => Reply::Forward,
+            b'N' | b'A' | b'S' => Reply::Forward,
+            // A result that nobody asked for may be another client's.
+            b'D' | b'd' | b'H' | b't' | b'V' | b'W' | b'c' | b'T' | b'n' | b'C' if self.expected.is_empty() => {
+                Reply::OutOfStep
+            }
+            b'D' | b'd' | b'H' | b't' | b'V' | b'W' | b'c' => Reply::Forward,
             b'C' => self.on_command_complete(frame, server),
-            b'Z' => self.on_ready(frame),
+            b'Z' => self.on_ready(frame, server),
             b'T' | b'n' => self.on_described(),
             b'2' => self.on_done(Kind::Bind),
             b'1' => self.on_done(Kind::Parse),
@@ -42,7 +49,6 @@ impl Session {
             b'I' | b's' => self.on_executed(),
             b'E' => self.on_error(frame, server, out),
             b'G' => self.on_copy_in(),
-            b'c' => Reply::Forward,
             _ => Reply::OutOfStep,
         }
     }
@@ -72,6 +78,7 @@ impl Session {
     fn on_done(&mut self, kind: Kind) -> Reply {
         match self.expected.pop_front() {
             Some(e) if e.kind == kind || (kind == Kind::Parse && e.kind == Kind::ParseUnnamed) => {
+                self.preparing -= usize::from(matches!(e.about, About::Prepares(_)));
                 if e.shown {
                     Reply::Forward
                 } else {
@@ -90,8 +97,10 @@ impl Session {
     }
 
     fn on_executed(&mut self) -> Reply {
-        if self.front() == Some(Kind::Execute) {
-            self.expected.pop_front();
+        if self.front() == Some(Kind::Execute)
+            && let Some(executed) = self.expected.pop_front()
+        {
+            self.answered.on_executed(executed.effect);
         }
         Reply::Forward
     }
@@ -100,7 +109,9 @@ impl Session {
         match frame.body {
             b"DISCARD ALL\0" => {
                 self.forget_statements(server);
-                if self.pooling == Pooling::Transaction {
+                // What was sent behind it may pin again.
+                let is_last = self.expected.iter().skip(1).all(|e| e.kind == Kind::Sync);
+                if self.pooling == Pooling::Transaction && is_last {
                     self.pin = None;
                 }
             }
@@ -111,14 +122,31 @@ impl Session {
             }
             _ => {}
         }
-        self.copying_in = false;
+        if std::mem::take(&mut self.copying_in) {
+            self.copy_syncs = 0;
+            if self.has_ended_copy() {
+                self.expected.remove(1);
+            }
+        }
         self.on_executed()
     }
 
+    /// The server has dropped all named statements; what was sent behind that prepares new ones.
     fn forget_statements(&mut self, server: &mut ServerStatements) {
         server.clear();
-        self.named.clear();
-        self.unnamed.defined = false;
+        let mut defined_since = HashMap::new();
+        for behind in &mut self.expected {
+            match behind.about {
+                About::Prepares(id) => server.insert(id),
+                About::Closes(id) => server.remove(id),
+                About::Uses(_) | About::Nothing => {}
+            }
+            let Some(undo) = &mut behind.undo else { continue };
+            if defined_since.insert(undo.name.clone(), ()).is_none() {
+                undo.before = None;
+            }
+        }
+        self.named.retain(|name, _| defined_since.contains_key(name));
     }
 
     /// Of a statement too long to be looked at only the command tag tells what it did.
@@ -137,15 +165,25 @@ impl Session {
         }
     }
 
-    fn on_ready(&mut self, frame: &Frame<'_>) -> Reply {
+    fn on_ready(&mut self, frame: &Frame<'_>, server: &ServerStatements) -> Reply {
         let transaction = frame.body.first().and_then(|&b| Transaction::from_byte(b));
-        let (Some(transaction), Some(front)) = (transaction, self.expected.pop_front()) else {
-            return Reply::OutOfStep;
-        };
-        if !matches!(front.kind, Kind::Query | Kind::Sync | Kind::FunctionCall) {
-            return Reply::OutOfStep;
+        let Some(transaction) = transaction else { return Reply::OutOfStep };
+        match self.expected.pop_front() {
+            Some(front) if matches!(front.kind, Kind::Query | Kind::Sync | Kind::FunctionCall) => {}
+            // A COPY failed before it read anything, and with it the Sync that followed.
+            None if self.copy_syncs > 0 => self.skipping = false,
+            _ => return Reply::OutOfStep,
         }
-        self.transaction = transaction;
+        self.on_transaction(transaction);
+        if self.owes_nothing() {
+            self.copy_syncs = 0;
+            self.forgetting = false;
+            self.bound_by_name = None;
+            self.lease_start = server.now();
+            if let Placed::InBatch(_) = self.unnamed.placed {
+                self.unnamed.placed = Placed::Surely;
+            }
+        }
         Reply::Forward
     }
 
@@ -154,47 +192,90 @@ impl Session {
         // The server reads the Syncs that are on their way as part of the COPY, and ignores them.
         while self.expected.get(1).is_some_and(|e| e.kind == Kind::Sync) {
             self.expected.remove(1);
+            self.copy_syncs += 1;
+        }
+        let is_extended = self.front() == Some(Kind::Execute);
+        if is_extended && self.copy_syncs > 0 && !self.expected.iter().any(|e| e.kind == Kind::Sync) {
             self.unsynced = true;
-        }
-        if self.expected.get(1).is_some_and(|e| e.kind == Kind::CopyEnd) {
-            self.copying_in = false;
-        }
-        if self.front() == Some(Kind::Query) {
-            self.unsynced = false;
         }
         Reply::Forward
     }
 
     fn on_error(&mut self, frame: &Frame<'_>, server: &mut ServerStatements, out: &mut Vec<u8>) -> Reply {
-        if ErrorFields::parse(frame.body).ends_session() {
+        let fields = ErrorFields::parse(frame.body);
+        if fields.ends_session() {
             return Reply::ServerEnds;
         }
+        let Some(front) = self.expected.front_mut() else { return Reply::OutOfStep };
         self.copying_in = false;
-        match self.front() {
-            None => return Reply::OutOfStep,
-            Some(kind) if kind.is_extended() => self.skip_to_sync(server),
-            Some(_) => {}
+        self.answered.on_error();
+        match (fields.sqlstate, front.about) {
+            // "prepared statement does not exist"
+            (b"26000", About::Uses(id)) => server.remove(id),
+            // "cached plan must not change result type"
+            (b"0A000", About::Uses(id)) => server.make_stale(id),
+            // "prepared statement already exists"
+            (b"42P05", About::Prepares(id)) => {
+                self.preparing -= 1;
+                front.about = About::Uses(id);
+            }
+            _ => {}
         }
-        if client_names(frame.body, &self.named, out) { Reply::Replaced } else { Reply::Forward }
+        let failed = match (&front.undo, front.about) {
+            (Some(undo), About::Uses(id) | About::Prepares(id)) => Some((id, &*undo.name)),
+            _ => None,
+        };
+        let renamed = frame.is_complete() && client_names(frame.body, &self.named, failed, out);
+        if front.kind.is_extended() {
+            self.skip_to_sync(server);
+        }
+        if renamed { Reply::Replaced } else { Reply::Forward }
     }
 
     /// The server ignores everything up to the next Sync: so nothing before it is owed, and nothing before it was done.
-    pub(super) fn skip_to_sync(&mut self, server: &mut ServerStatements) {
-        let sync = self.expected.iter().position(|e| !e.kind.is_extended());
+    fn skip_to_sync(&mut self, server: &mut ServerStatements) {
+        let sync = self.expected.iter().position(|e| e.kind == Kind::Sync);
         self.skipping = sync.is_none();
-        for skipped in self.expected.drain(..sync.unwrap_or(self.expected.len())).rev() {
-            if let Some(id) = skipped.prepares {
-                server.remove(id);
+        let behind = self.expected.split_off(sync.unwrap_or(self.expected.len()));
+        let skipped = std::mem::replace(&mut self.expected, behind);
+        for skipped in &skipped {
+            match skipped.about {
+                About::Prepares(id) => {
+                    self.preparing -= 1;
+                    server.remove(id);
+                }
+                About::Uses(_) | About::Closes(_) | About::Nothing => {}
             }
-            if skipped.kind == Kind::ParseUnnamed {
-                self.unnamed.defined = false;
+        }
+        for skipped in &skipped {
+            if let About::Closes(id) = skipped.about {
+                server.make_stale(id);
+            }
+        }
+        self.undo(skipped);
+        if self.unnamed.held != Held::OnlyThere {
+            self.unnamed.placed = Placed::No;
+        }
+    }
+
+    /// Gives names the meaning that they had before these messages, none of which was carried out.
+    pub(super) fn undo(&mut self, skipped: VecDeque<Expected>) {
+        for skipped in skipped.into_iter().rev() {
+            if skipped.kind == Kind::ParseUnnamed && !self.expected.iter().any(|e| e.kind == skipped.kind) {
+                self.unnamed.held = Held::Nowhere;
             }
             let Some(undo) = skipped.undo else { continue };
-            match undo.before {
-                Some(before) => self.named.insert(undo.name, before),
-                None => self.named.remove(&undo.name),
-            };
+            // A later message has given the name a new meaning already.
+            let later = self.expected.iter_mut().filter_map(|e| e.undo.as_mut()).find(|u| u.name == undo.name);
+            match (later, undo.before) {
+                (Some(later), before) => later.before = before,
+                (None, Some(before)) => {
+                    self.named.insert(undo.name, before);
+                }
+                (None, None) => {
+                    self.named.remove(&undo.name);
+                }
+            }
         }
-        self.unnamed.on_server = false;
     }
 }

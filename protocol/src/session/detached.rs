@@ -1,10 +1,10 @@
 //! A session that is answered by pgherd itself: no server has its transaction any more, or none could be had.
 
-use super::{Session, Transaction};
+use super::{Held, Placed, Session, Transaction};
 use crate::error::{ClientError, Severity};
 use crate::frame::{Frame, split_cstr};
 use crate::prepared::{Statements, scan_definition};
-use crate::statement::{Scan, scan};
+use crate::statement::{Effect, Scan, scan};
 use crate::write;
 
 /// Answers a client as PostgreSQL does in a failed transaction, or refuses one batch of messages.
@@ -52,27 +52,33 @@ impl Detached {
         out: &mut Vec<u8>,
     ) -> Progress {
         match frame.header.tag {
-            b'Q' | b'F' => {
-                let findings =
-                    if frame.header.tag == b'Q' { whole_scan(frame, frame.body) } else { Scan::UNKNOWN };
-                self.execute(findings, out);
-                return self.ready(session, out);
-            }
             b'S' => {
                 self.skipping = false;
                 return self.ready(session, out);
             }
             _ if self.skipping => {}
+            b'Q' | b'F' => {
+                let findings =
+                    if frame.header.tag == b'Q' { whole_scan(frame, frame.body) } else { Scan::UNKNOWN };
+                if frame.header.tag == b'Q' {
+                    session.unnamed.held = Held::Nowhere;
+                }
+                self.execute(findings, out);
+                return self.ready(session, out);
+            }
             b'P' => self.on_parse(frame, session, statements, out),
             b'B' => self.on_bind(frame, session, out),
-            b'D' => self.on_describe(frame, out),
+            b'D' => self.on_describe(frame, session, out),
             b'E' => {
-                let findings = if self.exit_bound { scan(b"ROLLBACK") } else { Scan::UNKNOWN };
+                let findings = if self.exit_bound { EXIT } else { Scan::UNKNOWN };
                 self.skipping = !self.execute(findings, out);
             }
             b'C' => {
                 if let Some((b'S', rest)) = frame.body.split_first() {
-                    session.named.remove(split_cstr(rest).map_or(rest, |(name, _)| name));
+                    match split_cstr(rest).map_or(rest, |(name, _)| name) {
+                        b"" => session.unnamed.held = Held::Nowhere,
+                        name => drop(session.named.remove(name)),
+                    }
                 }
                 write::empty(out, b'3');
             }
@@ -83,7 +89,7 @@ impl Detached {
 
     fn ready(&self, session: &mut Session, out: &mut Vec<u8>) -> Progress {
         write::ready_for_query(out, self.transaction.byte());
-        session.transaction = self.transaction;
+        session.on_transaction(self.transaction);
         if self.transaction == Transaction::Idle { Progress::AtRest } else { Progress::Detached }
     }
 
@@ -126,15 +132,19 @@ impl Detached {
         statements: &Statements,
         out: &mut Vec<u8>,
     ) {
-        let Some((name, definition)) = split_cstr(frame.body) else { return self.refuse(out) };
+        let Some((name, definition)) = split_cstr(frame.body) else {
+            self.admit(Scan::UNKNOWN, out);
+            return;
+        };
         let findings = if frame.is_complete() { scan_definition(definition) } else { Scan::UNKNOWN };
         if !self.admit(findings, out) {
             return;
         }
         if name.is_empty() {
             session.unnamed.definition = definition.to_vec();
-            session.unnamed.defined = true;
-            session.unnamed.effect = Some(findings.effect);
+            session.unnamed.held = Held::Here;
+            session.unnamed.placed = Placed::No;
+            session.unnamed.scan = findings;
         } else {
             session.named.insert(name.into(), statements.intern(session.scope, definition));
         }
@@ -143,24 +153,40 @@ impl Detached {
 
     fn on_bind(&mut self, frame: &Frame<'_>, session: &Session, out: &mut Vec<u8>) {
         let name = split_cstr(frame.body).and_then(|(_, rest)| split_cstr(rest)).map(|(name, _)| name);
-        let findings = match name {
-            Some(b"") if session.unnamed.defined => scan_definition(&session.unnamed.definition),
-            Some(name) => session.named.get(name).map_or(Scan::UNKNOWN, |statement| statement.scan),
-            None => Scan::UNKNOWN,
-        };
-        self.exit_bound = self.admit(findings, out);
+        self.exit_bound = self.admit(find(name, session), out);
         if self.exit_bound {
             write::empty(out, b'2');
         }
     }
 
-    fn on_describe(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) {
-        if frame.body.first() == Some(&b'S') {
+    fn on_describe(&mut self, frame: &Frame<'_>, session: &Session, out: &mut Vec<u8>) {
+        let statement = frame.body.split_first().filter(|(what, _)| **what == b'S');
+        let findings = match statement {
+            Some((_, rest)) => find(split_cstr(rest).map(|(name, _)| name), session),
+            None if self.exit_bound => EXIT,
+            None => Scan::UNKNOWN,
+        };
+        if !self.admit(findings, out) {
+            return;
+        }
+        if statement.is_some() {
             write::message(out, b't', |out| out.extend_from_slice(&[0, 0]));
         }
         write::empty(out, b'n');
     }
 }
+
+/// What the statement of this name says.
+fn find(name: Option<&[u8]>, session: &Session) -> Scan {
+    match name {
+        Some(b"") if session.unnamed.held == Held::Here => session.unnamed.scan,
+        Some(name) => session.named.get(name).map_or(Scan::UNKNOWN, |statement| statement.scan),
+        None => Scan::UNKNOWN,
+    }
+}
+
+/// What a portal that ends the transaction says.
+const EXIT: Scan = Scan { effect: Effect::Rollback, ..Scan::UNKNOWN };
 
 fn whole_scan(frame: &Frame<'_>, text: &[u8]) -> Scan {
     if frame.is_complete() { scan(text) } else { Scan::UNKNOWN }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Expected, Kind, Pooling, Session, Undo};
+use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{
     SERVER_PREFIX, ServerStatements, Statement, Statements, scan_definition, write_server_name,
 };
-use crate::statement::{Effect, Pin, scan};
+use crate::statement::{Effect, Pin, Scan, scan};
 use crate::{session::Transaction, write};
 
 /// What becomes of a client's message.
@@ -30,6 +30,8 @@ pub(super) const ESCAPED_PREFIX: &str = "pgherd_!";
 impl Session {
     /// Takes in a message for the server. `frame` holds the whole message unless it is longer than the
     /// caller's buffer. What must be sent before or instead of it is appended to `out`.
+    ///
+    /// Afterwards the caller has [`Session::drain_local`] answer what no server is asked.
     pub fn on_frontend(
         &mut self,
         frame: &Frame<'_>,
@@ -38,77 +40,92 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Pass {
         match frame.header.tag {
+            b'S' => return self.on_sync(),
+            // Even a Query is ignored by a server that waits for Sync, and gets no reply.
+            _ if self.skipping => return Pass::Drop,
             b'd' => return self.on_copy_data(),
             b'c' | b'f' => return self.on_copy_end(),
-            b'S' => return self.on_sync(),
             b'Q' => return self.on_query(frame),
             b'F' => {
+                self.unsynced = false;
+                self.batch += 1;
                 self.expect(Kind::FunctionCall, Effect::MayCommit);
                 return Pass::Forward;
             }
+            b'H' => return Pass::Forward,
             _ => {}
-        }
-        if self.skipping {
-            return Pass::Drop;
         }
         self.unsynced = true;
         match frame.header.tag {
             b'P' => self.on_parse(frame, server, statements, out),
             b'B' => self.on_bind(frame, server, out),
             b'D' => self.on_describe(frame, server, out),
-            b'C' => self.on_close(frame),
-            b'E' => {
-                self.expect(Kind::Execute, self.bound);
-                Pass::Forward
-            }
+            b'C' => self.on_close(frame, out),
+            b'E' => self.on_execute(frame),
             _ => Pass::Forward,
         }
     }
 
     pub(super) fn expect(&mut self, kind: Kind, effect: Effect) {
-        self.expected.push_back(Expected { kind, shown: true, effect, prepares: None, undo: None });
+        self.push(kind, effect, About::Nothing);
     }
 
-    fn expect_hidden(&mut self, kind: Kind, prepares: Option<u64>) {
-        self.expected.push_back(Expected {
-            kind,
-            shown: false,
-            effect: Effect::Harmless,
-            prepares,
-            undo: None,
-        });
+    fn push(&mut self, kind: Kind, effect: Effect, about: About) {
+        self.expected.push_back(Expected { kind, shown: true, effect, about, undo: None });
+    }
+
+    fn expect_hidden(&mut self, kind: Kind, about: About) {
+        let effect = Effect::Harmless;
+        self.expected.push_back(Expected { kind, shown: false, effect, about, undo: None });
     }
 
     fn on_query(&mut self, frame: &Frame<'_>) -> Pass {
-        let findings = scan(frame.body);
+        let findings = if frame.is_complete() {
+            scan(frame.body)
+        } else {
+            Scan { pin: scan(frame.body).pin, ..Scan::UNKNOWN }
+        };
         self.pin = self.pin.or(findings.pin);
-        // A simple Query destroys the unnamed statement, as in PostgreSQL.
-        self.unnamed.defined = false;
-        let effect = if frame.is_complete() { findings.effect } else { Effect::MayCommit };
-        self.expect(Kind::Query, effect);
+        self.forgetting |= findings.forgets;
+        // A simple Query destroys the unnamed statement, as in PostgreSQL, and ends a batch as Sync does.
+        self.unnamed.held = Held::Nowhere;
+        self.unsynced = false;
+        self.batch += 1;
+        self.expect(Kind::Query, findings.effect);
+        Pass::Forward
+    }
+
+    fn on_execute(&mut self, frame: &Frame<'_>) -> Pass {
+        let bound = match split_cstr(frame.body) {
+            Some((b"", _)) => self.bound,
+            _ => self.bound_by_name.unwrap_or(Scan::UNKNOWN),
+        };
+        self.forgetting |= bound.forgets;
+        self.expect(Kind::Execute, bound.effect);
         Pass::Forward
     }
 
     fn on_sync(&mut self) -> Pass {
-        if self.copying_in {
+        if self.copying_in && !self.has_ended_copy() {
             // The server ignores a Sync while it reads CopyData, and so owes nothing for it.
+            self.copy_syncs += 1;
             return Pass::Forward;
         }
         self.unsynced = false;
         self.skipping = false;
+        self.batch += 1;
         self.expect(Kind::Sync, Effect::Harmless);
         Pass::Forward
     }
 
     fn on_copy_data(&self) -> Pass {
-        if self.expected.is_empty() || self.skipping { Pass::Drop } else { Pass::Forward }
+        if self.expected.is_empty() { Pass::Drop } else { Pass::Forward }
     }
 
     fn on_copy_end(&mut self) -> Pass {
-        if self.expected.is_empty() || self.skipping {
+        if self.expected.is_empty() {
             return Pass::Drop;
         }
-        self.copying_in = false;
         self.expect(Kind::CopyEnd, Effect::Harmless);
         Pass::Forward
     }
@@ -121,78 +138,126 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Pass {
         let Some((name, definition)) = split_cstr(frame.body) else { return self.pass_on(Kind::Parse) };
-        let findings = scan_definition(definition);
+        let findings = if frame.is_complete() { scan_definition(definition) } else { Scan::UNKNOWN };
         self.pin = self.pin.or(findings.pin);
-        if !frame.is_complete() {
-            // Too long to be kept: it stays where it is prepared, under the client's own name.
-            self.pin = self.pin.or(Some(Pin::LongStatement));
-            if name.is_empty() {
-                self.unnamed.on_server = true;
-                self.unnamed.defined = true;
-                self.unnamed.effect = None;
-            }
-            return self.pass_on(Kind::Parse);
-        }
         if self.pooling == Pooling::Session {
             return self.pass_on(Kind::Parse);
         }
         if name.is_empty() {
             self.unnamed.definition.clear();
-            self.unnamed.definition.extend_from_slice(definition);
-            self.unnamed.defined = true;
-            self.unnamed.on_server = true;
-            self.unnamed.effect = Some(findings.effect);
+            self.unnamed.held = Held::OnlyThere;
+            if frame.is_complete() {
+                self.unnamed.definition.extend_from_slice(definition);
+                self.unnamed.held = Held::Here;
+            } else {
+                self.pin = self.pin.or(Some(Pin::LongStatement));
+            }
+            self.unnamed.placed = Placed::InBatch(self.batch);
+            self.unnamed.scan = findings;
             return self.pass_on(Kind::ParseUnnamed);
         }
-        if let Some(existing) = self.named.get(name).cloned() {
-            // PostgreSQL refuses to prepare a name twice; let the server say so.
-            self.ensure_prepared(&existing, server, out);
-            existing.write_parse(out);
-            self.expect(Kind::Parse, Effect::Harmless);
-            return Pass::Replaced { consumed: frame.header.len };
+        let existing = self.named.get(name).cloned();
+        if let Some(existing) = existing.as_ref().filter(|_| !self.forgetting) {
+            return self.on_parse_again(name, existing, server, out);
         }
-        let statement = statements.intern(self.scope, definition);
-        self.define(name, statement, server, out);
+        if !frame.is_complete() {
+            return self.on_long_parse(frame, name, out);
+        }
+        let statement = if self.forgetting {
+            statements.fresh(self.scope, definition)
+        } else {
+            statements.intern(self.scope, definition)
+        };
+        self.define(name, existing, statement, server, out);
         Pass::Replaced { consumed: frame.header.len }
+    }
+
+    /// PostgreSQL refuses to prepare a name twice; lets the server say so.
+    fn on_parse_again(
+        &mut self,
+        name: &[u8],
+        existing: &Arc<Statement>,
+        server: &mut ServerStatements,
+        out: &mut Vec<u8>,
+    ) -> Pass {
+        self.ensure_prepared(existing, server, out);
+        existing.write_parse(out);
+        self.expected.push_back(Expected {
+            kind: Kind::Parse,
+            shown: true,
+            effect: Effect::Harmless,
+            about: About::Uses(existing.id),
+            undo: Some(Box::new(Undo { name: name.into(), before: Some(Arc::clone(existing)) })),
+        });
+        Pass::Drop
+    }
+
+    /// Too long to be kept: it stays where it is prepared, under the client's own name.
+    fn on_long_parse(&mut self, frame: &Frame<'_>, name: &[u8], out: &mut Vec<u8>) -> Pass {
+        self.pin = self.pin.or(Some(Pin::LongStatement));
+        self.expect(Kind::Parse, Effect::Harmless);
+        if !name.starts_with(SERVER_PREFIX.as_bytes()) {
+            return Pass::Forward;
+        }
+        let consumed = HEADER_LEN + name.len() + 1;
+        rename(frame, None, Name::Escaped(name), consumed, out);
+        Pass::Replaced { consumed }
     }
 
     /// Gives `name` its meaning; prepares the statement on the server unless it is there already.
     fn define(
         &mut self,
         name: &[u8],
+        before: Option<Arc<Statement>>,
         statement: Arc<Statement>,
         server: &mut ServerStatements,
         out: &mut Vec<u8>,
     ) {
-        let undo = Some(Box::new(Undo { name: name.into(), before: None }));
-        // In a failed transaction the server refuses to parse anything but its end.
-        let refused = self.transaction == Transaction::Failed && !statement.scan.ends_transaction();
-        let is_there = server.touch(statement.id);
-        let (kind, prepares) = if is_there && !refused {
-            (Kind::Local(b'1'), None)
-        } else {
+        let undo = Some(Box::new(Undo { name: name.into(), before }));
+        let is_there = self.find_prepared(statement.id, server);
+        let (kind, about) = if is_there && !self.refuses(&statement.scan) {
+            (Kind::Local(b'1'), About::Uses(statement.id))
+        } else if is_there {
             statement.write_parse(out);
-            if !is_there {
-                server.insert(statement.id);
-            }
-            (Kind::Parse, (!is_there).then_some(statement.id))
+            (Kind::Parse, About::Uses(statement.id))
+        } else {
+            self.close_stale(statement.id, server, out);
+            statement.write_parse(out);
+            server.insert(statement.id);
+            self.preparing += 1;
+            (Kind::Parse, About::Prepares(statement.id))
         };
-        self.expected.push_back(Expected { kind, shown: true, effect: Effect::Harmless, prepares, undo });
+        self.expected.push_back(Expected { kind, shown: true, effect: Effect::Harmless, about, undo });
         self.named.insert(name.into(), statement);
         self.evict(server, out);
     }
 
+    /// True if the server is sure to refuse to parse it: in a failed transaction it takes nothing but what ends it.
+    fn refuses(&self, findings: &Scan) -> bool {
+        self.transaction == Transaction::Failed
+            && !findings.ends_transaction()
+            && !self.expected.iter().any(|e| e.kind.runs() && e.effect != Effect::Harmless)
+    }
+
     fn on_bind(&mut self, frame: &Frame<'_>, server: &mut ServerStatements, out: &mut Vec<u8>) -> Pass {
         let start = out.len();
-        let Some((portal, rest)) = split_cstr(frame.body) else { return self.pass_on(Kind::Bind) };
-        let Some((name, _)) = split_cstr(rest) else { return self.pass_on(Kind::Bind) };
-        let Some(id) = self.resolve(name, server, out) else {
-            self.expect(Kind::Bind, Effect::Harmless);
-            return behind(out, start);
+        let names = split_cstr(frame.body)
+            .and_then(|(portal, rest)| split_cstr(rest).map(|(statement, _)| (portal, statement)));
+        let Some((portal, name)) = names else {
+            self.bound = Scan::UNKNOWN;
+            return self.pass_on(Kind::Bind);
         };
+        let (target, findings) = self.resolve(name, server, out);
+        self.pin = self.pin.or(findings.pin);
+        if portal.is_empty() {
+            self.bound = findings;
+        } else {
+            self.bound_by_name = Some(self.bound_by_name.map_or(findings, |bound| bound.worse(findings)));
+        }
+        self.push(Kind::Bind, Effect::Harmless, target.about());
+        let Some(server_name) = target.name(name) else { return behind(out, start) };
         let consumed = HEADER_LEN + portal.len() + 1 + name.len() + 1;
-        self.rename(frame, b'B', portal, id.name(name), consumed, out);
-        self.expect(Kind::Bind, Effect::Harmless);
+        rename(frame, Some(portal), server_name, consumed, out);
         Pass::Replaced { consumed }
     }
 
@@ -202,134 +267,159 @@ impl Session {
             return self.pass_on(Kind::Describe);
         };
         let Some((name, _)) = split_cstr(rest) else { return self.pass_on(Kind::Describe) };
-        let bound = self.bound;
-        let target = self.resolve(name, server, out);
-        self.bound = bound;
-        self.expect(Kind::Describe, Effect::Harmless);
-        let Some(id) = target else { return behind(out, start) };
-        write::message(out, b'D', |out| {
-            out.push(b'S');
-            id.name(name).write(out);
-        });
+        let (target, _) = self.resolve(name, server, out);
+        self.push(Kind::Describe, Effect::Harmless, target.about());
+        let Some(server_name) = target.name(name) else { return behind(out, start) };
+        write_statement_message(b'D', server_name, out);
         Pass::Replaced { consumed: frame.header.len }
     }
 
-    fn on_close(&mut self, frame: &Frame<'_>) -> Pass {
+    fn on_close(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Pass {
         let (Some((b'S', rest)), true, Pooling::Transaction) =
             (frame.body.split_first(), frame.is_complete(), self.pooling)
         else {
             return self.pass_on(Kind::Close);
         };
         let Some((name, _)) = split_cstr(rest) else { return self.pass_on(Kind::Close) };
-        let mut undo = None;
         if name.is_empty() {
-            if self.unnamed.on_server {
-                self.unnamed.defined = false;
-                return self.pass_on(Kind::Close);
-            }
-            self.unnamed.defined = false;
-        } else if let Some((name, before)) = self.named.remove_entry(name) {
-            // Others may use it: on the server it stays until it is the one used longest ago.
-            undo = Some(Box::new(Undo { name, before: Some(before) }));
-        } else if self.pin == Some(Pin::LongStatement) {
+            self.unnamed.held = Held::Nowhere;
+            self.unnamed.placed = Placed::InBatch(self.batch);
             return self.pass_on(Kind::Close);
         }
-        let kind = Kind::Local(b'3');
+        let Some((name, before)) = self.named.remove_entry(name) else {
+            self.expect(Kind::Close, Effect::Harmless);
+            if !name.starts_with(SERVER_PREFIX.as_bytes()) {
+                return Pass::Forward;
+            }
+            write_statement_message(b'C', Name::Escaped(name), out);
+            return Pass::Replaced { consumed: frame.header.len };
+        };
+        // Others may use it: on the server it stays until it is the one used longest ago.
         self.expected.push_back(Expected {
-            kind,
+            kind: Kind::Local(b'3'),
             shown: true,
             effect: Effect::Harmless,
-            prepares: None,
-            undo,
+            about: About::Nothing,
+            undo: Some(Box::new(Undo { name, before: Some(before) })),
         });
         Pass::Drop
     }
 
     fn pass_on(&mut self, kind: Kind) -> Pass {
-        if kind == Kind::Bind {
-            self.bound = Effect::MayCommit;
-        }
         self.expect(kind, Effect::Harmless);
         Pass::Forward
     }
 
-    /// Finds what a statement's name means and sees to it that the server has it. `None` where the message goes on as it
-    /// is (behind what was appended to `out`).
-    fn resolve(&mut self, name: &[u8], server: &mut ServerStatements, out: &mut Vec<u8>) -> Option<Target> {
+    /// Finds what a statement's name means and sees to it that the server has it.
+    fn resolve(
+        &mut self,
+        name: &[u8],
+        server: &mut ServerStatements,
+        out: &mut Vec<u8>,
+    ) -> (Target, Scan) {
         if self.pooling == Pooling::Session {
-            self.bound = Effect::MayCommit;
-            return None;
+            return (Target::AsItIs, Scan::UNKNOWN);
         }
         if name.is_empty() {
             self.ensure_unnamed(out);
-            self.bound = self.unnamed.effect.unwrap_or(Effect::MayCommit);
-            return None;
+            return (Target::AsItIs, self.unnamed.scan);
         }
         if let Some(statement) = self.named.get(name).cloned() {
-            self.bound = statement.scan.effect;
             self.ensure_prepared(&statement, server, out);
-            return Some(Target::Prepared(statement.id));
+            return (Target::Prepared(statement.id), statement.scan);
         }
-        self.bound = Effect::MayCommit;
-        name.starts_with(SERVER_PREFIX.as_bytes()).then_some(Target::Escaped)
+        let escaped = name.starts_with(SERVER_PREFIX.as_bytes());
+        (if escaped { Target::Escaped } else { Target::AsItIs }, Scan::UNKNOWN)
     }
 
     /// Makes the server's unnamed statement this session's, or none if the session has none.
     fn ensure_unnamed(&mut self, out: &mut Vec<u8>) {
-        if std::mem::replace(&mut self.unnamed.on_server, true) {
+        let here = Placed::InBatch(self.batch);
+        if self.unnamed.placed == Placed::Surely || self.unnamed.placed == here {
             return;
         }
-        if self.unnamed.defined {
+        if self.unnamed.held == Held::OnlyThere && self.unnamed.placed != Placed::No {
+            return;
+        }
+        self.unnamed.placed = here;
+        if self.unnamed.held == Held::Here {
             write::message(out, b'P', |out| {
                 out.push(0);
                 out.extend_from_slice(&self.unnamed.definition);
             });
-            self.expect_hidden(Kind::Parse, None);
+            self.expect_hidden(Kind::Parse, About::Nothing);
         } else {
-            write::message(out, b'C', |out| out.extend_from_slice(b"S\0"));
-            self.expect_hidden(Kind::Close, None);
+            write_statement_message(b'C', Name::Unnamed, out);
+            self.expect_hidden(Kind::Close, About::Nothing);
         }
     }
 
     fn ensure_prepared(&mut self, statement: &Statement, server: &mut ServerStatements, out: &mut Vec<u8>) {
-        if server.touch(statement.id) {
+        if self.find_prepared(statement.id, server) {
             return;
         }
+        self.close_stale(statement.id, server, out);
         statement.write_parse(out);
         server.insert(statement.id);
-        self.expect_hidden(Kind::Parse, Some(statement.id));
+        self.preparing += 1;
+        self.expect_hidden(Kind::Parse, About::Prepares(statement.id));
         self.evict(server, out);
+    }
+
+    /// True if the server has the statement when it comes to what is sent now. One whose Parse belongs to an earlier
+    /// batch that may still fail is made stale.
+    fn find_prepared(&self, id: u64, server: &mut ServerStatements) -> bool {
+        if !server.touch(id) {
+            return false;
+        }
+        if self.preparing == 0 {
+            return true;
+        }
+        let since = self.expected.iter().rev().take_while(|e| e.about != About::Prepares(id));
+        let count = since.clone().count();
+        let is_unsure = count < self.expected.len() && since.clone().any(|e| e.kind.ends_batch());
+        if is_unsure {
+            server.make_stale(id);
+        }
+        !is_unsure
+    }
+
+    fn close_stale(&mut self, id: u64, server: &mut ServerStatements, out: &mut Vec<u8>) {
+        if server.take_stale(id) {
+            write_statement_message(b'C', Name::Server(id), out);
+            self.expect_hidden(Kind::Close, About::Closes(id));
+        }
     }
 
     fn evict(&mut self, server: &mut ServerStatements, out: &mut Vec<u8>) {
         while let Some(id) = server.evict(self.lease_start) {
-            write::message(out, b'C', |out| {
-                out.push(b'S');
-                write_server_name(out, id);
-            });
-            self.expect_hidden(Kind::Close, None);
+            write_statement_message(b'C', Name::Server(id), out);
+            self.expect_hidden(Kind::Close, About::Closes(id));
         }
     }
+}
 
-    /// Appends the start of `frame` up to and with the statement's name, which is replaced.
-    fn rename(
-        &self,
-        frame: &Frame<'_>,
-        tag: u8,
-        before: &[u8],
-        name: Name<'_>,
-        consumed: usize,
-        out: &mut Vec<u8>,
-    ) {
-        let start = out.len();
-        out.extend_from_slice(&[tag, 0, 0, 0, 0]);
-        write::cstr(out, before);
-        name.write(out);
-        let len = (frame.header.len - consumed) + (out.len() - start) - 1;
-        if let Some(word) = out.get_mut(start + 1..start + HEADER_LEN) {
-            word.copy_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
-        }
+/// Appends the start of `frame` up to and with the statement's name, which is replaced. `portal` stands before it in a
+/// Bind.
+fn rename(frame: &Frame<'_>, portal: Option<&[u8]>, name: Name<'_>, consumed: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&[frame.header.tag, 0, 0, 0, 0]);
+    if let Some(portal) = portal {
+        write::cstr(out, portal);
     }
+    name.write(out);
+    let len = (frame.header.len - consumed) + (out.len() - start) - 1;
+    if let Some(word) = out.get_mut(start + 1..start + HEADER_LEN) {
+        word.copy_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+    }
+}
+
+/// Appends a Describe or Close of a statement.
+fn write_statement_message(tag: u8, name: Name<'_>, out: &mut Vec<u8>) {
+    write::message(out, tag, |out| {
+        out.push(b'S');
+        name.write(out);
+    });
 }
 
 /// The message goes on as it is, behind what was appended to `out` since `start`.
@@ -339,20 +429,30 @@ const fn behind(out: &[u8], start: usize) -> Pass {
 
 /// What stands on the server for a client's statement name.
 enum Target {
+    AsItIs,
     Prepared(u64),
     Escaped,
 }
 
 enum Name<'a> {
+    Unnamed,
     Server(u64),
     Escaped(&'a [u8]),
 }
 
 impl Target {
-    const fn name<'a>(&self, client: &'a [u8]) -> Name<'a> {
+    const fn name<'a>(&self, client: &'a [u8]) -> Option<Name<'a>> {
         match self {
-            Self::Prepared(id) => Name::Server(*id),
-            Self::Escaped => Name::Escaped(client),
+            Self::AsItIs => None,
+            Self::Prepared(id) => Some(Name::Server(*id)),
+            Self::Escaped => Some(Name::Escaped(client)),
+        }
+    }
+
+    const fn about(&self) -> About {
+        match self {
+            Self::Prepared(id) => About::Uses(*id),
+            Self::AsItIs | Self::Escaped => About::Nothing,
         }
     }
 }
@@ -360,6 +460,7 @@ impl Target {
 impl Name<'_> {
     fn write(&self, out: &mut Vec<u8>) {
         match self {
+            Self::Unnamed => out.push(0),
             Self::Server(id) => write_server_name(out, *id),
             Self::Escaped(client) => {
                 out.extend_from_slice(ESCAPED_PREFIX.as_bytes());

@@ -1,8 +1,10 @@
 //! What a client is told when the server is lost under its session, and never anything that is not known to be true.
 
-use super::{Detached, Kind, Session, Transaction};
+use std::collections::VecDeque;
+
+use super::{Detached, Expected, Held, Kind, Placed, Session, Transaction};
 use crate::error::{ClientError, Severity};
-use crate::statement::Effect;
+use crate::statement::{Effect, Scan};
 use crate::write;
 
 /// A server connection that was lost.
@@ -42,95 +44,185 @@ impl Session {
     /// Answers everything that the lost server still owed. Afterwards the session needs no server, except that the
     /// returned state, if any, answers the client until its transaction or its batch of messages has ended.
     pub fn on_loss(&mut self, loss: &Loss, out: &mut Vec<u8>) -> Option<Detached> {
-        let mut transaction = self.transaction;
-        let mut batch = Batch::default();
-        for owed in std::mem::take(&mut self.expected) {
-            match owed.kind {
-                Kind::Query | Kind::FunctionCall => {
-                    transaction = answer(loss, transaction, owed.effect, Some(owed.kind), out);
-                }
-                Kind::Sync => {
-                    if let Some(effect) = std::mem::take(&mut batch).effect {
-                        transaction = answer(loss, transaction, effect, None, out);
-                    } else {
-                        write::ready_for_query(out, transaction.byte());
-                    }
-                }
-                Kind::Execute => batch.add(owed.effect),
-                _ => batch.add(Effect::Harmless),
-            }
+        let owed = std::mem::take(&mut self.expected);
+        let mut aftermath = Aftermath::new(self.transaction, self.answered, &owed);
+        for owed in &owed {
+            aftermath.answer(owed.kind, owed.effect, loss, out);
         }
         let cut = self.unsynced && !self.skipping;
         if cut {
-            // Without its Sync the batch cannot have committed, unless it did so by itself.
-            let error = match batch.effect.unwrap_or(Effect::Harmless) {
-                Effect::Commit | Effect::MayCommit => loss.unknown(),
-                _ => loss.rolled_back(),
-            };
-            error.write(out, Severity::Error);
+            aftermath.error(loss).write(out, Severity::Error);
         }
         let skipping = cut || self.skipping;
-        let pending_error = (transaction == Transaction::Open).then(|| loss.rolled_back()).filter(|_| !cut);
-        if transaction != Transaction::Idle {
-            transaction = Transaction::Failed;
-        }
-        self.transaction = transaction;
+        let transaction = aftermath.told_at_end();
+        let untold = (transaction == Transaction::Open && !skipping).then(|| aftermath.error(loss));
+        let transaction =
+            if transaction == Transaction::Idle { Transaction::Idle } else { Transaction::Failed };
+        self.undo(owed);
+        self.on_transaction(transaction);
+        self.preparing = 0;
         self.unsynced = false;
         self.skipping = false;
         self.copying_in = false;
-        self.unnamed.on_server = false;
+        self.copy_syncs = 0;
+        self.forgetting = false;
+        self.bound = Scan::UNKNOWN;
+        self.bound_by_name = None;
+        self.unnamed.placed = Placed::No;
+        if self.unnamed.held == Held::OnlyThere {
+            self.unnamed.held = Held::Nowhere;
+        }
         (skipping || transaction == Transaction::Failed)
-            .then(|| Detached::after_loss(transaction, skipping, pending_error))
+            .then(|| Detached::after_loss(transaction, skipping, untold))
     }
 }
 
-#[derive(Default)]
-struct Batch {
-    effect: Option<Effect>,
+/// What the server has answered since its last ReadyForQuery.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    fate: Fate,
+    /// It answered with an error.
+    failed: bool,
+    /// The transaction that was open then has ended.
+    ended: bool,
 }
 
-impl Batch {
-    fn add(&mut self, effect: Effect) {
-        let rank = |e: Effect| match e {
-            Effect::Harmless => 0,
-            Effect::Write => 1,
-            Effect::Rollback => 2,
-            Effect::Commit => 3,
-            Effect::MayCommit => 4,
-        };
-        if self.effect.is_none_or(|worst| rank(effect) > rank(worst)) {
-            self.effect = Some(effect);
+impl Answered {
+    pub(super) const fn since(transaction: Transaction) -> Self {
+        Self { fate: Fate { transaction, writes: false, doubt: false }, failed: false, ended: false }
+    }
+
+    pub(super) fn on_executed(&mut self, effect: Effect) {
+        let doubt = self.fate.doubt || effect == Effect::MayCommit;
+        self.fate.run(effect);
+        // What was said to be committed is not in doubt.
+        self.fate.doubt = doubt;
+        self.ended |= effect.ends_transaction();
+    }
+
+    pub(super) const fn on_error(&mut self) {
+        self.failed = true;
+        self.fate.writes = false;
+    }
+}
+
+/// What may have become of the work of a session on a server that answers no more.
+#[derive(Clone, Copy, Debug)]
+struct Fate {
+    transaction: Transaction,
+    /// There are changes that the end of the batch commits.
+    writes: bool,
+    /// Something may have been committed without the client's being told.
+    doubt: bool,
+}
+
+impl Fate {
+    const fn run(&mut self, effect: Effect) {
+        match effect {
+            Effect::Harmless => {}
+            Effect::Write => match self.transaction {
+                Transaction::Idle => self.writes = true,
+                // It may be ROLLBACK TO SAVEPOINT.
+                Transaction::Failed | Transaction::Open => self.transaction = Transaction::Open,
+            },
+            Effect::Commit => {
+                self.doubt |= !matches!(self.transaction, Transaction::Failed);
+                self.end();
+            }
+            Effect::Rollback => self.end(),
+            Effect::MayCommit => {
+                self.doubt = true;
+                self.writes = true;
+            }
         }
     }
+
+    const fn end(&mut self) {
+        self.transaction = Transaction::Idle;
+        self.writes = false;
+    }
+
+    const fn end_batch(&mut self) {
+        self.doubt |= self.writes && matches!(self.transaction, Transaction::Idle);
+        self.writes = false;
+    }
 }
 
-/// Answers one Query, or one batch that its Sync has ended, and tells the state of the transaction afterwards.
-fn answer(
-    loss: &Loss,
-    transaction: Transaction,
-    effect: Effect,
-    simple: Option<Kind>,
-    out: &mut Vec<u8>,
-) -> Transaction {
-    let after = match (transaction, effect) {
-        (Transaction::Idle, _) => Transaction::Idle,
-        (_, Effect::Commit | Effect::Rollback) => Transaction::Idle,
-        _ => Transaction::Failed,
-    };
-    let rolls_back =
-        effect == Effect::Rollback || (effect == Effect::Commit && transaction == Transaction::Failed);
-    if rolls_back && transaction != Transaction::Idle && simple.is_some() {
-        write::command_complete(out, "ROLLBACK");
-    } else {
-        let never_committed = match effect {
-            Effect::Harmless | Effect::Rollback => true,
-            Effect::Write => transaction != Transaction::Idle,
-            Effect::Commit => transaction == Transaction::Failed,
-            Effect::MayCommit => false,
-        };
-        let error = if never_committed { loss.rolled_back() } else { loss.unknown() };
-        error.write(out, Severity::Error);
+/// Answers, one by one, what the lost server owed.
+struct Aftermath {
+    /// The transaction as the client was told last.
+    told: Transaction,
+    answered: Answered,
+    /// Something of the batch has not been answered.
+    pending: bool,
+    /// How many messages that may commit are still to come.
+    commits_ahead: usize,
+}
+
+impl Aftermath {
+    fn new(told: Transaction, answered: Answered, owed: &VecDeque<Expected>) -> Self {
+        let commits_ahead = owed.iter().filter(|e| e.kind.runs() && e.effect.may_commit()).count();
+        Self { told, answered, pending: false, commits_ahead }
     }
-    write::ready_for_query(out, after.byte());
-    after
+
+    fn answer(&mut self, kind: Kind, effect: Effect, loss: &Loss, out: &mut Vec<u8>) {
+        let before = self.answered.fate.transaction;
+        if kind.runs() {
+            self.commits_ahead -= usize::from(effect.may_commit());
+            self.answered.fate.run(effect);
+            self.answered.ended |= effect.ends_transaction();
+        }
+        if kind.is_extended() {
+            self.pending = true;
+            return;
+        }
+        self.answered.fate.end_batch();
+        let doubt = self.answered.fate.doubt;
+        let only_sync = kind == Kind::Sync && !self.pending && !doubt;
+        let rolls_back = effect == Effect::Rollback
+            || (effect == Effect::Commit && before == Transaction::Failed);
+        if self.answered.failed {
+            self.fail();
+        } else if only_sync {
+            // Nothing is left to be said, but that the batch has ended.
+        } else if kind == Kind::Query && rolls_back && self.told != Transaction::Idle && !doubt && !self.pending {
+            write::command_complete(out, "ROLLBACK");
+        } else {
+            self.error(loss).write(out, Severity::Error);
+            self.fail();
+        }
+        self.end_batch(out);
+    }
+
+    /// The client has been told an error: its transaction, if it is in one, has failed.
+    fn fail(&mut self) {
+        if self.told == Transaction::Open {
+            self.told = Transaction::Failed;
+        }
+    }
+
+    fn end_batch(&mut self, out: &mut Vec<u8>) {
+        if self.answered.ended {
+            self.told = Transaction::Idle;
+        }
+        write::ready_for_query(out, self.told.byte());
+        let fate = &mut self.answered.fate;
+        if self.answered.failed && fate.transaction == Transaction::Open {
+            fate.transaction = Transaction::Failed;
+        }
+        fate.doubt &= self.told != Transaction::Idle;
+        self.answered.failed = false;
+        self.answered.ended = false;
+        self.pending = false;
+    }
+
+    /// What is known of the work that was not answered.
+    fn error(&self, loss: &Loss) -> ClientError {
+        let may_have_committed = self.answered.fate.doubt || self.answered.ended || self.commits_ahead > 0;
+        if may_have_committed { loss.unknown() } else { loss.rolled_back() }
+    }
+
+    fn told_at_end(&self) -> Transaction {
+        if self.answered.ended { Transaction::Idle } else { self.told }
+    }
 }

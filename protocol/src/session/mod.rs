@@ -16,9 +16,10 @@ pub use backend::Reply;
 pub use detached::{Detached, Progress};
 pub use frontend::Pass;
 pub use loss::Loss;
+use loss::Answered;
 
 use crate::prepared::Statement;
-use crate::statement::{Effect, Pin};
+use crate::statement::{Effect, Pin, Scan};
 
 /// What ReadyForQuery said of the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,17 +71,29 @@ pub struct Session {
     transaction: Transaction,
     /// What the server owes, oldest first.
     expected: VecDeque<Expected>,
+    /// Counts what ends a batch: Sync, Query, FunctionCall.
+    batch: u64,
+    /// How many of the expected replies are to a Parse under a name of pgherd's.
+    preparing: usize,
     /// Extended-protocol messages were sent since the last Sync.
     unsynced: bool,
     /// An error was seen before its Sync was sent: the server ignores everything up to it.
     skipping: bool,
     /// The server reads CopyData, and ignores Sync.
     copying_in: bool,
+    /// Syncs that the server ignores if it reads CopyData when it meets them.
+    copy_syncs: u32,
     pin: Option<Pin>,
     named: HashMap<Box<[u8]>, Arc<Statement>>,
     unnamed: Unnamed,
-    /// Effect of the statement bound last.
-    bound: Effect,
+    /// What was bound last to the unnamed portal.
+    bound: Scan,
+    /// The worst of what was bound to named portals in this transaction.
+    bound_by_name: Option<Scan>,
+    /// A DISCARD or DEALLOCATE is on its way: which statements the server will have is not known.
+    forgetting: bool,
+    /// What the server has answered since its last ReadyForQuery.
+    answered: Answered,
     /// The server's uses counter when the lease began.
     lease_start: u64,
 }
@@ -88,12 +101,23 @@ pub struct Session {
 /// The unnamed statement, kept so that it can be parsed again where it is missing.
 #[derive(Debug, Default)]
 struct Unnamed {
+    held: Held,
     /// Body of the Parse message behind the name. The allocation is reused.
     definition: Vec<u8>,
-    defined: bool,
-    /// The server's unnamed statement is this session's.
-    on_server: bool,
-    effect: Option<Effect>,
+    placed: Placed,
+    scan: Scan,
+}
+
+/// Where the unnamed statement is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Held {
+    /// There is none.
+    #[default]
+    Nowhere,
+    /// Its definition is at hand.
+    Here,
+    /// It was too long to be kept: only the server has it.
+    OnlyThere,
 }
 
 /// One reply, or run of replies, that the server owes.
@@ -103,10 +127,30 @@ struct Expected {
     /// False for what pgherd asked for itself: the client is not told.
     shown: bool,
     effect: Effect,
-    /// The statement that this Parse prepares on the server.
-    prepares: Option<u64>,
+    /// The statement on the server that it is about.
+    about: About,
     /// How to put the session's statements back if the server never runs this.
     undo: Option<Box<Undo>>,
+}
+
+/// Whether the server's unnamed statement is this session's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Placed {
+    /// It may be another session's.
+    #[default]
+    No,
+    /// It is, unless an error makes the server skip the batch of this number.
+    InBatch(u64),
+    Surely,
+}
+
+/// What a message does to a statement on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    Nothing,
+    Prepares(u64),
+    Uses(u64),
+    Closes(u64),
 }
 
 /// `name` meant `before` until this message.
@@ -137,17 +181,17 @@ enum Kind {
 impl Kind {
     /// True for messages whose failure makes the server skip everything up to Sync.
     const fn is_extended(self) -> bool {
-        matches!(
-            self,
-            Self::Parse
-                | Self::ParseUnnamed
-                | Self::Bind
-                | Self::Describe
-                | Self::Execute
-                | Self::Close
-                | Self::Local(_)
-                | Self::CopyEnd
-        )
+        !matches!(self, Self::Query | Self::FunctionCall | Self::Sync)
+    }
+
+    /// True for messages behind which the server takes part in the protocol again after an error.
+    const fn ends_batch(self) -> bool {
+        !self.is_extended()
+    }
+
+    /// True for messages that run a statement.
+    const fn runs(self) -> bool {
+        matches!(self, Self::Query | Self::FunctionCall | Self::Execute)
     }
 }
 
@@ -160,20 +204,26 @@ impl Session {
             scope,
             transaction: Transaction::Idle,
             expected: VecDeque::new(),
+            batch: 0,
+            preparing: 0,
             unsynced: false,
             skipping: false,
             copying_in: false,
+            copy_syncs: 0,
             pin: (pooling == Pooling::Session).then_some(Pin::SessionMode),
             named: HashMap::new(),
             unnamed: Unnamed::default(),
-            bound: Effect::MayCommit,
+            bound: Scan::UNKNOWN,
+            bound_by_name: None,
+            forgetting: false,
+            answered: Answered::since(Transaction::Idle),
             lease_start: 0,
         }
     }
 
     /// Begins a lease of a server connection on which nothing of this session is left.
     pub fn attach(&mut self, server_now: u64) {
-        self.unnamed.on_server = false;
+        self.unnamed.placed = Placed::No;
         self.lease_start = server_now;
     }
 
@@ -193,6 +243,17 @@ impl Session {
     #[must_use]
     pub const fn awaits_client(&self) -> bool {
         self.unsynced || self.copying_in || self.skipping
+    }
+
+    /// True if the client has ended the CopyData that the server reads.
+    fn has_ended_copy(&self) -> bool {
+        self.expected.get(1).is_some_and(|e| e.kind == Kind::CopyEnd)
+    }
+
+    /// The server, or pgherd in its place, has said ReadyForQuery.
+    fn on_transaction(&mut self, transaction: Transaction) {
+        self.transaction = transaction;
+        self.answered = Answered::since(transaction);
     }
 
     /// The transaction's state as the client was told last.
