@@ -5,10 +5,12 @@
 
 mod lsn;
 mod node;
+mod prober;
 mod report;
 
 pub use lsn::{Lsn, ParseLsnError};
 pub use node::{Node, NodeId};
+pub use prober::{ConnectFailure, Password, Probe, Prober, ProberSettings, Session, connect};
 pub use report::{
     HistoryEntry, Position, ProbeOutcome, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId,
     WalReceiver, WalSender,
