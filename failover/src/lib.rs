@@ -1,9 +1,17 @@
 //! The decision machine that keeps exactly one primary behind the endpoint, and the executors of what it decides.
 //!
-//! The machine is pure: topologies, outcomes and the time go in, [`Command`]s and a [`Routing`] come out.
+//! The machine is pure: probe outcomes, outcomes of commands and the time go in, [`Command`]s and a [`Routing`] come out.
 
 mod command;
+mod event;
+mod machine;
 mod routing;
+mod settings;
+mod state;
 
 pub use command::{Command, CommandId, Outcome, Step};
+pub use event::{Cadence, Event, Order};
+pub use machine::Machine;
 pub use routing::{Epoch, Routing, Writes};
+pub use settings::{Mode, Settings};
+pub use state::{StateName, Status};
