@@ -4,6 +4,7 @@
 
 mod command;
 mod event;
+mod executor;
 mod machine;
 mod routing;
 mod settings;
@@ -11,6 +12,7 @@ mod state;
 
 pub use command::{Command, CommandId, Outcome, Step};
 pub use event::{Cadence, Event, Order};
+pub use executor::{Executor, ExecutorSettings, RepmgrRows, RepmgrSettings, SshSettings};
 pub use machine::Machine;
 pub use routing::{Epoch, Routing, Writes};
 pub use settings::{Mode, Settings};
