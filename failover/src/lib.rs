@@ -2,6 +2,7 @@
 //!
 //! The machine is pure: probe outcomes, outcomes of commands and the time go in, [`Command`]s and a [`Routing`] come out.
 
+pub mod actor;
 mod command;
 mod event;
 mod executor;
