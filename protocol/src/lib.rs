@@ -1,1 +1,12 @@
 //! Bytes in, actions out: the PostgreSQL wire protocol as pgherd needs it. Pure: no socket, clock, rng or runtime.
+
+pub mod auth;
+pub mod error;
+pub mod flow;
+pub mod frame;
+pub mod prepared;
+pub mod server;
+pub mod session;
+pub mod startup;
+pub mod statement;
+pub mod write;

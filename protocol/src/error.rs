@@ -1,0 +1,126 @@
+//! ErrorResponse and NoticeResponse, read and written.
+
+use crate::frame::split_cstr;
+use crate::write;
+
+/// How grave an error is, and so what the client may do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The statement failed; the session goes on.
+    Error,
+    /// The session ends.
+    Fatal,
+}
+
+/// An error that pgherd itself reports to a client, with the SQLSTATE that PostgreSQL would use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientError {
+    /// The SQLSTATE.
+    pub sqlstate: &'static str,
+    /// The primary message.
+    pub message: String,
+    /// More about what happened, if there is more.
+    pub detail: Option<String>,
+    /// What to do about it.
+    pub hint: Option<&'static str>,
+}
+
+impl ClientError {
+    /// An error with a message only.
+    #[must_use]
+    pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Self { sqlstate, message: message.into(), detail: None, hint: None }
+    }
+
+    /// Adds a detail.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds a hint.
+    #[must_use]
+    pub const fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
+    /// Appends it as an ErrorResponse.
+    pub fn write(&self, out: &mut Vec<u8>, severity: Severity) {
+        let severity = match severity {
+            Severity::Error => "ERROR",
+            Severity::Fatal => "FATAL",
+        };
+        write::message(out, b'E', |out| {
+            let mut field = |code: u8, text: &str| {
+                out.push(code);
+                write::cstr(out, text.as_bytes());
+            };
+            field(b'S', severity);
+            field(b'V', severity);
+            field(b'C', self.sqlstate);
+            field(b'M', &self.message);
+            if let Some(detail) = &self.detail {
+                field(b'D', detail);
+            }
+            if let Some(hint) = self.hint {
+                field(b'H', hint);
+            }
+            out.push(0);
+        });
+    }
+}
+
+/// The fields of a server's ErrorResponse or NoticeResponse that pgherd looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ErrorFields<'a> {
+    /// `V`: the severity, never translated; `S` where an old server sends none.
+    pub severity: &'a [u8],
+    /// `C`: the SQLSTATE.
+    pub sqlstate: &'a [u8],
+    /// `M`: the primary message.
+    pub message: &'a [u8],
+}
+
+impl<'a> ErrorFields<'a> {
+    /// Reads the body of an ErrorResponse; fields that are cut off are left empty.
+    #[must_use]
+    pub fn parse(mut body: &'a [u8]) -> Self {
+        let mut fields = Self::default();
+        while let Some((&code, rest)) = body.split_first().filter(|(code, _)| **code != 0) {
+            let Some((text, rest)) = split_cstr(rest) else { break };
+            body = rest;
+            match code {
+                b'V' => fields.severity = text,
+                b'S' if fields.severity.is_empty() => fields.severity = text,
+                b'C' => fields.sqlstate = text,
+                b'M' => fields.message = text,
+                _ => {}
+            }
+        }
+        fields
+    }
+
+    /// True if the server ends the connection with it.
+    #[must_use]
+    pub fn ends_session(&self) -> bool {
+        matches!(self.severity, b"FATAL" | b"PANIC")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Frame, backend_header};
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let mut out = Vec::new();
+        ClientError::new("53300", "too many").detail("d").hint("h").write(&mut out, Severity::Fatal);
+        let frame = Frame::new(backend_header(&out).unwrap().unwrap(), &out);
+        let fields = ErrorFields::parse(frame.body);
+        assert!(frame.is_complete() && fields.ends_session());
+        assert_eq!((fields.sqlstate, fields.message), (&b"53300"[..], &b"too many"[..]));
+    }
+}

@@ -1,0 +1,223 @@
+//! Cuts a stream of bytes into messages and says which of them go on, without copying those that go on as they are.
+
+use std::ops::Range;
+
+use crate::frame::{Frame, FrameError, Header, backend_header, frontend_header};
+use crate::prepared::Statements;
+use crate::server::ServerState;
+use crate::session::{Detached, Pass, Progress, Reply, Session};
+
+/// Rows and CopyData above this size are passed on before they are whole.
+const STREAM_ABOVE: usize = 2048;
+
+/// Where one direction of a connection is within a message that is passed on in parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    remaining: usize,
+    dropping: bool,
+}
+
+/// Bytes to pass on: first those of the caller's vector, then this range of the input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Bytes of the input that are done with; the range lies within them.
+    pub consumed: usize,
+    /// What goes on as it came.
+    pub pass: Range<usize>,
+    /// Why it stopped, when it is not for want of bytes.
+    pub stop: Option<Stop>,
+}
+
+/// Why a stream was not cut further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The client said Terminate.
+    Terminate,
+    /// The session is at rest: the server connection can go back.
+    AtRest,
+    /// The server ends the connection with the error that stands at this place of the input.
+    ServerEnds {
+        /// Where the error's body begins.
+        body: usize,
+    },
+    /// The server said what nothing asked for.
+    OutOfStep,
+}
+
+impl Flow {
+    /// True in the middle of a message that is passed on in parts.
+    #[must_use]
+    pub const fn is_inside_message(&self) -> bool {
+        self.remaining > 0
+    }
+
+    /// Cuts what a client sent. `full` says that the input cannot grow: then a message is judged by what is there.
+    ///
+    /// # Errors
+    /// Bytes that cannot be a message; what comes before them is in `out` and in no cut.
+    pub fn cut_frontend(
+        &mut self,
+        session: &mut Session,
+        server: &mut ServerState,
+        statements: &Statements,
+        (input, full): (&[u8], bool),
+        out: &mut Vec<u8>,
+    ) -> Result<Cut, FrameError> {
+        let mut cut = Cut::default();
+        loop {
+            self.advance(input, &mut cut, out);
+            let rest = input.get(cut.consumed..).unwrap_or_default();
+            let Some(header) = frontend_header(rest)? else { break };
+            if header.tag == b'X' {
+                cut.stop = Some(Stop::Terminate);
+                break;
+            }
+            let frame = Frame::new(header, rest);
+            if !(frame.is_complete() || full || (header.tag == b'd' && header.len > STREAM_ABOVE)) {
+                break;
+            }
+            let mark = out.len();
+            let pass = session.on_frontend(&frame, &mut server.statements, statements, out);
+            order(out, mark, input, &mut cut);
+            self.begin(header, pass, &mut cut);
+        }
+        Ok(cut)
+    }
+
+    /// Cuts what a server sent, up to the message after which the session is at rest.
+    ///
+    /// # Errors
+    /// Bytes that cannot be a message.
+    pub fn cut_backend(
+        &mut self,
+        session: &mut Session,
+        server: &mut ServerState,
+        (input, full): (&[u8], bool),
+        out: &mut Vec<u8>,
+    ) -> Result<Cut, FrameError> {
+        let mut cut = Cut::default();
+        loop {
+            self.advance(input, &mut cut, out);
+            let rest = input.get(cut.consumed..).unwrap_or_default();
+            let Some(header) = backend_header(rest)? else { break };
+            let frame = Frame::new(header, rest);
+            if !(frame.is_complete()
+                || full
+                || (matches!(header.tag, b'd' | b'D') && header.len > STREAM_ABOVE))
+            {
+                break;
+            }
+            if header.tag == b'S' {
+                server.on_parameter_status(frame.body);
+            }
+            let mark = out.len();
+            let reply = session.on_backend(&frame, &mut server.statements, out);
+            order(out, mark, input, &mut cut);
+            let pass = match reply {
+                Reply::Forward => Pass::Forward,
+                Reply::Replaced => Pass::Replaced { consumed: header.len },
+                Reply::Drop => Pass::Drop,
+                Reply::ServerEnds => {
+                    cut.stop = Some(Stop::ServerEnds { body: cut.consumed + crate::frame::HEADER_LEN });
+                    break;
+                }
+                Reply::OutOfStep => {
+                    cut.stop = Some(Stop::OutOfStep);
+                    break;
+                }
+            };
+            self.begin(header, pass, &mut cut);
+            self.advance(input, &mut cut, out);
+            if session.has_local() {
+                flush(input, &mut cut, out);
+                session.drain_local(out);
+            }
+            if header.tag == b'Z' && session.is_at_rest() {
+                cut.stop = Some(Stop::AtRest);
+                break;
+            }
+        }
+        Ok(cut)
+    }
+
+    /// Answers what a client sent while it has no server, until it is at rest outside a transaction.
+    ///
+    /// # Errors
+    /// Bytes that cannot be a message.
+    pub fn cut_detached(
+        &mut self,
+        detached: &mut Detached,
+        session: &mut Session,
+        statements: &Statements,
+        (input, full): (&[u8], bool),
+        out: &mut Vec<u8>,
+    ) -> Result<Cut, FrameError> {
+        let mut cut = Cut::default();
+        loop {
+            self.advance(input, &mut cut, out);
+            let rest = input.get(cut.consumed..).unwrap_or_default();
+            let Some(header) = frontend_header(rest)? else { break };
+            if header.tag == b'X' {
+                cut.stop = Some(Stop::Terminate);
+                break;
+            }
+            let frame = Frame::new(header, rest);
+            if !frame.is_complete() && !full {
+                break;
+            }
+            let progress = detached.on_frontend(&frame, session, statements, out);
+            self.begin(header, Pass::Drop, &mut cut);
+            self.advance(input, &mut cut, out);
+            if progress == Progress::AtRest {
+                cut.stop = Some(Stop::AtRest);
+                break;
+            }
+        }
+        Ok(cut)
+    }
+
+    fn begin(&mut self, header: Header, pass: Pass, cut: &mut Cut) {
+        let done = match pass {
+            Pass::Replaced { consumed } => consumed,
+            Pass::Forward | Pass::Drop => 0,
+        };
+        cut.consumed += done;
+        self.remaining = header.len - done;
+        self.dropping = pass == Pass::Drop;
+    }
+
+    /// Takes as much as there is of the message that has begun.
+    fn advance(&mut self, input: &[u8], cut: &mut Cut, out: &mut Vec<u8>) {
+        let here = self.remaining.min(input.len() - cut.consumed);
+        if here == 0 {
+            return;
+        }
+        if !self.dropping {
+            if cut.pass.end != cut.consumed {
+                flush(input, cut, out);
+                cut.pass = cut.consumed..cut.consumed;
+            }
+            cut.pass.end = cut.consumed + here;
+        }
+        cut.consumed += here;
+        self.remaining -= here;
+    }
+}
+
+/// Moves what was to be passed on behind what stands before it.
+fn flush(input: &[u8], cut: &mut Cut, out: &mut Vec<u8>) {
+    out.extend_from_slice(input.get(cut.pass.clone()).unwrap_or_default());
+    cut.pass = cut.consumed..cut.consumed;
+}
+
+/// Puts the range that waits to be passed on before what was appended behind `mark`, where anything was.
+fn order(out: &mut Vec<u8>, mark: usize, input: &[u8], cut: &mut Cut) {
+    if out.len() == mark || cut.pass.is_empty() {
+        return;
+    }
+    let waiting = cut.pass.len();
+    flush(input, cut, out);
+    if let Some(tail) = out.get_mut(mark..) {
+        tail.rotate_right(waiting);
+    }
+}

@@ -1,0 +1,193 @@
+//! Prepared statements that outlive a server connection: one on a server serves many clients.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io::Write as _;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::frame::split_cstr;
+use crate::statement::{Scan, scan};
+use crate::write;
+
+/// What the names begin with under which pgherd prepares statements on servers.
+pub const SERVER_PREFIX: &str = "pgherd_";
+
+/// A statement as a Parse message gave it; its number names it on every server.
+#[derive(Debug)]
+pub struct Statement {
+    /// Names it on servers: [`SERVER_PREFIX`] and this number.
+    pub id: u64,
+    /// The Parse message's body behind the name: text and parameter types.
+    pub definition: Box<[u8]>,
+    /// What its text says.
+    pub scan: Scan,
+}
+
+impl Statement {
+    /// Appends the Parse message that prepares it on a server.
+    pub fn write_parse(&self, out: &mut Vec<u8>) {
+        write::message(out, b'P', |out| {
+            write_server_name(out, self.id);
+            out.extend_from_slice(&self.definition);
+        });
+    }
+}
+
+/// Appends the zero-terminated name of statement `id` on servers.
+pub fn write_server_name(out: &mut Vec<u8>, id: u64) {
+    // Writing into a vector cannot fail.
+    let _ = write!(out, "{SERVER_PREFIX}{id}\0");
+}
+
+/// What the definition in a Parse message says: its text is looked at up to the terminator.
+#[must_use]
+pub fn scan_definition(definition: &[u8]) -> Scan {
+    split_cstr(definition).map_or(Scan::UNKNOWN, |(text, _)| scan(text))
+}
+
+/// All statements that sessions hold, each once. Shared by all sessions of the process.
+#[derive(Debug, Default)]
+pub struct Statements {
+    known: Mutex<Known>,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_hash: HashMap<u64, Vec<(u64, Weak<Statement>)>>,
+    last_id: u64,
+    sweep_at: usize,
+}
+
+impl Statements {
+    /// The statement of this definition. Statements are shared within a `scope` only: sessions whose settings make
+    /// parse analysis see the same.
+    #[must_use]
+    pub fn intern(&self, scope: u64, definition: &[u8]) -> Arc<Statement> {
+        let hash = self.hasher.hash_one((scope, definition));
+        let mut known = self.known.lock();
+        let found = known.by_hash.get(&hash).into_iter().flatten().find_map(|(held_scope, weak)| {
+            let statement = weak.upgrade()?;
+            (*held_scope == scope && *statement.definition == *definition).then_some(statement)
+        });
+        if let Some(statement) = found {
+            return statement;
+        }
+        known.sweep();
+        known.last_id += 1;
+        let statement = Arc::new(Statement {
+            id: known.last_id,
+            definition: definition.into(),
+            scan: scan_definition(definition),
+        });
+        known.by_hash.entry(hash).or_default().push((scope, Arc::downgrade(&statement)));
+        statement
+    }
+}
+
+impl Known {
+    /// Forgets statements that no session holds, when there are twice as many as after the last sweep.
+    fn sweep(&mut self) {
+        if self.by_hash.len() < self.sweep_at {
+            return;
+        }
+        self.by_hash.retain(|_, held| {
+            held.retain(|(_, weak)| weak.strong_count() > 0);
+            !held.is_empty()
+        });
+        self.sweep_at = (self.by_hash.len() * 2).max(1024);
+    }
+}
+
+/// The statements that are prepared on one server connection.
+#[derive(Debug)]
+pub struct ServerStatements {
+    last_use: HashMap<u64, u64>,
+    uses: u64,
+    limit: usize,
+}
+
+impl ServerStatements {
+    /// None yet; at most `limit` at a time, though never fewer than one batch needs.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { last_use: HashMap::new(), uses: 0, limit }
+    }
+
+    /// True if it is prepared there; counts as a use.
+    pub fn touch(&mut self, id: u64) -> bool {
+        self.uses += 1;
+        let uses = self.uses;
+        self.last_use.get_mut(&id).map(|last| *last = uses).is_some()
+    }
+
+    /// Records that it is being prepared there.
+    pub fn insert(&mut self, id: u64) {
+        self.uses += 1;
+        self.last_use.insert(id, self.uses);
+    }
+
+    /// Records that it is not there after all.
+    pub fn remove(&mut self, id: u64) {
+        self.last_use.remove(&id);
+    }
+
+    /// Records that the server has dropped all of them.
+    pub fn clear(&mut self) {
+        self.last_use.clear();
+    }
+
+    /// Takes out the one used longest ago, when there are more than the limit and nothing since `lease_start` needs it.
+    pub fn evict(&mut self, lease_start: u64) -> Option<u64> {
+        if self.last_use.len() <= self.limit {
+            return None;
+        }
+        let (&id, &last) = self.last_use.iter().min_by_key(|(_, last)| **last)?;
+        (last <= lease_start).then(|| {
+            self.last_use.remove(&id);
+            id
+        })
+    }
+
+    /// The present moment in uses, for [`ServerStatements::evict`].
+    #[must_use]
+    pub const fn now(&self) -> u64 {
+        self.uses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_definitions_share_one_statement_within_a_scope() {
+        let statements = Statements::default();
+        let a = statements.intern(1, b"select 1\0\0\0");
+        assert_eq!(statements.intern(1, b"select 1\0\0\0").id, a.id);
+        assert_ne!(statements.intern(2, b"select 1\0\0\0").id, a.id);
+        assert_ne!(statements.intern(1, b"select 2\0\0\0").id, a.id);
+    }
+
+    #[test]
+    fn a_statement_nobody_holds_is_forgotten_and_its_name_never_used_again() {
+        let statements = Statements::default();
+        let first = statements.intern(1, b"select 1\0\0\0").id;
+        assert!(statements.intern(1, b"select 1\0\0\0").id > first);
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_but_never_one_of_this_batch() {
+        let mut server = ServerStatements::new(1);
+        server.insert(1);
+        server.insert(2);
+        let start = server.now();
+        assert!(server.touch(1));
+        assert_eq!(server.evict(start), Some(2));
+        server.insert(3);
+        assert_eq!(server.evict(start), None);
+    }
+}

@@ -1,0 +1,39 @@
+//! What is known of a server connection between leases.
+
+use std::collections::BTreeMap;
+
+use crate::prepared::ServerStatements;
+
+/// The state of one server connection that outlives a lease.
+#[derive(Debug)]
+pub struct ServerState {
+    /// What is prepared there.
+    pub statements: ServerStatements,
+    /// Run-time parameters as the server reported them.
+    pub parameters: BTreeMap<Box<str>, Box<str>>,
+}
+
+impl ServerState {
+    /// A connection that has just been opened.
+    #[must_use]
+    pub fn new(max_prepared_statements: usize) -> Self {
+        Self { statements: ServerStatements::new(max_prepared_statements), parameters: BTreeMap::new() }
+    }
+
+    /// Takes in the body of a ParameterStatus; one that is malformed is left out.
+    pub fn on_parameter_status(&mut self, body: &[u8]) {
+        let parts = crate::frame::split_cstr(body)
+            .and_then(|(name, rest)| Some((name, crate::frame::split_cstr(rest)?.0)))
+            .and_then(|(name, value)| {
+                Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+            });
+        if let Some((name, value)) = parts
+            && (self.parameters.len() < MAX_PARAMETERS || self.parameters.contains_key(name))
+        {
+            self.parameters.insert(name.into(), value.into());
+        }
+    }
+}
+
+/// PostgreSQL reports about fifteen; extensions may add their own.
+const MAX_PARAMETERS: usize = 256;

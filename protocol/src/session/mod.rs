@@ -1,0 +1,210 @@
+//! The state of one client's session: what its server still owes it, in which transaction it is, and what it has prepared.
+//!
+//! Messages of both sides go through [`Session`]; it says of each whether it is passed on, replaced or dropped. It never
+//! holds bytes of a result, and looks at little more than tags.
+
+mod backend;
+mod detached;
+mod frontend;
+mod loss;
+mod names;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+pub use backend::Reply;
+pub use detached::{Detached, Progress};
+pub use frontend::Pass;
+pub use loss::Loss;
+
+use crate::prepared::Statement;
+use crate::statement::{Effect, Pin};
+
+/// What ReadyForQuery said of the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transaction {
+    /// `I`: not in a transaction block.
+    Idle,
+    /// `T`: in a transaction block.
+    Open,
+    /// `E`: in a failed transaction block.
+    Failed,
+}
+
+impl Transaction {
+    /// The byte in ReadyForQuery.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Idle => b'I',
+            Self::Open => b'T',
+            Self::Failed => b'E',
+        }
+    }
+
+    const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'I' => Some(Self::Idle),
+            b'T' => Some(Self::Open),
+            b'E' => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+/// How a session uses server connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// One server connection for the session's life; names are passed as they are.
+    Session,
+    /// A server connection for each transaction; statements are prepared where they are missing.
+    Transaction,
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    pooling: Pooling,
+    /// Statements of different scopes are never shared; see [`crate::prepared::Statements::intern`].
+    scope: u64,
+    transaction: Transaction,
+    /// What the server owes, oldest first.
+    expected: VecDeque<Expected>,
+    /// Extended-protocol messages were sent since the last Sync.
+    unsynced: bool,
+    /// An error was seen before its Sync was sent: the server ignores everything up to it.
+    skipping: bool,
+    /// The server reads CopyData, and ignores Sync.
+    copying_in: bool,
+    pin: Option<Pin>,
+    named: HashMap<Box<[u8]>, Arc<Statement>>,
+    unnamed: Unnamed,
+    /// Effect of the statement bound last.
+    bound: Effect,
+    /// The server's uses counter when the lease began.
+    lease_start: u64,
+}
+
+/// The unnamed statement, kept so that it can be parsed again where it is missing.
+#[derive(Debug, Default)]
+struct Unnamed {
+    /// Body of the Parse message behind the name. The allocation is reused.
+    definition: Vec<u8>,
+    defined: bool,
+    /// The server's unnamed statement is this session's.
+    on_server: bool,
+    effect: Option<Effect>,
+}
+
+/// One reply, or run of replies, that the server owes.
+#[derive(Debug)]
+struct Expected {
+    kind: Kind,
+    /// False for what pgherd asked for itself: the client is not told.
+    shown: bool,
+    effect: Effect,
+    /// The statement that this Parse prepares on the server.
+    prepares: Option<u64>,
+    /// How to put the session's statements back if the server never runs this.
+    undo: Option<Box<Undo>>,
+}
+
+/// `name` meant `before` until this message.
+#[derive(Debug)]
+struct Undo {
+    name: Box<[u8]>,
+    before: Option<Arc<Statement>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Query,
+    FunctionCall,
+    Parse,
+    /// Parse of the unnamed statement.
+    ParseUnnamed,
+    Bind,
+    Describe,
+    Execute,
+    Close,
+    Sync,
+    /// The client ended its CopyData: the server says nothing of its own to it.
+    CopyEnd,
+    /// A reply that pgherd gives in the server's place when its turn comes: this tag, no body.
+    Local(u8),
+}
+
+impl Kind {
+    /// True for messages whose failure makes the server skip everything up to Sync.
+    const fn is_extended(self) -> bool {
+        matches!(
+            self,
+            Self::Parse
+                | Self::ParseUnnamed
+                | Self::Bind
+                | Self::Describe
+                | Self::Execute
+                | Self::Close
+                | Self::Local(_)
+                | Self::CopyEnd
+        )
+    }
+}
+
+impl Session {
+    /// A session that has just been logged in.
+    #[must_use]
+    pub fn new(pooling: Pooling, scope: u64) -> Self {
+        Self {
+            pooling,
+            scope,
+            transaction: Transaction::Idle,
+            expected: VecDeque::new(),
+            unsynced: false,
+            skipping: false,
+            copying_in: false,
+            pin: (pooling == Pooling::Session).then_some(Pin::SessionMode),
+            named: HashMap::new(),
+            unnamed: Unnamed::default(),
+            bound: Effect::MayCommit,
+            lease_start: 0,
+        }
+    }
+
+    /// Begins a lease of a server connection on which nothing of this session is left.
+    pub fn attach(&mut self, server_now: u64) {
+        self.unnamed.on_server = false;
+        self.lease_start = server_now;
+    }
+
+    /// True if the server owes nothing and no transaction is open, so that the server connection can go back.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.transaction == Transaction::Idle && self.owes_nothing()
+    }
+
+    /// True if the server has answered everything, in or out of a transaction.
+    #[must_use]
+    pub fn owes_nothing(&self) -> bool {
+        self.expected.is_empty() && !self.unsynced && !self.copying_in && !self.skipping
+    }
+
+    /// The transaction's state as the client was told last.
+    #[must_use]
+    pub const fn transaction(&self) -> Transaction {
+        self.transaction
+    }
+
+    /// Why the session keeps its server connection, if it does.
+    #[must_use]
+    pub const fn pin(&self) -> Option<Pin> {
+        self.pin
+    }
+
+    /// True for a message that, coming from an idle client, asks nothing of a server: what is left of a COPY
+    /// that failed, or a Flush of nothing.
+    #[must_use]
+    pub const fn is_stray(tag: u8) -> bool {
+        matches!(tag, b'd' | b'c' | b'f' | b'H')
+    }
+}

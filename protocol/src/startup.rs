@@ -1,0 +1,211 @@
+//! The packets that open a connection: startup, SSLRequest, GSSENCRequest and CancelRequest.
+//!
+//! <https://www.postgresql.org/docs/current/protocol-message-formats.html>
+
+use crate::frame::split_cstr;
+
+/// PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`; also the most that pgherd holds of an unauthenticated client.
+pub const MAX_STARTUP_LEN: usize = 10_000;
+
+/// A secret of a session, sent to the client as BackendKeyData and presented by a CancelRequest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CancelKey {
+    /// The process id in BackendKeyData.
+    pub pid: u32,
+    /// The secret key in BackendKeyData.
+    pub secret: u32,
+}
+
+impl std::fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CancelKey({}, ..)", self.pid)
+    }
+}
+
+/// The first packet of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartupPacket {
+    /// Asks for TLS.
+    SslRequest,
+    /// Asks for GSSAPI encryption.
+    GssEncRequest,
+    /// Asks to cancel what the session of this key is doing.
+    Cancel(CancelKey),
+    /// Opens a session.
+    Startup(Startup),
+}
+
+/// What a client asks of its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Startup {
+    /// Minor version of protocol 3 that the client asked for.
+    pub minor: u16,
+    /// `user`.
+    pub user: String,
+    /// `database`; PostgreSQL takes the user's name where there is none.
+    pub database: String,
+    /// `replication`, as it was sent.
+    pub replication: Option<String>,
+    /// All other parameters, in the order in which they came; `options` among them.
+    pub parameters: Vec<(String, String)>,
+    /// Names beginning with `_pq_.`: protocol extensions, none of which pgherd knows.
+    pub unknown_extensions: Vec<String>,
+}
+
+/// A packet that PostgreSQL would refuse.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartupError {
+    /// PostgreSQL closes the connection without an answer.
+    #[error("invalid length of startup packet")]
+    BadLength,
+    /// 08P01
+    #[error("invalid startup packet layout: expected terminator as last byte")]
+    BadLayout,
+    /// 0A000
+    #[error("unsupported frontend protocol {0}.{1}: server supports 3.0 to 3.0")]
+    UnsupportedVersion(u16, u16),
+    /// 28000
+    #[error("no PostgreSQL user name specified in startup packet")]
+    NoUser,
+    /// 08P01: a name or value that is not UTF-8. PostgreSQL takes any bytes; no client sends such.
+    #[error("invalid byte sequence in startup packet")]
+    NotUtf8,
+}
+
+impl StartupError {
+    /// The SQLSTATE that PostgreSQL answers with; `None` where it just closes the connection.
+    #[must_use]
+    pub const fn sqlstate(&self) -> Option<&'static str> {
+        match self {
+            Self::BadLength => None,
+            Self::BadLayout | Self::NotUtf8 => Some("08P01"),
+            Self::UnsupportedVersion(..) => Some("0A000"),
+            Self::NoUser => Some("28000"),
+        }
+    }
+}
+
+/// The length of the packet at the start of `bytes`, once its length word is there.
+///
+/// # Errors
+/// [`StartupError::BadLength`] before anything of that length is allocated.
+pub fn startup_len(bytes: &[u8]) -> Result<Option<usize>, StartupError> {
+    let Some(word) = bytes.first_chunk::<4>() else { return Ok(None) };
+    let len = u32::from_be_bytes(*word) as usize;
+    if (8..=MAX_STARTUP_LEN).contains(&len) { Ok(Some(len)) } else { Err(StartupError::BadLength) }
+}
+
+/// Reads a whole packet, its length word included.
+///
+/// # Errors
+/// As PostgreSQL's `ProcessStartupPacket()`.
+pub fn parse_startup(packet: &[u8]) -> Result<StartupPacket, StartupError> {
+    let (code, body) = match packet {
+        [_, _, _, _, a, b, c, d, body @ ..] => ([*a, *b, *c, *d], body),
+        _ => return Err(StartupError::BadLength),
+    };
+    let major = u16::from_be_bytes([code[0], code[1]]);
+    let minor = u16::from_be_bytes([code[2], code[3]]);
+    match (major, minor) {
+        (1234, 5678) => match body {
+            [a, b, c, d, e, f, g, h] => Ok(StartupPacket::Cancel(CancelKey {
+                pid: u32::from_be_bytes([*a, *b, *c, *d]),
+                secret: u32::from_be_bytes([*e, *f, *g, *h]),
+            })),
+            _ => Err(StartupError::BadLength),
+        },
+        (1234, 5679) => Ok(StartupPacket::SslRequest),
+        (1234, 5680) => Ok(StartupPacket::GssEncRequest),
+        (3, _) => parse_parameters(minor, body).map(StartupPacket::Startup),
+        _ => Err(StartupError::UnsupportedVersion(major, minor)),
+    }
+}
+
+fn parse_parameters(minor: u16, mut body: &[u8]) -> Result<Startup, StartupError> {
+    let mut user = None;
+    let mut database = None;
+    let mut startup = Startup {
+        minor,
+        user: String::new(),
+        database: String::new(),
+        replication: None,
+        parameters: Vec::new(),
+        unknown_extensions: Vec::new(),
+    };
+    loop {
+        let (name, rest) = split_cstr(body).ok_or(StartupError::BadLayout)?;
+        if name.is_empty() {
+            if !rest.is_empty() {
+                return Err(StartupError::BadLayout);
+            }
+            break;
+        }
+        let (value, rest) = split_cstr(rest).ok_or(StartupError::BadLayout)?;
+        body = rest;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| StartupError::NotUtf8);
+        let (name, value) = (text(name)?, text(value)?);
+        match name.as_str() {
+            "user" => user = Some(truncate_identifier(value)),
+            "database" => database = Some(truncate_identifier(value)),
+            "replication" => startup.replication = Some(value),
+            _ if name.starts_with("_pq_.") => startup.unknown_extensions.push(name),
+            _ => startup.parameters.push((name, value)),
+        }
+    }
+    startup.user = user.filter(|u| !u.is_empty()).ok_or(StartupError::NoUser)?;
+    startup.database = database.filter(|d| !d.is_empty()).unwrap_or_else(|| startup.user.clone());
+    Ok(startup)
+}
+
+/// PostgreSQL cuts names of users and databases at `NAMEDATALEN - 1` bytes.
+fn truncate_identifier(mut name: String) -> String {
+    const NAME_MAX: usize = 63;
+    if name.len() > NAME_MAX {
+        let end = (0..=NAME_MAX).rev().find(|&i| name.is_char_boundary(i)).unwrap_or(0);
+        name.truncate(end);
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::write;
+
+    fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        write::startup(&mut out, parameters.iter().copied());
+        out
+    }
+
+    #[test]
+    fn the_database_is_the_users_name_unless_it_is_given() {
+        let Ok(StartupPacket::Startup(s)) = parse_startup(&startup(&[("user", "ada"), ("TimeZone", "UTC")]))
+        else {
+            panic!("a startup packet")
+        };
+        assert_eq!((s.user.as_str(), s.database.as_str()), ("ada", "ada"));
+        assert_eq!(s.parameters, [("TimeZone".to_owned(), "UTC".to_owned())]);
+    }
+
+    #[test]
+    fn every_cut_of_a_packet_is_refused_and_none_panics() {
+        let whole = startup(&[("user", "ada"), ("database", "d"), ("options", "-c a=b")]);
+        for cut in 0..whole.len() {
+            assert!(parse_startup(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_checked_before_anything_is_read() {
+        assert_eq!(startup_len(&[0, 0, 0]), Ok(None));
+        assert_eq!(startup_len(&10_001u32.to_be_bytes()), Err(StartupError::BadLength));
+        assert_eq!(startup_len(&7u32.to_be_bytes()), Err(StartupError::BadLength));
+    }
+
+    #[test]
+    fn versions_that_postgresql_does_not_speak_are_named() {
+        let packet = [0, 0, 0, 8, 0, 2, 0, 0];
+        assert_eq!(parse_startup(&packet), Err(StartupError::UnsupportedVersion(2, 0)));
+    }
+}

@@ -1,0 +1,89 @@
+//! Says what is in force, in the form in which the configuration is written.
+
+use std::time::Duration;
+
+use super::units::{show_duration, show_size};
+use super::value::Choice;
+use super::{Config, PoolOverride, nodes};
+
+impl Config {
+    /// Each key with its value; none where it has none. Secrets are shown as `<set>`.
+    pub(crate) fn describe(&self) -> Vec<(&'static str, Option<String>)> {
+        let mut rows = vec![
+            ("listen.address", Some(self.listen.address.to_string())),
+            ("backends.nodes", Some(self.nodes.iter().map(nodes::show).collect::<Vec<_>>().join(","))),
+            ("monitor.user", Some(self.monitor.user.clone())),
+            ("monitor.password", self.monitor.password.as_ref().map(|_| "<set>".to_owned())),
+            ("monitor.database", Some(self.monitor.database.clone())),
+            ("monitor.interval", Some(show_duration(self.monitor.interval))),
+            ("monitor.timeout", Some(show_duration(self.monitor.timeout))),
+        ];
+        rows.extend(self.describe_pool());
+        rows.extend(self.describe_failover());
+        rows.extend([
+            ("runtime.workers", Some(self.runtime.workers.to_string())),
+            ("runtime.drain_timeout", Some(show_duration(self.runtime.drain_timeout))),
+            ("log.level", Some(self.log.level.word().to_owned())),
+            ("log.format", Some(self.log.format.word().to_owned())),
+        ]);
+        rows
+    }
+
+    fn describe_pool(&self) -> Vec<(&'static str, Option<String>)> {
+        let pool = &self.pool;
+        let overrides: Vec<String> = pool.overrides.iter().map(show_override).collect();
+        vec![
+            ("pool.mode", Some(pool.mode.word().to_owned())),
+            ("pool.size", Some(pool.size.to_string())),
+            ("pool.pinned_size", Some(pool.pinned_size.to_string())),
+            ("pool.max_clients", Some(pool.max_clients.to_string())),
+            ("pool.query_wait_timeout", Some(or_off(pool.query_wait_timeout))),
+            ("pool.server_connect_timeout", Some(show_duration(pool.server_connect_timeout))),
+            ("pool.server_idle_timeout", Some(or_off(pool.server_idle_timeout))),
+            ("pool.server_lifetime", Some(or_off(pool.server_lifetime))),
+            ("pool.client_login_timeout", Some(show_duration(pool.client_login_timeout))),
+            ("pool.prepared_statements", Some(pool.prepared_statements.to_string())),
+            ("pool.override", (!overrides.is_empty()).then(|| format!("[{}]", overrides.join(", ")))),
+        ]
+    }
+
+    fn describe_failover(&self) -> Vec<(&'static str, Option<String>)> {
+        let failover = &self.failover;
+        let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
+        vec![
+            ("failover.mode", Some(failover.mode.word().to_owned())),
+            ("failover.executor", Some(failover.executor.word().to_owned())),
+            ("failover.confirm", Some(show_duration(failover.confirm))),
+            ("failover.restart_grace", Some(show_duration(failover.restart_grace))),
+            ("failover.start_grace", Some(show_duration(failover.start_grace))),
+            ("failover.cold_grace", Some(show_duration(failover.cold_grace))),
+            ("failover.max_data_loss", Some(show_size(failover.max_data_loss))),
+            ("failover.min_interval", Some(show_duration(failover.min_interval))),
+            ("failover.write_wait", Some(show_duration(failover.write_wait))),
+            ("failover.max_waiting", Some(failover.max_waiting.to_string())),
+            ("failover.ssh.user", Some(failover.ssh.user.clone())),
+            ("failover.ssh.port", Some(failover.ssh.port.to_string())),
+            ("failover.ssh.key", path(&failover.ssh.key)),
+            ("failover.ssh.known_hosts", path(&failover.ssh.known_hosts)),
+            ("failover.ssh.connect_timeout", Some(show_duration(failover.ssh.connect_timeout))),
+            ("failover.repmgr.binary", Some(failover.repmgr.binary.clone())),
+            ("failover.repmgr.config", Some(failover.repmgr.config.template().to_owned())),
+            ("failover.repmgr.pg_bindir", failover.repmgr.pg_bindir.clone()),
+        ]
+    }
+}
+
+fn or_off(duration: Option<Duration>) -> String {
+    duration.map_or_else(|| "off".to_owned(), show_duration)
+}
+
+fn show_override(it: &PoolOverride) -> String {
+    let text = |name: &str, value: &Option<String>| value.as_ref().map(|v| format!("{name} = {v:?}"));
+    let fields = [
+        text("database", &it.database),
+        text("user", &it.user),
+        it.mode.map(|mode| format!("mode = {:?}", mode.word())),
+        it.size.map(|size| format!("size = {size}")),
+    ];
+    format!("{{ {} }}", fields.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,155 @@
+//! Every key there is: its name, default, other names, and the section it stands in.
+
+use super::nearest;
+
+/// One key of the configuration.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Its full name, `section.key`.
+    pub(crate) name: &'static str,
+    /// The text that stands for it where no source gives it; none where there is no default.
+    pub(crate) default: Option<&'static str>,
+    /// Its last part in PgBouncer's configuration, where that is another.
+    pub(crate) alias: Option<&'static str>,
+}
+
+const fn key(name: &'static str, default: &'static str) -> Key {
+    Key { name, default: Some(default), alias: None }
+}
+
+const fn bare(name: &'static str) -> Key {
+    Key { name, default: None, alias: None }
+}
+
+const fn aliased(name: &'static str, default: &'static str, alias: &'static str) -> Key {
+    Key { name, default: Some(default), alias: Some(alias) }
+}
+
+/// All keys, in the order of the reference.
+pub(crate) static KEYS: &[Key] = &[
+    key("listen.address", "0.0.0.0:5432"),
+    bare("backends.nodes"),
+    key("monitor.user", "repmgr"),
+    bare("monitor.password"),
+    bare("monitor.password_file"),
+    key("monitor.database", "repmgr"),
+    key("monitor.interval", "500ms"),
+    key("monitor.timeout", "1s"),
+    aliased("pool.mode", "transaction", "pool_mode"),
+    aliased("pool.size", "20", "default_pool_size"),
+    key("pool.pinned_size", "20"),
+    aliased("pool.max_clients", "10000", "max_client_conn"),
+    key("pool.query_wait_timeout", "2min"),
+    key("pool.server_connect_timeout", "15s"),
+    key("pool.server_idle_timeout", "10min"),
+    key("pool.server_lifetime", "1h"),
+    key("pool.client_login_timeout", "1min"),
+    aliased("pool.prepared_statements", "200", "max_prepared_statements"),
+    bare("pool.override"),
+    key("failover.mode", "automatic"),
+    key("failover.executor", "ssh"),
+    key("failover.confirm", "4s"),
+    key("failover.restart_grace", "0s"),
+    key("failover.start_grace", "30s"),
+    key("failover.cold_grace", "10s"),
+    key("failover.max_data_loss", "1MiB"),
+    key("failover.min_interval", "10s"),
+    key("failover.write_wait", "30s"),
+    key("failover.max_waiting", "10000"),
+    key("failover.ssh.user", "postgres"),
+    key("failover.ssh.port", "22"),
+    bare("failover.ssh.key"),
+    bare("failover.ssh.known_hosts"),
+    key("failover.ssh.connect_timeout", "2s"),
+    key("failover.repmgr.binary", "repmgr"),
+    key("failover.repmgr.config", "/etc/repmgr.conf"),
+    bare("failover.repmgr.pg_bindir"),
+    bare("runtime.workers"),
+    key("runtime.drain_timeout", "30s"),
+    key("log.level", "info"),
+    key("log.format", "text"),
+];
+
+/// Keys and sections that the design has and this version has not. A name stands for all that is below it, too.
+const LATER: &[&str] = &[
+    "listen.unix",
+    "listen.proxy_protocol",
+    "listen.tls",
+    "backends.tls",
+    "failover.synchronous",
+    "failover.reclone",
+    "routing",
+    "admin",
+    "http",
+    "etcd",
+];
+
+/// The keys of one `[[pool.override]]`.
+pub(crate) const OVERRIDE_FIELDS: &[&str] = &["database", "user", "mode", "size"];
+
+/// The fields of one table in `backends.nodes`, in the order of the short form.
+pub(crate) const NODE_FIELDS: &[&str] = &["id", "host", "port", "weight", "data_directory", "flag"];
+
+/// What a name turns out to be.
+pub(crate) enum Known {
+    /// A key, by its own name or PgBouncer's.
+    Key(&'static Key),
+    /// A section with keys below it.
+    Section,
+    /// Nothing; the text says so, and what to do.
+    Unknown(String),
+}
+
+/// The key of this name. Only for names that stand in the code.
+pub(crate) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Looks up a full name as it stands in a file.
+pub(crate) fn look_up(name: &str) -> Known {
+    let is_alias = |key: &&Key| key.alias_name().is_some_and(|alias| alias == name);
+    if let Some(key) = find(name).or_else(|| KEYS.iter().find(is_alias)) {
+        return Known::Key(key);
+    }
+    if sections().any(|section| section == name) {
+        return Known::Section;
+    }
+    Known::Unknown(why_unknown(name))
+}
+
+impl Key {
+    /// The full name with PgBouncer's last part.
+    pub(crate) fn alias_name(&self) -> Option<String> {
+        let (section, _) = self.name.rsplit_once('.')?;
+        self.alias.map(|alias| format!("{section}.{alias}"))
+    }
+
+    /// The environment variable of the key: `PGHERD_POOL__SIZE`.
+    pub(crate) fn variable(&self) -> String {
+        variable_of(self.name)
+    }
+}
+
+/// The environment variable of a full name.
+pub(crate) fn variable_of(name: &str) -> String {
+    format!("PGHERD_{}", name.replace('.', "__").to_ascii_uppercase())
+}
+
+fn sections() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().flat_map(|key| key.name.match_indices('.').filter_map(|(at, _)| key.name.get(..at)))
+}
+
+fn why_unknown(name: &str) -> String {
+    let below = |later: &&&str| {
+        name.strip_prefix(**later).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    if LATER.iter().any(|later| below(&later)) {
+        return "not available in this version of pgherd".to_owned();
+    }
+    let names = KEYS.iter().flat_map(|key| [Some(key.name.to_owned()), key.alias_name()]).flatten();
+    let known: Vec<String> = names.chain(sections().map(str::to_owned)).collect();
+    match nearest::key(name, known.iter().map(String::as_str)) {
+        Some(near) => format!("unknown key; did you mean `{near}`?"),
+        None => "unknown key".to_owned(),
+    }
+}

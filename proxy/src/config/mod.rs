@@ -1,0 +1,122 @@
+//! The configuration: defaults, then the file, then the seed system's variables, then `PGHERD_...` variables.
+//!
+//! Sources are read into a [`raw`](raw::Raw) form, in which every name is known to be a key. [`resolve`] is the one
+//! bridge to [`Config`], whose values need no further check.
+
+mod describe;
+mod environment;
+mod file;
+mod keys;
+mod nearest;
+mod nodes;
+mod overrides;
+mod pgpool;
+mod problem;
+mod raw;
+mod resolve;
+mod resolved;
+mod secret;
+mod secret_file;
+mod seed;
+#[cfg(test)]
+mod tests;
+mod units;
+mod value;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+pub(crate) use problem::{Origin, Problem};
+pub(crate) use resolved::{
+    Config, Executor, Failover, FailoverMode, Listen, Log, LogFormat, LogLevel, Monitor, Pool, PoolMode,
+    PoolOverride, Repmgr, RepmgrConfigPath, Runtime, Ssh,
+};
+pub(crate) use secret::Secret;
+
+use environment::Environment;
+use raw::Raw;
+
+/// The file that is read where none is named, if it is there.
+pub(crate) const DEFAULT_FILE: &str = "/etc/pgherd/pgherd.toml";
+
+/// A configuration that pgherd can run with.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// What is in force.
+    pub(crate) config: Config,
+    /// Where each key's value comes from; keys without a value are missing.
+    pub(crate) origins: BTreeMap<&'static str, Origin>,
+    /// The file that was read, if any.
+    pub(crate) file: Option<PathBuf>,
+    /// What has no effect, or not the one that may be expected.
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    /// All errors; at least one.
+    pub(crate) errors: Vec<Problem>,
+    /// The file that was read, if any.
+    pub(crate) file: Option<PathBuf>,
+    /// As in [`Loaded`].
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// Reads the configuration of this process: from `file`, else the one that `PGHERD_CONFIG` names, else
+/// [`DEFAULT_FILE`] if it exists; and from the environment.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(crate) fn load(file: Option<&Path>) -> Result<Loaded, Rejected> {
+    load_from(file, Path::new(DEFAULT_FILE), std::env::vars_os())
+}
+
+fn load_from(
+    file: Option<&Path>,
+    default_file: &Path,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Rejected> {
+    let environment = Environment::new(variables);
+    let named = || environment.raw(environment::CONFIG_VARIABLE).map(PathBuf::from);
+    let present = || default_file.exists().then(|| default_file.to_owned());
+    let file = file.map(Path::to_owned).or_else(named).or_else(present);
+    let mut raw = Raw::default();
+    if let Some(path) = &file {
+        file::read(path, &mut raw);
+    }
+    environment::read(&environment, &mut raw);
+    seed::read(&environment, &mut raw);
+    match resolve::resolve(&mut raw) {
+        Some((config, origins)) => {
+            raw.warnings.extend(doubts(&config));
+            Ok(Loaded { config, origins, file, warnings: raw.warnings })
+        }
+        None => {
+            raw.errors.sort_by_key(Problem::place);
+            Err(Rejected { errors: raw.errors, file, warnings: raw.warnings })
+        }
+    }
+}
+
+/// What is valid, and yet hardly meant.
+fn doubts(config: &Config) -> Vec<Problem> {
+    let doubt =
+        |key: &str, message: &str| Problem { origin: None, key: Some(key.into()), message: message.into() };
+    let missing = |path: &Option<PathBuf>| path.is_none();
+    let Failover { mode, executor: Executor::Ssh, ssh, .. } = &config.failover;
+    let mut doubts = Vec::new();
+    if *mode == FailoverMode::Automatic && config.nodes.len() > 1 {
+        if missing(&ssh.key) {
+            doubts.push(doubt("failover.ssh.key", "is not set: pgherd can't promote a standby without it"));
+        }
+        if missing(&ssh.known_hosts) {
+            doubts.push(doubt(
+                "failover.ssh.known_hosts",
+                "is not set: no host key is trusted, so pgherd can't promote a standby",
+            ));
+        }
+    }
+    doubts
+}

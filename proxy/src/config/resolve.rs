@@ -1,0 +1,249 @@
+//! The one bridge from the raw configuration to the resolved one. Collects all errors before it gives up.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::keys;
+use super::problem::{Origin, Problem};
+use super::raw::{Layer, Raw, Value};
+use super::value::{self, Read};
+use super::{
+    Config, Failover, Listen, Log, Monitor, Pool, Repmgr, Runtime, Secret, Ssh, nodes, overrides, secret_file,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const GRACE: RangeInclusive<Duration> = Duration::ZERO..=DAY;
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
+const PROBE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+
+/// What is wrong with a value, and where within it.
+pub(crate) struct Fault {
+    /// The place, if it is another than the key's.
+    pub(crate) origin: Option<Origin>,
+    /// What is wrong.
+    pub(crate) message: String,
+}
+
+impl Fault {
+    /// A fault of the value as a whole.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { origin: None, message: message.into() }
+    }
+}
+
+/// Builds the configuration. None if there are errors; they are added to `raw`'s.
+pub(crate) fn resolve(raw: &mut Raw) -> Option<(Config, BTreeMap<&'static str, Origin>)> {
+    let mut bridge = Bridge { raw, errors: Vec::new(), origins: BTreeMap::new() };
+    let config = bridge.config();
+    let (errors, origins) = (bridge.errors, bridge.origins);
+    raw.errors.extend(errors);
+    raw.errors.is_empty().then_some((config?, origins))
+}
+
+struct Bridge<'a> {
+    raw: &'a Raw,
+    errors: Vec<Problem>,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl Bridge<'_> {
+    // In each of these functions all keys are read before the first `?`, so that all errors are seen.
+
+    fn config(&mut self) -> Option<Config> {
+        let address = self.get("listen.address", value::address);
+        let nodes = self.nodes();
+        let monitor = self.monitor();
+        let pool = self.pool();
+        let failover = self.failover();
+        let runtime = self.runtime();
+        let level = self.get("log.level", value::choice);
+        let format = self.get("log.format", value::choice);
+        Some(Config {
+            listen: Listen { address: address? },
+            nodes: nodes?,
+            monitor: monitor?,
+            pool: pool?,
+            failover: failover?,
+            runtime: runtime?,
+            log: Log { level: level?, format: format? },
+        })
+    }
+
+    fn nodes(&mut self) -> Option<Vec<pgherd_health::Node>> {
+        let given = self.raw.settings.iter().any(|setting| setting.key.name == "backends.nodes");
+        // A file that can't be read may well have named them.
+        if !given && !self.raw.unreadable {
+            let message = "is required: `id:host:port:weight:datadir:flag`, as many as there are servers, \
+                           for example \"0:pg01:5432,1:pg02:5432\" (or in PG_BACKEND_NODE_LIST)";
+            self.errors.push(Problem {
+                origin: None,
+                key: Some("backends.nodes".into()),
+                message: message.into(),
+            });
+        }
+        Some(self.read("backends.nodes", nodes::read)?.1)
+    }
+
+    fn monitor(&mut self) -> Option<Monitor> {
+        let user = self.get("monitor.user", value::text);
+        let password = self.password();
+        let database = self.get("monitor.database", value::text);
+        let interval = self.get("monitor.interval", value::duration(PROBE));
+        let timeout = self.get("monitor.timeout", value::duration(PROBE));
+        Some(Monitor { user: user?, password, database: database?, interval: interval?, timeout: timeout? })
+    }
+
+    /// The password itself or a file of it, whichever source counts more.
+    fn password(&mut self) -> Option<Secret> {
+        let direct = self.read("monitor.password", plain(value::secret));
+        let file = self.read("monitor.password_file", plain(value::path));
+        let (Some((direct_layer, _)), Some((file_layer, _))) = (&direct, &file) else {
+            return direct.map(|(_, secret)| secret).or_else(|| self.secret_in(&file?.1));
+        };
+        if direct_layer == file_layer {
+            let origin = self.origins.get("monitor.password_file").cloned().unwrap_or(Origin::Default);
+            let message = "is given beside monitor.password; keep one of them";
+            self.errors.push(Problem::new(origin, "monitor.password_file", message));
+        }
+        if direct_layer > file_layer {
+            self.origins.remove("monitor.password_file");
+            return direct.map(|(_, secret)| secret);
+        }
+        self.secret_in(&file?.1)
+    }
+
+    fn secret_in(&mut self, path: &std::path::Path) -> Option<Secret> {
+        let origin = self.origins.get("monitor.password_file").cloned()?;
+        self.origins.insert("monitor.password", origin.clone());
+        secret_file::read(path)
+            .map_err(|why| self.errors.push(Problem::new(origin, "monitor.password_file", why)))
+            .ok()
+    }
+
+    fn pool(&mut self) -> Option<Pool> {
+        let mode = self.get("pool.mode", value::choice);
+        let size = self.get("pool.size", value::integer(overrides::SIZE));
+        let pinned_size = self.get("pool.pinned_size", value::integer(0..=10_000));
+        let max_clients = self.get("pool.max_clients", value::integer(1..=1_000_000));
+        let query_wait_timeout = self.get("pool.query_wait_timeout", value::duration_or_off(TIMEOUT));
+        let server_connect_timeout = self.get("pool.server_connect_timeout", value::duration(TIMEOUT));
+        let server_idle_timeout = self.get("pool.server_idle_timeout", value::duration_or_off(TIMEOUT));
+        let server_lifetime = self.get("pool.server_lifetime", value::duration_or_off(TIMEOUT));
+        let client_login_timeout = self.get("pool.client_login_timeout", value::duration(TIMEOUT));
+        let prepared_statements = self.get("pool.prepared_statements", value::integer(0..=10_000));
+        let overrides = self.read("pool.override", overrides::read).map(|(_, overrides)| overrides);
+        Some(Pool {
+            mode: mode?,
+            size: size?,
+            pinned_size: pinned_size?,
+            max_clients: max_clients?,
+            query_wait_timeout: query_wait_timeout?,
+            server_connect_timeout: server_connect_timeout?,
+            server_idle_timeout: server_idle_timeout?,
+            server_lifetime: server_lifetime?,
+            client_login_timeout: client_login_timeout?,
+            prepared_statements: prepared_statements?,
+            overrides: overrides.unwrap_or_default(),
+        })
+    }
+
+    fn failover(&mut self) -> Option<Failover> {
+        let mode = self.get("failover.mode", value::choice);
+        let executor = self.get("failover.executor", value::choice);
+        let confirm = self.get("failover.confirm", value::duration(GRACE));
+        let restart_grace = self.get("failover.restart_grace", value::duration(GRACE));
+        let start_grace = self.get("failover.start_grace", value::duration(GRACE));
+        let cold_grace = self.get("failover.cold_grace", value::duration(GRACE));
+        let max_data_loss = self.get("failover.max_data_loss", value::size);
+        let min_interval = self.get("failover.min_interval", value::duration(GRACE));
+        let write_wait = self.get("failover.write_wait", value::duration(GRACE));
+        let max_waiting = self.get("failover.max_waiting", value::integer(0..=1_000_000));
+        let ssh = self.ssh();
+        let repmgr = self.repmgr();
+        Some(Failover {
+            mode: mode?,
+            executor: executor?,
+            confirm: confirm?,
+            restart_grace: restart_grace?,
+            start_grace: start_grace?,
+            cold_grace: cold_grace?,
+            max_data_loss: max_data_loss?,
+            min_interval: min_interval?,
+            write_wait: write_wait?,
+            max_waiting: max_waiting?,
+            ssh: ssh?,
+            repmgr: repmgr?,
+        })
+    }
+
+    fn ssh(&mut self) -> Option<Ssh> {
+        let user = self.get("failover.ssh.user", value::text);
+        let port = self.get("failover.ssh.port", value::integer(1..=usize::from(u16::MAX)));
+        let key = self.get("failover.ssh.key", value::path);
+        let known_hosts = self.get("failover.ssh.known_hosts", value::path);
+        let connect_timeout = self.get("failover.ssh.connect_timeout", value::duration(TIMEOUT));
+        let port = u16::try_from(port?).ok();
+        Some(Ssh { user: user?, port: port?, key, known_hosts, connect_timeout: connect_timeout? })
+    }
+
+    fn repmgr(&mut self) -> Option<Repmgr> {
+        let binary = self.get("failover.repmgr.binary", value::text);
+        let config = self.get("failover.repmgr.config", value::repmgr_config);
+        let pg_bindir = self.get("failover.repmgr.pg_bindir", value::text);
+        Some(Repmgr { binary: binary?, config: config?, pg_bindir })
+    }
+
+    fn runtime(&mut self) -> Option<Runtime> {
+        let workers = self.get("runtime.workers", value::integer(1..=1024)).and_then(NonZeroUsize::new);
+        let drain_timeout = self.get("runtime.drain_timeout", value::duration(GRACE));
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Some(Runtime { workers: workers.unwrap_or_else(cores), drain_timeout: drain_timeout? })
+    }
+
+    fn get<T: PartialEq>(&mut self, name: &'static str, read: impl Fn(&Value) -> Read<T>) -> Option<T> {
+        self.read(name, plain(read)).map(|(_, value)| value)
+    }
+
+    /// The value of the source that counts most, and its layer. Values of the others are checked as well.
+    fn read<T: PartialEq>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&Value) -> Result<T, Vec<Fault>>,
+    ) -> Option<(Layer, T)> {
+        let mut best: Option<(Layer, T, Origin)> = None;
+        for setting in self.raw.settings.iter().filter(|setting| setting.key.name == name) {
+            let origin = &setting.item.origin;
+            let value = match read(&setting.item.value) {
+                Ok(value) => value,
+                Err(faults) => {
+                    self.errors.extend(faults.into_iter().map(|fault| {
+                        Problem::new(fault.origin.unwrap_or_else(|| origin.clone()), name, fault.message)
+                    }));
+                    continue;
+                }
+            };
+            match &best {
+                Some((layer, other, first)) if *layer == setting.layer => {
+                    if *other != value {
+                        let message = format!("is given a second time with another value, besides {first}");
+                        self.errors.push(Problem::new(origin.clone(), name, message));
+                    }
+                }
+                Some((layer, ..)) if *layer > setting.layer => {}
+                _ => best = Some((setting.layer, value, origin.clone())),
+            }
+        }
+        let (layer, value, origin) = best.or_else(|| {
+            let default = read(&Value::plain(keys::find(name)?.default?)).ok()?;
+            Some((Layer::Default, default, Origin::Default))
+        })?;
+        self.origins.insert(name, origin);
+        Some((layer, value))
+    }
+}
+
+fn plain<T>(read: impl Fn(&Value) -> Read<T>) -> impl Fn(&Value) -> Result<T, Vec<Fault>> {
+    move |value| read(value).map_err(|why| vec![Fault::new(why)])
+}

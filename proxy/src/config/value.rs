@@ -1,0 +1,168 @@
+//! Turns one raw value into a typed one. Errors say what the key takes and what it got.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::raw::Value;
+use super::units::{parse_duration, parse_size, show_duration};
+use super::{Executor, FailoverMode, LogFormat, LogLevel, PoolMode, RepmgrConfigPath, Secret};
+
+/// A typed value, or what is wrong with the raw one.
+pub(crate) type Read<T> = Result<T, String>;
+
+/// A word that stands for a value, and its inverse: the one place where both are written.
+pub(crate) trait Choice: Copy + PartialEq + 'static {
+    /// Each word with its value.
+    const WORDS: &'static [(&'static str, Self)];
+    /// Words that a later version takes.
+    const LATER: &'static [&'static str] = &[];
+
+    /// The word of the value.
+    fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl Choice for PoolMode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("session", Self::Session), ("transaction", Self::Transaction)];
+    const LATER: &'static [&'static str] = &["statement"];
+}
+
+impl Choice for FailoverMode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("automatic", Self::Automatic), ("manual", Self::Manual)];
+}
+
+impl Choice for Executor {
+    const WORDS: &'static [(&'static str, Self)] = &[("ssh", Self::Ssh)];
+    const LATER: &'static [&'static str] = &["sql", "command"];
+}
+
+impl Choice for LogLevel {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+impl Choice for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+/// One of the words of `T`.
+pub(crate) fn choice<T: Choice>(value: &Value) -> Read<T> {
+    let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
+    let takes = words.join(" or ");
+    let Some(text) = value.text() else {
+        return Err(format!("takes {takes}, got {}", value.shown()));
+    };
+    match T::WORDS.iter().find(|(word, _)| *word == text) {
+        Some((_, value)) => Ok(*value),
+        None if T::LATER.contains(&text) => {
+            Err(format!("`{text}` is not available in this version of pgherd; it takes {takes}"))
+        }
+        None => Err(format!("takes {takes}, got {}", value.shown())),
+    }
+}
+
+/// A text that is not empty.
+pub(crate) fn text(value: &Value) -> Read<String> {
+    let usable = |text: &&str| !text.is_empty() && !text.contains('\0');
+    match value.text().filter(usable) {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(format!("takes a text that is not empty, got {}", value.shown())),
+    }
+}
+
+/// A password. The error shows nothing of it.
+pub(crate) fn secret(value: &Value) -> Read<Secret> {
+    match value.text() {
+        Some(text) if text.is_empty() || text.contains('\0') => {
+            Err("takes a text that is neither empty nor holds a zero byte".to_owned())
+        }
+        Some(text) => Ok(Secret::new(Zeroizing::new(text.to_owned()))),
+        None => Err(format!("takes a text, got {}", value.kind())),
+    }
+}
+
+/// A path.
+pub(crate) fn path(value: &Value) -> Read<PathBuf> {
+    text(value).map(PathBuf::from)
+}
+
+/// A whole number within `range`.
+pub(crate) fn integer(range: RangeInclusive<usize>) -> impl Fn(&Value) -> Read<usize> {
+    move |value| {
+        let digits = value.number().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+        digits.and_then(|text| text.parse().ok()).filter(|number| range.contains(number)).ok_or_else(|| {
+            format!("takes a whole number from {} to {}, got {}", range.start(), range.end(), value.shown())
+        })
+    }
+}
+
+/// A duration within `range`.
+pub(crate) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Value) -> Read<Duration> {
+    move |value| {
+        let read = match value.text() {
+            Some(text) => parse_duration(text),
+            None => Err(match value {
+                Value::Integer(number) => format!("a number and a unit, such as \"{number}s\""),
+                _ => "a number and a unit such as \"4s\"".to_owned(),
+            }),
+        };
+        let duration = read.map_err(|what| format!("takes {what}; got {}", value.shown()))?;
+        if range.contains(&duration) {
+            return Ok(duration);
+        }
+        let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
+        Err(format!("takes {least} to {most}, got {}", value.shown()))
+    }
+}
+
+/// A duration within `range`, or `off`.
+pub(crate) fn duration_or_off(range: RangeInclusive<Duration>) -> impl Fn(&Value) -> Read<Option<Duration>> {
+    let read = duration(range);
+    move |value| match value.text() {
+        Some("off") => Ok(None),
+        _ => read(value).map(Some).map_err(|why| format!("{why} (\"off\" is without end)")),
+    }
+}
+
+/// A size in bytes.
+pub(crate) fn size(value: &Value) -> Read<u64> {
+    let read = match value.text() {
+        Some(text) => parse_size(text),
+        None => Err("a number and a unit such as \"1MiB\"".to_owned()),
+    };
+    read.map_err(|what| format!("takes {what}; got {}", value.shown()))
+}
+
+/// An address to listen on, with its port.
+pub(crate) fn address(value: &Value) -> Read<SocketAddr> {
+    value.text().and_then(|text| text.parse().ok()).ok_or_else(|| {
+        format!("takes an IP address and a port such as 0.0.0.0:5432 or [::]:5432, got {}", value.shown())
+    })
+}
+
+/// A path on the servers with places for what differs between them.
+pub(crate) fn repmgr_config(value: &Value) -> Read<RepmgrConfigPath> {
+    let template = text(value)?;
+    let rest = ["{host}", "{id}", "{node_name}"]
+        .iter()
+        .fold(template.clone(), |rest, known| rest.replace(known, ""));
+    if rest.contains(['{', '}']) || !template.starts_with('/') {
+        return Err(format!(
+            "takes an absolute path, with {{host}}, {{id}} and {{node_name}} where servers differ; got {}",
+            value.shown()
+        ));
+    }
+    Ok(RepmgrConfigPath(template))
+}

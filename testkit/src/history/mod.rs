@@ -1,0 +1,1 @@
+//! The check that nothing acknowledged is lost and nothing takes effect twice.
