@@ -65,6 +65,7 @@ async fn carry_out(executor: &Executor, command: &Command, rows: &RepmgrRows) ->
     let milliseconds = began.elapsed().as_millis();
     match &outcome {
         Outcome::Done => info!(id, %node, ?step, milliseconds, "command done"),
+        Outcome::Fenced { stopped } => info!(id, %node, stopped, milliseconds, "server fenced"),
         Outcome::Frozen { lsn } => info!(id, %node, %lsn, milliseconds, "standby frozen"),
         Outcome::Failed(reason) => warn!(id, %node, ?step, milliseconds, %reason, "command failed"),
         Outcome::Unknown(reason) => {

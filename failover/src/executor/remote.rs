@@ -18,6 +18,8 @@ pub type RepmgrRows = Arc<BTreeMap<NodeId, RepmgrNode>>;
 
 /// Exit statuses of a shell that found no program to run, and repmgr's for a configuration that it cannot read.
 const NEVER_RAN: [u32; 3] = [1, 126, 127];
+/// How reasons begin that are no program's.
+const NO_SSH: &str = "ssh";
 /// After repmgr has failed, the standby may yet attach for this long.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
@@ -38,15 +40,22 @@ impl Remote {
     pub(super) async fn fence(&self, node: NodeId) -> Outcome {
         let Some(server) = self.nodes.get(&node) else { return unconfigured(node) };
         let ran = self.run(node, shell::FENCE, &[&server.data_directory]).await;
-        judge(ran, &[3])
+        let stopped = ran.as_ref().is_ok_and(|ran| ran.output.starts_with("stopped"));
+        match judge(ran, &[3]) {
+            Outcome::Done => Outcome::Fenced { stopped },
+            outcome => outcome,
+        }
     }
 
     pub(super) async fn can_log_in(&self, node: NodeId, target: NodeId) -> Outcome {
         let Some(server) = self.nodes.get(&target) else { return unconfigured(target) };
         let port = server.port.to_string();
         let arguments = [&server.host, &port, &self.monitor.user, &self.monitor.database].map(String::as_str);
-        // Exit 3, alive but unwilling, is neither yes nor no.
-        judge(self.run(node, shell::LOG_IN, &arguments).await, &[4])
+        // "No" is an answer; a question that never got there is none, and neither is "alive but unwilling".
+        match judge(self.run(node, shell::LOG_IN, &arguments).await, &[4]) {
+            Outcome::Failed(reason) if reason.starts_with(NO_SSH) => Outcome::Unknown(reason),
+            outcome => outcome,
+        }
     }
 
     pub(super) async fn promote(&self, node: NodeId, rows: &RepmgrRows, sql: &Sql) -> Outcome {
@@ -149,8 +158,8 @@ fn judge(ran: Result<Ran, Failure>, unchanged: &[u32]) -> Outcome {
             let reason = format!("exit status {status}: {}", excerpt(&output));
             if unchanged.contains(&status) { Outcome::Failed(reason) } else { Outcome::Unknown(reason) }
         }
-        Err(Failure::NotStarted(reason)) => Outcome::Failed(format!("ssh: {reason}")),
-        Err(Failure::Lost(reason)) => Outcome::Unknown(format!("ssh: {reason}")),
+        Err(Failure::NotStarted(reason)) => Outcome::Failed(format!("{NO_SSH}: {reason}")),
+        Err(Failure::Lost(reason)) => Outcome::Unknown(format!("{NO_SSH}: {reason}")),
     }
 }
 

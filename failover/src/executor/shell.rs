@@ -24,18 +24,23 @@ shift
 "#;
 
 /// Can this machine log in to a server? Arguments: programs, host, port, user, database.
-/// Exit 0: yes. 3: it answers, but does not let us in. 4: it does not answer, or rejects everybody.
+/// Exit 0: yes. 4: it does not answer, or rejects everybody. Others: it answers but does not let us in, or there is no
+/// program to ask with.
 pub(super) const LOG_IN: &str = r#"
 LC_ALL=C; export LC_ALL
 if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi
 PGHOST=$2 PGPORT=$3 PGUSER=$4 PGDATABASE=$5 PGCONNECT_TIMEOUT=2; export PGHOST PGPORT PGUSER PGDATABASE PGCONNECT_TIMEOUT
 psql -X -w -A -t -q -c 'SELECT 1' 2>&1 && return 0
-if pg_isready -q -t 2; then return 3; fi
-return 4
+pg_isready -q -t 2
+case $? in
+  0) return 3 ;;
+  1|2) return 4 ;;
+  *) return 5 ;;
+esac
 "#;
 
 /// Leaves no process of a server alive. Arguments: programs, data directory.
-/// Exit 0: none is left. 3: no such directory. 4: some are left.
+/// Exit 0: none is left; it says `stopped` if the postmaster was running. 3: no such directory. 4: some are left.
 ///
 /// Every process of a server has the data directory as its working directory, also those whose postmaster was killed.
 pub(super) const FENCE: &str = r#"
@@ -53,6 +58,8 @@ scan() {
 }
 scan
 [ -n "$left" ] || return 0
+postmaster=$(head -n 1 "$data/postmaster.pid" 2>/dev/null)
+case "$left " in *" $postmaster "*) echo stopped ;; esac
 pg_ctl -D "$data" -m immediate -W stop >/dev/null 2>&1
 round=0
 while [ $round -lt 60 ]; do

@@ -16,6 +16,9 @@ use crate::Outcome;
 /// The session-level advisory lock that says "a pgherd promotes" on a standby: "pgherd" in ASCII.
 const PROMOTION_LOCK: i64 = 0x7067_6865_7264;
 
+const NOT_IN_PREREQUISITE_STATE: &str = "55000";
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
 /// Time between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(10);
 /// A WAL receiver that has not ended by itself by then is terminated.
@@ -39,6 +42,8 @@ SELECT current_setting('primary_conninfo') = $1 AS in_force,
        pg_is_wal_replay_paused() OR current_setting('recovery_min_apply_delay')::interval > '0' AS held_back,
        EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'startup'
                   AND wait_event IN ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval')) AS at_end";
+
+const PROMOTION_ORDERED: &str = "SELECT (pg_stat_file('promote', true)).size IS NOT NULL";
 
 /// Neither changes anything; both say so if a promotion has been triggered, which nothing else shows.
 const PROMOTION_TRIGGERED: &str =
@@ -146,7 +151,7 @@ impl Sql {
     /// True if `node` is a standby for which no promotion has been triggered: one that failed will not come late.
     pub(super) async fn is_unpromoted(&self, node: NodeId) -> bool {
         let look = async |client: &Client| {
-            let standby = in_recovery(client).await? && !promotion_triggered(client).await?;
+            let standby = in_recovery(client).await? && !promotion_triggered(client, true).await?;
             Ok(if standby { Outcome::Done } else { Outcome::Failed(String::new()) })
         };
         self.on(node, look).await == Outcome::Done
@@ -271,7 +276,7 @@ async fn lock(client: &Client) -> Step {
     if !row.try_get::<_, bool>(0)? {
         return Err(Trouble::Failed("another pgherd holds its promotion lock".to_owned()));
     }
-    if promotion_triggered(client).await? {
+    if promotion_triggered(client, false).await? {
         client.batch_execute("SELECT pg_advisory_unlock_all()").await?;
         return Err(Trouble::Failed("a promotion is under way there".to_owned()));
     }
@@ -282,14 +287,25 @@ async fn in_recovery(client: &Client) -> Step<bool> {
     Ok(client.query_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)?)
 }
 
-/// Also true if it has been promoted.
-async fn promotion_triggered(client: &Client) -> Step<bool> {
+/// Also true if it has been promoted; `unseen` if the monitor user may not look.
+async fn promotion_triggered(client: &Client, unseen: bool) -> Step<bool> {
+    // The order went to the postmaster as a file, which the startup process removes when it heeds it.
+    let ordered = match client.query_one(PROMOTION_ORDERED, &[]).await {
+        Ok(row) => row.try_get(0)?,
+        Err(error) if has_code(&error, INSUFFICIENT_PRIVILEGE) => unseen,
+        Err(error) => return Err(error.into()),
+    };
     match client.batch_execute(PROMOTION_TRIGGERED).await {
-        Ok(()) => Ok(false),
-        // 55000 is "promotion is ongoing" as well as "recovery is not in progress".
-        Err(error) if error.code().is_some_and(|code| code.code() == "55000") => Ok(true),
+        Ok(()) => Ok(ordered),
+        // "Promotion is ongoing", or "recovery is not in progress".
+        Err(error) if has_code(&error, NOT_IN_PREREQUISITE_STATE) => Ok(true),
+        Err(error) if has_code(&error, INSUFFICIENT_PRIVILEGE) => Ok(ordered || unseen),
         Err(error) => Err(error.into()),
     }
+}
+
+fn has_code(error: &Error, sqlstate: &str) -> bool {
+    error.code().is_some_and(|code| code.code() == sqlstate)
 }
 
 async fn standby_settings(client: &Client) -> Step<(bool, String, bool)> {
@@ -315,10 +331,10 @@ async fn alter_system(client: &Client, conninfo: Option<&str>) -> Step<()> {
 
 /// The functions of recovery fail on a server that has just been promoted.
 fn promoted_meanwhile(error: Error) -> Trouble {
-    match error.code() {
-        Some(code) if code.code() == "55000" => Trouble::Failed("it was promoted meanwhile".to_owned()),
-        _ => error.into(),
+    if has_code(&error, NOT_IN_PREREQUISITE_STATE) {
+        return Trouble::Failed("it was promoted meanwhile".to_owned());
     }
+    error.into()
 }
 
 fn unconfigured(node: NodeId) -> Outcome {
