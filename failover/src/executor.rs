@@ -67,7 +67,7 @@ impl Executor {
         match step {
             Step::Fence => remote.fence(node).await,
             Step::CanLogIn { target } => remote.can_log_in(node, *target).await,
-            Step::Freeze => sql.freeze(node).await,
+            Step::Freeze => sql.freeze(node, remote).await,
             Step::Unfreeze => sql.unfreeze(node).await,
             Step::Lock => sql.lock(node).await,
             Step::Unlock => sql.unlock(node).await,

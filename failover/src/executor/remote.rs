@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pgherd_health::{Node, NodeId, ProberSettings, RepmgrNode};
 use tokio::time::timeout;
+use tracing::debug;
 
 use super::settings::ExecutorSettings;
 use super::shell;
@@ -44,6 +45,14 @@ impl Remote {
         match judge(ran, &[3]) {
             Outcome::Done => Outcome::Fenced { stopped },
             outcome => outcome,
+        }
+    }
+
+    /// Ends one process of a server; that it has ended is for the caller to see.
+    pub(super) async fn end_process(&self, node: NodeId, pid: i32) {
+        if let Some(server) = self.nodes.get(&node) {
+            let ended = self.run(node, shell::END_PROCESS, &[&server.data_directory, &pid.to_string()]).await;
+            debug!(%node, pid, ?ended, "process ended");
         }
     }
 

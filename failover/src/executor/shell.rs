@@ -73,6 +73,11 @@ echo "processes are left:$left"
 return 4
 "#;
 
+/// Ends one process of a server. Arguments: programs, data directory, process.
+pub(super) const END_PROCESS: &str = r#"
+[ "/proc/$3/cwd" -ef "$2" ] && kill "$3"
+"#;
+
 /// Stops a server with a checkpoint, if it runs. Arguments: programs, data directory.
 pub(super) const STOP: &str = r#"
 if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi

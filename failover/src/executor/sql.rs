@@ -11,6 +11,7 @@ use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use super::frozen::Original;
+use super::remote::Remote;
 use crate::Outcome;
 
 /// The session-level advisory lock that says "a pgherd promotes" on a standby: "pgherd" in ASCII.
@@ -21,7 +22,8 @@ const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 /// Time between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(10);
-/// A WAL receiver that has not ended by itself by then is terminated.
+/// A WAL receiver that the startup process has not ended by then, because its replay is paused or waits for a query, is
+/// ended otherwise. Nobody starts it again before replay goes on, and then it has nowhere to connect to.
 const RECEIVER_GRACE: Duration = Duration::from_millis(200);
 
 /// ALTER SYSTEM, and errors that quote it, must not carry a connection string into the server's log.
@@ -97,8 +99,9 @@ impl Sql {
         Self { settings, slots: nodes.iter().map(slot).collect() }
     }
 
-    pub(super) async fn freeze(&self, node: NodeId) -> Outcome {
-        self.on(node, async |client| freeze(client).await).await
+    /// SQL cannot end a WAL receiver that does not end by itself: that goes over ssh.
+    pub(super) async fn freeze(&self, node: NodeId, remote: &Remote) -> Outcome {
+        self.on(node, async |client| freeze(client, node, remote).await).await
     }
 
     pub(super) async fn unfreeze(&self, node: NodeId) -> Outcome {
@@ -211,7 +214,7 @@ impl Sql {
     }
 }
 
-async fn freeze(client: &Client) -> Step {
+async fn freeze(client: &Client, node: NodeId, remote: &Remote) -> Step {
     let (standby, conninfo, by_alter_system) = standby_settings(client).await?;
     if !standby {
         return Err(Trouble::Failed("it is not in recovery".to_owned()));
@@ -250,7 +253,7 @@ async fn freeze(client: &Client) -> Step {
             && started.elapsed() > RECEIVER_GRACE
         {
             terminated = true;
-            client.query_one("SELECT pg_terminate_backend($1)", &[&pid]).await?;
+            remote.end_process(node, pid).await;
         }
         (gone_before, replayed_before) = (gone, replay);
         sleep(LOOK).await;

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use pgherd_health::{Node, NodeId};
-use russh::ChannelMsg;
 use russh::client::{self, Handle};
 use russh::keys::known_hosts::{known_host_keys_path, learn_known_hosts_path};
 use russh::keys::{
     Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, load_secret_key,
 };
+use russh::{Channel, ChannelMsg};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -98,29 +98,21 @@ impl Ssh {
 
     /// Runs a script with `sh`, on the open session if it is alive, else on a new one.
     pub(super) async fn run(&self, node: NodeId, script: String) -> Result<Ran, Failure> {
-        let mut channel = None;
-        for _ in 0..2 {
-            let session = self.session(node).await.map_err(Failure::NotStarted)?;
-            match timeout(self.settings.connect_timeout, session.0.channel_open_session()).await {
-                Ok(Ok(open)) => {
-                    channel = Some(open);
-                    break;
-                }
-                Ok(Err(error)) => debug!(%node, %error, "ssh session lost"),
-                Err(_) => debug!(%node, "ssh session does not answer"),
-            }
-            self.forget(node, &session).await;
-        }
-        let Some(mut channel) = channel else {
-            return Err(Failure::NotStarted("sshd opens no channel".to_owned()));
-        };
+        let (session, mut channel) = self.channel(node).await.map_err(Failure::NotStarted)?;
         let not_started = |error: russh::Error| Failure::NotStarted(error.to_string());
         channel.exec(false, "exec sh -s").await.map_err(not_started)?;
         let lost = |error: russh::Error| Failure::Lost(error.to_string());
         channel.data_bytes(script).await.map_err(lost)?;
         channel.eof().await.map_err(lost)?;
         let (mut status, mut output) = (None, Vec::new());
-        while let Some(message) = channel.wait().await {
+        loop {
+            let message = match timeout(LOOK, channel.wait()).await {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                // A channel is not always told that its session has ended.
+                Err(_) if session.0.is_closed() => break,
+                Err(_) => continue,
+            };
             match message {
                 ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
                     let room = OUTPUT_KEPT.saturating_sub(output.len());
@@ -135,6 +127,20 @@ impl Ssh {
             Some(status) => Ok(Ran { status, output }),
             None => Err(Failure::Lost("the connection ended before the command did".to_owned())),
         }
+    }
+
+    /// A new channel; an open session that turns out to be dead is replaced once.
+    async fn channel(&self, node: NodeId) -> Result<(Session, Channel<client::Msg>), String> {
+        for _ in 0..2 {
+            let session = self.session(node).await?;
+            match timeout(self.settings.connect_timeout, session.0.channel_open_session()).await {
+                Ok(Ok(channel)) => return Ok((session, channel)),
+                Ok(Err(error)) => debug!(%node, %error, "ssh session lost"),
+                Err(_) => debug!(%node, "ssh session does not answer"),
+            }
+            self.forget(node, &session).await;
+        }
+        Err("sshd opens no channel".to_owned())
     }
 
     async fn session(&self, node: NodeId) -> Result<Session, String> {
