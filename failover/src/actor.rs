@@ -159,7 +159,7 @@ impl Actor {
         let mut sessions = JoinSet::new();
         for node in &self.nodes {
             let (executor, node) = (self.executor.clone(), node.id);
-            sessions.spawn(async move { executor.keep_session(node).await });
+            sessions.spawn(async move { executor.keep_sessions(node).await });
         }
         self.pace(&prober, true);
         loop {

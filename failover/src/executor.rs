@@ -49,9 +49,10 @@ impl Executor {
         &self.0.nodes
     }
 
-    /// Keeps an ssh session to `node` open, so that a failover need not wait for one. Never ends; cancel-safe.
-    pub async fn keep_session(&self, node: NodeId) {
-        self.0.remote.ssh.keep_open(node).await;
+    /// Keeps an ssh session and a connection to `node` open, so that a failover need not wait for a login. Never ends;
+    /// cancel-safe.
+    pub async fn keep_sessions(&self, node: NodeId) {
+        tokio::join!(self.0.remote.ssh.keep_open(node), self.0.sql.keep_open(node));
     }
 
     /// Carries out one command, within its deadline. `rows` are repmgr's names of the servers.

@@ -170,6 +170,13 @@ async fn a_running_false_primary_is_fenced_and_comes_back_as_a_standby_without_i
     ensure!(new.is_in_recovery().await?);
     new.query("SELECT pg_promote()").await?;
     old.query("CREATE TABLE lost AS SELECT generate_series(1, 1000)").await?;
+    // As `repmgr standby promote` does it.
+    new.query_in(
+        "repmgr",
+        "UPDATE repmgr.nodes SET active = false WHERE node_id = 1; \
+         UPDATE repmgr.nodes SET type = 'primary', upstream_node_id = NULL WHERE node_id = 2",
+    )
+    .await?;
     ensure!(herd.take(&new, Step::VerifyWrite).await == Outcome::Done);
     ensure!(herd.take(&new, Step::Checkpoint).await == Outcome::Done);
     ensure!(herd.take(&old, Step::Fence).await == Outcome::Fenced { stopped: true });

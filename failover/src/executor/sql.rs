@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgherd_health::{ConnectFailure, Lsn, Node, NodeId, ProberSettings, Session, connect};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
@@ -20,6 +20,12 @@ const PROMOTION_LOCK: i64 = 0x7067_6865_7264;
 const NOT_IN_PREREQUISITE_STATE: &str = "55000";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
+/// One row, or an error where there is none.
+const LOCK_HELD: &str =
+    "SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted LIMIT 1";
+
+/// Time between two attempts to open a connection beforehand.
+const RETRY: Duration = Duration::from_secs(2);
 /// Time between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(10);
 /// A WAL receiver that the startup process has not ended by then, because its replay is paused or waits for a query, is
@@ -148,7 +154,28 @@ impl Sql {
     pub(super) async fn has_lost_lock(&self, node: NodeId) -> bool {
         let Some(slot) = self.slots.get(&node) else { return false };
         let kept = slot.kept.lock().await;
-        kept.locked && kept.session.as_ref().is_none_or(Session::is_closed)
+        match &kept.session {
+            _ if !kept.locked => false,
+            // The client learns late that its connection has ended: ask.
+            Some(session) => session.client().query_one(LOCK_HELD, &[]).await.is_err(),
+            None => true,
+        }
+    }
+
+    /// Keeps a connection to `node` open, so that a failover need not wait for a login. Never ends; cancel-safe.
+    pub(super) async fn keep_open(&self, node: NodeId) {
+        loop {
+            // A step that is being taken has a connection of its own.
+            if let Some(slot) = self.slots.get(&node)
+                && let Ok(mut kept) = slot.kept.try_lock()
+                && kept.session.as_ref().is_none_or(Session::is_closed)
+                && let Ok(Ok(session)) =
+                    timeout(self.settings.timeout, connect(&slot.node, &self.settings)).await
+            {
+                kept.session = Some(session);
+            }
+            sleep(RETRY).await;
+        }
     }
 
     /// True if `node` is a standby for which no promotion has been triggered: one that failed will not come late.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use pgherd_health::{Node, NodeId};
 use russh::client::{self, Handle};
 use russh::keys::known_hosts::{known_host_keys_path, learn_known_hosts_path};
@@ -98,12 +99,7 @@ impl Ssh {
 
     /// Runs a script with `sh`, on the open session if it is alive, else on a new one.
     pub(super) async fn run(&self, node: NodeId, script: String) -> Result<Ran, Failure> {
-        let (session, mut channel) = self.channel(node).await.map_err(Failure::NotStarted)?;
-        let not_started = |error: russh::Error| Failure::NotStarted(error.to_string());
-        channel.exec(false, "exec sh -s").await.map_err(not_started)?;
-        let lost = |error: russh::Error| Failure::Lost(error.to_string());
-        channel.data_bytes(script).await.map_err(lost)?;
-        channel.eof().await.map_err(lost)?;
+        let (session, mut channel) = self.send(node, script).await.map_err(Failure::NotStarted)?;
         let (mut status, mut output) = (None, Vec::new());
         loop {
             let message = match timeout(LOOK, channel.wait()).await {
@@ -129,18 +125,31 @@ impl Ssh {
         }
     }
 
-    /// A new channel; an open session that turns out to be dead is replaced once.
-    async fn channel(&self, node: NodeId) -> Result<(Session, Channel<client::Msg>), String> {
+    /// Hands a script to a shell; an open session that turns out to be dead is replaced once.
+    ///
+    /// sshd takes no byte before the shell runs, and a shell that has not the whole script runs nothing of it. So a
+    /// failure here means that nothing was done.
+    async fn send(&self, node: NodeId, script: String) -> Result<(Session, Channel<client::Msg>), String> {
+        let script = Bytes::from(script);
+        let mut reason = String::new();
         for _ in 0..2 {
             let session = self.session(node).await?;
-            match timeout(self.settings.connect_timeout, session.0.channel_open_session()).await {
+            let sent = async {
+                let channel = session.0.channel_open_session().await?;
+                channel.exec(false, "exec sh -s").await?;
+                channel.data_bytes(script.clone()).await?;
+                channel.eof().await?;
+                Ok::<_, russh::Error>(channel)
+            };
+            match timeout(self.settings.connect_timeout, sent).await {
                 Ok(Ok(channel)) => return Ok((session, channel)),
-                Ok(Err(error)) => debug!(%node, %error, "ssh session lost"),
-                Err(_) => debug!(%node, "ssh session does not answer"),
+                Ok(Err(error)) => reason = error.to_string(),
+                Err(_) => "sshd takes no command".clone_into(&mut reason),
             }
+            debug!(%node, reason, "ssh session lost");
             self.forget(node, &session).await;
         }
-        Err("sshd opens no channel".to_owned())
+        Err(reason)
     }
 
     async fn session(&self, node: NodeId) -> Result<Session, String> {
