@@ -1,5 +1,6 @@
 //! What the machine asks the executors to do, and what they answer.
 
+use std::fmt;
 use std::time::Duration;
 
 use pgherd_health::{Lsn, NodeId};
@@ -83,4 +84,17 @@ pub enum Outcome {
     Failed(String),
     /// The connection was lost or the time was up: it may have been done, or may still be.
     Unknown(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Fenced { stopped: true } => f.write_str("fenced, it was running"),
+            Self::Fenced { stopped: false } => f.write_str("fenced, it was not running"),
+            Self::Frozen { lsn } => write!(f, "frozen at {lsn}"),
+            Self::Failed(why) => write!(f, "failed: {why}"),
+            Self::Unknown(why) => write!(f, "outcome unknown: {why}"),
+        }
+    }
 }

@@ -77,6 +77,7 @@ pub struct Knowledge {
     nodes: Arc<Vec<Node>>,
     configured_identifier: Option<u64>,
     accepted: Option<Lineage>,
+    trusted: Option<(NodeId, Branch)>,
     seen: BTreeMap<NodeId, Seen>,
 }
 
@@ -88,6 +89,7 @@ impl Knowledge {
             nodes: Arc::new(nodes),
             configured_identifier: system_identifier,
             accepted: None,
+            trusted: None,
             seen: BTreeMap::new(),
         }
     }
@@ -114,8 +116,32 @@ impl Knowledge {
     pub fn accept(&mut self, node: NodeId) -> bool {
         let Some(report) = self.seen.get(&node).and_then(|seen| seen.report.as_ref()) else { return false };
         let system_identifier = report.report.system_identifier;
-        self.accepted = Some(Lineage { system_identifier, branch: Branch::of(&report.report) });
+        let branch = Branch::of(&report.report);
+        // Once somebody else leads, an operator's choice has been overtaken.
+        self.trusted = self.trusted.take().filter(|trusted| trusted.0 == node && trusted.1 == branch);
+        self.accepted = Some(Lineage { system_identifier, branch });
         true
+    }
+
+    /// An operator's word: of several forks, this server's branch is the right one, as long as it is on it.
+    pub fn trust(&mut self, node: NodeId) -> bool {
+        let report = self.seen.get(&node).and_then(|seen| seen.report.as_ref());
+        let branch = report.map(|dated| (node, Branch::of(&dated.report)));
+        let known = branch.is_some();
+        self.trusted = branch.or(self.trusted.take());
+        known
+    }
+
+    /// The server named by [`Knowledge::trust`].
+    #[must_use]
+    pub fn trusted(&self) -> Option<NodeId> {
+        self.trusted.as_ref().map(|(node, _)| *node)
+    }
+
+    /// True if an operator said that `node` on `branch` is the primary.
+    #[must_use]
+    pub fn trusts(&self, node: NodeId, branch: &Branch) -> bool {
+        self.trusted.as_ref().is_some_and(|(trusted, on)| *trusted == node && on == branch)
     }
 
     /// The lineage taken by [`Knowledge::accept`].

@@ -1,8 +1,7 @@
 //! Who is writable, and which of them is the primary.
 
-use crate::knowledge::Lineage;
 use crate::member::{Member, MemberState};
-use crate::{Branch, NodeId, Relation};
+use crate::{Branch, Knowledge, NodeId, Relation};
 
 /// A server that accepts writes although another's history supersedes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +68,8 @@ impl Leadership {
     }
 }
 
-pub(crate) fn judge(members: &[Member], accepted: Option<&Lineage>) -> Leadership {
+pub(crate) fn judge(members: &[Member], knowledge: &Knowledge) -> Leadership {
+    let accepted = knowledge.accepted();
     let writable: Vec<(&Member, Branch)> = members
         .iter()
         .filter(|member| member.state == MemberState::Primary)
@@ -82,10 +82,22 @@ pub(crate) fn judge(members: &[Member], accepted: Option<&Lineage>) -> Leadershi
         .collect();
     rivals.extend(accepted.map(|lineage| lineage.branch.clone()));
     let superseded = |branch: &Branch| rivals.iter().any(|rival| rival.supersedes(branch));
+    if let Some((trusted, branch)) = writable.iter().find(|(it, branch)| knowledge.trusts(it.node, branch)) {
+        let node = trusted.node;
+        let others = writable.iter().filter(|(member, _)| member.node != node);
+        let beneath = others.map(|(member, of)| false_primary(member, past(member, branch, of), members));
+        return Leadership::Primary { node, false_primaries: beneath.collect() };
+    }
     let (beneath, leading): (Vec<_>, Vec<_>) =
         writable.into_iter().partition(|(_, branch)| superseded(branch));
-    let false_primaries: Vec<FalsePrimary> =
-        beneath.iter().map(|(member, branch)| false_primary(member, branch, &rivals, members)).collect();
+    let false_primaries: Vec<FalsePrimary> = beneath
+        .iter()
+        .map(|(member, branch)| {
+            let above = rivals.iter().filter(|rival| rival.supersedes(branch));
+            let divergence = above.map(|rival| past(member, rival, branch)).max().unwrap_or(u64::MAX);
+            false_primary(member, divergence, members)
+        })
+        .collect();
     match leading.as_slice() {
         [] if false_primaries.is_empty() => Leadership::Nobody,
         [] => Leadership::OnlyFalse(false_primaries),
@@ -108,12 +120,18 @@ fn contested(nodes: &[NodeId], why: &str) -> Leadership {
     Leadership::Contested { nodes: nodes.to_vec(), reason }
 }
 
-fn false_primary(member: &Member, branch: &Branch, rivals: &[Branch], members: &[Member]) -> FalsePrimary {
-    let furthest = member.furthest().unwrap_or_default();
-    let past = |rival: &Branch| match rival.relation(branch) {
-        Relation::Supersedes { switch_point } => furthest.bytes_since(switch_point),
-        _ => 0,
-    };
+/// Bytes that `member`, on `branch`, has past the point where `rival` left it. Where a fork that is no ancestor left
+/// is not worked out: all of it counts.
+fn past(member: &Member, rival: &Branch, branch: &Branch) -> u64 {
+    match rival.relation(branch) {
+        Relation::Supersedes { switch_point } => {
+            member.furthest().unwrap_or_default().bytes_since(switch_point)
+        }
+        _ => u64::MAX,
+    }
+}
+
+fn false_primary(member: &Member, divergence: u64, members: &[Member]) -> FalsePrimary {
     let streams = |other: &Member| {
         other.receiving.as_ref().is_some_and(|receiving| {
             receiving.from == Some(member.node) && receiving.fresh && receiving.status == "streaming"
@@ -121,7 +139,7 @@ fn false_primary(member: &Member, branch: &Branch, rivals: &[Branch], members: &
     };
     FalsePrimary {
         node: member.node,
-        divergence: rivals.iter().map(past).max().unwrap_or(0),
+        divergence,
         has_standbys: member.senders().any(|sender| sender.state == "streaming")
             || members.iter().any(streams),
     }

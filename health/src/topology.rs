@@ -17,6 +17,9 @@ pub struct Topology {
     /// The lineage that servers are measured against: the accepted one, else the newest of all that answered.
     /// None before anybody answered, or where branches are siblings.
     pub lineage: Option<Branch>,
+    /// The newest branch of all that answered and of the accepted lineage: the one that supersedes all others. It is
+    /// ahead of `lineage` when somebody else has promoted; none where branches are siblings.
+    pub newest: Option<Branch>,
     /// Every configured server, in the order of their ids.
     pub members: Vec<Member>,
     /// Who is writable, and which of them is the primary.
@@ -33,10 +36,11 @@ impl Topology {
     pub fn derive(knowledge: &Knowledge, now: Instant, previous: Option<&Self>) -> Self {
         let system_identifier = identity::system_identifier(knowledge);
         let right = system_identifier.as_ref().ok().copied().flatten();
-        let lineage = reference(knowledge, right);
+        let newest = newest(knowledge, right);
+        let lineage = knowledge.accepted().map(|it| it.branch.clone()).or_else(|| newest.clone());
         let members = members(knowledge, now, right, lineage.as_ref());
-        let leadership = judge(&members, knowledge.accepted());
-        let mut topology = Self { generation: 0, system_identifier, lineage, members, leadership };
+        let leadership = judge(&members, knowledge);
+        let mut topology = Self { generation: 0, system_identifier, lineage, newest, members, leadership };
         topology.generation = match previous {
             Some(before) if before.same_as(&topology) => before.generation,
             Some(before) => before.generation + 1,
@@ -72,12 +76,11 @@ impl Topology {
     }
 
     fn same_as(&self, other: &Self) -> bool {
-        let matter =
-            |topology: &Self| topology.members.iter().map(of_matter).collect::<Vec<_>>() == other.matter();
         self.system_identifier == other.system_identifier
             && self.lineage == other.lineage
+            && self.newest == other.newest
             && self.leadership.same_as(&other.leadership)
-            && matter(self)
+            && self.matter() == other.matter()
     }
 
     fn matter(&self) -> Vec<Matter<'_>> {
@@ -90,12 +93,9 @@ fn of_matter(member: &Member) -> Matter<'_> {
     (member.node, &member.state, std::mem::discriminant(&member.standing), stream)
 }
 
-/// The accepted lineage, else the one branch of those that answered that no other supersedes.
-fn reference(knowledge: &Knowledge, right: Option<u64>) -> Option<Branch> {
-    if let Some(accepted) = knowledge.accepted() {
-        return Some(accepted.branch.clone());
-    }
-    let mut heads: Vec<Branch> = Vec::new();
+/// The one branch that no other supersedes.
+fn newest(knowledge: &Knowledge, right: Option<u64>) -> Option<Branch> {
+    let mut heads: Vec<Branch> = knowledge.accepted().map(|it| it.branch.clone()).into_iter().collect();
     for node in knowledge.nodes() {
         let report = knowledge.seen(node.id).and_then(|seen| seen.report.as_ref());
         let Some(dated) = report.filter(|dated| Some(dated.report.system_identifier) == right) else {
