@@ -1,5 +1,6 @@
 //! What the machine asks the executors to do, and what they answer.
 
+use std::fmt;
 use std::time::Duration;
 
 use pgherd_health::{Lsn, NodeId};
@@ -25,9 +26,11 @@ pub struct Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Over ssh, as far as it is reachable: stop PostgreSQL (immediate), and kill backends orphaned by a killed
-    /// postmaster, which could still commit. Ends with [`Outcome::Done`] only when no process of it is left.
+    /// postmaster, which could still commit. Ends with [`Outcome::Fenced`] only when no process of it is left;
+    /// where ssh itself is refused or silent, [`Outcome::Failed`] as soon as that is known.
     Fence,
-    /// Ask this standby, over ssh, whether it can log in to `target`.
+    /// Ask this standby, over ssh, whether it can log in to `target`: [`Outcome::Done`] if it can,
+    /// [`Outcome::Failed`] if the login was tried and failed, [`Outcome::Unknown`] if that could not be found out.
     CanLogIn {
         /// The server that it should try.
         target: NodeId,
@@ -35,16 +38,18 @@ pub enum Step {
     /// Stop the WAL receiver, see it gone, wait until replay has reached the end of the local WAL, read the position.
     /// Ends with [`Outcome::Frozen`].
     Freeze,
-    /// Undo [`Step::Freeze`].
+    /// Undo [`Step::Freeze`]: the standby follows again whom it followed before.
     Unfreeze,
     /// Take the advisory lock that says "this pgherd promotes" on this standby; held until [`Step::Unlock`] or until
     /// the connection ends. Refused if another holds it or a promotion is under way there.
     Lock,
     /// Release what [`Step::Lock`] took.
     Unlock,
-    /// `repmgr standby promote`. The outcome never proves success: look.
+    /// `repmgr standby promote`. The outcome never proves success: look. [`Outcome::Failed`] promises that it cannot
+    /// take effect later (it ended, and nothing of it runs any more); otherwise it is [`Outcome::Unknown`].
     Promote,
-    /// Commit a small write on the new primary. Ends with [`Outcome::Done`] when it is committed.
+    /// Commit a small write on the new primary, with `synchronous_commit = local`: nobody follows it yet. Ends with
+    /// [`Outcome::Done`] when it is committed.
     VerifyWrite,
     /// `CHECKPOINT`, so that a rewind from this server sees its timeline.
     Checkpoint,
@@ -65,6 +70,11 @@ pub enum Step {
 pub enum Outcome {
     /// It was done, as far as the executor can see.
     Done,
+    /// No process of the server is left.
+    Fenced {
+        /// Its postmaster was running, and this order ended it: whoever stopped it starts it again, as a standby.
+        stopped: bool,
+    },
     /// The standby receives no WAL any more and has replayed all that it has.
     Frozen {
         /// The end of its WAL.
@@ -74,4 +84,17 @@ pub enum Outcome {
     Failed(String),
     /// The connection was lost or the time was up: it may have been done, or may still be.
     Unknown(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Fenced { stopped: true } => f.write_str("fenced, it was running"),
+            Self::Fenced { stopped: false } => f.write_str("fenced, it was not running"),
+            Self::Frozen { lsn } => write!(f, "frozen at {lsn}"),
+            Self::Failed(why) => write!(f, "failed: {why}"),
+            Self::Unknown(why) => write!(f, "outcome unknown: {why}"),
+        }
+    }
 }

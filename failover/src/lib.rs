@@ -1,9 +1,38 @@
 //! The decision machine that keeps exactly one primary behind the endpoint, and the executors of what it decides.
 //!
-//! The machine is pure: topologies, outcomes and the time go in, [`Command`]s and a [`Routing`] come out.
+//! The machine is pure: probe outcomes, outcomes of commands and the time go in, [`Command`]s and a [`Routing`] come out.
+//! Its table is [`transitions`].
 
+pub mod actor;
+mod care;
 mod command;
+mod confirm;
+mod discover;
+mod election;
+mod event;
+mod executor;
+mod freeze;
+mod guards;
+mod history;
+mod hold;
+mod machine;
+mod orders;
+mod promote;
+mod reading;
 mod routing;
+mod settings;
+mod state;
+mod steady;
+mod synchronous;
+mod transition;
+mod verify;
 
 pub use command::{Command, CommandId, Outcome, Step};
+pub use event::{Cadence, Event, Order};
+pub use executor::{Executor, ExecutorSettings, RepmgrRows, RepmgrSettings, SshSettings};
+pub use history::{Decision, History};
+pub use machine::Machine;
 pub use routing::{Epoch, Routing, Writes};
+pub use settings::{Mode, Settings};
+pub use state::{StateName, Status};
+pub use transition::{On, RESTS, Transition, transitions};

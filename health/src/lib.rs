@@ -1,15 +1,28 @@
-//! What is known of every server, and the one [`Topology`](topology) derived from it.
+//! What is known of every server, and the one [`Topology`] derived from it.
 //!
-//! `node`, `report`, `lsn`, `timeline` and everything that derives from them are pure: time is an argument.
-//! Only `prober` talks to servers.
+//! Everything here is pure, time is an argument; only `prober` talks to servers.
 
+mod identity;
+mod knowledge;
+mod leadership;
+mod lineage;
 mod lsn;
+mod member;
 mod node;
+mod prober;
 mod report;
+mod topology;
 
+pub use identity::system_identifier;
+pub use knowledge::{Contact, Dated, Knowledge, Lineage, Seen};
+pub use leadership::{FalsePrimary, Leadership};
+pub use lineage::{Branch, Relation, Standing};
 pub use lsn::{Lsn, ParseLsnError};
+pub use member::{Member, MemberState, Receiving};
 pub use node::{Node, NodeId};
+pub use prober::{ConnectFailure, Password, Probe, Prober, ProberSettings, Session, connect};
 pub use report::{
     HistoryEntry, Position, ProbeOutcome, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId,
     WalReceiver, WalSender,
 };
+pub use topology::{SharedTopology, Topology};

@@ -1,0 +1,76 @@
+//! The commands that are under way.
+
+use std::collections::HashMap;
+
+use pgherd_health::NodeId;
+use tokio::sync::oneshot;
+use tokio::task::{Id, JoinSet};
+use tracing::{info, warn};
+
+use crate::{Command, CommandId, Event, Executor, Outcome, RepmgrRows};
+
+/// One task for each command; every task is waited for.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    tasks: JoinSet<(CommandId, Outcome)>,
+    /// For the one thing that a task cannot say itself: that it has panicked.
+    ids: HashMap<Id, CommandId>,
+}
+
+impl Work {
+    /// Begins `commands`: side by side on different servers, one after the other on one.
+    pub(super) fn begin(&mut self, executor: &Executor, commands: Vec<Command>, rows: &RepmgrRows) {
+        let mut before: HashMap<NodeId, oneshot::Receiver<()>> = HashMap::new();
+        for command in commands {
+            let (done, wait) = oneshot::channel();
+            let earlier = before.insert(command.node, wait);
+            let (executor, rows, id) = (executor.clone(), RepmgrRows::clone(rows), command.id);
+            let task = self.tasks.spawn(async move {
+                if let Some(earlier) = earlier {
+                    // Ends when the earlier command does, however it ends.
+                    let _ = earlier.await;
+                }
+                let outcome = carry_out(&executor, &command, &rows).await;
+                drop(done);
+                (command.id, outcome)
+            });
+            self.ids.insert(task.id(), id);
+        }
+    }
+
+    /// The end of a command; none while there is none under way. Cancel-safe.
+    pub(super) async fn ended(&mut self) -> Option<Event> {
+        let (task, id, outcome) = match self.tasks.join_next_with_id().await? {
+            Ok((task, (id, outcome))) => (task, id, outcome),
+            Err(error) => {
+                let id = *self.ids.get(&error.id())?;
+                (error.id(), id, Outcome::Unknown(format!("its task failed: {error}")))
+            }
+        };
+        self.ids.remove(&task);
+        Some(Event::Ended { id, outcome })
+    }
+
+    /// Gives up what is under way.
+    pub(super) async fn abandon(&mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+async fn carry_out(executor: &Executor, command: &Command, rows: &RepmgrRows) -> Outcome {
+    let (id, node, step) = (command.id.0, command.node, &command.step);
+    info!(id, %node, ?step, "command begins");
+    let began = tokio::time::Instant::now();
+    let outcome = executor.run(command, rows).await;
+    let milliseconds = began.elapsed().as_millis();
+    match &outcome {
+        Outcome::Done => info!(id, %node, ?step, milliseconds, "command done"),
+        Outcome::Fenced { stopped } => info!(id, %node, stopped, milliseconds, "server fenced"),
+        Outcome::Frozen { lsn } => info!(id, %node, %lsn, milliseconds, "standby frozen"),
+        Outcome::Failed(reason) => warn!(id, %node, ?step, milliseconds, %reason, "command failed"),
+        Outcome::Unknown(reason) => {
+            warn!(id, %node, ?step, milliseconds, %reason, "outcome of the command unknown");
+        }
+    }
+    outcome
+}

@@ -1,0 +1,215 @@
+//! Repoint and Rejoin: what standbys and old primaries need, server by server, in the background of Steady.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use pgherd_health::{Member, MemberState, NodeId, Standing};
+
+use crate::state::State;
+use crate::{CommandId, Epoch, Machine, Outcome, Step};
+
+/// The longest pause between two repairs of one server.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What is being done for the servers that do not lead.
+#[derive(Debug, Default)]
+pub(crate) struct Care {
+    patients: BTreeMap<NodeId, Patient>,
+    /// The new primary's CHECKPOINT, without which pg_rewind would not see its timeline.
+    checkpoint: Option<(Epoch, CommandId)>,
+}
+
+#[derive(Debug, Default)]
+struct Patient {
+    /// Since when it streams from nobody on the lineage.
+    loose_since: Option<Instant>,
+    /// It was frozen for a promotion that took place: it waits for nothing.
+    frozen: bool,
+    /// Its fences, until they end.
+    fences: BTreeSet<CommandId>,
+    /// We stopped it: we start it again.
+    stopped: bool,
+    /// A repair that was given, until it is seen to have worked.
+    repair: Option<CommandId>,
+    not_before: Option<Instant>,
+    failures: u32,
+    /// Why it is left alone.
+    given_up: Option<String>,
+}
+
+impl Care {
+    /// Notes a fence, whose outcome says whether the server was running.
+    pub(crate) fn fencing(&mut self, node: NodeId, fence: CommandId) {
+        self.patients.entry(node).or_default().fences.insert(fence);
+    }
+
+    /// A promotion took place: the frozen standbys follow the new primary at once.
+    pub(crate) fn swapped(&mut self, now: Instant, primary: NodeId, frozen: impl Iterator<Item = NodeId>) {
+        for node in frozen {
+            let patient = self.patients.entry(node).or_default();
+            patient.frozen = true;
+            patient.loose_since = Some(now);
+            patient.not_before = None;
+        }
+        self.patients.remove(&primary);
+        self.checkpoint = None;
+    }
+
+    /// True if no server is being repaired.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.patients.values().all(|patient| patient.repair.is_none() && !patient.frozen)
+    }
+
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.patients
+            .iter()
+            .filter_map(|(node, patient)| patient.given_up.as_ref().map(|why| format!("node {node}: {why}")))
+    }
+}
+
+/// Gives every server that needs it one command. Only beside a primary that is served.
+pub(crate) fn tend(machine: &mut Machine, now: Instant) {
+    note_fences(machine);
+    let State::Steady { epoch } = machine.state else { return };
+    let nodes: Vec<NodeId> =
+        machine.topology.members.iter().map(|it| it.node).filter(|it| *it != epoch.primary).collect();
+    for node in nodes {
+        examine(machine, now, epoch, node);
+        let Some(step) = remedy(machine, now, epoch, node) else { continue };
+        let fence = step == Step::Fence;
+        let id = machine.order(now, node, step);
+        if fence {
+            machine.care.fencing(node, id);
+        }
+        machine.care.patients.entry(node).or_default().repair = Some(id);
+    }
+}
+
+fn note_fences(machine: &mut Machine) {
+    let orders = &machine.orders;
+    for patient in machine.care.patients.values_mut() {
+        let mut stopped = patient.stopped;
+        patient.fences.retain(|fence| match orders.outcome(*fence) {
+            None => orders.get(*fence).is_some(),
+            Some(outcome) => {
+                stopped |= matches!(outcome, Outcome::Fenced { stopped: true });
+                false
+            }
+        });
+        patient.stopped = stopped;
+    }
+}
+
+/// Looks at a server: is it well, and did the last repair work?
+fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
+    let Some(member) = machine.topology.member(node) else { return };
+    let well = follows(machine, epoch, member);
+    let recovering = member.state == MemberState::Standby && member.standing == Standing::OnLineage;
+    let busy = machine.orders.reshaping(node);
+    let patient = machine.care.patients.entry(node).or_default();
+    if well && !busy {
+        *patient = Patient { fences: std::mem::take(&mut patient.fences), ..Patient::default() };
+        return;
+    }
+    if recovering {
+        patient.loose_since.get_or_insert(now);
+        // Somebody else has started it, as a standby.
+        patient.stopped &= busy;
+    } else {
+        patient.loose_since = None;
+    }
+    // An exit code proves nothing: a repair that ended has this long to be seen to work.
+    let ended = patient.repair.and_then(|id| machine.orders.ended_at(id));
+    let (failed, fence) = match patient.repair.map(|id| (id, machine.orders.get(id))) {
+        Some((id, Some(placed))) => {
+            let done = matches!(machine.orders.outcome(id), Some(Outcome::Done | Outcome::Fenced { .. }));
+            (!done, placed.step == Step::Fence)
+        }
+        _ => (true, false),
+    };
+    let Some(ended) = ended else { return };
+    if fence && !failed && member.state != MemberState::Primary {
+        patient.repair = None;
+    } else if failed || now >= ended + machine.settings.retry_after {
+        patient.repair = None;
+        patient.failures += 1;
+        let pause = machine.settings.retry_after * 2_u32.saturating_pow(patient.failures.min(8) - 1);
+        patient.not_before = Some(now + pause.min(LONGEST_PAUSE));
+    }
+}
+
+/// It streams what the primary writes, directly or from another standby that does.
+fn follows(machine: &Machine, epoch: Epoch, member: &Member) -> bool {
+    let Some(receiving) = member.receiving.as_ref().filter(|receiving| receiving.fresh) else { return false };
+    let on_branch = member.report().is_some_and(|report| report.timeline == epoch.timeline);
+    let upstream = receiving.from.is_none_or(|from| {
+        let standby = |it: &Member| it.state == MemberState::Standby && it.standing == Standing::OnLineage;
+        from == epoch.primary || machine.topology.member(from).is_some_and(standby)
+    });
+    receiving.status == "streaming" && on_branch && upstream && member.standing == Standing::OnLineage
+}
+
+/// What a server needs now.
+fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Option<Step> {
+    // repmgr's rows are right only once the promotion's command has ended.
+    if machine.orders.under_way().any(|placed| placed.node == node || placed.step == Step::Promote) {
+        return None;
+    }
+    let member = machine.topology.member(node)?;
+    let upstream = epoch.primary;
+    let registered = member.repmgr.is_some()
+        && machine.topology.member(upstream).is_some_and(|primary| primary.repmgr.is_some());
+    let divergence = match member.standing {
+        Standing::Superseded { divergence, .. } => divergence,
+        Standing::Diverged => u64::MAX,
+        _ => 0,
+    };
+    let state = member.state.clone();
+    let standing = member.standing;
+    let settings = machine.settings.clone();
+    let patient = machine.care.patients.get_mut(&node)?;
+    if patient.repair.is_some() || patient.not_before.is_some_and(|at| now < at) {
+        return None;
+    }
+    let false_primary = machine.topology.leadership.false_primaries().iter().any(|it| it.node == node);
+    match state {
+        MemberState::Primary if false_primary => return Some(Step::Fence),
+        MemberState::Foreign { .. } | MemberState::Unwilling { .. } | MemberState::Primary => return None,
+        _ => {}
+    }
+    if !registered {
+        return None;
+    }
+    let superseded = state == MemberState::Standby && matches!(standing, Standing::Superseded { .. });
+    if superseded || patient.stopped {
+        if divergence > settings.max_data_loss {
+            let how = "has more WAL of its own than max_data_loss: an operator must rejoin it";
+            patient.given_up = Some(how.to_owned());
+            return None;
+        }
+        patient.given_up = None;
+        return checkpointed(machine, now, epoch).then_some(Step::Rejoin { upstream });
+    }
+    let waited = patient.loose_since.is_some_and(|since| now >= since + settings.repoint_after);
+    let loose = state == MemberState::Standby && standing == Standing::OnLineage;
+    (loose && (patient.frozen || waited)).then_some(Step::Follow { upstream })
+}
+
+/// The primary's CHECKPOINT is done; ordered if it was not yet.
+fn checkpointed(machine: &mut Machine, now: Instant, epoch: Epoch) -> bool {
+    match machine.care.checkpoint.filter(|(of, _)| *of == epoch) {
+        Some((_, id)) => match machine.orders.outcome(id) {
+            Some(Outcome::Done) => true,
+            None => false,
+            Some(_) => {
+                machine.care.checkpoint = None;
+                false
+            }
+        },
+        None => {
+            let id = machine.order(now, epoch.primary, Step::Checkpoint);
+            machine.care.checkpoint = Some((epoch, id));
+            false
+        }
+    }
+}

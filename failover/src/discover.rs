@@ -1,0 +1,199 @@
+//! Discover: who is the primary?
+
+use std::time::Instant;
+
+use pgherd_health::{FalsePrimary, Leadership, MemberState, NodeId, Standing};
+
+use crate::state::{Attempt, State};
+use crate::transition::{On, Transition};
+use crate::{Machine, StateName, Step};
+
+/// What can be said of the herd when nobody is being served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Assessment {
+    /// Something has yet to be seen.
+    Wait(String),
+    /// This server is the primary.
+    Serve(NodeId, String),
+    /// Nobody is, and nobody will come.
+    Replace(String),
+    /// It cannot be told.
+    Stuck(String),
+}
+
+pub(crate) const ROWS: &[Transition] = &[
+    Transition {
+        name: "primary found",
+        from: StateName::Discover,
+        on: On::Any,
+        guard: "every server was asked; one writable server that nobody reachable supersedes",
+        to: StateName::Steady,
+        commands: "none",
+        reason: "the servers themselves are the truth",
+        when: |machine, now| match assess(machine, now, since(machine)?) {
+            Assessment::Serve(_, seen) => Some(seen),
+            _ => None,
+        },
+        then: |machine, now, _| {
+            if let Some(Assessment::Serve(node, _)) = since(machine).map(|since| assess(machine, now, since))
+            {
+                machine.serve(node);
+            }
+        },
+    },
+    Transition {
+        name: "undecidable",
+        from: StateName::Discover,
+        on: On::Any,
+        guard: "forks, foreign clusters, a false primary with standbys or much WAL of its own, or nobody to promote",
+        to: StateName::Hold,
+        commands: "none",
+        reason: "a wrong guess would lose data",
+        when: |machine, now| match assess(machine, now, since(machine)?) {
+            Assessment::Stuck(why) => Some(why),
+            _ => None,
+        },
+        then: |machine, now, why| machine.hold(now, why),
+    },
+    Transition {
+        name: "nobody leads",
+        from: StateName::Discover,
+        on: On::Any,
+        guard: "nobody is writable, no standby hears a primary, and cold_grace is over",
+        to: StateName::Confirm,
+        commands: "probe all at once",
+        reason: "the primary is gone, whoever it was",
+        when: |machine, now| match assess(machine, now, since(machine)?) {
+            Assessment::Replace(why) => Some(why),
+            _ => None,
+        },
+        then: |machine, now, _| {
+            machine.follow_newest(now);
+            if let Some(branch) = machine.topology.lineage.clone() {
+                let attempt = Attempt::new(None, presumed_primary(machine), branch, now);
+                machine.state = State::Confirm(attempt);
+                machine.look_at_once();
+            }
+        },
+    },
+];
+
+const fn since(machine: &Machine) -> Option<Instant> {
+    match machine.state {
+        State::Discover { since } => Some(since),
+        _ => None,
+    }
+}
+
+/// Judges the herd by what was asked since `since`.
+pub(crate) fn assess(machine: &Machine, now: Instant, since: Instant) -> Assessment {
+    let topology = &machine.topology;
+    if let Some(member) = topology.members.iter().find(|member| !member.asked_since(since)) {
+        return Assessment::Wait(format!("node {} has not answered yet", member.node));
+    }
+    if let Some(node) = role_may_change(machine) {
+        return Assessment::Wait(format!("a command that may change what node {node} is has not ended"));
+    }
+    if let Err(why) = &topology.system_identifier {
+        return Assessment::Stuck(why.clone());
+    }
+    match &topology.leadership {
+        Leadership::Primary { node, false_primaries } => {
+            match false_primaries.iter().find_map(|it| rival(machine, it)) {
+                Some(why) if !established(machine, *node) => Assessment::Stuck(why),
+                _ => Assessment::Serve(*node, format!("node {node} is writable and nobody supersedes it")),
+            }
+        }
+        Leadership::Contested { reason, .. } => Assessment::Stuck(reason.clone()),
+        Leadership::OnlyFalse(them) => match them.iter().find_map(|it| rival(machine, it)) {
+            Some(why) => Assessment::Stuck(why),
+            None => leaderless(machine, now),
+        },
+        Leadership::Nobody => leaderless(machine, now),
+    }
+}
+
+fn leaderless(machine: &Machine, now: Instant) -> Assessment {
+    let topology = &machine.topology;
+    if let Some(member) = topology.standbys().find(|member| topology.hears_a_primary(member)) {
+        return Assessment::Wait(format!("node {} still streams from a primary", member.node));
+    }
+    let since = machine.leaderless_since.unwrap_or(now).max(machine.started);
+    if now < since + machine.settings.cold_grace {
+        return Assessment::Wait("no server is writable; it may just be slow to start".to_owned());
+    }
+    let nobody =
+        topology.members.iter().all(|member| member.seen.as_ref().is_none_or(|it| it.report.is_none()));
+    if nobody {
+        return Assessment::Stuck("no server has answered yet".to_owned());
+    }
+    let Some(newest) = &topology.newest else {
+        return Assessment::Stuck("the standbys are on different forks, and none is writable".to_owned());
+    };
+    let on_it = |member: &pgherd_health::Member| {
+        let standing = member.branch().zip(member.furthest()).map(|(of, lsn)| newest.standing_of(&of, lsn));
+        standing == Some(Standing::OnLineage)
+    };
+    if !topology.standbys().any(on_it) {
+        return Assessment::Stuck("no server is writable, and no standby of its lineage answers".to_owned());
+    }
+    Assessment::Replace("no server is writable, no standby hears one, and cold_grace is over".to_owned())
+}
+
+/// The server where a command that makes or unmakes a primary is under way.
+fn role_may_change(machine: &Machine) -> Option<NodeId> {
+    let changes = |step: &Step| matches!(step, Step::Promote | Step::Fence | Step::Rejoin { .. });
+    machine.orders.under_way().find(|placed| changes(&placed.step)).map(|placed| placed.node)
+}
+
+/// Why a false primary may not just be set aside.
+fn rival(machine: &Machine, it: &FalsePrimary) -> Option<String> {
+    let FalsePrimary { node, divergence, has_standbys } = it;
+    if *has_standbys {
+        Some(format!("node {node} is superseded but still has standbys that stream from it"))
+    } else if *divergence > machine.settings.max_data_loss {
+        Some(format!(
+            "node {node} is superseded but has {divergence} bytes of WAL of its own, more than max_data_loss"
+        ))
+    } else {
+        None
+    }
+}
+
+/// True if the lineage that was served is the node's own, or an operator chose it.
+fn established(machine: &Machine, node: NodeId) -> bool {
+    let branch = machine.topology.member(node).and_then(pgherd_health::Member::branch);
+    machine.knowledge.trusted() == Some(node)
+        || machine.knowledge.accepted().is_some_and(|lineage| Some(&lineage.branch) == branch.as_ref())
+}
+
+/// Who was the primary, if nobody is seen as one: who last was, while pgherd ran; else who repmgr says was and does
+/// not answer as a standby.
+pub(crate) fn presumed_primary(machine: &Machine) -> Option<NodeId> {
+    let topology = &machine.topology;
+    let silent =
+        |node: NodeId| topology.member(node).is_none_or(|member| member.state != MemberState::Standby);
+    if let Leadership::OnlyFalse(them) = &topology.leadership
+        && let Some(it) = them.first()
+    {
+        return Some(it.node);
+    }
+    let last = topology
+        .members
+        .iter()
+        .filter_map(|member| {
+            let dated = member.seen.as_ref()?.as_primary.as_ref()?;
+            Some((dated.report.timeline, dated.asked_at, member.node))
+        })
+        .max();
+    let recorded = || {
+        let is_primary = |member: &&pgherd_health::Member| {
+            member
+                .repmgr
+                .as_ref()
+                .is_some_and(|row| row.active && row.node_type == pgherd_health::RepmgrNodeType::Primary)
+        };
+        topology.members.iter().find(is_primary).map(|member| member.node)
+    };
+    last.map(|(_, _, node)| node).or_else(recorded).filter(|node| silent(*node))
+}

@@ -1,0 +1,82 @@
+//! Who is promoted.
+
+use std::cmp::Reverse;
+
+use pgherd_health::{Lsn, Member, NodeId, Position, RepmgrNodeType, Standing};
+
+use crate::Machine;
+use crate::guards::{Waited, waited_for};
+use crate::state::Attempt;
+
+/// The eligible of these standbys, best first: by position, then priority, then node id.
+///
+/// # Errors
+/// Why none is eligible.
+pub(crate) fn ranked(
+    machine: &Machine,
+    attempt: &Attempt,
+    standbys: &[(NodeId, Lsn)],
+) -> Result<Vec<(NodeId, Lsn)>, String> {
+    let mut refused = Vec::new();
+    let mut eligible = Vec::new();
+    for (node, lsn) in standbys {
+        let Some(member) = machine.topology.member(*node) else { continue };
+        match bar(member, attempt, *lsn) {
+            Some(why) => refused.push(format!("node {node} {why}")),
+            None => {
+                let priority = member.repmgr.as_ref().map_or(0, |row| row.priority);
+                eligible.push((Reverse(*lsn), Reverse(priority), *node));
+            }
+        }
+    }
+    eligible.sort();
+    if eligible.is_empty() {
+        let none = if refused.is_empty() { "no standby answers".to_owned() } else { refused.join("; ") };
+        return Err(format!("nobody can be promoted: {none}"));
+    }
+    Ok(eligible.into_iter().map(|(Reverse(lsn), _, node)| (node, lsn)).collect())
+}
+
+/// The one to promote, of the frozen standbys.
+///
+/// # Errors
+/// Why nobody may be.
+pub(crate) fn elect(
+    machine: &Machine,
+    attempt: &Attempt,
+    frozen: &[(NodeId, Lsn)],
+) -> Result<(NodeId, Lsn), String> {
+    let best = ranked(machine, attempt, frozen)?.first().copied();
+    let (node, lsn) = best.ok_or("nobody can be promoted")?;
+    // Whoever failed to promote is out of the race, but what it has may have been acknowledged.
+    let any_loss_is_known = matches!(waited_for(machine, attempt), Waited::Nobody);
+    let counts = |it: &NodeId| !any_loss_is_known || !attempt.passed_over.contains(it);
+    let furthest = frozen.iter().filter(|(it, _)| counts(it)).max_by_key(|(_, lsn)| *lsn);
+    match furthest {
+        Some((other, ahead)) if *ahead > lsn && machine.wanted != Some(true) => Err(format!(
+            "node {other} has more WAL ({ahead}) than the best that may be promoted, node {node} ({lsn})"
+        )),
+        _ => Ok((node, lsn)),
+    }
+}
+
+/// Why a standby may not be promoted.
+fn bar(member: &Member, attempt: &Attempt, lsn: Lsn) -> Option<&'static str> {
+    let Some(report) = member.report() else { return Some("has never answered") };
+    let Position::Standby { replay_paused, apply_delay, .. } = &report.position else {
+        return Some("is no standby");
+    };
+    let Some(row) = &member.repmgr else { return Some("is not registered with repmgr") };
+    let standing = member.branch().map(|branch| attempt.branch.standing_of(&branch, lsn));
+    let bars = [
+        (attempt.passed_over.contains(&member.node), "failed to promote"),
+        (!member.may_be_promoted, "is marked DISALLOW_TO_FAILOVER"),
+        (row.priority <= 0, "has priority 0"),
+        (!row.active, "is not active in repmgr"),
+        (row.node_type == RepmgrNodeType::Witness, "is a witness"),
+        (standing != Some(Standing::OnLineage), "is not on the lineage"),
+        (*replay_paused, "has its replay paused"),
+        (!apply_delay.is_zero(), "has a recovery_min_apply_delay"),
+    ];
+    bars.iter().find(|(barred, _)| *barred).map(|(_, why)| *why)
+}

@@ -1,0 +1,203 @@
+//! The steps that are taken over ssh, with repmgr and PostgreSQL's programs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgherd_health::{Node, NodeId, ProberSettings, RepmgrNode};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::settings::ExecutorSettings;
+use super::shell;
+use super::sql::Sql;
+use super::ssh::{Failure, Ran, Ssh};
+use crate::Outcome;
+
+/// repmgr's rows of the servers, as far as they are known.
+pub type RepmgrRows = Arc<BTreeMap<NodeId, RepmgrNode>>;
+
+/// Exit statuses of a shell that found no program to run, and repmgr's for a configuration that it cannot read.
+const NEVER_RAN: [u32; 3] = [1, 126, 127];
+/// How reasons begin that are no program's.
+const NO_SSH: &str = "ssh";
+/// After repmgr has failed, the standby may yet attach for this long.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct Remote {
+    nodes: BTreeMap<NodeId, Node>,
+    monitor: Arc<ProberSettings>,
+    settings: ExecutorSettings,
+    pub(super) ssh: Ssh,
+}
+
+impl Remote {
+    pub(super) fn new(nodes: &[Node], monitor: Arc<ProberSettings>, settings: ExecutorSettings) -> Self {
+        let ssh = Ssh::new(nodes, settings.ssh.clone());
+        Self { nodes: nodes.iter().map(|node| (node.id, node.clone())).collect(), monitor, settings, ssh }
+    }
+
+    pub(super) async fn fence(&self, node: NodeId) -> Outcome {
+        let Some(server) = self.nodes.get(&node) else { return unconfigured(node) };
+        let ran = self.run(node, shell::FENCE, &[&server.data_directory]).await;
+        let stopped = ran.as_ref().is_ok_and(|ran| ran.output.starts_with("stopped"));
+        match judge(ran, &[3]) {
+            Outcome::Done => Outcome::Fenced { stopped },
+            outcome => outcome,
+        }
+    }
+
+    /// Ends one process of a server; that it has ended is for the caller to see.
+    pub(super) async fn end_process(&self, node: NodeId, pid: i32) {
+        if let Some(server) = self.nodes.get(&node) {
+            let ended = self.run(node, shell::END_PROCESS, &[&server.data_directory, &pid.to_string()]).await;
+            debug!(%node, pid, ?ended, "process ended");
+        }
+    }
+
+    pub(super) async fn can_log_in(&self, node: NodeId, target: NodeId) -> Outcome {
+        let Some(server) = self.nodes.get(&target) else { return unconfigured(target) };
+        let port = server.port.to_string();
+        let arguments = [&server.host, &port, &self.monitor.user, &self.monitor.database].map(String::as_str);
+        // "No" is an answer; a question that never got there is none, and neither is "alive but unwilling".
+        match judge(self.run(node, shell::LOG_IN, &arguments).await, &[4]) {
+            Outcome::Failed(reason) if reason.starts_with(NO_SSH) => Outcome::Unknown(reason),
+            outcome => outcome,
+        }
+    }
+
+    pub(super) async fn promote(&self, node: NodeId, rows: &RepmgrRows, sql: &Sql) -> Outcome {
+        if sql.has_lost_lock(node).await {
+            return Outcome::Failed("the connection that held its promotion lock was lost".to_owned());
+        }
+        match judge(self.repmgr(node, rows, &["standby", "promote"]).await, &NEVER_RAN) {
+            Outcome::Unknown(reason) if sql.is_unpromoted(node).await => Outcome::Failed(reason),
+            outcome => outcome,
+        }
+    }
+
+    pub(super) async fn follow(
+        &self,
+        node: NodeId,
+        upstream: NodeId,
+        rows: &RepmgrRows,
+        sql: &Sql,
+    ) -> Outcome {
+        let (Some(name), Some(upstream_row)) = (name_of(node, rows), rows.get(&upstream)) else {
+            return Outcome::Failed(format!("repmgr.nodes names node {node} or node {upstream} nowhere"));
+        };
+        let upstream_id = format!("--upstream-node-id={}", upstream_row.node_id);
+        let ran = self.repmgr(node, rows, &["standby", "follow", &upstream_id]).await;
+        attached(judge(ran, &NEVER_RAN), sql, upstream, name).await
+    }
+
+    pub(super) async fn rejoin(
+        &self,
+        node: NodeId,
+        upstream: NodeId,
+        rows: &RepmgrRows,
+        sql: &Sql,
+    ) -> Outcome {
+        let (Some(server), Some(primary)) = (self.nodes.get(&node), self.nodes.get(&upstream)) else {
+            return unconfigured(node);
+        };
+        let Some(name) = name_of(node, rows) else {
+            return Outcome::Failed(format!("repmgr.nodes names node {node} nowhere"));
+        };
+        let data = server.data_directory.as_str();
+        for (script, unchanged) in [(shell::STOP, &[][..]), (shell::FENCE, &[3]), (shell::RECOVER, &[])] {
+            match judge(self.run(node, script, &[data]).await, unchanged) {
+                Outcome::Done => {}
+                outcome => return outcome,
+            }
+        }
+        let conninfo = format!(
+            "host={} port={} user={} dbname={} connect_timeout=5",
+            quote(&primary.host),
+            primary.port,
+            quote(&self.monitor.user),
+            quote(&self.monitor.database)
+        );
+        let ran = self.repmgr(node, rows, &["node", "rejoin", "-d", &conninfo, "--force-rewind"]).await;
+        attached(judge(ran, &[127]), sql, upstream, name).await
+    }
+
+    async fn repmgr(&self, node: NodeId, rows: &RepmgrRows, command: &[&str]) -> Result<Ran, Failure> {
+        let not_started = |reason: &str| Failure::NotStarted(reason.to_owned());
+        let server = self.nodes.get(&node).ok_or_else(|| not_started("it is not configured"))?;
+        let config = self
+            .settings
+            .repmgr
+            .config_of(server, name_of(node, rows))
+            .ok_or_else(|| not_started("repmgr's name of it is not known"))?;
+        let program = [self.settings.repmgr.binary.as_str(), "-f", config.as_str()];
+        self.run(node, shell::RUN, &[&program, command].concat()).await
+    }
+
+    /// Every script's first argument is the directory of PostgreSQL's programs.
+    async fn run(&self, node: NodeId, body: &str, arguments: &[&str]) -> Result<Ran, Failure> {
+        let programs = self.settings.repmgr.pg_bindir.as_deref().unwrap_or_default();
+        let script = shell::script(body, &[&[programs], arguments].concat())
+            .ok_or_else(|| Failure::NotStarted("an argument has a NUL in it".to_owned()))?;
+        self.ssh.run(node, script).await
+    }
+}
+
+/// repmgr says that a standby follows even where it never attached: only its upstream knows.
+async fn attached(outcome: Outcome, sql: &Sql, upstream: NodeId, name: &str) -> Outcome {
+    match outcome {
+        Outcome::Done => {
+            sql.wait_streaming(upstream, name).await;
+            Outcome::Done
+        }
+        Outcome::Unknown(reason) => match timeout(AFTER_FAILURE, sql.wait_streaming(upstream, name)).await {
+            Ok(()) => Outcome::Done,
+            Err(_) => Outcome::Unknown(reason),
+        },
+        failed => failed,
+    }
+}
+
+/// A status of 0 says "done", one of `unchanged` that nothing was changed; any other leaves it open.
+fn judge(ran: Result<Ran, Failure>, unchanged: &[u32]) -> Outcome {
+    match ran {
+        Ok(Ran { status: 0, .. }) => Outcome::Done,
+        Ok(Ran { status, output }) => {
+            let reason = format!("exit status {status}: {}", excerpt(&output));
+            if unchanged.contains(&status) { Outcome::Failed(reason) } else { Outcome::Unknown(reason) }
+        }
+        Err(Failure::NotStarted(reason)) => Outcome::Failed(format!("{NO_SSH}: {reason}")),
+        Err(Failure::Lost(reason)) => Outcome::Unknown(format!("{NO_SSH}: {reason}")),
+    }
+}
+
+/// The last lines of a program's output, without passwords.
+fn excerpt(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines.get(lines.len().saturating_sub(4)..).unwrap_or_default().join("; ");
+    let mut shown = String::new();
+    for (index, part) in last.split("password=").enumerate() {
+        if index == 0 {
+            shown.push_str(part);
+        } else {
+            let end = part.find([' ', ';']).unwrap_or(part.len());
+            shown.push_str("password=...");
+            shown.push_str(part.get(end..).unwrap_or_default());
+        }
+    }
+    shown.chars().take(600).collect()
+}
+
+fn name_of(node: NodeId, rows: &RepmgrRows) -> Option<&str> {
+    rows.get(&node).map(|row| row.node_name.as_str())
+}
+
+/// A value of a libpq connection string.
+fn quote(value: &str) -> String {
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
+}
+
+fn unconfigured(node: NodeId) -> Outcome {
+    Outcome::Failed(format!("node {node} is not configured"))
+}

@@ -1,0 +1,133 @@
+//! Scripts for the servers' shells. Names and paths are data: they are passed as quoted arguments, never as shell text.
+
+/// What every script starts with: `set --` and its arguments, quoted.
+///
+/// The script goes to `sh -s` over its standard input, so that the user's login shell, which may be any, sees none of it.
+/// All of it stands in a function that is called with no input, so that no command in it can swallow its rest.
+#[must_use]
+pub(super) fn script(body: &str, arguments: &[&str]) -> Option<String> {
+    let arguments = arguments.iter().map(|text| quote(text)).collect::<Option<Vec<_>>>()?.join(" ");
+    Some(format!("main() {{\n{body}\n}}\nset -- {arguments}\nmain \"$@\" </dev/null\nexit $?\n"))
+}
+
+/// One word of POSIX shell text that stands for `text`; none if it has a NUL, which no argument can have.
+fn quote(text: &str) -> Option<String> {
+    (!text.contains('\0')).then(|| format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+/// Runs the arguments as one command. The first is the directory of PostgreSQL's programs, or empty.
+pub(super) const RUN: &str = r#"
+LC_ALL=C; export LC_ALL
+if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi
+shift
+"$@" 2>&1
+"#;
+
+/// Can this machine log in to a server? Arguments: programs, host, port, user, database.
+/// Exit 0: yes. 4: it does not answer, or rejects everybody. Others: it answers but does not let us in, or there is no
+/// program to ask with.
+pub(super) const LOG_IN: &str = r#"
+LC_ALL=C; export LC_ALL
+if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi
+PGHOST=$2 PGPORT=$3 PGUSER=$4 PGDATABASE=$5 PGCONNECT_TIMEOUT=2; export PGHOST PGPORT PGUSER PGDATABASE PGCONNECT_TIMEOUT
+psql -X -w -A -t -q -c 'SELECT 1' 2>&1 && return 0
+pg_isready -q -t 2
+case $? in
+  0) return 3 ;;
+  1|2) return 4 ;;
+  *) return 5 ;;
+esac
+"#;
+
+/// Leaves no process of a server alive. Arguments: programs, data directory.
+/// Exit 0: none is left; it says `stopped` if the postmaster was running. 3: no such directory. 4: some are left.
+///
+/// Every process of a server has the data directory as its working directory, also those whose postmaster was killed.
+pub(super) const FENCE: &str = r#"
+if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi
+data=$2
+[ -d "$data" ] || { echo "no directory $data"; return 3; }
+scan() {
+  left=
+  for process in /proc/[0-9]*; do
+    [ "$process/cwd" -ef "$data" ] || continue
+    case $(readlink "$process/exe") in
+      */postgres|*/postgres\ \(deleted\)|*/postmaster|*/postmaster\ \(deleted\)) left="$left ${process#/proc/}" ;;
+    esac
+  done
+}
+scan
+[ -n "$left" ] || return 0
+postmaster=$(head -n 1 "$data/postmaster.pid" 2>/dev/null)
+case "$left " in *" $postmaster "*) echo stopped ;; esac
+pg_ctl -D "$data" -m immediate -W stop >/dev/null 2>&1
+round=0
+while [ $round -lt 60 ]; do
+  sleep 0.05
+  scan
+  [ -n "$left" ] || return 0
+  if [ $round -ge 10 ]; then kill -KILL $left 2>/dev/null; fi
+  round=$((round + 1))
+done
+echo "processes are left:$left"
+return 4
+"#;
+
+/// Ends one process of a server. Arguments: programs, data directory, process.
+pub(super) const END_PROCESS: &str = r#"
+[ "/proc/$3/cwd" -ef "$2" ] && kill "$3"
+"#;
+
+/// Stops a server with a checkpoint, if it runs. Arguments: programs, data directory.
+pub(super) const STOP: &str = r#"
+if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi
+pg_ctl -D "$2" -m fast -w -t 10 stop >/dev/null 2>&1
+return 0
+"#;
+
+/// Recovers a stopped server from a crash, as `repmgr node rejoin` wants it. Arguments: programs, data directory.
+/// Exit 0: its control file says that it was shut down, or it was a standby. 4: it could not be recovered.
+pub(super) const RECOVER: &str = r#"
+LC_ALL=C; export LC_ALL
+if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi
+data=$2
+state() { pg_controldata -D "$data" | sed -n 's/^Database cluster state: *//p'; }
+case $(state) in "shut down"*) return 0 ;; esac
+[ ! -e "$data/standby.signal" ] || return 0
+output=$(postgres --single -D "$data" template1 2>&1)
+case $(state) in "shut down"*) return 0 ;; esac
+printf '%s\n' "$output" "the state is now: $(state)"
+return 4
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    fn run(body: &str, arguments: &[&str]) -> String {
+        use std::io::Write;
+        let mut shell =
+            Command::new("sh").arg("-s").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let text = script(body, arguments).unwrap();
+        shell.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        String::from_utf8(shell.wait_with_output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn arguments_are_data_whatever_they_contain() {
+        let hostile =
+            ["$(touch /tmp/x)", "it's", "a b", "", "-n", "`id`", "\\", "new\nline", "'; exit 1; '", "*"];
+        assert_eq!(run(r#"printf '%s|' "$@""#, &hostile), format!("{}|", hostile.join("|")));
+    }
+
+    #[test]
+    fn a_command_that_reads_its_input_does_not_swallow_the_script() {
+        assert_eq!(run("cat; echo done", &[]), "done\n");
+    }
+
+    #[test]
+    fn a_nul_is_refused() {
+        assert_eq!(script(RUN, &["a\0b"]), None);
+    }
+}

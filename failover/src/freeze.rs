@@ -1,0 +1,197 @@
+//! Freeze and Elect: no standby receives any more, and only then positions are compared.
+
+use std::time::Instant;
+
+use pgherd_health::{Lsn, Member, MemberState, NodeId, Standing};
+
+use crate::confirm::led_by_another;
+use crate::guards::{Verdict, durable, everyone_known, one_decider, permitted};
+use crate::state::{Attempt, Stage, State};
+use crate::transition::{On, Transition};
+use crate::{Machine, Outcome, StateName, Step, election};
+
+pub(crate) const ROWS: &[Transition] = &[
+    Transition {
+        name: "led again while freezing",
+        from: StateName::Freeze,
+        on: On::Look,
+        guard: "a server that leads is writable",
+        to: StateName::Discover,
+        commands: "Unfreeze all; probe all at once",
+        reason: "the old primary came back before anybody was promoted, or somebody else has promoted",
+        when: |machine, _| leader(machine),
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
+        name: "freeze another",
+        from: StateName::Freeze,
+        on: On::Any,
+        guard: "a reachable standby was not told to stop receiving, and nothing else is under way there",
+        to: StateName::Freeze,
+        commands: "Freeze it",
+        reason: "it has just come back, or was being repaired",
+        when: |machine, _| {
+            let next = unfrozen(machine).next()?;
+            Some(format!("node {next} is reachable"))
+        },
+        then: |machine, now, _| freeze_reachable(machine, now),
+    },
+    Transition {
+        name: "cannot freeze",
+        from: StateName::Freeze,
+        on: On::Any,
+        guard: "a reachable standby could not be stopped from receiving, or a guard ceased to hold",
+        to: StateName::Hold,
+        commands: "Unfreeze all",
+        reason: "what it receives after the others were compared would be lost",
+        when: |machine, now| {
+            let attempt = machine.state.attempt()?;
+            not_frozen(machine, attempt).or_else(|| ceased(machine, attempt, now))
+        },
+        then: |machine, now, why| machine.hold(now, why),
+    },
+    Transition {
+        name: "all frozen",
+        from: StateName::Freeze,
+        on: On::Any,
+        guard: "every reachable standby is frozen",
+        to: StateName::Elect,
+        commands: "none",
+        reason: "their positions stand still",
+        when: |machine, _| {
+            let attempt = machine.state.attempt()?;
+            let mut standbys = machine.topology.standbys();
+            let all = standbys.all(|member| position(machine, attempt, member.node).is_some());
+            all.then(|| describe(&frozen(machine, attempt)))
+        },
+        then: |machine, now, _| {
+            if let Some(attempt) = machine.take_attempt(now) {
+                machine.state = State::Elect(attempt);
+            }
+        },
+    },
+    Transition {
+        name: "elected",
+        from: StateName::Elect,
+        on: On::Any,
+        guard: "the best eligible standby has all that any frozen one has, and (c) and (d) hold",
+        to: StateName::Promote,
+        commands: "Lock the first standby",
+        reason: "nothing that was acknowledged is lost",
+        when: |machine, _| {
+            let (node, lsn) = choice(machine).ok()?;
+            Some(format!("node {node} at {lsn} of {}", describe(&frozen(machine, machine.state.attempt()?))))
+        },
+        then: |machine, now, _| {
+            if let (Ok((candidate, _)), Some(attempt)) = (choice(machine), machine.take_attempt(now)) {
+                machine.state = State::Promote { attempt, candidate, stage: Stage::Lock };
+            }
+        },
+    },
+    Transition {
+        name: "nobody electable",
+        from: StateName::Elect,
+        on: On::Any,
+        guard: "no eligible standby, or not all that may have been acknowledged",
+        to: StateName::Hold,
+        commands: "Unfreeze all",
+        reason: "a promotion would lose data",
+        when: |machine, _| choice(machine).err(),
+        then: |machine, now, why| machine.hold(now, why),
+    },
+];
+
+/// Tells every reachable standby that was not told yet, and where nothing else is under way, to stop receiving.
+pub(crate) fn freeze_reachable(machine: &mut Machine, now: Instant) {
+    let next: Vec<NodeId> = unfrozen(machine).collect();
+    for node in next {
+        let id = machine.order(now, node, Step::Freeze);
+        if let Some(attempt) = machine.state.attempt_mut() {
+            attempt.freezes.insert(node, id);
+        }
+    }
+}
+
+/// Standbys that were stopped from receiving and are still reachable, with the end of their WAL.
+pub(crate) fn frozen(machine: &Machine, attempt: &Attempt) -> Vec<(NodeId, Lsn)> {
+    let on_lineage = |member: &&Member, lsn: Lsn| {
+        let standing = member.branch().map(|branch| attempt.branch.standing_of(&branch, lsn));
+        standing == Some(Standing::OnLineage)
+    };
+    machine
+        .topology
+        .standbys()
+        .filter_map(|member| Some((member, position(machine, attempt, member.node)?)))
+        .filter(|(member, lsn)| on_lineage(member, *lsn))
+        .map(|(member, lsn)| (member.node, lsn))
+        .collect()
+}
+
+/// A writable server that leads: whoever it is, nobody may be promoted beside it.
+pub(crate) fn leader(machine: &Machine) -> Option<String> {
+    let leads = machine.topology.leadership.primary();
+    leads.map(|node| format!("node {node} is writable")).or_else(|| led_by_another(machine))
+}
+
+/// A reachable standby that receives, or may, although it was told not to.
+pub(crate) fn not_frozen(machine: &Machine, attempt: &Attempt) -> Option<String> {
+    machine.topology.standbys().find_map(|member| {
+        let node = member.node;
+        let id = attempt.freezes.get(&node)?;
+        match machine.orders.outcome(*id)? {
+            Outcome::Frozen { .. } => {
+                let ended = machine.orders.ended_at(*id)?;
+                let receives = member.receiving.is_some() && member.asked_since(ended);
+                receives.then(|| format!("node {node} receives again although it was frozen"))
+            }
+            Outcome::Failed(why) | Outcome::Unknown(why) => {
+                Some(format!("node {node} was not frozen: {why}"))
+            }
+            Outcome::Done | Outcome::Fenced { .. } => {
+                Some(format!("node {node} did not say where its WAL ends"))
+            }
+        }
+    })
+}
+
+/// A guard that may have ceased to hold since the confirmation.
+pub(crate) fn ceased(machine: &Machine, attempt: &Attempt, now: Instant) -> Option<String> {
+    [everyone_known(machine, attempt), one_decider(machine), permitted(machine, now)].into_iter().find_map(
+        |verdict| match verdict {
+            Verdict::Pass => None,
+            Verdict::Wait(why) | Verdict::Fail(why) => Some(why),
+        },
+    )
+}
+
+fn choice(machine: &Machine) -> Result<(NodeId, Lsn), String> {
+    let attempt = machine.state.attempt().ok_or("no attempt is under way")?;
+    let frozen = frozen(machine, attempt);
+    let (node, lsn) = election::elect(machine, attempt, &frozen)?;
+    durable(machine, attempt, &frozen, lsn)?;
+    Ok((node, lsn))
+}
+
+fn position(machine: &Machine, attempt: &Attempt, node: NodeId) -> Option<Lsn> {
+    match machine.orders.outcome(*attempt.freezes.get(&node)?)? {
+        Outcome::Frozen { lsn } => Some(*lsn),
+        _ => None,
+    }
+}
+
+fn unfrozen(machine: &Machine) -> impl Iterator<Item = NodeId> {
+    let told = machine.state.attempt().map(|attempt| &attempt.freezes);
+    machine
+        .topology
+        .members
+        .iter()
+        .filter(|member| member.state == MemberState::Standby)
+        .map(|member| member.node)
+        .filter(move |node| told.is_some_and(|told| !told.contains_key(node)))
+        .filter(|node| !machine.orders.reshaping(*node))
+}
+
+fn describe(frozen: &[(NodeId, Lsn)]) -> String {
+    let them: Vec<String> = frozen.iter().map(|(node, lsn)| format!("node {node} at {lsn}")).collect();
+    format!("frozen: {}", them.join(", "))
+}

@@ -1,0 +1,239 @@
+//! Hold: reads go on, writes wait, and everything is tried again as soon as something changes.
+
+use std::time::Instant;
+
+use pgherd_health::MemberState;
+
+use crate::confirm::led_by_another;
+use crate::discover::{Assessment, assess};
+use crate::guards::{self, Verdict};
+use crate::promote::promoted;
+use crate::state::{Attempt, Hold, HoldKind, Stage, State};
+use crate::steady::recovered;
+use crate::transition::{On, Transition};
+use crate::{Machine, Outcome, StateName};
+
+pub(crate) const ROWS: &[Transition] = &[
+    Transition {
+        name: "decidable",
+        from: StateName::Hold,
+        on: On::Any,
+        guard: "what stood against a decision is gone",
+        to: StateName::Discover,
+        commands: "probe all at once",
+        reason: "look afresh",
+        when: |machine, now| {
+            let hold = of_kind(machine, |kind| matches!(kind, HoldKind::Undecided))?;
+            match assess(machine, now, hold.since) {
+                Assessment::Stuck(_) => None,
+                Assessment::Wait(why) | Assessment::Serve(_, why) | Assessment::Replace(why) => Some(why),
+            }
+        },
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
+        name: "held for another reason",
+        from: StateName::Hold,
+        on: On::Any,
+        guard: "it still cannot be decided, but for another reason",
+        to: StateName::Hold,
+        commands: "none",
+        reason: "the operator sees the present reason",
+        when: other_reason,
+        then: |machine, _, why| {
+            if let State::Hold(hold) = &mut machine.state {
+                why.clone_into(&mut hold.reason);
+            }
+        },
+    },
+    Transition {
+        name: "primary is back while held",
+        from: StateName::Hold,
+        on: On::Look,
+        guard: "nothing was fenced or frozen, and the primary answers on the same timeline",
+        to: StateName::Steady,
+        commands: "none",
+        reason: "the epoch never ended",
+        when: |machine, _| recovered(machine, guarded(machine)?.epoch?),
+        then: |machine, _, _| {
+            if let Some(epoch) = machine.state.epoch() {
+                machine.wanted = None;
+                machine.state = State::Steady { epoch };
+            }
+        },
+    },
+    Transition {
+        name: "led again while held",
+        from: StateName::Hold,
+        on: On::Look,
+        guard: "a server leads, or the primary came back as something else",
+        to: StateName::Discover,
+        commands: "probe all at once",
+        reason: "look before anything is written",
+        when: |machine, _| {
+            guarded(machine)?;
+            let leads = machine.topology.leadership.primary();
+            led_by_another(machine).or_else(|| leads.map(|node| format!("node {node} is writable")))
+        },
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
+        name: "try again",
+        from: StateName::Hold,
+        on: On::Any,
+        guard: "all guards hold now, or it is time to ask again",
+        to: StateName::Confirm,
+        commands: "probe all at once",
+        reason: "a hold ends by itself when its reason does",
+        when: |machine, now| {
+            let attempt = guarded(machine)?;
+            let State::Hold(hold) = &machine.state else { return None };
+            let due = now >= hold.retry_at;
+            let untouched = attempt.epoch.is_some() || machine.wanted.is_some();
+            let pass = || guards::all(machine, attempt, now) == Verdict::Pass;
+            (due || (untouched && pass())).then(|| "the guards are tried again".to_owned())
+        },
+        then: |machine, now, _| {
+            if let Some(attempt) = machine.take_attempt(now) {
+                machine.state = State::Confirm(attempt.afresh(now));
+                machine.look_at_once();
+            }
+        },
+    },
+    Transition {
+        name: "lost candidate is primary",
+        from: StateName::Hold,
+        on: On::Look,
+        guard: "the candidate that was ordered to promote answers as the primary",
+        to: StateName::Verify,
+        commands: "VerifyWrite",
+        reason: "it was promoted after all",
+        when: |machine, _| {
+            let (attempt, candidate) = ordered(machine)?;
+            promoted(machine, attempt, candidate)
+        },
+        then: |machine, now, _| crate::verify::enter(machine, now),
+    },
+    Transition {
+        name: "lost candidate is fenced",
+        from: StateName::Hold,
+        on: On::Any,
+        guard: "the candidate that was ordered to promote is fenced",
+        to: StateName::Elect,
+        commands: "none",
+        reason: "its order cannot fire any more: the next candidate",
+        when: |machine, _| match &machine.state {
+            State::Hold(Hold { kind: HoldKind::Ordered { fence: Some(fence), candidate, .. }, .. }) => {
+                matches!(machine.orders.outcome(*fence)?, Outcome::Fenced { .. })
+                    .then(|| format!("node {candidate} is fenced"))
+            }
+            _ => None,
+        },
+        then: |machine, now, _| {
+            let Some((_, candidate)) = ordered(machine) else { return };
+            if let Some(mut attempt) = machine.take_attempt(now) {
+                attempt.passed_over.insert(candidate);
+                machine.state = State::Elect(attempt);
+            }
+        },
+    },
+    Transition {
+        name: "lost candidate is a standby",
+        from: StateName::Hold,
+        on: On::Look,
+        guard: "the candidate that was ordered to promote answers as a standby, and its order has ended",
+        to: StateName::Promote,
+        commands: "none",
+        reason: "its order's outcome decides what is done next",
+        when: |machine, _| match &machine.state {
+            State::Hold(Hold {
+                kind: HoldKind::Ordered { promote, candidate, fence, .. }, since, ..
+            }) => {
+                machine.orders.outcome(*promote)?;
+                if fence.is_some_and(|fence| machine.orders.outcome(fence).is_none()) {
+                    return None;
+                }
+                let member = machine.topology.member(*candidate)?;
+                let standby = member.state == MemberState::Standby && member.asked_since(*since);
+                standby.then(|| format!("node {candidate} answers as a standby"))
+            }
+            _ => None,
+        },
+        then: |machine, now, _| {
+            let State::Hold(Hold { kind: HoldKind::Ordered { promote, candidate, .. }, .. }) = machine.state
+            else {
+                return;
+            };
+            if let Some(attempt) = machine.take_attempt(now) {
+                let stage = Stage::Ordered { id: promote, tries: 0 };
+                machine.state = State::Promote { attempt, candidate, stage };
+            }
+        },
+    },
+    Transition {
+        name: "fence the lost candidate",
+        from: StateName::Hold,
+        on: On::Any,
+        guard: "it is time to ask again, and no fence of the candidate is under way",
+        to: StateName::Hold,
+        commands: "Fence the candidate",
+        reason: "a candidate that cannot be asked can at least be stopped",
+        when: |machine, now| match &machine.state {
+            State::Hold(Hold { kind: HoldKind::Ordered { candidate, fence, .. }, retry_at, .. }) => {
+                let under_way = fence.is_some_and(|fence| machine.orders.outcome(fence).is_none());
+                (!under_way && now >= *retry_at).then(|| format!("node {candidate}"))
+            }
+            _ => None,
+        },
+        then: |machine, now, _| {
+            let Some((_, candidate)) = ordered(machine) else { return };
+            let id = machine.fence_candidate(now, candidate);
+            let pause = machine.settings.retry_after;
+            if let State::Hold(Hold { kind: HoldKind::Ordered { fence, .. }, retry_at, .. }) =
+                &mut machine.state
+            {
+                *fence = Some(id);
+                *retry_at = now + pause;
+            }
+        },
+    },
+];
+
+fn of_kind(machine: &Machine, wanted: fn(&HoldKind) -> bool) -> Option<&Hold> {
+    match &machine.state {
+        State::Hold(hold) if wanted(&hold.kind) => Some(hold),
+        _ => None,
+    }
+}
+
+fn guarded(machine: &Machine) -> Option<&Attempt> {
+    match &of_kind(machine, |kind| matches!(kind, HoldKind::Guarded(_)))?.kind {
+        HoldKind::Guarded(attempt) => Some(attempt),
+        _ => None,
+    }
+}
+
+fn ordered(machine: &Machine) -> Option<(&Attempt, pgherd_health::NodeId)> {
+    match &machine.state {
+        State::Hold(Hold { kind: HoldKind::Ordered { attempt, candidate, .. }, .. }) => {
+            Some((attempt, *candidate))
+        }
+        _ => None,
+    }
+}
+
+fn other_reason(machine: &Machine, now: Instant) -> Option<String> {
+    let hold = of_kind(machine, |kind| !matches!(kind, HoldKind::Ordered { .. }))?;
+    let reason = match &hold.kind {
+        HoldKind::Undecided => match assess(machine, now, hold.since) {
+            Assessment::Stuck(why) => why,
+            _ => return None,
+        },
+        HoldKind::Guarded(attempt) if attempt.epoch.is_some() => match guards::all(machine, attempt, now) {
+            Verdict::Fail(why) => why,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    (reason != hold.reason).then_some(reason)
+}

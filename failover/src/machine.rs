@@ -1,0 +1,303 @@
+//! The machine: events in, commands and a routing out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgherd_health::{Knowledge, Leadership, Node, NodeId, Topology};
+
+use crate::care::Care;
+use crate::history::{Decision, History};
+use crate::orders::Orders;
+use crate::state::{Attempt, Hold, HoldKind, Stage, State};
+use crate::transition::{On, Transition, transitions};
+use crate::{
+    Cadence, Command, CommandId, Epoch, Event, Order, Routing, Settings, Status, Step, Writes, care, reading,
+};
+
+/// More transitions than this in one step would be a loop in the table: the rest is left to the next event.
+const TRANSITIONS_A_STEP: usize = 64;
+/// Time between two ticks while something is under way: the granularity of all waits.
+const BUSY_TICK: Duration = Duration::from_millis(20);
+/// Time between two probes while a promotion is under way: it is seen, not told.
+const PROMOTING_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The decision machine of one herd.
+#[derive(Debug)]
+pub struct Machine {
+    pub(crate) settings: Settings,
+    pub(crate) knowledge: Knowledge,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) state: State,
+    pub(crate) orders: Orders,
+    pub(crate) care: Care,
+    pub(crate) started: Instant,
+    /// Since when nobody has been seen writable.
+    pub(crate) leaderless_since: Option<Instant>,
+    pub(crate) last_promotion: Option<Instant>,
+    pub(crate) paused: bool,
+    /// An operator wants a failover; true if also at the price of acknowledged commits.
+    pub(crate) wanted: Option<bool>,
+    pub(crate) at_once: u64,
+    reason: String,
+    history: History,
+    routing: Routing,
+}
+
+impl Machine {
+    /// A machine that knows nothing but which servers there should be. `system_identifier` is the configured one.
+    #[must_use]
+    pub fn new(settings: Settings, nodes: Vec<Node>, system_identifier: Option<u64>, now: Instant) -> Self {
+        let knowledge = Knowledge::new(nodes, system_identifier);
+        let topology = Arc::new(Topology::derive(&knowledge, now, None));
+        let reason = "pgherd has just started".to_owned();
+        let writes = Writes::Held { keep: None, reason: reason.clone() };
+        Self {
+            settings,
+            knowledge,
+            topology,
+            state: State::Discover { since: now },
+            orders: Orders::default(),
+            care: Care::default(),
+            started: now,
+            leaderless_since: None,
+            last_promotion: None,
+            paused: false,
+            wanted: None,
+            at_once: 0,
+            reason,
+            history: History::default(),
+            routing: Routing { generation: 1, writes, readable: Vec::new() },
+        }
+    }
+
+    /// Takes in one event. The commands that come out are to be carried out in parallel where they are for different
+    /// servers, and in their order where they are for one; each is answered by exactly one [`Event::Ended`].
+    pub fn step(&mut self, now: Instant, event: Event) -> Vec<Command> {
+        let kind = match &event {
+            Event::Probed { .. } | Event::Tick => On::Look,
+            Event::Ended { .. } => On::Ended,
+            Event::Ordered(_) => On::Order,
+        };
+        self.take_in(now, event);
+        for _ in 0..TRANSITIONS_A_STEP {
+            if !self.transit(now, kind) {
+                break;
+            }
+        }
+        care::tend(self, now);
+        self.route();
+        self.orders.take()
+    }
+
+    /// Where statements go now.
+    #[must_use]
+    pub fn routing(&self) -> Routing {
+        self.routing.clone()
+    }
+
+    /// How often to probe and to tick.
+    #[must_use]
+    pub fn cadence(&self) -> Cadence {
+        let Settings { interval, suspicious_interval, .. } = self.settings;
+        let probe = match &self.state {
+            State::Steady { .. } | State::Swap { .. } if self.care.is_idle() => interval,
+            State::Promote { stage: Stage::Ordered { .. }, .. } | State::Verify { .. } => PROMOTING_INTERVAL,
+            _ => suspicious_interval,
+        };
+        let tick = if matches!(self.state, State::Steady { .. }) { suspicious_interval } else { BUSY_TICK };
+        Cadence { probe: probe.min(interval), tick, at_once: self.at_once }
+    }
+
+    /// The state, its reason, and what else is wrong.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let reason = match &self.state {
+            State::Hold(hold) => hold.reason.clone(),
+            _ => self.reason.clone(),
+        };
+        Status {
+            state: self.state.name(),
+            reason,
+            epoch: self.state.epoch(),
+            warnings: reading::warnings(self),
+        }
+    }
+
+    /// The herd as it was last seen.
+    #[must_use]
+    pub fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.topology)
+    }
+
+    /// The last decisions.
+    #[must_use]
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    fn take_in(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Probed { node, asked_at, answered_at, outcome } => {
+                self.knowledge.observe(node, asked_at, answered_at, outcome);
+            }
+            Event::Ended { id, outcome } => self.orders.end(now, id, outcome),
+            Event::Tick => {}
+            Event::Ordered(order) => self.take_order(order),
+        }
+        self.orders.expire(now);
+        self.topology = Arc::new(Topology::derive(&self.knowledge, now, Some(&self.topology)));
+        if matches!(self.topology.leadership, Leadership::Nobody | Leadership::OnlyFalse(_)) {
+            self.leaderless_since.get_or_insert(now);
+        } else {
+            self.leaderless_since = None;
+        }
+    }
+
+    fn take_order(&mut self, order: Order) {
+        match order {
+            Order::Pause => self.paused = true,
+            Order::Resume => self.paused = false,
+            Order::Failover { accept_data_loss } => self.wanted = Some(accept_data_loss),
+            Order::Trust(node) => {
+                self.knowledge.trust(node);
+            }
+        }
+    }
+
+    /// Takes the first transition whose guard holds; false if none does.
+    fn transit(&mut self, now: Instant, kind: On) -> bool {
+        let from = self.state.name();
+        let taken: Option<(&Transition, String)> = transitions()
+            .filter(|row| row.from == from && (row.on == On::Any || row.on == kind))
+            .find_map(|row| Some((row, (row.when)(self, now)?)));
+        let Some((row, seen)) = taken else { return false };
+        (row.then)(self, now, &seen);
+        let to = self.state.name();
+        if to != from {
+            self.reason.clone_from(&seen);
+        }
+        self.history.note(Decision { at: now, name: row.name, from, to, seen, times: 1 });
+        true
+    }
+
+    fn route(&mut self) {
+        let writes = match &self.state {
+            State::Steady { epoch } | State::Swap { epoch } => Writes::Open(*epoch),
+            state => {
+                let reason = format!("{}: {}", state.name(), self.status().reason);
+                // The generation should not grow with the wording of a wait.
+                match (&self.routing.writes, state.epoch()) {
+                    (Writes::Held { keep, reason: said }, epoch)
+                        if *keep == epoch && said.starts_with(&state.name().to_string()) =>
+                    {
+                        Writes::Held { keep: epoch, reason: said.clone() }
+                    }
+                    (_, keep) => Writes::Held { keep, reason },
+                }
+            }
+        };
+        let readable = reading::readable(self);
+        if writes != self.routing.writes || readable != self.routing.readable {
+            self.routing = Routing { generation: self.routing.generation + 1, writes, readable };
+        }
+    }
+
+    // What the rows of the table are made of.
+
+    /// Gives a command.
+    pub(crate) fn order(&mut self, now: Instant, node: NodeId, step: Step) -> CommandId {
+        let deadline = match step {
+            Step::Fence | Step::Follow { .. } | Step::Rejoin { .. } | Step::Checkpoint => {
+                self.settings.care_deadline
+            }
+            Step::Promote => self.settings.promote_deadline,
+            _ => self.settings.command_deadline,
+        };
+        self.orders.place(now, node, step, deadline)
+    }
+
+    /// Makes sure that a promotion ordered there cannot fire late.
+    pub(crate) fn fence_candidate(&mut self, now: Instant, candidate: NodeId) -> CommandId {
+        let fence = self.order(now, candidate, Step::Fence);
+        self.care.fencing(candidate, fence);
+        fence
+    }
+
+    /// Every server is to be probed now.
+    pub(crate) const fn look_at_once(&mut self) {
+        self.at_once += 1;
+    }
+
+    /// The attempt of the present state, to be moved into the next one.
+    pub(crate) fn take_attempt(&mut self, now: Instant) -> Option<Attempt> {
+        let mut attempt = self.state.attempt()?.clone();
+        attempt.since = now;
+        Some(attempt)
+    }
+
+    /// Undoes what an attempt did to the standbys; it did not end in a promotion.
+    pub(crate) fn undo(&mut self, now: Instant, attempt: &Attempt) {
+        for node in attempt.locks.keys() {
+            self.order(now, *node, Step::Unlock);
+        }
+        for node in attempt.freezes.keys() {
+            self.order(now, *node, Step::Unfreeze);
+        }
+    }
+
+    /// Everything is looked at afresh.
+    pub(crate) fn discover(&mut self, now: Instant) {
+        if let Some(attempt) = self.state.attempt().cloned() {
+            self.undo(now, &attempt);
+        }
+        self.state = State::Discover { since: now };
+        self.look_at_once();
+    }
+
+    /// Nothing can be done now; what was frozen is let go.
+    pub(crate) fn hold(&mut self, now: Instant, reason: &str) {
+        let retry_at = now + self.settings.retry_after;
+        let kind = match self.state.attempt().cloned() {
+            Some(attempt) => {
+                self.undo(now, &attempt);
+                let ended = !attempt.fences.is_empty() || !attempt.freezes.is_empty();
+                let mut afresh = attempt.afresh(now);
+                if ended {
+                    // Its connections are cut: what comes back is looked at as new.
+                    afresh.epoch = None;
+                }
+                HoldKind::Guarded(afresh)
+            }
+            None => HoldKind::Undecided,
+        };
+        self.state = State::Hold(Hold { reason: reason.to_owned(), since: now, retry_at, kind });
+    }
+
+    /// Takes a standby's later timeline for the lineage: somebody else has promoted, and nobody is seen to lead.
+    pub(crate) fn follow_newest(&mut self, now: Instant) {
+        let newest = self.topology.newest.clone();
+        let ahead =
+            self.topology.standbys().find(|member| member.branch() == newest).map(|member| member.node);
+        if newest.is_some()
+            && newest != self.topology.lineage
+            && ahead.is_some_and(|it| self.knowledge.accept(it))
+        {
+            self.topology = Arc::new(Topology::derive(&self.knowledge, now, Some(&self.topology)));
+        }
+    }
+
+    /// Serves `node` as the primary.
+    pub(crate) fn serve(&mut self, node: NodeId) {
+        if let Some(epoch) = self.epoch_of(node) {
+            self.knowledge.accept(node);
+            self.wanted = None;
+            self.state = State::Steady { epoch };
+        }
+    }
+
+    /// The epoch that `node` leads, by its last report.
+    pub(crate) fn epoch_of(&self, node: NodeId) -> Option<Epoch> {
+        let report = self.topology.member(node)?.report()?;
+        Some(Epoch { system_identifier: report.system_identifier, timeline: report.timeline, primary: node })
+    }
+}

@@ -1,0 +1,102 @@
+//! The commands that were given and what became of them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use pgherd_health::NodeId;
+
+use crate::{Command, CommandId, Outcome, Step};
+
+/// After its deadline a command is given this long to report before its outcome counts as unknown.
+const REPORT_SLACK: Duration = Duration::from_millis(500);
+/// How many ended commands are remembered: far more than one failover gives.
+const REMEMBERED: usize = 512;
+
+/// One command and how it ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) node: NodeId,
+    pub(crate) step: Step,
+    due: Instant,
+    /// How it ended and when that was known; none while it is under way.
+    pub(crate) ended: Option<(Instant, Outcome)>,
+}
+
+/// All commands of one machine.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    next: u64,
+    placed: BTreeMap<CommandId, Placed>,
+    outbox: Vec<Command>,
+}
+
+impl Orders {
+    /// Gives a command.
+    pub(crate) fn place(&mut self, now: Instant, node: NodeId, step: Step, deadline: Duration) -> CommandId {
+        self.next += 1;
+        let id = CommandId(self.next);
+        let due = now + deadline + REPORT_SLACK;
+        self.placed.insert(id, Placed { node, step: step.clone(), due, ended: None });
+        self.outbox.push(Command { id, node, step, deadline });
+        self.forget();
+        id
+    }
+
+    /// Notes how a command ended; what comes after its time is ignored, its outcome is unknown for good.
+    pub(crate) fn end(&mut self, now: Instant, id: CommandId, outcome: Outcome) {
+        if let Some(placed) = self.placed.get_mut(&id).filter(|placed| placed.ended.is_none()) {
+            placed.ended = Some((now, outcome));
+        }
+    }
+
+    /// Ends what has not reported in time.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        for placed in self.placed.values_mut().filter(|placed| placed.ended.is_none() && placed.due <= now) {
+            placed.ended = Some((now, Outcome::Unknown("it did not report in time".to_owned())));
+        }
+    }
+
+    /// What was placed under `id`.
+    pub(crate) fn get(&self, id: CommandId) -> Option<&Placed> {
+        self.placed.get(&id)
+    }
+
+    /// How `id` ended; none while it is under way.
+    pub(crate) fn outcome(&self, id: CommandId) -> Option<&Outcome> {
+        self.placed.get(&id)?.ended.as_ref().map(|(_, outcome)| outcome)
+    }
+
+    /// When `id` ended.
+    pub(crate) fn ended_at(&self, id: CommandId) -> Option<Instant> {
+        self.placed.get(&id)?.ended.as_ref().map(|(at, _)| *at)
+    }
+
+    /// Commands under way.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &Placed> {
+        self.placed.values().filter(|placed| placed.ended.is_none())
+    }
+
+    /// True if a command that changes what a server is or whom it follows is under way there.
+    pub(crate) fn reshaping(&self, node: NodeId) -> bool {
+        self.under_way().any(|placed| {
+            placed.node == node
+                && matches!(
+                    placed.step,
+                    Step::Fence | Step::Promote | Step::Follow { .. } | Step::Rejoin { .. } | Step::Freeze
+                )
+        })
+    }
+
+    /// The commands given since the last call.
+    pub(crate) fn take(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    fn forget(&mut self) {
+        while self.placed.len() > REMEMBERED {
+            let Some(oldest) = self.placed.iter().find(|(_, placed)| placed.ended.is_some()) else { return };
+            let id = *oldest.0;
+            self.placed.remove(&id);
+        }
+    }
+}

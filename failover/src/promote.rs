@@ -1,0 +1,340 @@
+//! Promote: lock, look again, promote, and never let an order fire late.
+
+use std::time::{Duration, Instant};
+
+use pgherd_health::{Member, MemberState, NodeId, Relation};
+
+use crate::freeze::{ceased, frozen, leader, not_frozen};
+use crate::state::{Attempt, Hold, HoldKind, Stage, State};
+use crate::transition::{On, Transition};
+use crate::{CommandId, Machine, Outcome, StateName, Step};
+
+/// How often a candidate whose promotion has an unknown outcome is told again before it is fenced.
+const TRIES: u32 = 2;
+/// How long a candidate may still be seen as a standby after its promotion was reported done.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
+
+pub(crate) const ROWS: &[Transition] = &[
+    Transition {
+        name: "led again before the order",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "nothing is ordered yet, and a server that leads is writable",
+        to: StateName::Discover,
+        commands: "Unlock and Unfreeze all; probe all at once",
+        reason: "never two primaries",
+        when: |machine, _| before_order(machine).and_then(|_| leader(machine)),
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
+        name: "no longer safe",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "nothing is ordered yet, and a lock was refused, a standby thawed, or a guard ceased to hold",
+        to: StateName::Hold,
+        commands: "Unlock and Unfreeze all",
+        reason: "another pgherd may be at it, or the comparison is void",
+        when: |machine, now| {
+            let attempt = before_order(machine)?;
+            refused_lock(machine, attempt)
+                .or_else(|| not_frozen(machine, attempt))
+                .or_else(|| still_writable(machine))
+                .or_else(|| ceased(machine, attempt, now))
+        },
+        then: |machine, now, why| machine.hold(now, why),
+    },
+    Transition {
+        name: "herd changed before the order",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "nothing is ordered yet, and a standby was lost or another has come",
+        to: StateName::Freeze,
+        commands: "Unlock all",
+        reason: "who has most must be found out again",
+        when: |machine, _| {
+            let attempt = before_order(machine)?;
+            let here: Vec<NodeId> = machine.topology.standbys().map(|member| member.node).collect();
+            let lost = attempt.locks.keys().find(|node| !here.contains(node));
+            let come = here.iter().find(|node| !attempt.freezes.contains_key(node));
+            lost.map(|node| format!("node {node} was lost"))
+                .or_else(|| come.map(|node| format!("node {node} has come back")))
+        },
+        then: |machine, now, _| {
+            if let Some(mut attempt) = machine.take_attempt(now) {
+                for node in std::mem::take(&mut attempt.locks).into_keys() {
+                    machine.order(now, node, Step::Unlock);
+                }
+                machine.state = State::Freeze(attempt);
+            }
+        },
+    },
+    Transition {
+        name: "lock the next",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "all locks so far are held, and a standby is left",
+        to: StateName::Promote,
+        commands: "Lock the next standby in node-id order",
+        reason: "two pgherds that see the same servers never promote both",
+        when: |machine, _| next_lock(machine).map(|node| format!("node {node}")),
+        then: |machine, now, _| {
+            let Some(node) = next_lock(machine) else { return };
+            let id = machine.order(now, node, Step::Lock);
+            if let Some(attempt) = machine.state.attempt_mut() {
+                attempt.locks.insert(node, id);
+            }
+        },
+    },
+    Transition {
+        name: "look again",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "all locks are held",
+        to: StateName::Promote,
+        commands: "probe all at once",
+        reason: "what was seen before the locks may have changed",
+        when: |machine, _| {
+            let State::Promote { attempt, stage: Stage::Lock, .. } = &machine.state else { return None };
+            let held = |id: &CommandId| machine.orders.outcome(*id) == Some(&Outcome::Done);
+            attempt.locks.values().all(held).then(|| "all locks are held".to_owned())
+        },
+        then: |machine, now, _| {
+            if let State::Promote { stage, .. } = &mut machine.state {
+                *stage = Stage::Look { since: now };
+            }
+            machine.look_at_once();
+        },
+    },
+    Transition {
+        name: "promote",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "every standby was seen again, still frozen; nobody is writable",
+        to: StateName::Promote,
+        commands: "Promote the candidate",
+        reason: "it has all that was acknowledged, and it is the only one",
+        when: |machine, now| looked_again(machine, now),
+        then: |machine, now, _| give_order(machine, now, 1),
+    },
+    Transition {
+        name: "seen promoted",
+        from: StateName::Promote,
+        on: On::Look,
+        guard: "the candidate is writable, on a timeline grown from the old one",
+        to: StateName::Verify,
+        commands: "VerifyWrite",
+        reason: "what is seen counts, whatever the command says",
+        when: |machine, _| match &machine.state {
+            State::Promote { attempt, candidate, stage: Stage::Ordered { .. } | Stage::Disarm { .. } } => {
+                promoted(machine, attempt, *candidate)
+            }
+            _ => None,
+        },
+        then: |machine, now, _| crate::verify::enter(machine, now),
+    },
+    Transition {
+        name: "candidate refused to promote",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "the command failed for good, and the candidate was seen as a standby after that",
+        to: StateName::Elect,
+        commands: "none",
+        reason: "nothing was changed: the next candidate",
+        when: |machine, _| match ordered(machine)? {
+            (candidate, _, Outcome::Failed(why), true) => Some(format!("node {candidate}: {why}")),
+            _ => None,
+        },
+        then: pass_over,
+    },
+    Transition {
+        name: "tell it again",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "the outcome is unknown, or done and not seen; the candidate is still a standby; tries are left",
+        to: StateName::Promote,
+        commands: "Promote the same candidate",
+        reason: "a late first order does no harm on the same server",
+        when: |machine, now| unresolved(machine, now).filter(|(_, tries)| *tries < TRIES).map(|(why, _)| why),
+        then: |machine, now, _| {
+            let tries = unresolved(machine, now).map_or(TRIES, |(_, tries)| tries + 1);
+            give_order(machine, now, tries);
+        },
+    },
+    Transition {
+        name: "disarm",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "the outcome is unknown, the candidate is still a standby, and no tries are left",
+        to: StateName::Promote,
+        commands: "Fence the candidate",
+        reason: "the order must not fire late, beside another's",
+        when: |machine, now| unresolved(machine, now).map(|(why, _)| why),
+        then: |machine, now, _| {
+            let State::Promote { candidate, .. } = machine.state else { return };
+            let fence = machine.fence_candidate(now, candidate);
+            if let State::Promote { stage, .. } = &mut machine.state {
+                *stage = Stage::Disarm { fence };
+            }
+        },
+    },
+    Transition {
+        name: "disarmed",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "the candidate is fenced",
+        to: StateName::Elect,
+        commands: "none",
+        reason: "its order cannot fire any more: the next candidate",
+        when: |machine, _| {
+            let State::Promote { stage: Stage::Disarm { fence }, candidate, .. } = &machine.state else {
+                return None;
+            };
+            matches!(machine.orders.outcome(*fence)?, Outcome::Fenced { .. })
+                .then(|| format!("node {candidate} is fenced"))
+        },
+        then: pass_over,
+    },
+    Transition {
+        name: "candidate lost",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "it was ordered to promote and then became unreachable, or could not be fenced",
+        to: StateName::Hold,
+        commands: "Fence the candidate",
+        reason: "it may be the primary: nobody else is promoted until it answers or is fenced",
+        when: lost,
+        then: |machine, now, why| hold_ordered(machine, now, why),
+    },
+];
+
+fn before_order(machine: &Machine) -> Option<&Attempt> {
+    match &machine.state {
+        State::Promote { attempt, stage: Stage::Lock | Stage::Look { .. }, .. } => Some(attempt),
+        _ => None,
+    }
+}
+
+fn refused_lock(machine: &Machine, attempt: &Attempt) -> Option<String> {
+    attempt.locks.iter().find_map(|(node, id)| match machine.orders.outcome(*id)? {
+        Outcome::Done => None,
+        other => Some(format!("node {node} was not locked: {other}")),
+    })
+}
+
+/// Even a false primary must not be writable while another is promoted.
+fn still_writable(machine: &Machine) -> Option<String> {
+    let mut writable = machine.topology.members.iter().filter(|member| member.state == MemberState::Primary);
+    writable.next().map(|member| format!("node {} still accepts writes", member.node))
+}
+
+fn next_lock(machine: &Machine) -> Option<NodeId> {
+    let State::Promote { attempt, stage: Stage::Lock, .. } = &machine.state else { return None };
+    let held = |id: &CommandId| machine.orders.outcome(*id) == Some(&Outcome::Done);
+    if !attempt.locks.values().all(held) {
+        return None;
+    }
+    let mut standbys = machine.topology.standbys().map(|member| member.node);
+    standbys.find(|node| !attempt.locks.contains_key(node))
+}
+
+fn looked_again(machine: &Machine, now: Instant) -> Option<String> {
+    let State::Promote { attempt, candidate, stage: Stage::Look { since } } = &machine.state else {
+        return None;
+    };
+    let patient = now < *since + machine.settings.look_wait;
+    let seen = |member: &Member| {
+        let must = attempt.freezes.contains_key(&member.node) && member.state == MemberState::Standby;
+        member.asked_since(*since) || (!must && !patient)
+    };
+    let all = machine.topology.members.iter().all(seen);
+    let holds = frozen(machine, attempt).iter().any(|(node, _)| node == candidate);
+    (all && holds).then(|| format!("node {candidate} is promoted"))
+}
+
+fn give_order(machine: &mut Machine, now: Instant, tries: u32) {
+    let State::Promote { candidate, .. } = machine.state else { return };
+    let id = machine.order(now, candidate, Step::Promote);
+    if let State::Promote { stage, .. } = &mut machine.state {
+        *stage = Stage::Ordered { id, tries };
+    }
+}
+
+/// The candidate is a primary whose history contains the old lineage.
+pub(crate) fn promoted(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> Option<String> {
+    let member = machine.topology.member(candidate).filter(|member| member.state == MemberState::Primary)?;
+    let branch = member.branch()?;
+    let grown = matches!(branch.relation(&attempt.branch), Relation::Supersedes { .. });
+    grown.then(|| format!("node {candidate} is writable on {branch}"))
+}
+
+/// The candidate, its order, how that ended, and whether the candidate was seen as a standby since.
+fn ordered(machine: &Machine) -> Option<(NodeId, u32, &Outcome, bool)> {
+    let State::Promote { candidate, stage: Stage::Ordered { id, tries }, .. } = &machine.state else {
+        return None;
+    };
+    let (ended, outcome) = (machine.orders.ended_at(*id)?, machine.orders.outcome(*id)?);
+    let member = machine.topology.member(*candidate)?;
+    let standby = member.state == MemberState::Standby && member.asked_since(ended);
+    Some((*candidate, *tries, outcome, standby))
+}
+
+/// The order's outcome cannot be told although the candidate answers; and how often it was given.
+fn unresolved(machine: &Machine, now: Instant) -> Option<(String, u32)> {
+    let (candidate, tries, outcome, standby) = ordered(machine)?;
+    let State::Promote { stage: Stage::Ordered { id, .. }, .. } = &machine.state else { return None };
+    let late = now >= machine.orders.ended_at(*id)? + SEEN_WITHIN;
+    match outcome {
+        _ if !standby => None,
+        Outcome::Failed(_) => None,
+        Outcome::Unknown(why) => Some((format!("node {candidate} is still a standby: {why}"), tries)),
+        _ if late => {
+            Some((format!("node {candidate} is still a standby although promotion was reported"), tries))
+        }
+        _ => None,
+    }
+}
+
+fn pass_over(machine: &mut Machine, now: Instant, _: &str) {
+    let State::Promote { candidate, .. } = machine.state else { return };
+    if let Some(mut attempt) = machine.take_attempt(now) {
+        attempt.passed_over.insert(candidate);
+        for node in std::mem::take(&mut attempt.locks).into_keys() {
+            machine.order(now, node, Step::Unlock);
+        }
+        machine.state = State::Elect(attempt);
+    }
+}
+
+fn lost(machine: &Machine, _: Instant) -> Option<String> {
+    let State::Promote { candidate, stage, .. } = &machine.state else { return None };
+    let member = machine.topology.member(*candidate)?;
+    let seen = member.seen.as_ref()?;
+    match stage {
+        Stage::Ordered { .. } if seen.failures >= 2 && !member.is_alive() => {
+            Some(format!("node {candidate} was told to promote and is unreachable since"))
+        }
+        Stage::Disarm { fence } => match machine.orders.outcome(*fence)? {
+            Outcome::Fenced { .. } => None,
+            other => Some(format!("node {candidate} was told to promote and could not be fenced: {other}")),
+        },
+        _ => None,
+    }
+}
+
+fn hold_ordered(machine: &mut Machine, now: Instant, why: &str) {
+    let State::Promote { candidate, stage, .. } = machine.state.clone() else { return };
+    let Some(attempt) = machine.take_attempt(now) else { return };
+    let (promote, fence) = match stage {
+        Stage::Ordered { id, .. } => {
+            // Where nobody listens nothing is cut off by a fence; a silent one is given time to answer.
+            let refused =
+                machine.topology.member(candidate).is_some_and(|it| it.state == MemberState::Refused);
+            (id, refused.then(|| machine.fence_candidate(now, candidate)))
+        }
+        Stage::Disarm { fence } => (fence, Some(fence)),
+        Stage::Lock | Stage::Look { .. } => return,
+    };
+    let kind = HoldKind::Ordered { attempt, candidate, promote, fence };
+    let retry_at = now + machine.settings.retry_after;
+    machine.state = State::Hold(Hold { reason: why.to_owned(), since: now, retry_at, kind });
+}

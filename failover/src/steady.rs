@@ -1,0 +1,166 @@
+//! Steady and Suspect: the primary answers, or has just ceased to.
+
+use std::time::Instant;
+
+use pgherd_health::{Leadership, MemberState, Standing};
+
+use crate::state::{Attempt, State};
+use crate::transition::{On, Transition};
+use crate::{Epoch, Machine, StateName};
+
+pub(crate) const ROWS: &[Transition] = &[
+    Transition {
+        name: "surprised while steady",
+        from: StateName::Steady,
+        on: On::Any,
+        guard: "the primary is not what it was, or another server leads",
+        to: StateName::Discover,
+        commands: "probe all at once",
+        reason: "somebody else has changed the herd: look before anything is written",
+        when: |machine, _| surprise(machine, machine.state.epoch()?),
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
+        name: "probe failed",
+        from: StateName::Steady,
+        on: On::Look,
+        guard: "the primary refused, was silent, starts or stops",
+        to: StateName::Suspect,
+        commands: "probe all at once",
+        reason: "new writes wait until it is clear what happened",
+        when: |machine, _| failure(machine, machine.state.epoch()?),
+        then: |machine, now, _| {
+            if let Some(epoch) = machine.state.epoch() {
+                machine.state = State::Suspect { epoch, since: now };
+                machine.look_at_once();
+            }
+        },
+    },
+    Transition {
+        name: "surprised while suspecting",
+        from: StateName::Suspect,
+        on: On::Any,
+        guard: "the primary came back as something else, or another server leads",
+        to: StateName::Discover,
+        commands: "probe all at once",
+        reason: "somebody else has promoted: follow what is seen",
+        when: |machine, _| surprise(machine, machine.state.epoch()?),
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
+        name: "primary is back",
+        from: StateName::Suspect,
+        on: On::Look,
+        guard: "the primary answers, on the same timeline",
+        to: StateName::Steady,
+        commands: "none",
+        reason: "the epoch never ended",
+        when: |machine, _| recovered(machine, machine.state.epoch()?),
+        then: |machine, _, _| {
+            if let Some(epoch) = machine.state.epoch() {
+                machine.wanted = None;
+                machine.state = State::Steady { epoch };
+            }
+        },
+    },
+    Transition {
+        name: "primary given up",
+        from: StateName::Suspect,
+        on: On::Look,
+        guard: "refused twice and not back within restart_grace, silent for confirm, or starting for start_grace",
+        to: StateName::Confirm,
+        commands: "none",
+        reason: "its time is over; the guards decide whether it is replaced",
+        when: given_up,
+        then: |machine, now, _| {
+            let (State::Suspect { epoch, since }, Some(lineage)) =
+                (&machine.state, machine.knowledge.accepted())
+            else {
+                return;
+            };
+            let mut attempt = Attempt::new(Some(*epoch), Some(epoch.primary), lineage.branch.clone(), *since);
+            attempt.since = now;
+            machine.state = State::Confirm(attempt);
+        },
+    },
+];
+
+/// Why the epoch cannot go on as it was.
+pub(crate) fn surprise(machine: &Machine, epoch: Epoch) -> Option<String> {
+    let topology = &machine.topology;
+    let node = epoch.primary;
+    match &topology.leadership {
+        Leadership::Primary { node: other, .. } if *other != node => {
+            return Some(format!(
+                "node {other} is writable on a timeline that supersedes that of node {node}"
+            ));
+        }
+        Leadership::Contested { reason, .. } => return Some(reason.clone()),
+        _ => {}
+    }
+    let chosen = machine.knowledge.trusted() == Some(node);
+    let ahead = topology.standbys().find(|member| member.standing == Standing::Ahead);
+    if let Some(ahead) = ahead.filter(|_| !chosen) {
+        return Some(format!("node {} follows a later timeline than that of node {node}", ahead.node));
+    }
+    let member = topology.member(node)?;
+    match &member.state {
+        MemberState::Standby => Some(format!("node {node} is in recovery now")),
+        MemberState::Foreign { system_identifier } => {
+            Some(format!("node {node} belongs to another cluster now ({system_identifier})"))
+        }
+        MemberState::Primary => {
+            let accepted = machine.knowledge.accepted().map(|lineage| &lineage.branch);
+            (member.branch().as_ref() != accepted).then(|| format!("node {node} has changed its timeline"))
+        }
+        _ => None,
+    }
+}
+
+/// How the primary failed its last probe.
+fn failure(machine: &Machine, epoch: Epoch) -> Option<String> {
+    let node = epoch.primary;
+    let how = match machine.topology.member(node)?.state {
+        MemberState::Refused => "refuses connections",
+        MemberState::TimedOut => "did not answer in time",
+        MemberState::StartingUp => "is starting up",
+        MemberState::ShuttingDown => "is shutting down",
+        _ => return None,
+    };
+    Some(format!("node {node} {how}"))
+}
+
+/// The primary answers as before. An unwilling one is alive.
+pub(crate) fn recovered(machine: &Machine, epoch: Epoch) -> Option<String> {
+    let member = machine.topology.member(epoch.primary)?;
+    let leads = machine.topology.leadership.primary() == Some(epoch.primary);
+    let alive = matches!(member.state, MemberState::Unwilling { .. }) || leads;
+    alive.then(|| format!("node {} answers again", epoch.primary))
+}
+
+fn given_up(machine: &Machine, now: Instant) -> Option<String> {
+    let State::Suspect { epoch, .. } = &machine.state else { return None };
+    let member = machine.topology.member(epoch.primary)?;
+    let seen = member.seen.as_ref()?;
+    let failing_since = seen.failing_since?;
+    let settings = &machine.settings;
+    let lasted = now.saturating_duration_since(failing_since);
+    let node = epoch.primary;
+    // Refusals a moment apart are one observation; probes come a little early or late.
+    let apart = seen.asked_at.saturating_duration_since(seen.since) >= settings.suspicious_interval * 4 / 5;
+    let wanted = machine.wanted.is_some();
+    match member.state {
+        MemberState::Refused
+            if seen.refusals >= 2 && apart && (wanted || lasted >= settings.restart_grace) =>
+        {
+            Some(format!("node {node} refused {} times in {} ms", seen.refusals, lasted.as_millis()))
+        }
+        MemberState::TimedOut if seen.failures >= 2 && lasted >= settings.confirm => {
+            Some(format!("node {node} has been silent for {} ms", lasted.as_millis()))
+        }
+        MemberState::StartingUp | MemberState::ShuttingDown if lasted >= settings.start_grace => {
+            Some(format!("node {node} has been starting or stopping for {} s", lasted.as_secs()))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,358 @@
+//! Each step against real servers.
+
+#![allow(clippy::print_stderr, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use pgherd_failover::{
+    Command, CommandId, Executor, ExecutorSettings, Outcome, RepmgrRows, RepmgrSettings, SshSettings, Step,
+};
+use pgherd_health::{Lsn, Node, NodeId, Password, ProberSettings, RepmgrNode, RepmgrNodeType};
+use pgherd_testkit::{Cluster, Server, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A cluster and an executor for it.
+struct Herd {
+    cluster: Cluster,
+    executor: Executor,
+    rows: RepmgrRows,
+}
+
+impl Herd {
+    async fn of(servers: u8) -> Result<Self> {
+        let cluster = Cluster::builder().servers(servers).start().await?;
+        let settings = settings(&cluster)?;
+        Self::with(cluster, settings)
+    }
+
+    fn with(cluster: Cluster, settings: ExecutorSettings) -> Result<Self> {
+        let executor = executor(&cluster, settings);
+        let rows =
+            cluster.servers().iter().map(|server| (id(server), row(server))).collect::<BTreeMap<_, _>>();
+        Ok(Self { cluster, executor, rows: Arc::new(rows) })
+    }
+
+    /// Carries out `step` and prints how long it took.
+    async fn take(&self, server: &Server, step: Step) -> Outcome {
+        self.take_by(&self.executor, server, step).await
+    }
+
+    async fn take_by(&self, executor: &Executor, server: &Server, step: Step) -> Outcome {
+        let began = Instant::now();
+        let command = Command { id: CommandId(0), node: id(server), step, deadline: PATIENCE };
+        let outcome = executor.run(&command, &self.rows).await;
+        eprintln!("{} {:?}: {:?} in {:?}", server.name(), command.step, outcome, began.elapsed());
+        outcome
+    }
+
+    async fn freeze(&self, server: &Server) -> Result<Lsn> {
+        match self.take(server, Step::Freeze).await {
+            Outcome::Frozen { lsn } => Ok(lsn),
+            outcome => bail!("{outcome:?}"),
+        }
+    }
+}
+
+fn id(server: &Server) -> NodeId {
+    NodeId(u32::try_from(server.backend_id()).unwrap_or_default())
+}
+
+fn row(server: &Server) -> RepmgrNode {
+    RepmgrNode {
+        node_id: server.id(),
+        node_name: server.name().to_owned(),
+        node_type: if server.id() == 1 { RepmgrNodeType::Primary } else { RepmgrNodeType::Standby },
+        upstream_node_id: (server.id() != 1).then_some(1),
+        active: true,
+        priority: 100,
+        host: server.address().to_string(),
+        port: server.port(),
+    }
+}
+
+fn executor(cluster: &Cluster, settings: ExecutorSettings) -> Executor {
+    let nodes: Vec<Node> = cluster
+        .servers()
+        .iter()
+        .map(|server| Node {
+            id: id(server),
+            host: server.address().to_string(),
+            port: server.port(),
+            weight: 1.0,
+            data_directory: server.data_directory().display().to_string(),
+            may_be_promoted: true,
+        })
+        .collect();
+    let password = Password::new(cluster.monitor_password().to_owned());
+    let interval = Duration::from_millis(500);
+    let monitor = ProberSettings::new("repmgr".into(), Some(password), "repmgr".into(), interval);
+    Executor::new(&nodes, &Arc::new(monitor), settings)
+}
+
+fn settings(cluster: &Cluster) -> Result<ExecutorSettings> {
+    let repmgr = cluster.repmgr_program()?;
+    Ok(ExecutorSettings {
+        ssh: SshSettings {
+            user: "postgres".to_owned(),
+            port: cluster.servers().first().context("no server")?.ssh_port(),
+            key: Some(cluster.ssh_key_path().to_owned()),
+            known_hosts: Some(cluster.known_hosts_path()),
+            trust_first_use: false,
+            connect_timeout: Duration::from_secs(5),
+        },
+        repmgr: RepmgrSettings {
+            binary: repmgr.display().to_string(),
+            config: cluster.repmgr_conf_pattern(),
+            pg_bindir: repmgr.parent().map(|directory| directory.display().to_string()),
+        },
+    })
+}
+
+async fn streams_to(upstream: &Server, standby: &Server) -> Result<()> {
+    eventually(format!("{} streams", standby.name()), PATIENCE, || async {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_replication WHERE application_name = '{}' AND state = 'streaming'",
+            standby.name()
+        );
+        Ok((upstream.scalar(&sql).await? == "1").then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_failover_step_by_step_ends_with_all_servers_on_the_new_primary() -> Result<()> {
+    let herd = Herd::of(3).await?;
+    let [old, candidate, other] = [1, 2, 3].map(|id| herd.cluster.server(id));
+    let (old, candidate, other) = (old?, candidate?, other?);
+    // The first use opens the session, as a running pgherd has done beforehand.
+    ensure!(herd.take(&candidate, Step::CanLogIn { target: id(&old) }).await == Outcome::Done);
+    old.query("CREATE TABLE t AS SELECT generate_series(1, 10000)").await?;
+    old.kill9().await?;
+    ensure!(matches!(herd.take(&candidate, Step::CanLogIn { target: id(&old) }).await, Outcome::Failed(_)));
+    ensure!(herd.take(&old, Step::Fence).await == Outcome::Fenced { stopped: false });
+    let (one, two) = (herd.freeze(&candidate).await?, herd.freeze(&other).await?);
+    ensure!(one == two && one.0 > 0, "{one} {two}");
+    for standby in [&candidate, &other] {
+        ensure!(herd.take(standby, Step::Lock).await == Outcome::Done);
+    }
+    ensure!(herd.take(&candidate, Step::Promote).await == Outcome::Done);
+    ensure!(!candidate.is_in_recovery().await?, "it is promoted");
+    ensure!(herd.take(&candidate, Step::VerifyWrite).await == Outcome::Done);
+    ensure!(!candidate.scalar("SHOW primary_conninfo").await?.contains("frozen"), "the freeze is gone");
+    for standby in [&candidate, &other] {
+        ensure!(herd.take(standby, Step::Unlock).await == Outcome::Done);
+    }
+    ensure!(herd.take(&other, Step::Follow { upstream: id(&candidate) }).await == Outcome::Done);
+    ensure!(herd.take(&candidate, Step::Checkpoint).await == Outcome::Done);
+    ensure!(herd.take(&old, Step::Rejoin { upstream: id(&candidate) }).await == Outcome::Done);
+    streams_to(&candidate, &other).await?;
+    streams_to(&candidate, &old).await?;
+    ensure!(old.is_in_recovery().await?);
+    ensure!(old.scalar("SELECT count(*) FROM t").await? == "10000");
+    let rows =
+        candidate.query_in("repmgr", "SELECT node_id, type, active FROM repmgr.nodes ORDER BY 1").await?;
+    let rows: Vec<_> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let expected = [("1", "standby"), ("2", "primary"), ("3", "standby")];
+    ensure!(rows == expected.map(|(id, kind)| (Some(id), Some(kind), Some("t"))), "{rows:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_running_false_primary_is_fenced_and_comes_back_as_a_standby_without_its_own_rows() -> Result<()> {
+    let herd = Herd::of(2).await?;
+    let (old, new) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    ensure!(herd.freeze(&new).await?.0 > 0);
+    ensure!(herd.take(&new, Step::Promote).await != Outcome::Done, "repmgr sees a live primary");
+    ensure!(new.is_in_recovery().await?);
+    new.query("SELECT pg_promote()").await?;
+    old.query("CREATE TABLE lost AS SELECT generate_series(1, 1000)").await?;
+    // As `repmgr standby promote` does it.
+    new.query_in(
+        "repmgr",
+        "UPDATE repmgr.nodes SET active = false WHERE node_id = 1; \
+         UPDATE repmgr.nodes SET type = 'primary', upstream_node_id = NULL WHERE node_id = 2",
+    )
+    .await?;
+    ensure!(herd.take(&new, Step::VerifyWrite).await == Outcome::Done);
+    ensure!(herd.take(&new, Step::Checkpoint).await == Outcome::Done);
+    ensure!(herd.take(&old, Step::Fence).await == Outcome::Fenced { stopped: true });
+    ensure!(old.postmaster_pid().is_none(), "it is stopped");
+    ensure!(herd.take(&old, Step::Rejoin { upstream: id(&new) }).await == Outcome::Done);
+    streams_to(&new, &old).await?;
+    ensure!(old.scalar("SELECT to_regclass('lost') IS NULL").await? == "t", "it was rewound");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_freeze_can_be_undone_also_by_a_pgherd_that_did_not_begin_it() -> Result<()> {
+    let herd = Herd::of(2).await?;
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    let before = standby.scalar("SHOW primary_conninfo").await?;
+    let frozen = herd.freeze(&standby).await?;
+    ensure!(standby.scalar("SELECT count(*) FROM pg_stat_wal_receiver").await? == "0");
+    primary.query("CREATE TABLE t()").await?;
+    ensure!(herd.freeze(&standby).await? == frozen, "it stays where it is, and a second freeze is none");
+    let next = executor(&herd.cluster, settings(&herd.cluster)?);
+    ensure!(herd.take_by(&next, &standby, Step::Unfreeze).await == Outcome::Done);
+    eventually("the old setting is back", PATIENCE, || async {
+        Ok((standby.scalar("SHOW primary_conninfo").await? == before).then_some(()))
+    })
+    .await?;
+    streams_to(&primary, &standby).await?;
+    ensure!(herd.take(&standby, Step::Unfreeze).await == Outcome::Done, "undone twice");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_standby_whose_replay_is_paused_is_frozen_where_it_received() -> Result<()> {
+    let herd = Herd::of(2).await?;
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    standby.query("SELECT pg_wal_replay_pause()").await?;
+    primary.query("CREATE TABLE t AS SELECT generate_series(1, 1000)").await?;
+    let written: Lsn = primary.scalar("SELECT pg_current_wal_flush_lsn()").await?.parse()?;
+    eventually("it received all", PATIENCE, || async {
+        let received: Lsn = standby.scalar("SELECT pg_last_wal_receive_lsn()").await?.parse()?;
+        Ok((received >= written).then_some(()))
+    })
+    .await?;
+    let frozen = herd.freeze(&standby).await?;
+    ensure!(frozen >= written, "{frozen} {written}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn backends_that_outlive_a_killed_postmaster_are_killed_and_bystanders_are_not() -> Result<()> {
+    let herd = Herd::of(1).await?;
+    let server = herd.cluster.server(1)?;
+    let busy = server.connect("postgres", "postgres").await?;
+    let mut bystander = tokio::process::Command::new("sleep")
+        .arg("60")
+        .current_dir(server.data_directory())
+        .kill_on_drop(true)
+        .spawn()?;
+    // A backend in a busy loop does not notice that its postmaster is gone.
+    let work = "DO $$ BEGIN PERFORM count(*) FROM generate_series(1, 100000) a, generate_series(1, 1000000) b; END $$";
+    let running = tokio::spawn(async move { busy.batch_execute(work).await });
+    eventually("it is busy", PATIENCE, || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %' AND state = 'active'";
+        Ok((server.scalar(sql).await? == "1").then_some(()))
+    })
+    .await?;
+    server.kill9().await?;
+    ensure!(herd.take(&server, Step::Fence).await == Outcome::Fenced { stopped: false });
+    ensure!(running.await?.is_err(), "its backend is dead");
+    ensure!(bystander.try_wait()?.is_none(), "a process that is not PostgreSQL's lives on");
+    ensure!(herd.take(&server, Step::Fence).await == Outcome::Fenced { stopped: false }, "nothing is left");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_frozen_postmaster_is_fenced_too() -> Result<()> {
+    let herd = Herd::of(1).await?;
+    let server = herd.cluster.server(1)?;
+    server.freeze().await?;
+    ensure!(herd.take(&server, Step::Fence).await == Outcome::Fenced { stopped: true });
+    ensure!(server.postmaster_pid().is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_one_pgherd_holds_the_promotion_lock_and_its_end_releases_it() -> Result<()> {
+    let herd = Herd::of(2).await?;
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    let second = executor(&herd.cluster, settings(&herd.cluster)?);
+    ensure!(herd.take(&standby, Step::Lock).await == Outcome::Done);
+    ensure!(matches!(herd.take_by(&second, &standby, Step::Lock).await, Outcome::Failed(_)));
+    ensure!(herd.take(&standby, Step::Unlock).await == Outcome::Done);
+    ensure!(herd.take_by(&second, &standby, Step::Lock).await == Outcome::Done);
+    drop(second);
+    eventually("the lock is free", PATIENCE, || async {
+        Ok((herd.take(&standby, Step::Lock).await == Outcome::Done).then_some(()))
+    })
+    .await?;
+    ensure!(matches!(herd.take(&primary, Step::Lock).await, Outcome::Failed(_)), "not on a primary");
+    standby
+        .query_in("repmgr", "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        .await?;
+    let lost = herd.take(&standby, Step::Promote).await;
+    ensure!(matches!(&lost, Outcome::Failed(reason) if reason.contains("lock")), "{lost:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_host_with_another_key_than_the_pinned_one_gets_no_command() -> Result<()> {
+    let mut cluster = Cluster::builder().servers(2).start().await?;
+    let server = cluster.server(1)?;
+    let pinned = cluster.known_hosts()?;
+    let keys: Vec<(&str, &str)> = pinned.lines().filter_map(|line| line.split_once(' ')).collect();
+    let swapped = cluster.directory().join("known_hosts.swapped");
+    let none = cluster.directory().join("known_hosts.none");
+    let lines: Vec<String> =
+        keys.iter().zip(keys.iter().rev()).map(|((host, _), (_, key))| format!("{host} {key}\n")).collect();
+    std::fs::write(&swapped, lines.concat())?;
+    std::fs::write(&none, "")?;
+    let right = settings(&cluster)?;
+    for (file, words) in [(&swapped, "is not the pinned one"), (&none, "is pinned")] {
+        let ssh = SshSettings { known_hosts: Some(file.clone()), ..right.ssh.clone() };
+        let executor = executor(&cluster, ExecutorSettings { ssh, ..right.clone() });
+        let herd = Herd { executor, rows: RepmgrRows::default(), cluster };
+        let outcome = herd.take(&server, Step::Fence).await;
+        ensure!(matches!(&outcome, Outcome::Failed(reason) if reason.contains(words)), "{outcome:?}");
+        ensure!(server.postmaster_pid().is_some(), "nothing was done");
+        Herd { cluster, .. } = herd;
+    }
+    let ssh = SshSettings { known_hosts: Some(none.clone()), trust_first_use: true, ..right.ssh.clone() };
+    let executor = executor(&cluster, ExecutorSettings { ssh, ..right.clone() });
+    let herd = Herd { executor, rows: RepmgrRows::default(), cluster };
+    ensure!(herd.take(&server, Step::CanLogIn { target: id(&server) }).await == Outcome::Done);
+    let learnt = std::fs::read_to_string(&none)?;
+    ensure!(keys.iter().any(|(_, key)| learnt.contains(key.trim())), "{learnt}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_is_opened_again_after_sshd_was_gone() -> Result<()> {
+    let herd = Herd::of(1).await?;
+    let server = herd.cluster.server(1)?;
+    let ask = || herd.take(&server, Step::CanLogIn { target: id(&server) });
+    ensure!(ask().await == Outcome::Done);
+    server.stop_sshd().await?;
+    ensure!(matches!(ask().await, Outcome::Unknown(_)), "whether it can log in was not found out");
+    let fence = herd.take(&server, Step::Fence).await;
+    ensure!(matches!(fence, Outcome::Failed(_)), "{fence:?}");
+    server.start_sshd().await?;
+    ensure!(ask().await == Outcome::Done);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_fails_every_step_over_sql() -> Result<()> {
+    let herd = Herd::of(1).await?;
+    let server = herd.cluster.server(1)?;
+    server.stop_clean().await?;
+    for step in [Step::Freeze, Step::Lock, Step::VerifyWrite, Step::Checkpoint] {
+        let outcome = herd.take(&server, step).await;
+        ensure!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_step_on_a_frozen_server_ends_at_its_deadline_as_unknown() -> Result<()> {
+    let herd = Herd::of(2).await?;
+    let standby = herd.cluster.server(2)?;
+    ensure!(herd.take(&standby, Step::Lock).await == Outcome::Done);
+    standby.freeze().await?;
+    let deadline = Duration::from_millis(500);
+    let command = Command { id: CommandId(1), node: id(&standby), step: Step::Freeze, deadline };
+    let outcome = herd.executor.run(&command, &herd.rows).await;
+    standby.thaw().await?;
+    ensure!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+    // What was cut off may still come, or not: the next one settles it.
+    ensure!(herd.freeze(&standby).await?.0 > 0);
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! What the probes have told so far, server by server.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::{Branch, Node, NodeId, ProbeOutcome, Report};
+
+/// How the last probe of a server ended; the report itself is in [`Seen::report`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contact {
+    /// It answered.
+    Answered,
+    /// Nobody listens there.
+    Refused(String),
+    /// 57P03 while it starts.
+    StartingUp,
+    /// It is being stopped.
+    ShuttingDown,
+    /// Alive but unwilling.
+    Unwilling {
+        /// SQLSTATE of the refusal.
+        sqlstate: String,
+        /// The server's message.
+        message: String,
+    },
+    /// No answer in time.
+    TimedOut,
+}
+
+/// A report and when it was asked for: it says nothing of any later time than `asked_at`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dated {
+    /// When the question was sent.
+    pub asked_at: Instant,
+    /// When the answer was there.
+    pub answered_at: Instant,
+    /// The answer.
+    pub report: Report,
+}
+
+/// What is known of one server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// When the last probe was sent.
+    pub asked_at: Instant,
+    /// When its outcome was known.
+    pub answered_at: Instant,
+    /// How it ended.
+    pub contact: Contact,
+    /// `asked_at` of the first probe of the present row of equal outcomes.
+    pub since: Instant,
+    /// `asked_at` of the first probe that failed after the last that was answered.
+    pub failing_since: Option<Instant>,
+    /// Probes that failed in a row.
+    pub failures: u32,
+    /// Probes that were refused in a row, nothing else between them.
+    pub refusals: u32,
+    /// Its last answer.
+    pub report: Option<Arc<Dated>>,
+    /// Its last answer as a primary; kept while pgherd runs.
+    pub as_primary: Option<Arc<Dated>>,
+}
+
+/// The lineage that the herd is known to be on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// The cluster.
+    pub system_identifier: u64,
+    /// The timeline of its primary.
+    pub branch: Branch,
+}
+
+/// All that the probes have told, and the lineage that was accepted on its strength.
+#[derive(Clone, Debug)]
+pub struct Knowledge {
+    nodes: Arc<Vec<Node>>,
+    configured_identifier: Option<u64>,
+    accepted: Option<Lineage>,
+    trusted: Option<(NodeId, Branch)>,
+    seen: BTreeMap<NodeId, Seen>,
+}
+
+impl Knowledge {
+    /// Nothing is known yet of `nodes`. `system_identifier` is the configured one.
+    #[must_use]
+    pub fn new(nodes: Vec<Node>, system_identifier: Option<u64>) -> Self {
+        Self {
+            nodes: Arc::new(nodes),
+            configured_identifier: system_identifier,
+            accepted: None,
+            trusted: None,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in the outcome of one probe; false if it was older than what is known, or of an unknown server.
+    pub fn observe(
+        &mut self,
+        node: NodeId,
+        asked_at: Instant,
+        answered_at: Instant,
+        outcome: ProbeOutcome,
+    ) -> bool {
+        let before = self.seen.get(&node);
+        let late = before.is_some_and(|seen| asked_at < seen.asked_at);
+        if late || !self.nodes.iter().any(|known| known.id == node) {
+            return false;
+        }
+        let seen = follow_up(before, asked_at, answered_at, outcome);
+        self.seen.insert(node, seen);
+        true
+    }
+
+    /// Takes `node`'s last report as the lineage of the herd; false if it never answered.
+    pub fn accept(&mut self, node: NodeId) -> bool {
+        let Some(report) = self.seen.get(&node).and_then(|seen| seen.report.as_ref()) else { return false };
+        let system_identifier = report.report.system_identifier;
+        let branch = Branch::of(&report.report);
+        // Once somebody else leads, an operator's choice has been overtaken.
+        self.trusted = self.trusted.take().filter(|trusted| trusted.0 == node && trusted.1 == branch);
+        self.accepted = Some(Lineage { system_identifier, branch });
+        true
+    }
+
+    /// An operator's word: of several forks, this server's branch is the right one, as long as it is on it.
+    pub fn trust(&mut self, node: NodeId) -> bool {
+        let report = self.seen.get(&node).and_then(|seen| seen.report.as_ref());
+        let branch = report.map(|dated| (node, Branch::of(&dated.report)));
+        let known = branch.is_some();
+        self.trusted = branch.or(self.trusted.take());
+        known
+    }
+
+    /// The server named by [`Knowledge::trust`].
+    #[must_use]
+    pub fn trusted(&self) -> Option<NodeId> {
+        self.trusted.as_ref().map(|(node, _)| *node)
+    }
+
+    /// True if an operator said that `node` on `branch` is the primary.
+    #[must_use]
+    pub fn trusts(&self, node: NodeId, branch: &Branch) -> bool {
+        self.trusted.as_ref().is_some_and(|(trusted, on)| *trusted == node && on == branch)
+    }
+
+    /// The lineage taken by [`Knowledge::accept`].
+    #[must_use]
+    pub const fn accepted(&self) -> Option<&Lineage> {
+        self.accepted.as_ref()
+    }
+
+    /// The configured servers.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The system identifier that was configured.
+    #[must_use]
+    pub const fn configured_identifier(&self) -> Option<u64> {
+        self.configured_identifier
+    }
+
+    /// What is known of one server; none before its first probe ended.
+    #[must_use]
+    pub fn seen(&self, node: NodeId) -> Option<&Seen> {
+        self.seen.get(&node)
+    }
+}
+
+fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, outcome: ProbeOutcome) -> Seen {
+    let mut report = before.and_then(|seen| seen.report.clone());
+    let mut as_primary = before.and_then(|seen| seen.as_primary.clone());
+    let contact = match outcome {
+        ProbeOutcome::Answered(answer) => {
+            let dated = Arc::new(Dated { asked_at, answered_at, report: *answer });
+            if dated.report.is_writable() {
+                as_primary = Some(Arc::clone(&dated));
+            }
+            report = Some(dated);
+            Contact::Answered
+        }
+        ProbeOutcome::Refused(why) => Contact::Refused(why),
+        ProbeOutcome::StartingUp => Contact::StartingUp,
+        ProbeOutcome::ShuttingDown => Contact::ShuttingDown,
+        ProbeOutcome::Unwilling { sqlstate, message } => Contact::Unwilling { sqlstate, message },
+        ProbeOutcome::TimedOut => Contact::TimedOut,
+    };
+    // An unwilling server is alive: it neither fails nor says anything new.
+    let fails = !matches!(contact, Contact::Answered | Contact::Unwilling { .. });
+    let refused = matches!(contact, Contact::Refused(_));
+    let same_kind = before.is_some_and(|seen| same_kind(&seen.contact, &contact));
+    Seen {
+        asked_at,
+        answered_at,
+        since: before.filter(|_| same_kind).map_or(asked_at, |seen| seen.since),
+        failing_since: fails.then(|| before.and_then(|seen| seen.failing_since).unwrap_or(asked_at)),
+        failures: if fails { before.map_or(0, |seen| seen.failures).saturating_add(1) } else { 0 },
+        refusals: if refused { before.map_or(0, |seen| seen.refusals).saturating_add(1) } else { 0 },
+        contact,
+        report,
+        as_primary,
+    }
+}
+
+fn same_kind(one: &Contact, other: &Contact) -> bool {
+    std::mem::discriminant(one) == std::mem::discriminant(other)
+}

@@ -1,0 +1,146 @@
+//! Who is writable, and which of them is the primary.
+
+use crate::member::{Member, MemberState};
+use crate::{Branch, Knowledge, NodeId, Relation};
+
+/// A server that accepts writes although another's history supersedes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FalsePrimary {
+    /// The server.
+    pub node: NodeId,
+    /// Bytes that it wrote past the switch point.
+    pub divergence: u64,
+    /// Somebody still streams from it.
+    pub has_standbys: bool,
+}
+
+/// Who is writable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// Nobody that answered.
+    Nobody,
+    /// One, whom nobody reachable and no accepted lineage supersedes.
+    Primary {
+        /// It.
+        node: NodeId,
+        /// The others that accept writes.
+        false_primaries: Vec<FalsePrimary>,
+    },
+    /// Only servers that are superseded, by a reachable standby or by the accepted lineage.
+    OnlyFalse(Vec<FalsePrimary>),
+    /// Forks of which none supersedes the others.
+    Contested {
+        /// The servers.
+        nodes: Vec<NodeId>,
+        /// In words for an operator.
+        reason: String,
+    },
+}
+
+impl Leadership {
+    /// The primary, if there is exactly one that may be it.
+    #[must_use]
+    pub const fn primary(&self) -> Option<NodeId> {
+        match self {
+            Self::Primary { node, .. } => Some(*node),
+            _ => None,
+        }
+    }
+
+    /// Servers that accept writes and must not.
+    #[must_use]
+    pub fn false_primaries(&self) -> &[FalsePrimary] {
+        match self {
+            Self::Primary { false_primaries, .. } | Self::OnlyFalse(false_primaries) => false_primaries,
+            _ => &[],
+        }
+    }
+
+    /// Equal but for how far the false ones have written.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        let names = |these: &Self| -> Vec<(NodeId, bool)> {
+            these.false_primaries().iter().map(|it| (it.node, it.has_standbys)).collect()
+        };
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && self.primary() == other.primary()
+            && names(self) == names(other)
+            && !matches!((self, other), (Self::Contested { .. }, Self::Contested { .. }) if self != other)
+    }
+}
+
+pub(crate) fn judge(members: &[Member], knowledge: &Knowledge) -> Leadership {
+    let accepted = knowledge.accepted();
+    let writable: Vec<(&Member, Branch)> = members
+        .iter()
+        .filter(|member| member.state == MemberState::Primary)
+        .filter_map(|member| Some((member, member.branch()?)))
+        .collect();
+    let mut rivals: Vec<Branch> = members
+        .iter()
+        .filter(|member| matches!(member.state, MemberState::Primary | MemberState::Standby))
+        .filter_map(Member::branch)
+        .collect();
+    rivals.extend(accepted.map(|lineage| lineage.branch.clone()));
+    let superseded = |branch: &Branch| rivals.iter().any(|rival| rival.supersedes(branch));
+    if let Some((trusted, branch)) = writable.iter().find(|(it, branch)| knowledge.trusts(it.node, branch)) {
+        let node = trusted.node;
+        let others = writable.iter().filter(|(member, _)| member.node != node);
+        let beneath = others.map(|(member, of)| false_primary(member, past(member, branch, of), members));
+        return Leadership::Primary { node, false_primaries: beneath.collect() };
+    }
+    let (beneath, leading): (Vec<_>, Vec<_>) =
+        writable.into_iter().partition(|(_, branch)| superseded(branch));
+    let false_primaries: Vec<FalsePrimary> = beneath
+        .iter()
+        .map(|(member, branch)| {
+            let above = rivals.iter().filter(|rival| rival.supersedes(branch));
+            let divergence = above.map(|rival| past(member, rival, branch)).max().unwrap_or(u64::MAX);
+            false_primary(member, divergence, members)
+        })
+        .collect();
+    match leading.as_slice() {
+        [] if false_primaries.is_empty() => Leadership::Nobody,
+        [] => Leadership::OnlyFalse(false_primaries),
+        [(member, branch)] => match accepted.map(|lineage| lineage.branch.relation(branch)) {
+            Some(Relation::Siblings) => {
+                contested(&[member.node], "it forked off the lineage that was served")
+            }
+            _ => Leadership::Primary { node: member.node, false_primaries },
+        },
+        several => {
+            let nodes: Vec<NodeId> = several.iter().map(|(member, _)| member.node).collect();
+            contested(&nodes, "neither's history contains the other's")
+        }
+    }
+}
+
+fn contested(nodes: &[NodeId], why: &str) -> Leadership {
+    let names: Vec<String> = nodes.iter().map(|node| format!("node {node}")).collect();
+    let reason = format!("{} accept writes on a fork: {why}", names.join(" and "));
+    Leadership::Contested { nodes: nodes.to_vec(), reason }
+}
+
+/// Bytes that `member`, on `branch`, has past the point where `rival` left it. Where a fork that is no ancestor left
+/// is not worked out: all of it counts.
+fn past(member: &Member, rival: &Branch, branch: &Branch) -> u64 {
+    match rival.relation(branch) {
+        Relation::Supersedes { switch_point } => {
+            member.furthest().unwrap_or_default().bytes_since(switch_point)
+        }
+        _ => u64::MAX,
+    }
+}
+
+fn false_primary(member: &Member, divergence: u64, members: &[Member]) -> FalsePrimary {
+    let streams = |other: &Member| {
+        other.receiving.as_ref().is_some_and(|receiving| {
+            receiving.from == Some(member.node) && receiving.fresh && receiving.status == "streaming"
+        })
+    };
+    FalsePrimary {
+        node: member.node,
+        divergence,
+        has_standbys: member.senders().any(|sender| sender.state == "streaming")
+            || members.iter().any(streams),
+    }
+}

@@ -1,0 +1,265 @@
+//! One server of the herd as the topology shows it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::knowledge::{Contact, Dated, Seen};
+use crate::topology::silence_allowed;
+use crate::{Branch, Knowledge, Lsn, Node, NodeId, Position, RepmgrNode, Report, Standing, WalReceiver};
+
+/// What a server is, by its last probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberState {
+    /// No probe of it has ended yet.
+    Unknown,
+    /// It accepts writes.
+    Primary,
+    /// It is in recovery.
+    Standby,
+    /// Nobody listens there.
+    Refused,
+    /// It starts, or recovers from a crash.
+    StartingUp,
+    /// It is being stopped.
+    ShuttingDown,
+    /// Alive, but it lets nobody in: never a reason to suspect it.
+    Unwilling {
+        /// SQLSTATE of the refusal.
+        sqlstate: String,
+        /// The server's message.
+        message: String,
+    },
+    /// No answer in time.
+    TimedOut,
+    /// It belongs to another cluster, whatever its name: never a member.
+    Foreign {
+        /// Its system identifier.
+        system_identifier: u64,
+    },
+}
+
+/// Where a standby gets its WAL from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiving {
+    /// `streaming`, `waiting`, ...
+    pub status: String,
+    /// The server that sends, if it is one of ours.
+    pub from: Option<NodeId>,
+    /// Time since the last message from the sender.
+    pub silence: Duration,
+    /// The silence is shorter than the standby's `wal_receiver_timeout`.
+    pub fresh: bool,
+}
+
+/// One server of the herd.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// pgherd's number of it.
+    pub node: NodeId,
+    /// False for `DISALLOW_TO_FAILOVER`.
+    pub may_be_promoted: bool,
+    /// What it is.
+    pub state: MemberState,
+    /// How it stands to the lineage, by its last report.
+    pub standing: Standing,
+    /// Where it gets its WAL from; none on a primary, without a WAL receiver, and while it does not answer.
+    pub receiving: Option<Receiving>,
+    /// What is known of it; none before its first probe ended.
+    pub seen: Option<Seen>,
+    /// repmgr's row of it.
+    pub repmgr: Option<RepmgrNode>,
+}
+
+impl Member {
+    /// Its last report, however old.
+    #[must_use]
+    pub fn report(&self) -> Option<&Report> {
+        self.dated().map(|dated| &dated.report)
+    }
+
+    /// Its last report and when it was asked for.
+    #[must_use]
+    pub fn dated(&self) -> Option<&Dated> {
+        self.seen.as_ref().and_then(|seen| seen.report.as_deref())
+    }
+
+    /// The branch of its last report.
+    #[must_use]
+    pub fn branch(&self) -> Option<Branch> {
+        self.report().map(Branch::of)
+    }
+
+    /// True if its last probe was answered, or it is alive but unwilling.
+    #[must_use]
+    pub const fn is_alive(&self) -> bool {
+        matches!(self.state, MemberState::Primary | MemberState::Standby | MemberState::Unwilling { .. })
+    }
+
+    /// True if a probe that was sent at or after `instant` has ended.
+    #[must_use]
+    pub fn asked_since(&self, instant: Instant) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.asked_at >= instant)
+    }
+
+    /// The furthest position of its last report.
+    #[must_use]
+    pub fn furthest(&self) -> Option<Lsn> {
+        self.report().map(Report::furthest)
+    }
+
+    /// Standbys that stream from it, by its own `pg_stat_replication`.
+    #[must_use]
+    pub fn streams_to(&self, name: &str) -> bool {
+        self.senders().any(|sender| sender.application_name == name && sender.state == "streaming")
+    }
+
+    /// The rows of its `pg_stat_replication`.
+    pub fn senders(&self) -> impl Iterator<Item = &crate::WalSender> {
+        let senders = match self.report().map(|report| &report.position) {
+            Some(Position::Primary { senders, .. }) => senders.as_slice(),
+            _ => &[],
+        };
+        senders.iter()
+    }
+}
+
+pub(crate) fn members(
+    knowledge: &Knowledge,
+    now: Instant,
+    right: Option<u64>,
+    lineage: Option<&Branch>,
+) -> Vec<Member> {
+    let rows = repmgr_rows(knowledge, right);
+    let mut members: Vec<Member> =
+        knowledge.nodes().iter().map(|node| member(knowledge, node, now, right, lineage, &rows)).collect();
+    members.sort_by_key(|member| member.node);
+    name_unknown_senders(&mut members);
+    mark_wal_of_nobody(&mut members);
+    members
+}
+
+fn member(
+    knowledge: &Knowledge,
+    node: &Node,
+    now: Instant,
+    right: Option<u64>,
+    lineage: Option<&Branch>,
+    rows: &[RepmgrNode],
+) -> Member {
+    let seen = knowledge.seen(node.id).cloned();
+    let state = seen.as_ref().map_or(MemberState::Unknown, |seen| state(seen, right));
+    let ours = seen
+        .as_ref()
+        .and_then(|seen| seen.report.as_ref())
+        .filter(|dated| right.is_none_or(|right| dated.report.system_identifier == right));
+    let standing = match (lineage, ours) {
+        (Some(lineage), Some(dated)) => {
+            lineage.standing_of(&Branch::of(&dated.report), dated.report.furthest())
+        }
+        _ => Standing::Unknown,
+    };
+    let receiving = ours
+        .filter(|_| state == MemberState::Standby)
+        .and_then(|dated| receiving(dated, now, knowledge.nodes(), rows));
+    let repmgr = row_of(node, rows).cloned();
+    Member { node: node.id, may_be_promoted: node.may_be_promoted, state, standing, receiving, seen, repmgr }
+}
+
+fn state(seen: &Seen, right: Option<u64>) -> MemberState {
+    match &seen.contact {
+        Contact::Answered => match &seen.report {
+            Some(dated) if right.is_some_and(|right| dated.report.system_identifier != right) => {
+                MemberState::Foreign { system_identifier: dated.report.system_identifier }
+            }
+            Some(dated) if dated.report.is_writable() => MemberState::Primary,
+            Some(_) => MemberState::Standby,
+            None => MemberState::Unknown,
+        },
+        Contact::Refused(_) => MemberState::Refused,
+        Contact::StartingUp => MemberState::StartingUp,
+        Contact::ShuttingDown => MemberState::ShuttingDown,
+        Contact::Unwilling { sqlstate, message } => {
+            MemberState::Unwilling { sqlstate: sqlstate.clone(), message: message.clone() }
+        }
+        Contact::TimedOut => MemberState::TimedOut,
+    }
+}
+
+fn receiving(dated: &Dated, now: Instant, nodes: &[Node], rows: &[RepmgrNode]) -> Option<Receiving> {
+    let Position::Standby { receiver: Some(receiver), .. } = &dated.report.position else { return None };
+    // The answer was made somewhere between the question and its arrival: the earlier, the longer the silence, but
+    // a silence that is taken for too long would free the way for a promotion.
+    let silence = receiver.last_message_age + now.saturating_duration_since(dated.answered_at);
+    let fresh = receiver.last_message_age < silence_allowed(dated.report.wal_receiver_timeout);
+    Some(Receiving {
+        status: receiver.status.clone(),
+        from: sender_of(receiver, nodes, rows),
+        silence,
+        fresh,
+    })
+}
+
+fn sender_of(receiver: &WalReceiver, nodes: &[Node], rows: &[RepmgrNode]) -> Option<NodeId> {
+    let at = |host: &str, port: u16| host == receiver.sender_host && port == receiver.sender_port;
+    let configured = nodes.iter().find(|node| at(&node.host, node.port));
+    let registered =
+        || nodes.iter().find(|node| row_of(node, rows).is_some_and(|row| at(&row.host, row.port)));
+    configured.or_else(registered).map(|node| node.id)
+}
+
+/// A sender known only by an address of its own is found by what the servers list in `pg_stat_replication`.
+fn name_unknown_senders(members: &mut [Member]) {
+    let lists = |name: &str| {
+        let mut senders =
+            members.iter().filter(|m| m.state == MemberState::Primary && m.streams_to(name)).map(|m| m.node);
+        senders.next().filter(|_| senders.next().is_none())
+    };
+    let named: Vec<(NodeId, NodeId)> = members
+        .iter()
+        .filter(|member| member.receiving.as_ref().is_some_and(|receiving| receiving.from.is_none()))
+        .filter_map(|member| Some((member.node, lists(&member.repmgr.as_ref()?.node_name)?)))
+        .collect();
+    for (node, sender) in named {
+        let member = members.iter_mut().find(|member| member.node == node);
+        if let Some(receiving) = member.and_then(|member| member.receiving.as_mut()) {
+            receiving.from = Some(sender);
+        }
+    }
+}
+
+/// A standby on the primary's own branch that has more WAL than the primary ever wrote has it from somebody else:
+/// two servers promoted at one position have equal histories.
+fn mark_wal_of_nobody(members: &mut [Member]) {
+    let mut primaries = members.iter().filter(|member| member.state == MemberState::Primary);
+    let (Some(primary), None) = (primaries.next(), primaries.next()) else { return };
+    let (Some(dated), Some(branch)) = (primary.dated().cloned(), primary.branch()) else { return };
+    let Position::Primary { insert, .. } = dated.report.position else { return };
+    for member in members.iter_mut().filter(|member| member.state == MemberState::Standby) {
+        let foreign_wal = member.dated().is_some_and(|standby| {
+            standby.answered_at <= dated.asked_at
+                && Branch::of(&standby.report) == branch
+                && standby.report.furthest() > insert
+        });
+        if foreign_wal {
+            member.standing = Standing::Diverged;
+        }
+    }
+}
+
+/// repmgr's rows as the best witness has them: a writable server of ours, else whoever answered last.
+fn repmgr_rows(knowledge: &Knowledge, right: Option<u64>) -> Arc<Vec<RepmgrNode>> {
+    let witness = knowledge
+        .nodes()
+        .iter()
+        .filter_map(|node| knowledge.seen(node.id)?.report.as_deref())
+        .filter(|dated| right.is_none_or(|right| dated.report.system_identifier == right))
+        .filter(|dated| !dated.report.repmgr_nodes.is_empty())
+        .max_by_key(|dated| (dated.report.is_writable(), dated.report.timeline, dated.asked_at));
+    witness.map(|dated| Arc::clone(&dated.report.repmgr_nodes)).unwrap_or_default()
+}
+
+/// The row with the node's host and port, else the one that is named like its host.
+fn row_of<'a>(node: &Node, rows: &'a [RepmgrNode]) -> Option<&'a RepmgrNode> {
+    let by_address = rows.iter().find(|row| row.host == node.host && row.port == node.port);
+    by_address.or_else(|| rows.iter().find(|row| row.node_name == node.host))
+}

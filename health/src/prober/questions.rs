@@ -1,0 +1,312 @@
+//! What is asked of a server, in one round trip, and how the answer is read. Written for PostgreSQL 13 to 18.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::types::{FromSql, PgLsn};
+use tokio_postgres::{Client, Row, Statement};
+use tracing::warn;
+
+use super::connection::ConnectFailure;
+use super::{conninfo, history};
+use crate::{
+    Lsn, Position, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId, WalReceiver, WalSender,
+};
+
+/// The role is read once: a standby that is promoted while this runs is still reported as one, and the functions that
+/// work only on a primary are not called on it. `min_recovery_end_timeline` and the checkpoint's timeline are never
+/// ahead of what is replayed, but lag behind.
+const STATE: &str = "
+WITH role AS MATERIALIZED (SELECT pg_is_in_recovery() AS standby)
+SELECT standby,
+       s.system_identifier,
+       (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8 - 946684800000000 AS started_at,
+       current_setting('synchronous_standby_names') AS synchronous_standby_names,
+       (extract(epoch FROM current_setting('wal_receiver_timeout')::interval) * 1000)::int8 AS receiver_timeout,
+       (extract(epoch FROM current_setting('recovery_min_apply_delay')::interval) * 1000)::int8 AS apply_delay,
+       CASE WHEN NOT standby THEN pg_walfile_name(pg_current_wal_insert_lsn()) END AS wal_file,
+       CASE WHEN NOT standby THEN pg_current_wal_insert_lsn() END AS insert,
+       CASE WHEN NOT standby THEN pg_current_wal_flush_lsn() END AS flush,
+       CASE WHEN standby THEN pg_last_wal_receive_lsn() END AS receive,
+       CASE WHEN standby THEN pg_last_wal_replay_lsn() END AS replay,
+       CASE WHEN standby THEN pg_is_wal_replay_paused() END AS paused,
+       greatest(CASE WHEN standby THEN (SELECT min_recovery_end_timeline FROM pg_control_recovery()) END,
+                (SELECT timeline_id FROM pg_control_checkpoint())) AS timeline_at_least,
+       w.pid IS NOT NULL AS receiving,
+       w.status,
+       w.received_tli,
+       w.sender_host,
+       w.sender_port,
+       (extract(epoch FROM clock_timestamp() - w.last_msg_receipt_time) * 1000000)::int8 AS message_age,
+       (SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'repmgr' AND c.relname = 'nodes') AS repmgr_readable
+  FROM role CROSS JOIN pg_control_system() s LEFT JOIN pg_stat_wal_receiver w ON true";
+
+const SENDERS: &str = "
+SELECT coalesce(application_name, ''), coalesce(state, ''), coalesce(sync_state, ''), flush_lsn, replay_lsn
+  FROM pg_stat_replication";
+
+const REPMGR_NODES: &str = "
+SELECT node_id, node_name, type, upstream_node_id, active, priority, conninfo FROM repmgr.nodes ORDER BY node_id";
+
+/// Null where repmgr's library is not preloaded. Whether its failover is automatic cannot be seen from here: one that
+/// runs and is not paused is taken to decide.
+const REPMGRD: &str =
+    "SELECT coalesce(repmgr.repmgrd_is_running() AND NOT repmgr.repmgrd_is_paused(), false)";
+
+const HISTORY: &str = "SELECT pg_read_file('pg_wal/' || $1 || '.history', 0, 1048576, true)";
+
+const INTERNAL_ERROR: &str = "XX000";
+const UNDEFINED_FILE: &str = "58P01";
+
+/// What is remembered of a server from one connection to the next.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    history: Option<(Incarnation, TimelineId, Arc<TimelineHistory>)>,
+    /// The last timeline that a WAL receiver of this incarnation was on.
+    received: Option<(Incarnation, TimelineId)>,
+    repmgr_nodes: Arc<Vec<RepmgrNode>>,
+    warned_of_repmgr: bool,
+}
+
+/// One run of one server: its system identifier and start time. Its history does not change while it lasts.
+type Incarnation = (u64, i64);
+
+/// The prepared statements of one connection.
+#[derive(Debug)]
+pub(super) struct Questions {
+    state: Statement,
+    senders: Statement,
+    repmgr: Option<Repmgr>,
+}
+
+#[derive(Debug)]
+struct Repmgr {
+    nodes: Statement,
+    repmgrd: Option<Statement>,
+}
+
+impl Questions {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, ConnectFailure> {
+        let (state, senders) = tokio::join!(client.prepare(STATE), client.prepare(SENDERS));
+        Ok(Self { state: state.map_err(of)?, senders: senders.map_err(of)?, repmgr: None })
+    }
+
+    /// Asks everything; the statements travel together.
+    pub(super) async fn ask(
+        &mut self,
+        client: &Client,
+        memory: &mut Memory,
+    ) -> Result<Report, ConnectFailure> {
+        let (state, senders, repmgr) = tokio::join!(
+            client.query_one(&self.state, &[]),
+            client.query(&self.senders, &[]),
+            ask_repmgr(client, self.repmgr.as_ref()),
+        );
+        let state = state.map_err(of)?;
+        let mut repmgr = repmgr?;
+        if self.repmgr.is_none() && self.find_repmgr(client, &state, memory).await? {
+            repmgr = ask_repmgr(client, self.repmgr.as_ref()).await?;
+        }
+        let (nodes, repmgrd_decides) = repmgr;
+        if *memory.repmgr_nodes != nodes {
+            memory.repmgr_nodes = Arc::new(nodes);
+        }
+        let incarnation =
+            (get::<i64>(&state, "system_identifier")?.cast_unsigned(), get(&state, "started_at")?);
+        let senders = senders.map_err(of)?;
+        let (timeline, position) = if get(&state, "standby")? {
+            standby(&state, incarnation, memory)?
+        } else {
+            primary(&state, &senders)?
+        };
+        Ok(Report {
+            system_identifier: incarnation.0,
+            timeline,
+            history: history_of(client, incarnation, timeline, memory).await?,
+            started_at: incarnation.1,
+            position,
+            synchronous_standby_names: get(&state, "synchronous_standby_names")?,
+            wal_receiver_timeout: milliseconds(&state, "receiver_timeout")?,
+            repmgr_nodes: Arc::clone(&memory.repmgr_nodes),
+            repmgrd_decides,
+        })
+    }
+
+    /// Prepares repmgr's questions where its tables can be read; false otherwise.
+    async fn find_repmgr(
+        &mut self,
+        client: &Client,
+        state: &Row,
+        memory: &mut Memory,
+    ) -> Result<bool, ConnectFailure> {
+        let readable: Option<bool> = get(state, "repmgr_readable")?;
+        if readable == Some(false) && !memory.warned_of_repmgr {
+            memory.warned_of_repmgr = true;
+            warn!("the monitor user may not read repmgr.nodes: priorities and names are not known");
+        }
+        if readable != Some(true) {
+            return Ok(false);
+        }
+        let (nodes, repmgrd) = tokio::join!(client.prepare(REPMGR_NODES), client.prepare(REPMGRD));
+        self.repmgr = Some(Repmgr { nodes: nodes.map_err(of)?, repmgrd: repmgrd.ok() });
+        Ok(true)
+    }
+}
+
+/// The rows of `repmgr.nodes`, and whether a repmgrd decides there.
+async fn ask_repmgr(
+    client: &Client,
+    repmgr: Option<&Repmgr>,
+) -> Result<(Vec<RepmgrNode>, bool), ConnectFailure> {
+    let Some(repmgr) = repmgr else { return Ok((Vec::new(), false)) };
+    let repmgrd = async {
+        match &repmgr.repmgrd {
+            Some(statement) => get(&client.query_one(statement, &[]).await.map_err(of)?, 0),
+            None => Ok(false),
+        }
+    };
+    let (nodes, decides) = tokio::join!(client.query(&repmgr.nodes, &[]), repmgrd);
+    Ok((nodes.map_err(of)?.iter().map(repmgr_node).collect::<Result<_, _>>()?, decides?))
+}
+
+fn primary(state: &Row, senders: &[Row]) -> Result<(TimelineId, Position), ConnectFailure> {
+    // Eight digits each for timeline, log and segment; unlike the checkpoint's, this timeline is always the present one.
+    let wal_file: String = get(state, "wal_file")?;
+    let timeline = wal_file
+        .get(..8)
+        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+        .ok_or_else(|| malformed(&format!("`{wal_file}` names no WAL segment")))?;
+    let senders = senders.iter().map(wal_sender).collect::<Result<Vec<_>, _>>()?;
+    let (insert, flush) = (lsn(state, "insert")?, lsn(state, "flush")?);
+    let position =
+        Position::Primary { insert: insert.unwrap_or_default(), flush: flush.unwrap_or_default(), senders };
+    Ok((TimelineId(timeline), position))
+}
+
+fn standby(
+    state: &Row,
+    incarnation: Incarnation,
+    memory: &mut Memory,
+) -> Result<(TimelineId, Position), ConnectFailure> {
+    let receiver = if get(state, "receiving")? { Some(wal_receiver(state)?) } else { None };
+    if let Some(receiver) = receiver.as_ref().filter(|receiver| receiver.timeline != TimelineId(0)) {
+        memory.received = Some((incarnation, receiver.timeline));
+    }
+    // What the control file says lags behind; a server's timeline never goes back while it runs.
+    let received = memory.received.filter(|(of, _)| *of == incarnation).map(|(_, timeline)| timeline);
+    let timeline = received.unwrap_or_default().max(timeline_id(state, "timeline_at_least")?);
+    let position = Position::Standby {
+        receive: lsn(state, "receive")?,
+        replay: lsn(state, "replay")?,
+        replay_paused: get(state, "paused")?,
+        apply_delay: milliseconds(state, "apply_delay")?,
+        receiver,
+    };
+    Ok((timeline, position))
+}
+
+async fn history_of(
+    client: &Client,
+    incarnation: Incarnation,
+    timeline: TimelineId,
+    memory: &mut Memory,
+) -> Result<Arc<TimelineHistory>, ConnectFailure> {
+    if timeline <= TimelineId(1) {
+        return Ok(Arc::default());
+    }
+    if let Some((of, number, history)) = &memory.history
+        && (*of, *number) == (incarnation, timeline)
+    {
+        return Ok(Arc::clone(history));
+    }
+    let number = format!("{:08X}", timeline.0);
+    let row = client.query_one(HISTORY, &[&number]).await.map_err(of)?;
+    let text: Option<String> = get(&row, 0)?;
+    let text = text.ok_or_else(|| ConnectFailure::Rejected {
+        sqlstate: UNDEFINED_FILE.to_owned(),
+        message: format!("the history file of timeline {} is missing", timeline.0),
+    })?;
+    let history = Arc::new(history::parse(timeline, &text).map_err(|reason| malformed(&reason))?);
+    memory.history = Some((incarnation, timeline, Arc::clone(&history)));
+    Ok(history)
+}
+
+fn wal_sender(row: &Row) -> Result<WalSender, ConnectFailure> {
+    Ok(WalSender {
+        application_name: get(row, 0)?,
+        state: get(row, 1)?,
+        sync_state: get(row, 2)?,
+        flush: lsn(row, 3)?,
+        replay: lsn(row, 4)?,
+    })
+}
+
+/// Everything but its existence is null for a user without `pg_read_all_stats`.
+fn wal_receiver(state: &Row) -> Result<WalReceiver, ConnectFailure> {
+    let age: Option<i64> = get(state, "message_age")?;
+    Ok(WalReceiver {
+        status: get::<Option<String>>(state, "status")?.unwrap_or_default(),
+        timeline: timeline_id(state, "received_tli")?,
+        sender_host: get::<Option<String>>(state, "sender_host")?.unwrap_or_default(),
+        sender_port: get::<Option<i32>>(state, "sender_port")?
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or_default(),
+        last_message_age: Duration::from_micros(age.unwrap_or_default().try_into().unwrap_or_default()),
+    })
+}
+
+fn repmgr_node(row: &Row) -> Result<RepmgrNode, ConnectFailure> {
+    let conninfo: String = get(row, 6)?;
+    let (host, port) = conninfo::host_and_port(&conninfo).unwrap_or_default();
+    let node_type: String = get(row, 2)?;
+    Ok(RepmgrNode {
+        node_id: get(row, 0)?,
+        node_name: get(row, 1)?,
+        node_type: match node_type.as_str() {
+            "primary" => RepmgrNodeType::Primary,
+            "standby" => RepmgrNodeType::Standby,
+            "witness" => RepmgrNodeType::Witness,
+            other => return Err(malformed(&format!("repmgr.nodes has a node of type `{other}`"))),
+        },
+        upstream_node_id: get(row, 3)?,
+        active: get(row, 4)?,
+        priority: get(row, 5)?,
+        host,
+        port,
+    })
+}
+
+fn timeline_id(row: &Row, column: &str) -> Result<TimelineId, ConnectFailure> {
+    let number: Option<i32> = get(row, column)?;
+    Ok(TimelineId(number.unwrap_or_default().cast_unsigned()))
+}
+
+fn milliseconds(row: &Row, column: &str) -> Result<Duration, ConnectFailure> {
+    let number: i64 = get(row, column)?;
+    Ok(Duration::from_millis(number.try_into().unwrap_or_default()))
+}
+
+fn lsn(
+    row: &Row,
+    column: impl tokio_postgres::row::RowIndex + std::fmt::Display,
+) -> Result<Option<Lsn>, ConnectFailure> {
+    let lsn: Option<PgLsn> = get(row, column)?;
+    Ok(lsn.map(|lsn| Lsn(lsn.into())))
+}
+
+fn get<'row, T: FromSql<'row>>(
+    row: &'row Row,
+    column: impl tokio_postgres::row::RowIndex + std::fmt::Display,
+) -> Result<T, ConnectFailure> {
+    row.try_get(column).map_err(of)
+}
+
+fn of(error: tokio_postgres::Error) -> ConnectFailure {
+    ConnectFailure::of(&error)
+}
+
+fn malformed(what: &str) -> ConnectFailure {
+    ConnectFailure::Rejected { sqlstate: INTERNAL_ERROR.to_owned(), message: what.to_owned() }
+}

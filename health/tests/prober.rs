@@ -1,0 +1,257 @@
+//! What the prober sees of real servers.
+
+#![allow(clippy::print_stderr, missing_docs)]
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use pgherd_health::{
+    Node, NodeId, Password, Position, Probe, ProbeOutcome, Prober, ProberSettings, Report, TimelineId,
+};
+use pgherd_testkit::{Cluster, Server};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running prober and what comes out of it.
+struct Watch {
+    prober: Prober,
+    probes: mpsc::Receiver<Probe>,
+    _cancel: DropGuard,
+}
+
+impl Watch {
+    fn of(servers: &[Server], settings: ProberSettings) -> Self {
+        let nodes: Vec<Node> = servers.iter().map(node).collect();
+        let (sender, probes) = mpsc::channel(64);
+        let cancel = CancellationToken::new();
+        let prober = Prober::start(&nodes, &Arc::new(settings), &sender, &cancel);
+        Self { prober, probes, _cancel: cancel.drop_guard() }
+    }
+
+    async fn next(&mut self) -> Result<Probe> {
+        timeout(PATIENCE, self.probes.recv()).await.context("no probe ends")?.context("the prober ended")
+    }
+
+    /// The first outcome that `wanted` takes, and every one before it.
+    async fn until(&mut self, wanted: impl Fn(&ProbeOutcome) -> bool) -> Result<(Probe, Vec<ProbeOutcome>)> {
+        let mut before = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let probe = self.next().await?;
+            if wanted(&probe.outcome) {
+                return Ok((probe, before));
+            }
+            before.push(probe.outcome);
+        }
+        bail!("not seen within {PATIENCE:?}, but {before:?}")
+    }
+
+    async fn report(&mut self, wanted: impl Fn(&Report) -> bool) -> Result<Report> {
+        let (probe, _) =
+            self.until(|outcome| matches!(outcome, ProbeOutcome::Answered(r) if wanted(r))).await?;
+        let ProbeOutcome::Answered(report) = probe.outcome else { bail!("not an answer") };
+        Ok(*report)
+    }
+}
+
+fn node(server: &Server) -> Node {
+    Node {
+        id: NodeId(u32::try_from(server.backend_id()).unwrap_or_default()),
+        host: server.address().to_string(),
+        port: server.port(),
+        weight: 1.0,
+        data_directory: server.data_directory().display().to_string(),
+        may_be_promoted: true,
+    }
+}
+
+fn settings(cluster: &Cluster) -> ProberSettings {
+    let password = Password::new(cluster.monitor_password().to_owned());
+    ProberSettings::new("repmgr".into(), Some(password), "repmgr".into(), Duration::from_millis(500))
+}
+
+const fn answered(outcome: &ProbeOutcome) -> bool {
+    matches!(outcome, ProbeOutcome::Answered(_))
+}
+
+const fn refused(outcome: &ProbeOutcome) -> bool {
+    matches!(outcome, ProbeOutcome::Refused(_))
+}
+
+#[tokio::test]
+async fn a_killed_primary_is_seen_within_milliseconds_and_not_at_the_next_tick() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).start().await?;
+    let primary = cluster.primary().await?;
+    let slow = ProberSettings { interval: Duration::from_secs(60), ..settings(&cluster) };
+    let mut watch = Watch::of(&[primary.clone()], slow);
+    watch.until(answered).await?;
+    let killed = Instant::now();
+    primary.kill9().await?;
+    let (probe, before) = watch.until(refused).await?;
+    let took = probe.answered_at - killed;
+    eprintln!("kill -9 to refused: {took:?}, before it {before:?}");
+    ensure!(took < Duration::from_secs(1), "{took:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_primary_and_its_standby_report_where_they_are() -> Result<()> {
+    let cluster = Cluster::builder().servers(2).start().await?;
+    let (primary, standby) = (cluster.server(1)?, cluster.server(2)?);
+    let report = Watch::of(&[primary.clone()], settings(&cluster)).report(|_| true).await?;
+    ensure!(report.timeline == TimelineId(1) && report.history.0.is_empty(), "{report:?}");
+    ensure!(report.wal_receiver_timeout == Duration::from_secs(2), "{report:?}");
+    let names: Vec<_> = report.repmgr_nodes.iter().map(|node| (node.node_id, node.host.clone())).collect();
+    ensure!(names == [(1, primary.address().to_string()), (2, standby.address().to_string())], "{report:?}");
+    let Position::Primary { insert, flush, senders } = &report.position else { bail!("{report:?}") };
+    ensure!(insert >= flush && flush.0 > 0, "{report:?}");
+    ensure!(senders.len() == 1 && senders[0].application_name == "pg02", "{report:?}");
+
+    let below = Watch::of(&[standby.clone()], settings(&cluster)).report(|_| true).await?;
+    ensure!(below.system_identifier == report.system_identifier, "{below:?}");
+    let Position::Standby { replay: Some(_), replay_paused: false, receiver: Some(receiver), .. } =
+        &below.position
+    else {
+        bail!("{below:?}")
+    };
+    ensure!(receiver.status == "streaming" && receiver.timeline == TimelineId(1), "{receiver:?}");
+    ensure!(receiver.sender_host == primary.address().to_string(), "{receiver:?}");
+    ensure!(receiver.last_message_age < Duration::from_secs(10), "{receiver:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_promotion_is_seen_with_its_new_timeline_and_history() -> Result<()> {
+    let cluster = Cluster::builder().servers(2).start().await?;
+    let standby = cluster.server(2)?;
+    let mut watch = Watch::of(&[standby.clone()], settings(&cluster));
+    let before = watch.report(|_| true).await?;
+    cluster.server(1)?.stop_clean().await?;
+    standby.query("SELECT pg_promote()").await?;
+    let after = watch.report(Report::is_writable).await?;
+    ensure!(after.timeline == TimelineId(2), "{after:?}");
+    ensure!(after.history.0.len() == 1 && after.history.0[0].timeline == TimelineId(1), "{after:?}");
+    ensure!(after.history.0[0].switch_point >= before.furthest(), "{before:?} {after:?}");
+    ensure!(after.started_at == before.started_at, "no restart: {before:?} {after:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_frozen_server_times_out_and_answers_again_when_it_goes_on() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).start().await?;
+    let server = cluster.primary().await?;
+    let mut watch = Watch::of(&[server.clone()], settings(&cluster));
+    watch.until(answered).await?;
+    server.freeze().await?;
+    let (probe, before) = watch.until(|outcome| *outcome == ProbeOutcome::TimedOut).await?;
+    ensure!(before.iter().all(answered), "{before:?}");
+    ensure!(probe.answered_at - probe.asked_at < Duration::from_millis(1500), "{probe:?}");
+    server.thaw().await?;
+    let (_, before) = watch.until(answered).await?;
+    ensure!(before.iter().all(|outcome| *outcome == ProbeOutcome::TimedOut), "{before:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_starts_up_is_not_taken_for_dead() -> Result<()> {
+    let cluster = Cluster::builder().servers(2).start().await?;
+    let standby = cluster.server(2)?;
+    standby.stop_clean().await?;
+    // Without hot standby it stays in recovery for good, and says 57P03 all the time.
+    let mut conf = OpenOptions::new().append(true).open(standby.directory().join("server.conf"))?;
+    writeln!(conf, "hot_standby = off")?;
+    standby.launch().await?;
+    let mut watch = Watch::of(&[standby], settings(&cluster));
+    let (_, before) = watch.until(|outcome| *outcome == ProbeOutcome::StartingUp).await?;
+    ensure!(before.iter().all(refused), "{before:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_clean_stop_shows_as_shutting_down_until_nobody_listens() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).start().await?;
+    let server = cluster.primary().await?;
+    let mut watch = Watch::of(&[server.clone()], settings(&cluster));
+    watch.until(answered).await?;
+    server.stop_clean().await?;
+    let (_, before) = watch.until(refused).await?;
+    let expected = |outcome: &ProbeOutcome| answered(outcome) || *outcome == ProbeOutcome::ShuttingDown;
+    ensure!(before.iter().all(expected), "{before:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_a_missing_database_mean_alive_but_unwilling() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).start().await?;
+    let servers = [cluster.primary().await?];
+    let right = settings(&cluster);
+    let wrong = Some(Password::new("wrong".to_owned()));
+    for (settings, expected) in [
+        (ProberSettings { password: wrong, ..right.clone() }, "28P01"),
+        (ProberSettings { password: None, ..right.clone() }, "28000"),
+        (ProberSettings { database: "nowhere".to_owned(), ..right.clone() }, "3D000"),
+    ] {
+        let probe = Watch::of(&servers, settings).next().await?;
+        let ProbeOutcome::Unwilling { sqlstate, .. } = &probe.outcome else { bail!("{probe:?}") };
+        ensure!(sqlstate == expected, "{probe:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_a_server_that_is_down() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).start().await?;
+    let (sender, mut probes) = mpsc::channel(1);
+    let nowhere = Node { host: "pg99.invalid".to_owned(), ..node(&cluster.primary().await?) };
+    let patient = ProberSettings { timeout: PATIENCE, ..settings(&cluster) };
+    let _prober = Prober::start(&[nowhere], &Arc::new(patient), &sender, &CancellationToken::new());
+    let probe = timeout(PATIENCE, probes.recv()).await?.context("the prober ended")?;
+    ensure!(refused(&probe.outcome), "{probe:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_demand_and_a_shorter_interval_take_effect_at_once() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).start().await?;
+    let slow = ProberSettings { interval: Duration::from_secs(60), ..settings(&cluster) };
+    let mut watch = Watch::of(&[cluster.primary().await?], slow);
+    watch.until(answered).await?;
+    let begin = Instant::now();
+    watch.prober.demand(NodeId(0));
+    watch.until(answered).await?;
+    watch.prober.set_interval(NodeId(0), Duration::from_millis(50));
+    for _ in 0..5 {
+        watch.until(answered).await?;
+    }
+    ensure!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_whose_new_logins_hang_is_not_healthy_although_old_connections_work() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).start().await?;
+    let server = cluster.primary().await?;
+    let often = ProberSettings { login_interval: Duration::from_millis(100), ..settings(&cluster) };
+    let mut watch = Watch::of(&[server.clone()], often);
+    watch.until(answered).await?;
+    // The postmaster alone: backends that run go on, new ones are not made.
+    let postmaster = server.postmaster_pid().context("it does not run")?;
+    signal(postmaster, "STOP")?;
+    let seen = watch.until(|outcome| *outcome == ProbeOutcome::TimedOut).await;
+    signal(postmaster, "CONT")?;
+    seen?;
+    watch.until(answered).await?;
+    Ok(())
+}
+
+fn signal(pid: u32, name: &str) -> Result<()> {
+    let status = std::process::Command::new("kill").args([format!("-{name}"), pid.to_string()]).status()?;
+    ensure!(status.success(), "kill -{name} {pid}: {status}");
+    Ok(())
+}
