@@ -1,5 +1,7 @@
 //! ErrorResponse and NoticeResponse, read and written.
 
+use std::borrow::Cow;
+
 use crate::frame::split_cstr;
 use crate::write;
 
@@ -16,20 +18,34 @@ pub enum Severity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientError {
     /// The SQLSTATE.
-    pub sqlstate: &'static str,
+    pub sqlstate: Cow<'static, str>,
     /// The primary message.
     pub message: String,
     /// More about what happened, if there is more.
     pub detail: Option<String>,
     /// What to do about it.
-    pub hint: Option<&'static str>,
+    pub hint: Option<Cow<'static, str>>,
 }
 
 impl ClientError {
     /// An error with a message only.
     #[must_use]
     pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Self { sqlstate, message: message.into(), detail: None, hint: None }
+        Self { sqlstate: sqlstate.into(), message: message.into(), detail: None, hint: None }
+    }
+
+    /// What a server said in the ErrorResponse with this body.
+    #[must_use]
+    pub fn from_server(body: &[u8]) -> Self {
+        let fields = ErrorFields::parse(body);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| text(bytes));
+        Self {
+            sqlstate: some(fields.sqlstate).map_or(Cow::Borrowed("XX000"), Cow::Owned),
+            message: text(fields.message),
+            detail: some(fields.detail),
+            hint: some(fields.hint).map(Cow::Owned),
+        }
     }
 
     /// Adds a detail.
@@ -41,8 +57,8 @@ impl ClientError {
 
     /// Adds a hint.
     #[must_use]
-    pub const fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = Some(hint);
+    pub fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
@@ -59,12 +75,12 @@ impl ClientError {
             };
             field(b'S', severity);
             field(b'V', severity);
-            field(b'C', self.sqlstate);
+            field(b'C', &self.sqlstate);
             field(b'M', &self.message);
             if let Some(detail) = &self.detail {
                 field(b'D', detail);
             }
-            if let Some(hint) = self.hint {
+            if let Some(hint) = &self.hint {
                 field(b'H', hint);
             }
             out.push(0);
@@ -81,6 +97,10 @@ pub struct ErrorFields<'a> {
     pub sqlstate: &'a [u8],
     /// `M`: the primary message.
     pub message: &'a [u8],
+    /// `D`: the detail.
+    pub detail: &'a [u8],
+    /// `H`: the hint.
+    pub hint: &'a [u8],
 }
 
 impl<'a> ErrorFields<'a> {
@@ -96,6 +116,8 @@ impl<'a> ErrorFields<'a> {
                 b'S' if fields.severity.is_empty() => fields.severity = text,
                 b'C' => fields.sqlstate = text,
                 b'M' => fields.message = text,
+                b'D' => fields.detail = text,
+                b'H' => fields.hint = text,
                 _ => {}
             }
         }

@@ -44,7 +44,55 @@ pub enum Stop {
     OutOfStep,
 }
 
+/// What an idle client has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Bytes of the input that asked for nothing, such as what is left of a COPY that failed.
+    pub consumed: usize,
+    /// What stands behind them.
+    pub next: Next,
+}
+
+/// See [`Idle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing yet, or not yet all of it.
+    NeedMore,
+    /// A message that a server must answer.
+    Request,
+    /// Terminate.
+    Terminate,
+}
+
 impl Flow {
+    /// The rest of a message of which the receiver is gone is dropped.
+    pub const fn drop_rest(&mut self) {
+        self.dropping = true;
+    }
+
+    /// Finds the first message of an idle client that a server must answer.
+    ///
+    /// # Errors
+    /// Bytes that cannot be a message.
+    pub fn next_request(&mut self, (input, full): (&[u8], bool)) -> Result<Idle, FrameError> {
+        let mut cut = Cut::default();
+        let next = loop {
+            self.advance(input, &mut cut, &mut Vec::new());
+            let rest = input.get(cut.consumed..).unwrap_or_default();
+            let Some(header) = frontend_header(rest)? else { break Next::NeedMore };
+            if Session::is_stray(header.tag) {
+                self.begin(header, Pass::Drop, &mut cut);
+                continue;
+            }
+            break match header.tag {
+                b'X' => Next::Terminate,
+                _ if Frame::new(header, rest).is_complete() || full => Next::Request,
+                _ => Next::NeedMore,
+            };
+        };
+        Ok(Idle { consumed: cut.consumed, next })
+    }
+
     /// True in the middle of a message that is passed on in parts.
     #[must_use]
     pub const fn is_inside_message(&self) -> bool {
@@ -109,6 +157,8 @@ impl Flow {
             }
             if header.tag == b'S' {
                 server.on_parameter_status(frame.body);
+            } else if header.tag == b'C' && frame.body == b"DISCARD ALL\0" {
+                server.discarded = true;
             }
             let mark = out.len();
             let reply = session.on_backend(&frame, &mut server.statements, out);

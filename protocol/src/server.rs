@@ -11,13 +11,19 @@ pub struct ServerState {
     pub statements: ServerStatements,
     /// Run-time parameters as the server reported them.
     pub parameters: BTreeMap<Box<str>, Box<str>>,
+    /// DISCARD ALL was carried out: all run-time parameters are as when the connection was opened.
+    pub discarded: bool,
 }
 
 impl ServerState {
     /// A connection that has just been opened.
     #[must_use]
     pub fn new(max_prepared_statements: usize) -> Self {
-        Self { statements: ServerStatements::new(max_prepared_statements), parameters: BTreeMap::new() }
+        Self {
+            statements: ServerStatements::new(max_prepared_statements),
+            parameters: BTreeMap::new(),
+            discarded: false,
+        }
     }
 
     /// Takes in the body of a ParameterStatus; one that is malformed is left out.

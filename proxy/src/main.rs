@@ -1,17 +1,29 @@
 //! The binary `pgherd`.
 
+mod buffer;
+mod cancel;
 mod check;
 mod cli;
+mod client;
 mod config;
+mod daemon;
+mod listener;
+mod server;
+mod shared;
+mod verifiers;
+mod worker;
 
 use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> io::Result<ExitCode> {
     match cli::Cli::parse().into_command() {
         cli::Command::Check(args) => check::run(&args),
-        cli::Command::Run(_) => Ok(ExitCode::SUCCESS),
+        cli::Command::Run(args) => daemon::run(&args),
     }
 }

@@ -52,6 +52,12 @@ impl ScramServer {
         Self { doomed: false, verifier: verifier.clone(), server_nonce: nonce.to_owned() }
     }
 
+    /// As for a user without a verifier, yet with one, so that only the doom can refuse the right password.
+    #[cfg(test)]
+    pub(super) fn doomed(self) -> Self {
+        Self { doomed: true, ..self }
+    }
+
     /// Takes the client's first message; gives the payload of AuthenticationSASLContinue and the next state.
     ///
     /// # Errors

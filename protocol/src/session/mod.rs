@@ -189,6 +189,12 @@ impl Session {
         self.expected.is_empty() && !self.unsynced && !self.copying_in && !self.skipping
     }
 
+    /// True if the server waits for more of the client: the Sync of a batch, or the end of a COPY.
+    #[must_use]
+    pub const fn awaits_client(&self) -> bool {
+        self.unsynced || self.copying_in || self.skipping
+    }
+
     /// The transaction's state as the client was told last.
     #[must_use]
     pub const fn transaction(&self) -> Transaction {

@@ -67,7 +67,7 @@ impl Config {
             ("failover.ssh.known_hosts", path(&failover.ssh.known_hosts)),
             ("failover.ssh.connect_timeout", Some(show_duration(failover.ssh.connect_timeout))),
             ("failover.repmgr.binary", Some(failover.repmgr.binary.clone())),
-            ("failover.repmgr.config", Some(failover.repmgr.config.template().to_owned())),
+            ("failover.repmgr.config", Some(failover.repmgr.config.clone())),
             ("failover.repmgr.pg_bindir", failover.repmgr.pg_bindir.clone()),
         ]
     }

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use problem::{Origin, Problem};
 pub(crate) use resolved::{
     Config, Executor, Failover, FailoverMode, Listen, Log, LogFormat, LogLevel, Monitor, Pool, PoolMode,
-    PoolOverride, Repmgr, RepmgrConfigPath, Runtime, Ssh,
+    PoolOverride, Repmgr, Runtime, Ssh,
 };
 pub(crate) use secret::Secret;
 

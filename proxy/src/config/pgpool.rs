@@ -20,9 +20,6 @@ enum To {
 
 const MAPPED: &[(&str, To)] = &[
     ("NUM_INIT_CHILDREN", To::Same("pool.size")),
-    ("HEALTH_CHECK_USER", To::Same("monitor.user")),
-    ("HEALTH_CHECK_PASSWORD", To::Same("monitor.password")),
-    ("HEALTH_CHECK_DATABASE", To::Same("monitor.database")),
     ("CONNECTION_LIFE_TIME", To::Seconds("pool.server_idle_timeout")),
     ("AUTHENTICATION_TIMEOUT", To::Seconds("pool.client_login_timeout")),
     ("CONNECT_TIMEOUT", To::Milliseconds("pool.server_connect_timeout")),
@@ -42,6 +39,17 @@ const REPLACED: &[(&[&str], &str)] = &[
             "MAX_SPARE",
         ],
         "there are no processes per client; see `pool.size` and `pool.max_clients`",
+    ),
+    (
+        &[
+            "HEALTH_CHECK_USER",
+            "HEALTH_CHECK_PASSWORD",
+            "HEALTH_CHECK_DATABASE",
+            "SR_CHECK_USER",
+            "SR_CHECK_PASSWORD",
+            "SR_CHECK_DATABASE",
+        ],
+        "pgherd watches as `monitor.user`, a role that may read more than pgpool's checks",
     ),
     (&["BACKEND_"], "name the servers in `backends.nodes`"),
     (

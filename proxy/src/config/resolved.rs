@@ -181,29 +181,11 @@ pub(crate) struct Ssh {
 pub(crate) struct Repmgr {
     /// The program: a name on the user's PATH, or a path.
     pub(crate) binary: String,
-    /// repmgr's configuration file on each server.
-    pub(crate) config: RepmgrConfigPath,
+    /// Path of repmgr's configuration file, with `{host}`, `{id}` and `{node_name}` for what differs between servers:
+    /// host and id are those of `backends.nodes`, the name is repmgr's.
+    pub(crate) config: String,
     /// Directory of PostgreSQL's programs (`pg_ctl`, ...); repmgr's own setting or PATH if none.
     pub(crate) pg_bindir: Option<String>,
-}
-
-/// The path of repmgr.conf on a server, with `{host}`, `{id}` and `{node_name}` for what differs between servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RepmgrConfigPath(pub(super) String);
-
-impl RepmgrConfigPath {
-    /// The template as it was given.
-    pub(crate) fn template(&self) -> &str {
-        &self.0
-    }
-
-    /// The path for one server: `node_name` is repmgr's, id and host are those of `backends.nodes`.
-    pub(crate) fn path_for(&self, node: &Node, node_name: &str) -> String {
-        self.0
-            .replace("{host}", &node.host)
-            .replace("{id}", &node.id.to_string())
-            .replace("{node_name}", node_name)
-    }
 }
 
 /// The process.

@@ -1,1 +1,128 @@
+//! The table of keys, the bridge and the reference in docs/configure.md say the same.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::keys::KEYS;
+use super::*;
+
+const REFERENCE: &str = include_str!("../../../docs/configure.md");
+
+fn load_with(variables: &[(&str, &str)]) -> Loaded {
+    let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    load_from(None, Path::new("/no/such/file"), variables).unwrap()
+}
+
+fn defaults() -> Loaded {
+    load_with(&[("PG_BACKEND_NODE_LIST", "0:pg01")])
+}
+
+/// The cells of the reference's table of keys.
+fn reference() -> Vec<Vec<&'static str>> {
+    let keys = REFERENCE.split("\n## ").find(|section| section.starts_with("Keys\n")).unwrap();
+    let rows = keys.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+#[test]
+fn the_reference_has_every_key_with_its_variable_and_default_and_no_other() {
+    let expected: Vec<Vec<String>> = KEYS
+        .iter()
+        .map(|key| {
+            let default = match (key.name, key.default) {
+                ("runtime.workers", _) => "number of cores".to_owned(),
+                ("backends.nodes", _) => "required".to_owned(),
+                (_, Some(default)) => format!("`{default}`"),
+                (_, None) => "none".to_owned(),
+            };
+            vec![format!("`{}`", key.name), format!("`{}`", key.variable()), default]
+        })
+        .collect();
+    let found: Vec<Vec<String>> =
+        reference().iter().map(|row| [row[0], row[1], row[3]].map(str::to_owned).to_vec()).collect();
+    assert_eq!(found, expected);
+    for row in reference() {
+        assert_eq!(row.len(), 5, "{row:?}");
+        assert!(!row[2].is_empty() && row[4].len() > 10, "{row:?}");
+    }
+}
+
+#[test]
+fn the_reference_names_no_key_that_is_not_known() {
+    let known: BTreeSet<String> =
+        KEYS.iter().flat_map(|key| [Some(key.name.to_owned()), key.alias_name()]).flatten().collect();
+    let sections: BTreeSet<&str> = KEYS.iter().filter_map(|key| key.name.split('.').next()).collect();
+    for code in REFERENCE.split('`').skip(1).step_by(2) {
+        let plain = !code.is_empty() && code.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '.');
+        if plain && code.split_once('.').is_some_and(|(section, _)| sections.contains(section)) {
+            assert!(known.contains(code), "{code}");
+        }
+    }
+    for key in KEYS.iter().filter_map(keys::Key::alias_name) {
+        let leaf = key.split_once('.').unwrap().1;
+        assert!(REFERENCE.contains(leaf), "{key}");
+    }
+}
+
+#[test]
+fn each_default_is_shown_as_the_table_writes_it() {
+    let shown = defaults().config.describe();
+    for key in KEYS {
+        let Some((_, value)) = shown.iter().find(|(name, _)| *name == key.name) else {
+            assert_eq!(key.name, "monitor.password_file", "every other key is described");
+            continue;
+        };
+        if !matches!(key.name, "runtime.workers" | "backends.nodes") {
+            assert_eq!(value.as_deref(), key.default, "{}", key.name);
+        }
+    }
+    assert_eq!(shown.len() + 1, KEYS.len());
+}
+
+/// A key that the table has and the bridge does not read would be accepted and have no effect.
+#[test]
+fn each_key_given_in_the_environment_comes_into_force() {
+    let others = [
+        ("listen.address", "127.0.0.1:1"),
+        ("backends.nodes", "7:x:1:1:/data:ALLOW_TO_FAILOVER"),
+        ("pool.mode", "session"),
+        ("pool.override", "[{ user = \"a\", size = 1 }]"),
+        ("failover.mode", "manual"),
+        ("failover.repmgr.config", "/x"),
+        ("log.level", "warn"),
+        ("log.format", "json"),
+        ("monitor.password", "<set>"),
+        ("failover.executor", "ssh"),
+    ];
+    for key in KEYS.iter().filter(|key| key.name != "monitor.password_file") {
+        let other = others.iter().find(|(name, _)| *name == key.name).map(|(_, value)| *value);
+        let unit = key.default.map_or("", |default| default.trim_start_matches(|c: char| c.is_ascii_digit()));
+        let value = other.unwrap_or(match unit {
+            "" => "33",
+            "ms" | "s" | "min" | "h" => "33s",
+            "MiB" => "33MiB",
+            _ => "other",
+        });
+        let loaded = load_with(&[("PG_BACKEND_NODE_LIST", "0:pg01"), (&key.variable(), value)]);
+        assert!(loaded.config.describe().contains(&(key.name, Some(value.to_owned()))), "{}", key.name);
+        assert_eq!(loaded.origins.get(key.name), Some(&Origin::Variable(key.variable())), "{}", key.name);
+    }
+}
+
+#[test]
+fn a_secret_is_not_in_the_debug_form_of_the_configuration() {
+    let loaded = load_with(&[("PG_BACKEND_NODE_LIST", "0:pg01"), ("REPMGRPWD", "s3cr3t")]);
+    assert!(!format!("{loaded:?}").contains("s3cr3t"));
+    assert_eq!(loaded.config.monitor.password.unwrap().expose(), "s3cr3t");
+}
+
+#[test]
+fn the_first_override_that_fits_and_gives_a_value_counts() {
+    let list =
+        "[{ database = \"a\", user = \"u\", size = 1 }, { database = \"a\", mode = \"session\", size = 2 }]";
+    let pool = load_with(&[("PG_BACKEND_NODE_LIST", "0:x"), ("PGHERD_POOL__OVERRIDE", list)]).config.pool;
+    assert_eq!((pool.size_for("a", "u"), pool.mode_for("a", "u")), (1, PoolMode::Session));
+    assert_eq!((pool.size_for("a", "v"), pool.mode_for("a", "v")), (2, PoolMode::Session));
+    assert_eq!((pool.size_for("b", "u"), pool.mode_for("b", "u")), (20, PoolMode::Transaction));
+}

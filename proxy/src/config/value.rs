@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::raw::Value;
 use super::units::{parse_duration, parse_size, show_duration};
-use super::{Executor, FailoverMode, LogFormat, LogLevel, PoolMode, RepmgrConfigPath, Secret};
+use super::{Executor, FailoverMode, LogFormat, LogLevel, PoolMode, Secret};
 
 /// A typed value, or what is wrong with the raw one.
 pub(crate) type Read<T> = Result<T, String>;
@@ -153,7 +153,7 @@ pub(crate) fn address(value: &Value) -> Read<SocketAddr> {
 }
 
 /// A path on the servers with places for what differs between them.
-pub(crate) fn repmgr_config(value: &Value) -> Read<RepmgrConfigPath> {
+pub(crate) fn repmgr_config(value: &Value) -> Read<String> {
     let template = text(value)?;
     let rest = ["{host}", "{id}", "{node_name}"]
         .iter()
@@ -164,5 +164,5 @@ pub(crate) fn repmgr_config(value: &Value) -> Read<RepmgrConfigPath> {
             value.shown()
         ));
     }
-    Ok(RepmgrConfigPath(template))
+    Ok(template)
 }

@@ -37,10 +37,11 @@ fn keys_won_from_a_login_open_a_server_with_the_same_verifier() {
 
 #[test]
 fn keys_do_not_fit_after_the_password_was_changed() {
-    let old = verifier("old");
+    let (old, new_with_old_salt) = (verifier("old"), verifier("new"));
     let new = ScramVerifier::from_password(b"new", b"another salt", 4096);
     let keys = exchange(&old, client(b"old")).unwrap();
     assert!(!keys.fit(&new));
+    assert!(!keys.fit(&new_with_old_salt));
 
     let client = ScramClient::new(ScramSecret::Keys(keys), &CLIENT_NONCE);
     let (server_first, _) = server(&new).first(&client.client_first()).unwrap();

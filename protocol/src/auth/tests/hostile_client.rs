@@ -130,9 +130,12 @@ fn a_user_that_does_not_exist_looks_like_one_that_does() {
 
 #[test]
 fn no_password_opens_a_user_that_does_not_exist() {
-    for password in ["", "pw", "\0"] {
+    for password in ["", "pw", "\0", "right"] {
         let client = client(password.as_bytes());
-        let server = ScramServer::new(None, "nobody", &MOCK_SECRET, &SERVER_NONCE);
+        let server = match password {
+            "right" => server(&verifier(password)).doomed(),
+            _ => ScramServer::new(None, "nobody", &MOCK_SECRET, &SERVER_NONCE),
+        };
         let (server_first, server) = server.first(&client.client_first()).unwrap();
         let (client_final, _) = client.server_first(&server_first).unwrap();
         assert_eq!(server.finish(&client_final).err(), Some(AuthError::Failed));

@@ -1,0 +1,85 @@
+//! Fixed-size buffers, lent to connections only while they have bytes in flight.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Bytes of one buffer: also the longest message that is looked at as a whole.
+pub(crate) const BUFFER_LEN: usize = 16 * 1024;
+
+/// Buffers that a worker keeps for the next connection that needs one.
+const KEPT: usize = 256;
+
+/// Bytes read and not yet done with.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    fn new() -> Self {
+        Self { bytes: vec![0; BUFFER_LEN].into_boxed_slice(), start: 0, end: 0 }
+    }
+
+    /// What was read and not consumed.
+    pub(crate) fn filled(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// True if nothing more can be read before something is consumed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.end - self.start == self.bytes.len()
+    }
+
+    /// Drops the first `len` bytes.
+    pub(crate) fn consume(&mut self, len: usize) {
+        self.start = self.end.min(self.start + len);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Reads once. Ready with 0 at the end of the stream. Must not be called when full.
+    pub(crate) fn poll_fill(
+        &mut self,
+        stream: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<usize>> {
+        if self.start > 0 && self.end == self.bytes.len() {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let mut room = ReadBuf::new(self.bytes.get_mut(self.end..).unwrap_or_default());
+        ready!(Pin::new(stream).poll_read(cx, &mut room))?;
+        let read = room.filled().len();
+        self.end += read;
+        Poll::Ready(Ok(read))
+    }
+}
+
+/// The buffers of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    spare: RefCell<Vec<Buffer>>,
+}
+
+impl Buffers {
+    /// An empty buffer; the one used last, since its memory is warm.
+    pub(crate) fn take(&self) -> Buffer {
+        self.spare.borrow_mut().pop().unwrap_or_else(Buffer::new)
+    }
+
+    /// Takes a buffer back.
+    pub(crate) fn give(&self, mut buffer: Buffer) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < KEPT {
+            (buffer.start, buffer.end) = (0, 0);
+            spare.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Cancel requests: the right query or none.
+//!
+//! A request finds its session by key, and through it the server connection that the session holds at that moment. A
+//! server connection with a request on its way is not lent to anybody before the request is done.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pgherd_protocol::startup::CancelKey;
+use pgherd_protocol::write;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+
+/// How long a server may take to act on a request; also how long its connection is kept from others at the most.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a server connection is cancelled. Shared by the connection and the requests on their way to it.
+#[derive(Debug)]
+pub(crate) struct CancelPoint {
+    address: SocketAddr,
+    key: CancelKey,
+    /// Requests on their way.
+    on_their_way: watch::Sender<usize>,
+}
+
+impl CancelPoint {
+    /// For a connection to `address` whose BackendKeyData was `key`.
+    pub(crate) fn new(address: SocketAddr, key: CancelKey) -> Self {
+        Self { address, key, on_their_way: watch::Sender::new(0) }
+    }
+
+    /// True if no request is on its way.
+    pub(crate) fn is_clear(&self) -> bool {
+        *self.on_their_way.borrow() == 0
+    }
+
+    /// Waits until no request is on its way. The server has then acted on all of them, and an idle backend ignores
+    /// them (`ProcessInterrupts()` in PostgreSQL's `tcop/postgres.c`). False if it takes too long.
+    pub(crate) async fn cleared(&self) -> bool {
+        let mut count = self.on_their_way.subscribe();
+        let clear = tokio::time::timeout(CANCEL_TIMEOUT, count.wait_for(|count| *count == 0)).await;
+        matches!(clear, Ok(Ok(_)))
+    }
+
+    /// Sends a request and waits until the server closes the connection, which it does after it has signalled.
+    pub(crate) async fn send(&self) -> std::io::Result<()> {
+        let request = async {
+            let mut stream = TcpStream::connect(self.address).await?;
+            stream.write_all(&write::cancel_request(self.key)).await?;
+            let mut rest = [0; 16];
+            while stream.read(&mut rest).await? > 0 {}
+            Ok(())
+        };
+        tokio::time::timeout(CANCEL_TIMEOUT, request).await.map_err(|_| std::io::ErrorKind::TimedOut)?
+    }
+}
+
+/// One request on its way.
+struct OnItsWay(Arc<CancelPoint>);
+
+impl OnItsWay {
+    fn new(point: Arc<CancelPoint>) -> Self {
+        point.on_their_way.send_modify(|count| *count += 1);
+        Self(point)
+    }
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.0.on_their_way.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+/// What a cancel request can reach of a session.
+#[derive(Debug, Default)]
+pub(crate) struct CancelTarget {
+    held: Mutex<Option<Arc<CancelPoint>>>,
+    waiting: Notify,
+}
+
+impl CancelTarget {
+    /// The session now holds this server connection.
+    pub(crate) fn hold(&self, point: &Arc<CancelPoint>) {
+        *self.held.lock() = Some(Arc::clone(point));
+    }
+
+    /// The session holds no server connection any more: from now on no new request can reach it.
+    pub(crate) fn release(&self) {
+        *self.held.lock() = None;
+    }
+
+    /// Ends when a request comes in while the session waits for a server connection.
+    pub(crate) async fn cancelled_while_waiting(&self) {
+        self.waiting.notified().await;
+    }
+
+    fn begin(&self) -> Option<OnItsWay> {
+        // Under the lock, so that a release that comes later sees the request.
+        self.held.lock().as_ref().map(|point| OnItsWay::new(Arc::clone(point)))
+    }
+}
+
+/// The sessions by their keys.
+#[derive(Debug, Default)]
+pub(crate) struct CancelKeys {
+    targets: Mutex<HashMap<CancelKey, Arc<CancelTarget>>>,
+}
+
+impl CancelKeys {
+    /// Registers a session under a random key that no other session has.
+    pub(crate) fn register(self: &Arc<Self>, target: &Arc<CancelTarget>) -> Registration {
+        let mut targets = self.targets.lock();
+        loop {
+            let random: u64 = rand::random();
+            // PostgreSQL's process ids are positive.
+            let key = CancelKey {
+                pid: u32::try_from(random >> 33).unwrap_or(1).max(1),
+                secret: u32::try_from(random & 0xFFFF_FFFF).unwrap_or(0),
+            };
+            if let Entry::Vacant(vacant) = targets.entry(key) {
+                vacant.insert(Arc::clone(target));
+                return Registration { keys: Arc::clone(self), key };
+            }
+        }
+    }
+
+    /// Carries out a client's request. As in PostgreSQL, nobody is told whether the key was right.
+    pub(crate) async fn cancel(&self, key: CancelKey) {
+        let Some(target) = self.targets.lock().get(&key).cloned() else {
+            tracing::debug!(pid = key.pid, "cancel request for a session that does not exist");
+            return;
+        };
+        let Some(request) = target.begin() else {
+            target.waiting.notify_waiters();
+            return;
+        };
+        if let Err(error) = request.0.send().await {
+            tracing::info!(server = %request.0.address, %error, "a cancel request did not reach its server");
+        }
+    }
+}
+
+/// Keeps a session's key valid.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    keys: Arc<CancelKeys>,
+    /// The key.
+    pub(crate) key: CancelKey,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.keys.targets.lock().remove(&self.key);
+    }
+}

@@ -1,0 +1,253 @@
+//! Checking who a client is, and telling it about its session.
+
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use pgherd_protocol::auth::{
+    AuthError, Credential, InitialResponse, MAX_SASL_MESSAGE, Md5Verifier, SASL_MECHANISMS, ScramServer,
+    ScramVerifier, Verifier, md5,
+};
+use pgherd_protocol::error::{ClientError, ErrorFields, Severity};
+use pgherd_protocol::frame::{Frame, HEADER_LEN, frontend_header};
+use pgherd_protocol::startup::Startup;
+use pgherd_protocol::write;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::parameters::StartupParameters;
+use super::welcome;
+use crate::cancel::{CancelTarget, Registration};
+use crate::shared::Counted;
+use crate::verifiers::{LookupError, Role};
+use crate::worker::Worker;
+
+/// The newest minor version of protocol 3 that pgherd speaks.
+const MINOR_VERSION: u16 = 0;
+
+/// A client that has proven who it is and knows its session's parameters.
+pub(crate) struct LoggedIn {
+    pub(crate) user: Box<str>,
+    pub(crate) database: Box<str>,
+    pub(crate) parameters: Arc<StartupParameters>,
+    pub(crate) cancel_target: Arc<CancelTarget>,
+    pub(crate) registration: Registration,
+    pub(crate) counted: Counted,
+}
+
+/// Why a client is turned away: what it is told, and what the log says.
+pub(crate) struct Refusal {
+    /// The ErrorResponse.
+    pub(crate) message: Vec<u8>,
+    reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl From<ClientError> for Refusal {
+    fn from(error: ClientError) -> Self {
+        let mut message = Vec::new();
+        error.write(&mut message, Severity::Fatal);
+        Self { message, reason: error.message }
+    }
+}
+
+impl Refusal {
+    /// Passes a server's error on, as FATAL, since the session ends with it.
+    pub(crate) fn from_server(body: &[u8]) -> Self {
+        let fields = ErrorFields::parse(body);
+        let reason = String::from_utf8_lossy(fields.message).into_owned();
+        let mut message = Vec::new();
+        write::message(&mut message, b'E', |out| write_fatal(body, out));
+        Self { message, reason }
+    }
+}
+
+/// Copies the fields of an ErrorResponse, with severity FATAL.
+fn write_fatal(mut body: &[u8], out: &mut Vec<u8>) {
+    while let Some((&code, rest)) = body.split_first().filter(|(code, _)| **code != 0) {
+        let Some((text, rest)) = pgherd_protocol::frame::split_cstr(rest) else { break };
+        body = rest;
+        out.push(code);
+        write::cstr(out, if matches!(code, b'S' | b'V') { b"FATAL" } else { text });
+    }
+    out.push(0);
+}
+
+/// Authenticates the client and sends everything up to the first ReadyForQuery.
+pub(super) async fn log_in(
+    worker: &Rc<Worker>,
+    stream: &mut TcpStream,
+    startup: Startup,
+) -> io::Result<Result<LoggedIn, Refusal>> {
+    let shared = &worker.shared;
+    let Some(counted) = shared.clients.enter() else {
+        return Ok(Err(ClientError::new("53300", "sorry, too many clients already")
+            .detail("pool.max_clients of pgherd is reached")
+            .into()));
+    };
+    let mut out = Vec::new();
+    if startup.minor > MINOR_VERSION || !startup.unknown_extensions.is_empty() {
+        write::negotiate_protocol_version(&mut out, MINOR_VERSION, &startup.unknown_extensions);
+        stream.write_all(&out).await?;
+    }
+    let replication = startup.replication.as_deref().unwrap_or("off");
+    if !matches!(replication, "off" | "false" | "no" | "0" | "f" | "n") {
+        return Ok(Err(ClientError::new("0A000", "pgherd does not pass on replication connections")
+            .hint("Connect to the server itself.")
+            .into()));
+    }
+    if let Err(refusal) = authenticate(worker, stream, &startup.user).await? {
+        return Ok(Err(refusal));
+    }
+    let parameters = match StartupParameters::new(&startup.parameters) {
+        Ok(parameters) => Arc::new(parameters),
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let welcome = match welcome::find(worker, &startup.database, &startup.user, &parameters).await {
+        Ok(welcome) => welcome,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let cancel_target = Arc::new(CancelTarget::default());
+    let registration = shared.cancel_keys.register(&cancel_target);
+    out.clear();
+    write::authentication(&mut out, 0, &[]);
+    for (name, value) in welcome.iter() {
+        write::parameter_status(&mut out, name, value);
+    }
+    write::backend_key_data(&mut out, registration.key);
+    write::ready_for_query(&mut out, b'I');
+    stream.write_all(&out).await?;
+    Ok(Ok(LoggedIn {
+        user: startup.user.into(),
+        database: startup.database.into(),
+        parameters,
+        cancel_target,
+        registration,
+        counted,
+    }))
+}
+
+fn wrong_password(user: &str) -> Refusal {
+    ClientError::new("28P01", format!("password authentication failed for user \"{user}\"")).into()
+}
+
+fn protocol_error(error: &AuthError) -> Refusal {
+    let refusal = ClientError::new(error.sqlstate(), error.to_string());
+    error.detail().map_or(refusal.clone(), |detail| refusal.detail(detail)).into()
+}
+
+/// Asks for the password the way that the stored verifier needs.
+async fn authenticate(
+    worker: &Worker,
+    stream: &mut TcpStream,
+    user: &str,
+) -> io::Result<Result<(), Refusal>> {
+    let shared = &worker.shared;
+    let role = match shared.verifiers.lookup(user).await {
+        Ok(role) => Some(role),
+        Err(LookupError::NoSuchRole) => None,
+        Err(error) => {
+            tracing::warn!(user, %error, "a password cannot be checked");
+            return Ok(Err(ClientError::new("57P03", "the password cannot be checked now")
+                .hint("No server could be asked for the stored password. Try again later.")
+                .into()));
+        }
+    };
+    let verifier = role.as_ref().and_then(|role| role.verifier_at(SystemTime::now()));
+    let checked = match verifier {
+        Some(Verifier::Md5(verifier)) => check_md5(stream, verifier).await?,
+        Some(Verifier::Scram(verifier)) => check_scram(shared, stream, user, Some(verifier)).await?,
+        None => check_scram(shared, stream, user, None).await?,
+    };
+    match (checked, role) {
+        (Ok(credential), Some(role)) => Ok(admit(worker, user, &role, credential)),
+        (Err(AuthError::Failed) | Ok(_), _) => {
+            // The password may have been changed: the next login must find the new one.
+            shared.verifiers.login_failed(user);
+            Ok(Err(wrong_password(user)))
+        }
+        (Err(error), _) => Ok(Err(protocol_error(&error))),
+    }
+}
+
+fn admit(worker: &Worker, user: &str, role: &Role, credential: Credential) -> Result<(), Refusal> {
+    if !role.can_login {
+        return Err(ClientError::new("28000", format!("role \"{user}\" is not permitted to log in")).into());
+    }
+    worker.shared.credentials.set(user, credential);
+    Ok(())
+}
+
+async fn check_md5(
+    stream: &mut TcpStream,
+    verifier: &Md5Verifier,
+) -> io::Result<Result<Credential, AuthError>> {
+    let salt: [u8; 4] = rand::random();
+    let mut out = Vec::new();
+    write::authentication(&mut out, 5, &salt);
+    stream.write_all(&out).await?;
+    let response = read_password(stream).await?;
+    Ok(md5::check(verifier, salt, &response).map(|()| Credential::Md5(verifier.clone())))
+}
+
+async fn check_scram(
+    shared: &crate::shared::Shared,
+    stream: &mut TcpStream,
+    user: &str,
+    verifier: Option<&ScramVerifier>,
+) -> io::Result<Result<Credential, AuthError>> {
+    let mut out = Vec::new();
+    write::authentication(&mut out, 10, SASL_MECHANISMS);
+    stream.write_all(&out).await?;
+    let response = read_password(stream).await?;
+    let client_first = match InitialResponse::parse(&response) {
+        Ok(InitialResponse { client_first: Some(first) }) => first.to_vec(),
+        Ok(InitialResponse { client_first: None }) => {
+            out.clear();
+            write::authentication(&mut out, 11, &[]);
+            stream.write_all(&out).await?;
+            read_password(stream).await?
+        }
+        Err(error) => return Ok(Err(error)),
+    };
+    let exchange = ScramServer::new(verifier, user, &shared.mock_secret, &rand::random());
+    let (challenge, exchange) = match exchange.first(&client_first) {
+        Ok(first) => first,
+        Err(error) => return Ok(Err(error)),
+    };
+    out.clear();
+    write::authentication(&mut out, 11, &challenge);
+    stream.write_all(&out).await?;
+    let response = read_password(stream).await?;
+    match exchange.finish(&response) {
+        Ok((proof, keys)) => {
+            out.clear();
+            write::authentication(&mut out, 12, &proof);
+            stream.write_all(&out).await?;
+            Ok(Ok(Credential::Keys(keys)))
+        }
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// Reads one PasswordMessage, SASLInitialResponse or SASLResponse. Anything else ends the connection, as in PostgreSQL.
+async fn read_password(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut head = [0; HEADER_LEN];
+    stream.read_exact(&mut head).await?;
+    let invalid = || io::Error::new(io::ErrorKind::InvalidData, "expected a password message");
+    let header = frontend_header(&head).ok().flatten().ok_or_else(invalid)?;
+    if header.tag != b'p' || header.len > MAX_SASL_MESSAGE + HEADER_LEN {
+        return Err(invalid());
+    }
+    let mut message = head.to_vec();
+    message.resize(header.len, 0);
+    stream.read_exact(message.get_mut(HEADER_LEN..).unwrap_or_default()).await?;
+    Ok(Frame::new(header, &message).body.to_vec())
+}

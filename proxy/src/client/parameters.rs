@@ -1,0 +1,176 @@
+//! Run-time parameters that clients set in their startup packets, and how server connections come to have them.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
+
+use pgherd_protocol::error::ClientError;
+
+/// A client's run-time parameters, names in lower case, the last value of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct StartupParameters(Vec<(String, String)>);
+
+impl StartupParameters {
+    /// Takes the parameters of a startup packet, `options` taken apart.
+    ///
+    /// # Errors
+    /// 42601 for `options` that PostgreSQL would not take either.
+    pub(crate) fn new(parameters: &[(String, String)]) -> Result<Self, ClientError> {
+        let mut set = Self::default();
+        for (name, value) in parameters.iter().filter(|(name, _)| name == "options") {
+            debug_assert_eq!(name, "options", "filtered");
+            for (name, value) in parse_options(value)? {
+                set.insert(&name, value);
+            }
+        }
+        // PostgreSQL applies options first.
+        for (name, value) in parameters.iter().filter(|(name, _)| name != "options") {
+            set.insert(name, value.clone());
+        }
+        set.0.sort();
+        Ok(set)
+    }
+
+    fn insert(&mut self, name: &str, value: String) {
+        let name = name.to_ascii_lowercase();
+        match self.0.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, v)) => *v = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// True if there are none.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same without application_name, which changes no answer.
+    pub(crate) fn without_application_name(&self) -> Self {
+        Self(self.0.iter().filter(|(name, _)| name != "application_name").cloned().collect())
+    }
+
+    /// The value of a parameter.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A number that is the same for sessions whose statements mean the same.
+    pub(crate) fn scope(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.without_application_name().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The statements that bring a server connection from `current` to `self`; none if it is there already.
+    pub(crate) fn transition_from(&self, current: &Self) -> Option<String> {
+        if self == current {
+            return None;
+        }
+        let mut sql = String::new();
+        for (name, _) in current.0.iter().filter(|(name, _)| self.get(name).is_none()) {
+            let _ = write!(sql, "RESET {};", quote_identifier(name));
+        }
+        let mut separator = "SELECT ";
+        for (name, value) in self.0.iter().filter(|(name, value)| current.get(name) != Some(value)) {
+            let _ = write!(
+                sql,
+                "{separator}pg_catalog.set_config({}, {}, false)",
+                quote_literal(name),
+                quote_literal(value)
+            );
+            separator = ", ";
+        }
+        Some(sql)
+    }
+}
+
+fn quote_identifier(name: &str) -> String {
+    name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")
+}
+
+/// Works whatever standard_conforming_strings says.
+fn quote_literal(value: &str) -> String {
+    if value.contains('\\') {
+        format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+    } else {
+        format!("'{}'", value.replace('\'', "''"))
+    }
+}
+
+/// Takes `options` apart as PostgreSQL's `pg_split_opts()` and `process_postgres_switches()` do: `-c name=value`,
+/// `-cname=value` and `--name=value`, a backslash before what would end an argument.
+fn parse_options(options: &str) -> Result<Vec<(String, String)>, ClientError> {
+    let mut arguments = split_options(options).into_iter();
+    let mut parameters = Vec::new();
+    while let Some(argument) = arguments.next() {
+        let setting = if argument == "-c" {
+            arguments.next()
+        } else {
+            argument.strip_prefix("--").or_else(|| argument.strip_prefix("-c")).map(str::to_owned)
+        };
+        let parameter = setting.as_deref().and_then(|setting| setting.split_once('='));
+        let Some((name, value)) = parameter.filter(|(name, _)| !name.is_empty()) else {
+            return Err(ClientError::new(
+                "42601",
+                format!("invalid command-line argument for server process: {argument}"),
+            ));
+        };
+        parameters.push((name.replace('-', "_"), value.to_owned()));
+    }
+    Ok(parameters)
+}
+
+fn split_options(options: &str) -> Vec<String> {
+    let mut arguments = Vec::new();
+    let mut current: Option<String> = None;
+    let mut characters = options.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            c if c.is_ascii_whitespace() => arguments.extend(current.take()),
+            '\\' => current.get_or_insert_default().extend(characters.next()),
+            c => current.get_or_insert_default().push(c),
+        }
+    }
+    arguments.extend(current);
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(list: &[(&str, &str)]) -> StartupParameters {
+        let owned: Vec<_> = list.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        StartupParameters::new(&owned).unwrap()
+    }
+
+    #[test]
+    fn options_are_taken_apart_as_postgresql_does() {
+        let set =
+            parameters(&[("options", r"-c a.b=1 --work-mem=2MB -csearch_path=x\ y"), ("TimeZone", "UTC")]);
+        assert_eq!(set.get("a.b"), Some("1"));
+        assert_eq!(set.get("work_mem"), Some("2MB"));
+        assert_eq!(set.get("search_path"), Some("x y"));
+        assert_eq!(set.get("timezone"), Some("UTC"));
+        assert!(StartupParameters::new(&[("options".into(), "-x".into())]).is_err());
+    }
+
+    #[test]
+    fn a_transition_resets_what_is_gone_and_quotes_what_is_hostile() {
+        let from = parameters(&[("a", "1"), ("b", "2")]);
+        let to = parameters(&[("b", "2"), ("c", r"'); DROP \")]);
+        assert_eq!(
+            to.transition_from(&from).unwrap(),
+            r#"RESET "a";SELECT pg_catalog.set_config('c', E'''); DROP \\', false)"#
+        );
+        assert_eq!(to.transition_from(&to), None);
+    }
+
+    #[test]
+    fn application_name_does_not_keep_statements_apart() {
+        let a = parameters(&[("application_name", "a"), ("search_path", "s")]);
+        let b = parameters(&[("application_name", "b"), ("search_path", "s")]);
+        assert_eq!(a.scope(), b.scope());
+        assert_ne!(a.scope(), parameters(&[]).scope());
+    }
+}

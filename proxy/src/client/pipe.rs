@@ -1,0 +1,171 @@
+//! One direction of a session: what was read from one side, and what of it goes to the other.
+
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pgherd_protocol::flow::{Cut, Flow};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use crate::buffer::{Buffer, Buffers};
+
+/// A vector that has grown beyond this is freed when it is empty.
+const KEEP_OUT: usize = 1024;
+
+/// Reads from one socket, cuts, writes to another.
+#[derive(Debug, Default)]
+pub(crate) struct Pipe {
+    /// Lent by the worker while there are bytes.
+    pub(crate) buffer: Option<Buffer>,
+    /// Where the stream is within a message.
+    pub(crate) flow: Flow,
+    /// Bytes that go out before `pass`: pgherd's own, or rewritten.
+    pub(crate) out: Vec<u8>,
+    written: usize,
+    /// What goes out as it came, relative to the buffer's start.
+    pass: Range<usize>,
+    /// Bytes of the buffer that are done with once `pass` is written.
+    consumed: usize,
+}
+
+/// What a read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// There are new bytes.
+    Bytes,
+    /// The peer will send no more.
+    End,
+}
+
+impl Pipe {
+    /// True if everything that was to go out has gone out.
+    pub(crate) const fn is_flushed(&self) -> bool {
+        self.out.is_empty() && self.consumed == 0
+    }
+
+    /// True if bytes were read that were not cut yet.
+    pub(crate) fn has_input(&self) -> bool {
+        self.buffer.as_ref().is_some_and(|buffer| !buffer.filled().is_empty())
+    }
+
+    /// The bytes to cut and whether there can be more of them; and where rewritten bytes go. Only when flushed.
+    pub(crate) fn to_cut(&mut self) -> (&mut Flow, (&[u8], bool), &mut Vec<u8>) {
+        let input = self.buffer.as_ref().map_or((&[][..], false), |b| (b.filled(), b.is_full()));
+        (&mut self.flow, input, &mut self.out)
+    }
+
+    /// Accepts what was cut as the next thing to write.
+    pub(crate) fn accept(&mut self, cut: &Cut) {
+        self.pass = cut.pass.clone();
+        self.consumed = cut.consumed;
+    }
+
+    /// Where bytes of pgherd's own go: behind all that waits to go out.
+    pub(crate) fn append(&mut self) -> &mut Vec<u8> {
+        let waiting = self.buffer.as_ref().and_then(|buffer| buffer.filled().get(self.pass.clone()));
+        self.out.extend_from_slice(waiting.unwrap_or_default());
+        self.pass = 0..0;
+        &mut self.out
+    }
+
+    /// Drops what was read and is done with.
+    pub(crate) fn skip(&mut self, len: usize, buffers: &Buffers) {
+        if len == 0 {
+            return;
+        }
+        if let Some(mut buffer) = self.buffer.take() {
+            buffer.consume(len);
+            self.keep(buffer, buffers);
+        }
+    }
+
+    /// The receiver is gone: what waits to go out to it is dropped, what was not cut yet is kept.
+    pub(crate) fn forget_unsent(&mut self, buffers: &Buffers) {
+        self.flow.drop_rest();
+        self.finish(buffers);
+    }
+
+    /// The sender is gone: what waits to go out is kept, what was not cut yet is dropped.
+    pub(crate) fn forget_uncut(&mut self, buffers: &Buffers) {
+        self.append();
+        if let Some(buffer) = self.buffer.take() {
+            buffers.give(buffer);
+        }
+        self.consumed = 0;
+    }
+
+    /// Reads once, with a buffer borrowed only when there is something to read.
+    pub(crate) fn poll_fill(
+        &mut self,
+        stream: &mut TcpStream,
+        buffers: &Buffers,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Filled>> {
+        if self.buffer.is_none() {
+            ready!(stream.poll_read_ready(cx))?;
+        }
+        let mut buffer = self.buffer.take().unwrap_or_else(|| buffers.take());
+        let filled = buffer.poll_fill(stream, cx);
+        self.keep(buffer, buffers);
+        Poll::Ready(Ok(if ready!(filled)? == 0 { Filled::End } else { Filled::Bytes }))
+    }
+
+    /// Writes all that waits to go out, and gives the buffer back when it is empty.
+    pub(crate) fn poll_flush(
+        &mut self,
+        stream: &mut TcpStream,
+        buffers: &Buffers,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.is_flushed() {
+            return Poll::Ready(Ok(()));
+        }
+        let filled = self.buffer.as_ref().map_or(&[][..], Buffer::filled);
+        if !self.out.is_empty() {
+            // One write for both: what passes behind rewritten bytes is short.
+            self.out.extend_from_slice(filled.get(self.pass.clone()).unwrap_or_default());
+            self.pass = 0..0;
+        }
+        while let Some(bytes) = self.out.get(self.written..).filter(|bytes| !bytes.is_empty()) {
+            self.written += written(ready!(Pin::new(&mut *stream).poll_write(cx, bytes)))?;
+        }
+        while let Some(bytes) = filled.get(self.pass.clone()).filter(|bytes| !bytes.is_empty()) {
+            self.pass.start += written(ready!(Pin::new(&mut *stream).poll_write(cx, bytes)))?;
+        }
+        self.finish(buffers);
+        Poll::Ready(Ok(()))
+    }
+
+    fn finish(&mut self, buffers: &Buffers) {
+        self.out.clear();
+        if self.out.capacity() > KEEP_OUT {
+            self.out = Vec::new();
+        }
+        self.written = 0;
+        self.pass = 0..0;
+        let consumed = std::mem::take(&mut self.consumed);
+        if let Some(mut buffer) = self.buffer.take() {
+            buffer.consume(consumed);
+            self.keep(buffer, buffers);
+        }
+    }
+
+    /// Keeps a buffer as long as it has bytes.
+    fn keep(&mut self, buffer: Buffer, buffers: &Buffers) {
+        if buffer.filled().is_empty() {
+            buffers.give(buffer);
+        } else {
+            self.buffer = Some(buffer);
+        }
+    }
+}
+
+/// A write of nothing would be tried again for ever.
+fn written(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        other => other,
+    }
+}

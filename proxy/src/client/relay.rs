@@ -1,0 +1,178 @@
+//! A session joined to a server connection: one task, both sockets, nothing in between.
+
+use std::task::{Context, Poll, ready};
+
+use pgherd_protocol::error::ErrorFields;
+use pgherd_protocol::flow::Stop;
+use pgherd_protocol::frame::FrameError;
+use pgherd_protocol::prepared::Statements;
+use pgherd_protocol::session::Session as Machine;
+use pgherd_protocol::startup::CancelKey;
+use tokio::net::TcpStream;
+
+use super::pipe::{Filled, Pipe};
+use crate::buffer::Buffers;
+use crate::server::connection::ServerConnection;
+
+/// Why the two were parted, or should be looked at.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The server has answered everything, no transaction is open and nothing pins the session.
+    AtRest,
+    /// pgherd ends, and the session is at rest or out of time.
+    Ending,
+    /// The client closed the connection or broke it.
+    ClientGone,
+    /// The client said Terminate.
+    Terminated,
+    /// The client sent what is no message.
+    Violation(FrameError),
+    /// The server is gone.
+    Lost(Lost),
+}
+
+/// How a server was lost.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// What was seen.
+    pub(super) cause: String,
+    /// The body of the server's last error, if it gave a reason.
+    pub(super) last_error: Option<Box<[u8]>>,
+}
+
+impl Lost {
+    fn because(cause: impl ToString) -> Event {
+        Event::Lost(Self { cause: cause.to_string(), last_error: None })
+    }
+}
+
+/// The client's side of a session: its socket, what is in flight, and what is owed.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub(super) stream: TcpStream,
+    /// From the client.
+    pub(super) up: Pipe,
+    /// To the client.
+    pub(super) down: Pipe,
+    pub(super) machine: Machine,
+    /// The client will send no more.
+    pub(super) at_end: bool,
+    /// The client's cancel key, for the log.
+    pub(super) key: CancelKey,
+}
+
+impl Front {
+    /// Moves bytes in both directions until something happens. Holds buffers only while they have bytes.
+    pub(super) fn poll_relay(
+        &mut self,
+        server: &mut ServerConnection,
+        (buffers, statements): (&Buffers, &Statements),
+        cx: &mut Context<'_>,
+    ) -> Poll<Event> {
+        if let Poll::Ready(event) = self.poll_up(server, (buffers, statements), cx) {
+            return Poll::Ready(event);
+        }
+        if let Poll::Ready(event) = self.poll_down(server, buffers, cx) {
+            return Poll::Ready(event);
+        }
+        if self.at_end && (self.machine.owes_nothing() || self.machine.awaits_client()) {
+            return Poll::Ready(Event::ClientGone);
+        }
+        Poll::Pending
+    }
+
+    fn poll_up(
+        &mut self,
+        server: &mut ServerConnection,
+        (buffers, statements): (&Buffers, &Statements),
+        cx: &mut Context<'_>,
+    ) -> Poll<Event> {
+        loop {
+            if let Err(error) = ready!(self.up.poll_flush(&mut server.stream, buffers, cx)) {
+                return Poll::Ready(Lost::because(error));
+            }
+            if self.up.has_input() {
+                let (flow, input, out) = self.up.to_cut();
+                let cut =
+                    match flow.cut_frontend(&mut self.machine, &mut server.state, statements, input, out) {
+                        Ok(cut) => cut,
+                        Err(error) => return Poll::Ready(Event::Violation(error)),
+                    };
+                self.up.accept(&cut);
+                if self.machine.has_local() {
+                    self.machine.drain_local(self.down.append());
+                }
+                if cut.stop == Some(Stop::Terminate) {
+                    return Poll::Ready(Event::Terminated);
+                }
+                if !self.up.is_flushed() {
+                    continue;
+                }
+            }
+            if self.at_end {
+                return Poll::Pending;
+            }
+            match ready!(self.up.poll_fill(&mut self.stream, buffers, cx)) {
+                Ok(Filled::Bytes) => {}
+                Ok(Filled::End) => self.at_end = true,
+                Err(_) => return Poll::Ready(Event::ClientGone),
+            }
+        }
+    }
+
+    fn poll_down(
+        &mut self,
+        server: &mut ServerConnection,
+        buffers: &Buffers,
+        cx: &mut Context<'_>,
+    ) -> Poll<Event> {
+        loop {
+            if ready!(self.down.poll_flush(&mut self.stream, buffers, cx)).is_err() {
+                return Poll::Ready(Event::ClientGone);
+            }
+            if self.down.has_input() {
+                let (flow, input, out) = self.down.to_cut();
+                let cut = match flow.cut_backend(&mut self.machine, &mut server.state, input, out) {
+                    Ok(cut) => cut,
+                    Err(error) => return Poll::Ready(Lost::because(error)),
+                };
+                let event = match cut.stop {
+                    Some(Stop::ServerEnds { body }) => {
+                        Some(last_words(input.0.get(body..).unwrap_or_default()))
+                    }
+                    Some(Stop::OutOfStep) => Some(Lost::because("the server broke the protocol")),
+                    _ => None,
+                };
+                self.down.accept(&cut);
+                if let Some(event) = event {
+                    return Poll::Ready(event);
+                }
+                if !self.down.is_flushed() {
+                    continue;
+                }
+            }
+            if self.machine.is_at_rest() && self.machine.pin().is_none() && !self.down.has_input() {
+                return Poll::Ready(Event::AtRest);
+            }
+            match ready!(self.down.poll_fill(&mut server.stream, buffers, cx)) {
+                Ok(Filled::Bytes) => {}
+                Ok(Filled::End) => return Poll::Ready(Lost::because("the server closed the connection")),
+                Err(error) => return Poll::Ready(Lost::because(error)),
+            }
+        }
+    }
+
+    /// Writes out what waits for the client.
+    pub(super) fn poll_flush(
+        &mut self,
+        buffers: &Buffers,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        self.down.poll_flush(&mut self.stream, buffers, cx)
+    }
+}
+
+fn last_words(body: &[u8]) -> Event {
+    let message = String::from_utf8_lossy(ErrorFields::parse(body).message);
+    Event::Lost(Lost { cause: format!("the server said: {message}"), last_error: Some(body.into()) })
+}

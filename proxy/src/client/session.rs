@@ -1,0 +1,350 @@
+//! The life of a session after login.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pgherd_protocol::error::{ClientError, Severity};
+use pgherd_protocol::flow::{Next, Stop};
+use pgherd_protocol::frame::FrameError;
+use pgherd_protocol::session::{Detached, Loss, Pooling, Session as Machine, Transaction};
+use pgherd_protocol::statement::Pin;
+use pgherd_protocol::write;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::acquire::{Access, Attempt, Failure, Held};
+use super::login::LoggedIn;
+use super::pipe::{Filled, Pipe};
+use super::relay::{Event, Front, Lost};
+use crate::cancel::{CancelTarget, Registration};
+use crate::config::PoolMode;
+use crate::server::connection::OwnError;
+use crate::shared::Counted;
+use crate::worker::{Membership, Stage, Worker};
+
+/// How often a client that waits is looked at, when it has sent more and so cannot be watched for its end alone.
+const GONE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a client that is sent away may take to read why.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// A logged-in client.
+pub(super) struct Session {
+    worker: Rc<Worker>,
+    membership: Membership,
+    front: Front,
+    access: Access,
+    cancel_target: Arc<CancelTarget>,
+    peer: SocketAddr,
+    /// The key is valid, and the client counts, as long as these live.
+    _registration: Registration,
+    _counted: Counted,
+}
+
+/// Whether the session goes on.
+enum Turn {
+    Next,
+    End,
+}
+
+impl Session {
+    pub(super) fn new(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, client: LoggedIn) -> Self {
+        let LoggedIn { user, database, parameters, cancel_target, registration, counted } = client;
+        let pooling = match worker.shared.pool.mode_for(&database, &user) {
+            PoolMode::Session => Pooling::Session,
+            PoolMode::Transaction => Pooling::Transaction,
+        };
+        let front = Front {
+            stream,
+            up: Pipe::default(),
+            down: Pipe::default(),
+            machine: Machine::new(pooling, parameters.scope()),
+            at_end: false,
+            key: registration.key,
+        };
+        Self {
+            membership: worker.enter(),
+            worker,
+            front,
+            access: Access::new(database, user, parameters),
+            cancel_target,
+            peer,
+            _registration: registration,
+            _counted: counted,
+        }
+    }
+
+    /// Serves the client until it leaves.
+    pub(super) async fn run(mut self) {
+        while let Turn::Next = self.turn().await {}
+        let farewell = poll_fn(|cx| self.front.poll_flush(&self.worker.buffers, cx));
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        tracing::debug!(peer = %self.peer, pid = self.front.key.pid, "a session ended");
+    }
+
+    /// One lease: from the client's first message to the moment when the server connection can go back.
+    async fn turn(&mut self) -> Turn {
+        match self.request().await {
+            Ok(Next::Request) => {}
+            Ok(_) => return Turn::End,
+            Err(error) => {
+                self.say_violation(error);
+                return Turn::End;
+            }
+        }
+        let mut held = match self.access.try_now(&self.worker) {
+            Attempt::Held(held) => held,
+            other => match Box::pin(self.persist(other)).await {
+                Ok(held) => held,
+                Err(turn) => return turn,
+            },
+        };
+        let Some(connection) = held.lease.connection() else { return Turn::Next };
+        self.front.machine.attach(connection.state.statements.now());
+        self.cancel_target.hold(&connection.cancel);
+        let event = self.relay(&mut held).await;
+        self.cancel_target.release();
+        match event {
+            Event::AtRest if self.front.machine.pin().is_none() => self.give_back(held).await,
+            other => Box::pin(self.part(held, other)).await,
+        }
+    }
+
+    /// Waits for a message that needs a server. `NeedMore` stands for the end of the session.
+    async fn request(&mut self) -> Result<Next, FrameError> {
+        poll_fn(|cx| {
+            self.membership.register(cx.waker());
+            loop {
+                let (flow, input, _) = self.front.up.to_cut();
+                let idle = flow.next_request(input)?;
+                self.front.up.skip(idle.consumed, &self.worker.buffers);
+                if idle.next != Next::NeedMore {
+                    return Poll::Ready(Ok(idle.next));
+                }
+                if self.worker.stage() != Stage::Serving {
+                    self.say_goodbye();
+                    return Poll::Ready(Ok(Next::NeedMore));
+                }
+                let front = &mut self.front;
+                if front.poll_flush(&self.worker.buffers, cx).is_pending() {
+                    return Poll::Pending;
+                }
+                match front.up.poll_fill(&mut front.stream, &self.worker.buffers, cx) {
+                    Poll::Ready(Ok(Filled::Bytes)) => {}
+                    Poll::Ready(_) => return Poll::Ready(Ok(Next::NeedMore)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits for a server connection; answers the client if there is none to be had.
+    async fn persist(&mut self, first: Attempt) -> Result<Held, Turn> {
+        let error = tokio::select! {
+            biased;
+            acquired = self.access.persist(&self.worker, first) => match acquired {
+                Ok(held) => return Ok(held),
+                Err(Failure::Told(error)) => error,
+                Err(Failure::Refused(body)) => ClientError::from_server(&body),
+            },
+            () = self.cancel_target.cancelled_while_waiting() => {
+                ClientError::new("57014", "canceling statement due to user request")
+            }
+            () = gone(&self.front.stream) => return Err(Turn::End),
+        };
+        tracing::info!(peer = %self.peer, error = %error.message, "a client got no server connection");
+        Err(self.serve_detached(Detached::refusing(error)).await)
+    }
+
+    async fn relay(&mut self, held: &mut Held) -> Event {
+        let Self { front, worker, membership, .. } = self;
+        let pool = (&worker.buffers, &worker.shared.statements);
+        let mut pinned = false;
+        poll_fn(|cx| {
+            membership.register(cx.waker());
+            let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
+            let event = front.poll_relay(server, pool, cx);
+            if event.is_pending() {
+                let pin = front.machine.pin().filter(|pin| *pin != Pin::SessionMode);
+                if pin.is_some() && !std::mem::replace(&mut pinned, true) {
+                    held.lease.pin();
+                }
+                let may_end = match worker.stage() {
+                    Stage::Serving => false,
+                    Stage::Draining => front.machine.is_at_rest(),
+                    Stage::Ending => true,
+                };
+                if may_end {
+                    return Poll::Ready(Event::Ending);
+                }
+            }
+            event
+        })
+        .await
+    }
+
+    async fn give_back(&mut self, mut held: Held) -> Turn {
+        if let Some(connection) = held.lease.connection() {
+            if std::mem::take(&mut connection.state.discarded) {
+                connection.applied = Arc::default();
+            }
+            // A request that is still on its way must not meet the next client.
+            if !connection.cancel.is_clear() && !Box::pin(connection.cancel.cleared()).await {
+                return Turn::Next;
+            }
+        }
+        held.lease.give_back();
+        Turn::Next
+    }
+
+    /// Every end of a lease but the ordinary one.
+    async fn part(&mut self, held: Held, event: Event) -> Turn {
+        match event {
+            Event::AtRest => return self.give_back(held).await,
+            Event::Lost(lost) => return self.lost(held, lost).await,
+            Event::Ending => self.say_goodbye(),
+            Event::Violation(error) => self.say_violation(error),
+            Event::ClientGone | Event::Terminated => {}
+        }
+        self.clean_up(held).await;
+        Turn::End
+    }
+
+    /// The client leaves: what it left on the server is undone, or the connection closed.
+    async fn clean_up(&mut self, mut held: Held) {
+        let machine = &self.front.machine;
+        let Some(connection) = held.lease.connection() else { return };
+        if !machine.owes_nothing() {
+            if !machine.awaits_client()
+                && let Err(error) = connection.cancel.send().await
+            {
+                tracing::debug!(server = %held.server.node, %error, "a query of a client that left was not cancelled");
+            }
+            return;
+        }
+        if machine.transaction() != Transaction::Idle && self.run_own(&mut held, "ROLLBACK").await.is_err() {
+            return;
+        }
+        if self.front.machine.pin().is_some() {
+            if self.run_own(&mut held, "DISCARD ALL").await.is_err() {
+                return;
+            }
+            let Some(connection) = held.lease.connection() else { return };
+            connection.state.statements.clear();
+            connection.state.discarded = true;
+        }
+        self.give_back(held).await;
+    }
+
+    async fn run_own(&self, held: &mut Held, sql: &str) -> Result<(), OwnError> {
+        match held.lease.connection() {
+            Some(connection) => connection.run(sql, &self.worker.buffers).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn lost(&mut self, held: Held, lost: Lost) -> Turn {
+        let node = &held.server.node;
+        tracing::info!(peer = %self.peer, server = %node, cause = lost.cause, "a server connection was lost in use");
+        self.worker.shared.doubt(node.id);
+        let buffers = &self.worker.buffers;
+        let front = &mut self.front;
+        if front.down.flow.is_inside_message() {
+            // Half of a row has gone out: nothing that could follow would be understood.
+            return Turn::End;
+        }
+        front.up.forget_unsent(buffers);
+        front.down.forget_uncut(buffers);
+        if let Some(pin) = front.machine.pin() {
+            match lost.last_error {
+                Some(body) => write::message(front.down.append(), b'E', |out| out.extend_from_slice(&body)),
+                None => ClientError::new("57P01", format!("terminating connection because {node} was lost"))
+                    .detail(format!("The session's state ({pin:?}) was on that server: {}.", lost.cause))
+                    .write(front.down.append(), Severity::Fatal),
+            }
+            return Turn::End;
+        }
+        let loss = Loss { server: node.to_string(), cause: lost.cause };
+        let detached = front.machine.on_loss(&loss, front.down.append());
+        drop(held);
+        match detached {
+            None => Turn::Next,
+            Some(detached) => self.serve_detached(detached).await,
+        }
+    }
+
+    /// Answers the client without a server until it is at rest.
+    async fn serve_detached(&mut self, mut detached: Detached) -> Turn {
+        let Self { front, worker, membership, .. } = self;
+        let (buffers, statements) = (&worker.buffers, &worker.shared.statements);
+        let ended = poll_fn(|cx: &mut Context<'_>| {
+            membership.register(cx.waker());
+            loop {
+                match front.poll_flush(buffers, cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Ok(None)),
+                    Poll::Pending => return Poll::Pending,
+                }
+                let (flow, input, _) = front.up.to_cut();
+                let cut = flow.cut_detached(
+                    &mut detached,
+                    &mut front.machine,
+                    statements,
+                    input,
+                    front.down.append(),
+                )?;
+                front.up.skip(cut.consumed, buffers);
+                if cut.stop.is_some() {
+                    return Poll::Ready(Ok(cut.stop));
+                }
+                if worker.stage() == Stage::Ending {
+                    return Poll::Ready(Ok(None));
+                }
+                if !front.down.is_flushed() {
+                    continue;
+                }
+                match front.up.poll_fill(&mut front.stream, buffers, cx) {
+                    Poll::Ready(Ok(Filled::Bytes)) => {}
+                    Poll::Ready(_) => return Poll::Ready(Ok(None)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+        match ended {
+            Ok(Some(Stop::AtRest)) => Turn::Next,
+            Ok(_) => Turn::End,
+            Err(error) => {
+                self.say_violation(error);
+                Turn::End
+            }
+        }
+    }
+
+    /// What PostgreSQL says before it closes a connection that is out of step; to an impossible length it says nothing.
+    fn say_violation(&mut self, error: FrameError) {
+        tracing::info!(peer = %self.peer, %error, "a client broke the protocol");
+        if let FrameError::UnknownTag(_) = error {
+            ClientError::new("08P01", error.to_string()).write(self.front.down.append(), Severity::Fatal);
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        ClientError::new("57P01", "terminating connection due to administrator command")
+            .write(self.front.down.append(), Severity::Fatal);
+    }
+}
+
+/// Ends when the client has closed its side.
+async fn gone(stream: &TcpStream) {
+    while let Ok(ready) = stream.ready(Interest::READABLE).await {
+        if ready.is_read_closed() || ready.is_error() {
+            return;
+        }
+        tokio::time::sleep(GONE_INTERVAL).await;
+    }
+}

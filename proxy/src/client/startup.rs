@@ -1,0 +1,62 @@
+//! The first packets of a connection.
+
+use std::io;
+
+use pgherd_protocol::error::ClientError;
+use pgherd_protocol::startup::{CancelKey, Startup, StartupError, StartupPacket, parse_startup, startup_len};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What a connection is for.
+pub(super) enum Opening {
+    /// A session.
+    Startup(Startup),
+    /// A cancel request.
+    Cancel(CancelKey),
+    /// Nothing that pgherd could do: the client is told, and the connection closed.
+    Refused(ClientError),
+    /// It was closed, or PostgreSQL would close it without a word.
+    Closed,
+}
+
+/// Reads packets until one says what the connection is for. Encryption is declined: the client goes on without, or leaves.
+pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Opening> {
+    let (mut tls_declined, mut gss_declined) = (false, false);
+    loop {
+        let Some(packet) = read_packet(stream).await? else { return Ok(Opening::Closed) };
+        match parse_startup(&packet) {
+            Ok(StartupPacket::SslRequest) if !tls_declined => tls_declined = true,
+            Ok(StartupPacket::GssEncRequest) if !gss_declined => gss_declined = true,
+            // Asked twice, it is no version of the protocol either.
+            Ok(StartupPacket::SslRequest) => {
+                return Ok(Opening::Refused(client_error(&StartupError::UnsupportedVersion(1234, 5679))));
+            }
+            Ok(StartupPacket::GssEncRequest) => {
+                return Ok(Opening::Refused(client_error(&StartupError::UnsupportedVersion(1234, 5680))));
+            }
+            Ok(StartupPacket::Cancel(key)) => return Ok(Opening::Cancel(key)),
+            Ok(StartupPacket::Startup(startup)) => return Ok(Opening::Startup(startup)),
+            Err(error) if error.sqlstate().is_none() => return Ok(Opening::Closed),
+            Err(error) => return Ok(Opening::Refused(client_error(&error))),
+        }
+        stream.write_all(b"N").await?;
+    }
+}
+
+fn client_error(error: &StartupError) -> ClientError {
+    ClientError::new(error.sqlstate().unwrap_or("08P01"), error.to_string())
+}
+
+/// Reads one packet exactly; none at the end of the stream or for an impossible length.
+async fn read_packet(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+    let mut word = [0; 4];
+    match stream.read_exact(&mut word).await {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        read => read?,
+    };
+    let Ok(Some(len)) = startup_len(&word) else { return Ok(None) };
+    let mut packet = word.to_vec();
+    packet.resize(len, 0);
+    stream.read_exact(packet.get_mut(word.len()..).unwrap_or_default()).await?;
+    Ok(Some(packet))
+}

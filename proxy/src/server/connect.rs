@@ -1,0 +1,142 @@
+//! Opening a connection to a server: TCP, startup, login.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgherd_health::Node;
+use pgherd_protocol::auth::{Credential, Login, LoginError, LoginStep};
+use pgherd_protocol::error::ErrorFields;
+use pgherd_protocol::frame::{Frame, backend_header};
+use pgherd_protocol::server::ServerState;
+use pgherd_protocol::startup::CancelKey;
+use pgherd_protocol::write;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::connection::{Cutter, ServerConnection};
+use crate::cancel::CancelPoint;
+use crate::client::parameters::StartupParameters;
+use crate::worker::WorkerId;
+
+/// The longest message that a server may send during login.
+const MAX_LOGIN_MESSAGE: usize = 64 * 1024;
+
+/// Why a connection could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// The server could not be reached, or went away: it may be dead.
+    #[error("{0}")]
+    Unreachable(#[from] io::Error),
+    /// The server answered with an error; this is the body of its ErrorResponse.
+    #[error("the server refused the connection: {}", String::from_utf8_lossy(ErrorFields::parse(.0).message))]
+    Refused(Box<[u8]>),
+    /// The login failed on this side.
+    #[error("{0}")]
+    Login(#[from] LoginError),
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The server does not speak the protocol.
+    #[error("the server broke the protocol during login")]
+    Protocol,
+}
+
+impl ConnectError {
+    /// True if it may mean that the server is dead: worth a probe, and worth waiting for another server.
+    pub(crate) fn is_about_the_server(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut(_) | Self::Protocol => true,
+            // 57P01 to 57P03: shutting down, crashed, starting up.
+            Self::Refused(body) => ErrorFields::parse(body).sqlstate.starts_with(b"57P"),
+            Self::Login(_) => false,
+        }
+    }
+}
+
+/// Whom to log in as, and where.
+#[derive(Debug)]
+pub(crate) struct ConnectRequest<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) database: &'a str,
+    pub(crate) user: &'a str,
+    pub(crate) credential: Credential,
+    pub(crate) timeout: Duration,
+    pub(crate) max_prepared_statements: usize,
+    pub(crate) worker: WorkerId,
+}
+
+impl ConnectRequest<'_> {
+    /// Opens the connection on the worker that runs this.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub(crate) async fn open(self) -> Result<Box<ServerConnection>, ConnectError> {
+        let timeout = self.timeout;
+        tokio::time::timeout(timeout, self.login()).await.map_err(|_| ConnectError::TimedOut(timeout))?
+    }
+
+    async fn login(self) -> Result<Box<ServerConnection>, ConnectError> {
+        let mut stream = TcpStream::connect((self.node.host.as_str(), self.node.port)).await?;
+        stream.set_nodelay(true)?;
+        let address = stream.peer_addr()?;
+        let cutter = Arc::new(Cutter::new(&stream)?);
+        let mut out = Vec::new();
+        write::startup(&mut out, [("user", self.user), ("database", self.database)]);
+        stream.write_all(&out).await?;
+        let mut login = Login::new(self.credential, rand::random());
+        let mut state = ServerState::new(self.max_prepared_statements);
+        let mut key = CancelKey { pid: 0, secret: 0 };
+        let mut accepted = false;
+        loop {
+            let (tag, body) = read_message(&mut stream).await?;
+            match tag {
+                b'R' if !accepted => match login.on_authentication(&body)? {
+                    LoginStep::Send(payload) => {
+                        out.clear();
+                        write::password(&mut out, &payload);
+                        stream.write_all(&out).await?;
+                    }
+                    LoginStep::Wait => {}
+                    LoginStep::Accepted => accepted = true,
+                },
+                b'S' if accepted => state.on_parameter_status(&body),
+                b'K' if accepted => key = parse_key(&body).ok_or(ConnectError::Protocol)?,
+                b'Z' if accepted => break,
+                b'N' | b'v' => {}
+                b'E' => return Err(ConnectError::Refused(body.into())),
+                _ => return Err(ConnectError::Protocol),
+            }
+        }
+        let now = Instant::now();
+        Ok(Box::new(ServerConnection {
+            stream,
+            home: self.worker,
+            state,
+            cancel: Arc::new(CancelPoint::new(address, key)),
+            cutter,
+            applied: Arc::new(StartupParameters::default()),
+            opened_at: now,
+            idle_since: now,
+        }))
+    }
+}
+
+/// Reads one message exactly, so that nothing behind it is taken from the stream.
+async fn read_message(stream: &mut TcpStream) -> Result<(u8, Vec<u8>), ConnectError> {
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).await?;
+    let header = backend_header(&head).ok().flatten().ok_or(ConnectError::Protocol)?;
+    if header.len > MAX_LOGIN_MESSAGE {
+        return Err(ConnectError::Protocol);
+    }
+    let mut message = head.to_vec();
+    message.resize(header.len, 0);
+    stream.read_exact(message.get_mut(head.len()..).unwrap_or_default()).await?;
+    Ok((header.tag, Frame::new(header, &message).body.to_vec()))
+}
+
+fn parse_key(body: &[u8]) -> Option<CancelKey> {
+    let (pid, secret) = body.split_first_chunk::<4>()?;
+    Some(CancelKey { pid: u32::from_be_bytes(*pid), secret: u32::from_be_bytes(secret.try_into().ok()?) })
+}

@@ -1,0 +1,197 @@
+//! Which server takes writes and which may be read: one immutable table behind one atomic pointer.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+use pgherd_failover::{Epoch, Routing, Writes};
+use pgherd_health::{Node, NodeId};
+use tokio::sync::watch;
+
+use super::connection::Cutter;
+use super::pool::{Pool, PoolLimits};
+use crate::config;
+
+/// A server in one role: the primary of one epoch, or a standby.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// The server.
+    pub(crate) node: Node,
+    epoch: Option<Epoch>,
+    workers: usize,
+    settings: Arc<config::Pool>,
+    pools: Mutex<HashMap<(Box<str>, Box<str>), Arc<Pool>>>,
+    cutters: Mutex<Vec<Weak<Cutter>>>,
+    retired: AtomicBool,
+}
+
+impl Server {
+    /// The pool of a database and user; sessions remember it.
+    pub(crate) fn pool(&self, database: &str, user: &str) -> Arc<Pool> {
+        let mut pools = self.pools.lock();
+        let pool = pools.entry((database.into(), user.into())).or_insert_with(|| {
+            let limits = PoolLimits {
+                size: self.settings.size_for(database, user),
+                pinned_size: self.settings.pinned_size,
+                idle_timeout: self.settings.server_idle_timeout,
+                lifetime: self.settings.server_lifetime,
+            };
+            Pool::new(limits, self.workers)
+        });
+        if self.retired.load(Ordering::SeqCst) {
+            pool.close();
+        }
+        Arc::clone(pool)
+    }
+
+    /// Makes a connection one of those that are cut when the server is fenced.
+    pub(crate) fn watch_over(&self, cutter: &Arc<Cutter>) {
+        let mut cutters = self.cutters.lock();
+        if cutters.len() == cutters.capacity() {
+            cutters.retain(|cutter| cutter.strong_count() > 0);
+        }
+        cutters.push(Arc::downgrade(cutter));
+        if self.retired.load(Ordering::SeqCst) && self.epoch.is_some() {
+            cutter.cut();
+        }
+    }
+
+    /// Closes idle connections that have outlived their time, and forgets pools that nobody uses.
+    pub(crate) fn reap(&self, now: Instant) {
+        let mut pools = self.pools.lock();
+        pools.values().for_each(|pool| pool.reap(now));
+        pools.retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_unused());
+    }
+
+    /// The server is out of the table: nothing is lent any more. A former primary's connections are cut, so that nothing
+    /// commits there after its epoch; a standby's may finish what they do.
+    fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+        let pools: Vec<_> = self.pools.lock().values().cloned().collect();
+        pools.iter().for_each(|pool| pool.close());
+        if self.epoch.is_some() {
+            self.cutters.lock().iter().filter_map(Weak::upgrade).for_each(|cutter| cutter.cut());
+        }
+    }
+}
+
+/// Where writes go.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// To this server.
+    Open(Arc<Server>),
+    /// Nowhere for now: new transactions wait.
+    Held {
+        /// The server whose open transactions may go on.
+        keep: Option<Arc<Server>>,
+        /// Why, for the log and for the client's error.
+        reason: Arc<str>,
+    },
+}
+
+/// One state of the herd.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// Where writes go.
+    pub(crate) writes: Target,
+    /// Standbys that may be read.
+    pub(crate) readable: Vec<Arc<Server>>,
+}
+
+impl Table {
+    fn primary(&self) -> Option<&Arc<Server>> {
+        match &self.writes {
+            Target::Open(server) => Some(server),
+            Target::Held { keep, .. } => keep.as_ref(),
+        }
+    }
+
+    /// All servers, the primary first.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
+        self.primary().into_iter().chain(&self.readable)
+    }
+}
+
+/// The current table, and the way to the next.
+#[derive(Debug)]
+pub(crate) struct Backends {
+    nodes: Vec<Node>,
+    workers: usize,
+    settings: Arc<config::Pool>,
+    current: ArcSwap<Table>,
+    changes: watch::Sender<u64>,
+}
+
+impl Backends {
+    /// Before anything is known of the servers: writes wait.
+    pub(crate) fn new(nodes: Vec<Node>, workers: usize, settings: Arc<config::Pool>) -> Self {
+        let reason: Arc<str> = "the servers have not answered yet".into();
+        let table = Table { writes: Target::Held { keep: None, reason }, readable: Vec::new() };
+        Self {
+            nodes,
+            workers,
+            settings,
+            current: ArcSwap::from_pointee(table),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// The table of this moment.
+    pub(crate) fn load(&self) -> Guard<Arc<Table>> {
+        self.current.load()
+    }
+
+    /// Tells when the table changes; subscribe before loading it.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Puts a decision into force: make the new servers' pools, swap, then retire those that are out.
+    pub(crate) fn publish(&self, routing: &Routing) {
+        let before = self.current.load_full();
+        let writes = match &routing.writes {
+            Writes::Open(epoch) => match self.server(&before, epoch.primary, Some(*epoch)) {
+                Some(server) => Target::Open(server),
+                None => Target::Held { keep: None, reason: "the primary is not in backends.nodes".into() },
+            },
+            Writes::Held { keep, reason } => Target::Held {
+                keep: keep.and_then(|epoch| self.server(&before, epoch.primary, Some(epoch))),
+                reason: reason.as_str().into(),
+            },
+        };
+        let readable = routing.readable.iter().filter_map(|id| self.server(&before, *id, None)).collect();
+        let after = Arc::new(Table { writes, readable });
+        self.current.store(Arc::clone(&after));
+        for server in before.servers() {
+            if !after.servers().any(|kept| Arc::ptr_eq(kept, server)) {
+                server.retire();
+            }
+        }
+        self.changes.send_replace(routing.generation);
+    }
+
+    /// The server in this role: the one of the table before, if it is the same.
+    fn server(&self, before: &Table, id: NodeId, epoch: Option<Epoch>) -> Option<Arc<Server>> {
+        if let Some(server) = before.servers().find(|server| server.node.id == id && server.epoch == epoch) {
+            return Some(Arc::clone(server));
+        }
+        let node = self.nodes.iter().find(|node| node.id == id)?;
+        Some(Arc::new(Server {
+            node: node.clone(),
+            epoch,
+            workers: self.workers,
+            settings: Arc::clone(&self.settings),
+            pools: Mutex::default(),
+            cutters: Mutex::default(),
+            retired: AtomicBool::new(false),
+        }))
+    }
+
+    /// See [`Server::reap`].
+    pub(crate) fn reap(&self, now: Instant) {
+        self.load().servers().for_each(|server| server.reap(now));
+    }
+}

@@ -1,0 +1,107 @@
+//! What all workers share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pgherd_health::NodeId;
+use pgherd_protocol::auth::Credential;
+use pgherd_protocol::prepared::Statements;
+use tokio::sync::mpsc;
+
+use crate::cancel::CancelKeys;
+use crate::client::welcome::Welcomes;
+use crate::config;
+use crate::server::table::Backends;
+use crate::verifiers::Verifiers;
+
+/// Shared by all workers; nothing in it is locked on the path of a query.
+pub(crate) struct Shared {
+    /// Settings of the pools.
+    pub(crate) pool: Arc<config::Pool>,
+    /// How long writes wait for a primary.
+    pub(crate) write_wait: Duration,
+    /// How long sessions may take to come to rest at the end.
+    pub(crate) drain_timeout: Duration,
+    /// The table of servers.
+    pub(crate) backends: Arc<Backends>,
+    /// Stored passwords.
+    pub(crate) verifiers: Verifiers,
+    /// What logs in at the servers, by user.
+    pub(crate) credentials: Credentials,
+    /// Prepared statements of all sessions.
+    pub(crate) statements: Statements,
+    /// Sessions by their cancel keys.
+    pub(crate) cancel_keys: Arc<CancelKeys>,
+    /// What clients are told at login.
+    pub(crate) welcomes: Welcomes,
+    /// Makes logins of unknown users look like others.
+    pub(crate) mock_secret: [u8; 32],
+    /// Logged-in clients.
+    pub(crate) clients: Arc<Gauge>,
+    /// Clients that wait for a primary.
+    pub(crate) waiting: Arc<Gauge>,
+    /// Servers that a connection failed at: they are probed at once.
+    pub(crate) hints: mpsc::Sender<NodeId>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("backends", &self.backends).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Has a server probed at once. It decides nothing by itself; when many say the same, one is enough.
+    pub(crate) fn doubt(&self, node: NodeId) {
+        let _ = self.hints.try_send(node);
+    }
+}
+
+/// A bounded count.
+#[derive(Debug)]
+pub(crate) struct Gauge {
+    count: AtomicUsize,
+    limit: usize,
+}
+
+impl Gauge {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { count: AtomicUsize::new(0), limit })
+    }
+
+    /// One more, as long as what is returned lives; none if the limit is reached.
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Counted> {
+        let counted = Counted(Arc::clone(self));
+        // One that goes past the limit counts for a moment, so several at once cannot all pass.
+        (self.count.fetch_add(1, Ordering::Relaxed) < self.limit).then_some(counted)
+    }
+}
+
+/// One of a [`Gauge`].
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Gauge>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the last login of each user gave to log in at the servers with. As many entries as there are roles.
+#[derive(Debug, Default)]
+pub(crate) struct Credentials(Mutex<HashMap<Box<str>, Credential>>);
+
+impl Credentials {
+    /// Remembers what a login gave.
+    pub(crate) fn set(&self, user: &str, credential: Credential) {
+        self.0.lock().insert(user.into(), credential);
+    }
+
+    /// What to log in with.
+    pub(crate) fn get(&self, user: &str) -> Credential {
+        self.0.lock().get(user).cloned().unwrap_or(Credential::None)
+    }
+}

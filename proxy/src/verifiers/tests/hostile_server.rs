@@ -1,0 +1,87 @@
+//! A server that answers something else than was asked for.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use super::*;
+
+fn message(tag: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len() + 4).unwrap().to_be_bytes();
+    [&[tag], length.as_slice(), payload].concat()
+}
+
+fn column(name: &str, oid: u32) -> Vec<u8> {
+    // Table, column number, type, length, modifier, binary format.
+    [name.as_bytes(), &[0; 7], &oid.to_be_bytes(), &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 1]].concat()
+}
+
+fn field(value: Option<&[u8]>) -> Vec<u8> {
+    let length = value.map_or(-1, |value| i32::try_from(value.len()).unwrap());
+    [length.to_be_bytes().as_slice(), value.unwrap_or_default()].concat()
+}
+
+/// The answer to the query: one row, of the role `owner`.
+fn row_of(owner: &str) -> Vec<u8> {
+    let columns: Vec<u8> = [
+        ("rolname", 19),
+        ("rolpassword", 25),
+        ("rolcanlogin", 16),
+        ("rolvaliduntil", 1184),
+        ("rolconnlimit", 23),
+        ("rolsuper", 16),
+    ]
+    .iter()
+    .flat_map(|(name, oid)| column(name, *oid))
+    .collect();
+    let rolpassword = scram_rolpassword("owner's password");
+    let fields = [
+        field(Some(owner.as_bytes())),
+        field(Some(rolpassword.as_bytes())),
+        field(Some(&[1])),
+        field(None),
+        field(Some(&(-1i32).to_be_bytes())),
+        field(Some(&[1])),
+    ];
+    [
+        message(b'1', b""),
+        message(b'2', b""),
+        message(b'T', &[&[0, 6], columns.as_slice()].concat()),
+        message(b'D', &[&[0, 6], fields.concat().as_slice()].concat()),
+        message(b'C', b"SELECT 1\0"),
+        message(b'Z', b"I"),
+    ]
+    .concat()
+}
+
+/// Lets one client in without a password and gives the same row to every query, until it goes away.
+fn serve(listener: &TcpListener, owner: &str) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    read(&mut stream, u32::from_be_bytes(length));
+    stream.write_all(&[message(b'R', &[0; 4]), message(b'Z', b"I")].concat()).unwrap();
+    let mut head = [0; 5];
+    while stream.read_exact(&mut head).is_ok() {
+        read(&mut stream, u32::from_be_bytes([head[1], head[2], head[3], head[4]]));
+        if head[0] == b'S' {
+            stream.write_all(&row_of(owner)).unwrap();
+        }
+    }
+}
+
+fn read(stream: &mut TcpStream, length: u32) {
+    stream.read_exact(&mut vec![0; length as usize - 4]).unwrap();
+}
+
+#[tokio::test]
+async fn a_row_of_another_user_is_not_used() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() };
+    let server = std::thread::spawn(move || serve(&listener, "postgres"));
+    let service = Service::start(&[&endpoint], patient());
+    assert_eq!(service.lookup("anna").await.err(), Some(LookupError::NoSuchRole));
+    let owner = service.lookup("postgres").await.unwrap();
+    assert!(owner.superuser && opens(&owner, "postgres", "owner's password"));
+    service.stop().await;
+    server.join().unwrap();
+}

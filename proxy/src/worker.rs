@@ -1,0 +1,219 @@
+//! The threads that serve clients: each has its own runtime and its own sessions, and hands none to another.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::buffer::Buffers;
+use crate::client;
+use crate::shared::Shared;
+
+/// Accepted connections that wait for a worker.
+const ACCEPTED: usize = 1024;
+/// How often idle server connections are looked at.
+const REAP_INTERVAL: Duration = Duration::from_secs(5);
+/// Sessions that are told to end at the deadline get this long to say goodbye.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// A worker's number, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerId(pub(crate) usize);
+
+/// A connection on its way to a worker.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+}
+
+/// What sessions of one worker share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) buffers: Buffers,
+    pub(crate) shared: Arc<Shared>,
+    stage: Cell<Stage>,
+    sessions: RefCell<Slab<Option<Waker>>>,
+}
+
+/// How far the worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Sessions are served.
+    Serving,
+    /// Sessions end when they are at rest.
+    Draining,
+    /// Sessions end now.
+    Ending,
+}
+
+impl Worker {
+    /// The present stage.
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    /// A place for a session's waker.
+    pub(crate) fn enter(self: &Rc<Self>) -> Membership {
+        Membership { worker: Rc::clone(self), key: self.sessions.borrow_mut().insert(None) }
+    }
+
+    fn advance(&self, stage: Stage) {
+        self.stage.set(stage);
+        let sessions = self.sessions.borrow();
+        sessions.iter().filter_map(|(_, waker)| waker.as_ref()).for_each(Waker::wake_by_ref);
+    }
+}
+
+/// A session's place among those that are woken when the stage changes.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    worker: Rc<Worker>,
+    key: usize,
+}
+
+impl Membership {
+    /// Wakes this task when the stage changes.
+    pub(crate) fn register(&self, waker: &Waker) {
+        if let Some(place) = self.worker.sessions.borrow_mut().get_mut(self.key)
+            && !place.as_ref().is_some_and(|known| known.will_wake(waker))
+        {
+            *place = Some(waker.clone());
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.worker.sessions.borrow_mut().try_remove(self.key);
+    }
+}
+
+/// A running worker, seen from outside.
+#[derive(Debug)]
+pub(crate) struct WorkerHandle {
+    accepted: mpsc::Sender<Accepted>,
+    connections: Arc<AtomicUsize>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl WorkerHandle {
+    /// Starts a worker. It serves until its handle is [ended](Self::end).
+    ///
+    /// # Errors
+    /// When the thread or its event loop cannot be made.
+    pub(crate) fn start(id: WorkerId, shared: Arc<Shared>) -> io::Result<Self> {
+        let (accepted, receiver) = mpsc::channel(ACCEPTED);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        let runtime_made = move || {
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+            runtime.block_on(run(id, shared, receiver, count));
+            Ok(())
+        };
+        let thread = thread::Builder::new().name(format!("pgherd-worker-{}", id.0)).spawn(runtime_made)?;
+        Ok(Self { accepted, connections, thread })
+    }
+
+    /// Connections that it serves.
+    pub(crate) fn load(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Hands a connection over; it is closed if the worker has ended.
+    pub(crate) async fn serve(&self, accepted: Accepted) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        if self.accepted.send(accepted).await.is_err() {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets sessions end when they are at rest; the thread ends with its last session, or at the deadline.
+    pub(crate) fn end(self) -> JoinHandle<io::Result<()>> {
+        self.thread
+    }
+}
+
+async fn run(
+    id: WorkerId,
+    shared: Arc<Shared>,
+    mut accepted: mpsc::Receiver<Accepted>,
+    count: Arc<AtomicUsize>,
+) {
+    let worker = Rc::new(Worker {
+        id,
+        buffers: Buffers::default(),
+        shared,
+        stage: Cell::new(Stage::Serving),
+        sessions: RefCell::default(),
+    });
+    let mut tasks = JoinSet::new();
+    let mut reap = tokio::time::interval(REAP_INTERVAL);
+    loop {
+        tokio::select! {
+            next = accepted.recv() => match next {
+                Some(next) => { tasks.spawn_local(serve(Rc::clone(&worker), next, Arc::clone(&count))); }
+                None => break,
+            },
+            Some(ended) = tasks.join_next() => report(ended),
+            // The first worker does it for all.
+            _ = reap.tick(), if id.0 == 0 => worker.shared.backends.reap(Instant::now()),
+        }
+    }
+    worker.advance(Stage::Draining);
+    let drained = async {
+        while let Some(ended) = tasks.join_next().await {
+            report(ended)
+        }
+    };
+    if tokio::time::timeout(worker.shared.drain_timeout, drained).await.is_err() {
+        worker.advance(Stage::Ending);
+        let ended = async {
+            while let Some(ended) = tasks.join_next().await {
+                report(ended)
+            }
+        };
+        if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+            tracing::warn!(worker = id.0, sessions = tasks.len(), "sessions were cut at the drain deadline");
+        }
+    }
+}
+
+/// A panic ends its session only.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a session ended by a panic; this is a defect of pgherd");
+    }
+}
+
+async fn serve(worker: Rc<Worker>, accepted: Accepted, count: Arc<AtomicUsize>) {
+    let Accepted { stream, peer } = accepted;
+    let _connected = Connected(count);
+    match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+        Ok(stream) => client::serve(worker, stream, peer).await,
+        Err(error) => tracing::warn!(%peer, %error, "cannot serve a connection"),
+    }
+}
+
+/// Counts a connection as long as it is served.
+struct Connected(Arc<AtomicUsize>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

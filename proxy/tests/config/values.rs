@@ -1,0 +1,184 @@
+//! Keys and their values: what is taken, and what is said of what is not.
+
+use std::process::Command;
+
+use super::{NODES, check, error, lines, run, value};
+
+#[test]
+fn a_misspelt_key_is_named_with_file_line_and_nearest_key() {
+    let (output, path) = run("[pool]\nmode = \"session\"\n  sise = 20\n", &[NODES], &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains(&format!("error: {path}:3:3: pool.sise: unknown key; did you mean `pool.size`?")),
+        "{text}"
+    );
+    assert!(text.contains("1 error: pgherd would not start"), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn misspelt_names_at_any_depth_get_the_nearest_one() {
+    let cases = [
+        ("[pol]\nsize = 1", "pol: unknown key; did you mean `pool`?"),
+        ("size = 1", "size: unknown key; did you mean `pool.size`?"),
+        (
+            "[failover.ssh]\nknown_host = \"x\"",
+            "failover.ssh.known_host: unknown key; did you mean `failover.ssh.known_hosts`?",
+        ),
+        ("[failover.shs]\nport = 1", "failover.shs: unknown key; did you mean `failover.ssh`?"),
+        (
+            "[pool]\nmax_client_con = 1",
+            "pool.max_client_con: unknown key; did you mean `pool.max_client_conn`?",
+        ),
+        ("[pool]\nunlike_anything = 1", "pool.unlike_anything: unknown key"),
+        (
+            "[[pool.override]]\nuser = \"a\"\nmoode = 1",
+            "pool.override: unknown field `moode`; did you mean `mode`?",
+        ),
+    ];
+    for (file, expected) in cases {
+        assert_eq!(error(file, &[NODES]), expected);
+    }
+    let (json, _) =
+        check("[backends]\nnodes = [\n  { id = 0, host = \"a\" },\n  { id = 1, hots = \"b\" },\n]", &[]);
+    assert_eq!(
+        lines(&json, "errors"),
+        ["backends.nodes: entry 2 has an unknown field `hots`; did you mean `host`?"]
+    );
+    assert_eq!(json["errors"][0]["line"], 4);
+}
+
+#[test]
+fn a_misspelt_variable_is_an_error_with_the_nearest_one() {
+    let cases = [
+        ("PGHERD_POOL_SIZE", "PGHERD_POOL__SIZE"),
+        ("PGHERD_POOL__SISE", "PGHERD_POOL__SIZE"),
+        ("PGHERD_FAILOVER__SSH__USR", "PGHERD_FAILOVER__SSH__USER"),
+        ("PGHERD_FAILOVR__MODE", "PGHERD_FAILOVER__MODE"),
+    ];
+    for (name, near) in cases {
+        assert_eq!(
+            error("", &[NODES, (name, "1")]),
+            format!("{name}: unknown variable; did you mean `{near}`?")
+        );
+    }
+}
+
+#[test]
+fn keys_of_later_versions_say_so() {
+    for key in
+        ["listen.tls.mode", "listen.unix", "routing.reads", "http.address", "admin.users", "etcd.endpoints"]
+    {
+        let (section, leaf) = key.rsplit_once('.').unwrap();
+        let (json, code) = check(&format!("[{section}]\n{leaf} = \"x\"\n"), &[NODES]);
+        assert_eq!(code, 1, "{key}");
+        assert_eq!(json["errors"][0]["message"], "not available in this version of pgherd", "{key}");
+    }
+    assert!(error("", &[NODES, ("PGHERD_HTTP__ADDRESS", "x")]).contains("not available in this version"));
+    let statement = error("[pool]\nmode = \"statement\"", &[NODES]);
+    assert!(statement.contains("`statement` is not available in this version of pgherd"), "{statement}");
+    assert!(error("[failover]\nexecutor = \"sql\"", &[NODES]).contains("not available in this version"));
+}
+
+#[test]
+fn all_errors_are_shown_at_once_in_the_order_of_the_file() {
+    let file =
+        "[pool]\nsize = 0\nmode = \"both\"\n[log]\nlevel = \"loud\"\n[backends]\nnodes = \"x:a\"\n[aaa]\n";
+    let (json, _) = check(file, &[("PGHERD_POOL__PINNED_SIZE", "-1")]);
+    let at: Vec<_> = json["errors"].as_array().unwrap().iter().map(|e| e["line"].as_u64()).collect();
+    assert_eq!(at, [Some(2), Some(3), Some(5), Some(7), Some(8), None], "{json:#}");
+}
+
+#[test]
+fn durations_and_sizes_need_their_unit() {
+    let bare = error("[pool]\nquery_wait_timeout = 30\n", &[NODES]);
+    assert!(bare.contains("takes a number and a unit, such as \"30s\"; got the number 30"), "{bare}");
+    assert_eq!(
+        value(
+            "[pool]\nserver_lifetime = \"90min\"\nserver_idle_timeout = \"off\"\n",
+            &[NODES],
+            "pool.server_lifetime"
+        ),
+        "90min"
+    );
+    assert_eq!(value("[pool]\nserver_idle_timeout = \"off\"\n", &[NODES], "pool.server_idle_timeout"), "off");
+    assert_eq!(
+        value("", &[NODES, ("PGHERD_FAILOVER__MAX_DATA_LOSS", "512KiB")], "failover.max_data_loss"),
+        "512KiB"
+    );
+    assert!(error("[monitor]\ninterval = \"0s\"\n", &[NODES]).contains("takes 10ms to 1min, got `0s`"));
+}
+
+#[test]
+fn a_wrong_node_list_entry_is_named_with_its_field() {
+    let found = error("", &[("PG_BACKEND_NODE_LIST", "0:pg01:5432:1:/data,1:pg02:54x2")]);
+    assert_eq!(
+        found,
+        "backends.nodes: entry 2 (`1:pg02:54x2`): field `port` takes a number from 1 to 65535, got `54x2`"
+    );
+}
+
+#[test]
+fn servers_can_be_given_as_csv_array_or_tables() {
+    let expected = "0:a:5432:1:/data:ALLOW_TO_FAILOVER,1:[::1]:5433:0.5:/d:DISALLOW_TO_FAILOVER";
+    let tables = "[[backends.nodes]]\nid = 0\nhost = \"a\"\n[[backends.nodes]]\nid = 1\nhost = \"::1\"\nport = 5433\n\
+                  weight = 0.5\ndata_directory = \"/d\"\nflag = \"DISALLOW_TO_FAILOVER\"\n";
+    let short = "1:[::1]:5433:0.5:/d:DISALLOW_TO_FAILOVER";
+    let csv = format!("[backends]\nnodes = \"0:a, {short}\"\n");
+    let array = format!("[backends]\nnodes = [\"0:a\", \"{short}\"]\n");
+    for file in [tables, &csv, &array] {
+        assert_eq!(value(file, &[], "backends.nodes"), expected);
+    }
+}
+
+#[test]
+fn without_servers_the_error_shows_what_to_write() {
+    assert!(error("", &[]).contains("is required: `id:host:port:weight:datadir:flag`"));
+}
+
+#[test]
+fn servers_that_do_not_exist_are_no_error() {
+    assert!(
+        value("", &[("PG_BACKEND_NODE_LIST", "0:no-such-host.invalid,1:192.0.2.1:1")], "backends.nodes")
+            .contains("invalid")
+    );
+}
+
+#[test]
+fn an_override_names_a_database_or_user_and_changes_something() {
+    let file = "[[pool.override]]\ndatabase = \"a\"\nmode = \"session\"\n[[pool.override]]\nuser = \"b\"\nsize = 3\n";
+    let shown = "[{ database = \"a\", mode = \"session\" }, { user = \"b\", size = 3 }]";
+    assert_eq!(value(file, &[NODES], "pool.override"), shown);
+    assert_eq!(value("", &[NODES, ("PGHERD_POOL__OVERRIDE", shown)], "pool.override"), shown);
+    assert!(error("[[pool.override]]\nsize = 1\n", &[NODES]).contains("names neither a database nor a user"));
+    assert!(error("[[pool.override]]\nuser = \"a\"\n", &[NODES]).contains("changes neither mode nor size"));
+    assert!(error("[pool.override]\nuser = \"a\"\n", &[NODES]).contains("each under `[[pool.override]]`"));
+    assert!(error("", &[NODES, ("PGHERD_POOL__OVERRIDE", "[{")]).contains("is not a valid TOML array"));
+}
+
+#[test]
+fn a_repmgr_config_template_takes_only_what_is_known() {
+    let config = |path: &str| format!("[failover.repmgr]\nconfig = \"{path}\"\n");
+    assert_eq!(
+        value(&config("/etc/{node_name}/{id}.conf"), &[NODES], "failover.repmgr.config"),
+        "/etc/{node_name}/{id}.conf"
+    );
+    assert!(error(&config("/etc/{name}.conf"), &[NODES]).contains("{node_name} where servers differ"));
+}
+
+#[test]
+fn a_failover_that_can_not_work_is_warned_of() {
+    let (json, _) = check("", &[NODES]);
+    assert!(
+        lines(&json, "warnings").iter().any(|w| w.starts_with("failover.ssh.key: is not set")),
+        "{json:#}"
+    );
+    let (json, _) = check("", &[("PG_BACKEND_NODE_LIST", "0:alone")]);
+    assert_eq!(json["warnings"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pgherd")).args(["check", "--jsn"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
