@@ -1,0 +1,52 @@
+# `make up` and `make test` do everything that they need, on a Debian 12 machine with cargo.
+
+CARGO ?= cargo
+
+# Servers run as the user postgres and in network namespaces, so what starts them runs as root; cargo itself does not.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+ifneq ($(shell id -u),0)
+export CARGO_TARGET_$(HOST)_RUNNER := sudo -E
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help up test setup bench fmt lint clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+
+up: setup ## Start three PostgreSQL servers with pgherd before them, until Ctrl-C (options: ARGS=--help)
+	@echo "==> building pgherd (release)"
+	@$(CARGO) build --release --bin pgherd --bin pgherd-up
+	@$(CARGO) run --quiet --release --bin pgherd-up -- $(ARGS)
+
+test: setup ## Check the formatting and the lints, then run every test on real servers
+	@echo "==> formatting"
+	@$(CARGO) fmt --all --check
+	@echo "==> lints"
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@echo "==> building"
+	@$(CARGO) build --workspace --all-targets
+	@echo "==> tests"
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --workspace --no-fail-fast && $(CARGO) test --workspace --doc; \
+	else \
+		$(CARGO) test --workspace --no-fail-fast; \
+	fi
+
+setup: ## Install the Debian packages that are missing
+	@scripts/setup
+
+bench: ## Measure pgherd beside pgbouncer, pgpool, haproxy and a plain relay (options: ARGS=--help)
+	@scripts/setup bench
+	@echo "==> building pgherd and the benchmark (release)"
+	@$(CARGO) build --release --bin pgherd --bin pgherd-bench
+	@$(CARGO) run --quiet --release --bin pgherd-bench -- $(ARGS)
+
+fmt: ## Format the code
+	@$(CARGO) fmt --all
+
+lint: ## Check the lints alone
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+clean: ## Remove what was built
+	@$(CARGO) clean

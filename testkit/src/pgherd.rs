@@ -1,0 +1,317 @@
+use std::ffi::OsStr;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::Signal;
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use toml::{Table, Value};
+
+use crate::client::connection_string;
+use crate::cluster::Cluster;
+use crate::command::Place;
+use crate::credentials::{Credentials, write_secret};
+use crate::processes::signal;
+use crate::wait::eventually;
+
+const STARTS_WITHIN: Duration = Duration::from_secs(20);
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How a pgherd shall run; made by [`Pgherd::builder`].
+#[derive(Clone, Debug)]
+pub struct PgherdBuilder {
+    config: Table,
+    binary: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+    listen: SocketAddr,
+    directory: PathBuf,
+    place: Place,
+    credentials: Credentials,
+    name: String,
+}
+
+impl PgherdBuilder {
+    /// Sets one key of the configuration, in dotted form: `pool.mode`.
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
+        insert(&mut self.config, key, value.into());
+        self
+    }
+
+    /// Leaves one key, or a section with all of its keys, out of the generated configuration.
+    pub fn unset(mut self, key: &str) -> Self {
+        match key.rsplit_once('.') {
+            Some((section, key)) => self
+                .config
+                .get_mut(section)
+                .and_then(Value::as_table_mut)
+                .and_then(|section| section.remove(key)),
+            None => self.config.remove(key),
+        };
+        self
+    }
+
+    /// Sets an environment variable of the process.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Listens on this address instead of one of the cluster's.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self.set("listen.address", address.to_string())
+    }
+
+    /// Runs this program. The default is `PGHERD_BIN`, else `pgherd` in the directory that cargo built the test into.
+    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = Some(path.into());
+        self
+    }
+
+    /// Starts it, and waits until it accepts connections.
+    pub async fn start(self) -> Result<Pgherd> {
+        let mut pgherd = self.prepare()?;
+        pgherd.launch()?;
+        pgherd.wait_listening().await?;
+        Ok(pgherd)
+    }
+
+    /// Starts it without waiting: for a start that is to fail, or to wait for servers.
+    pub async fn launch(self) -> Result<Pgherd> {
+        let mut pgherd = self.prepare()?;
+        pgherd.launch()?;
+        Ok(pgherd)
+    }
+
+    fn prepare(self) -> Result<Pgherd> {
+        let binary = match self.binary {
+            Some(binary) => binary,
+            None => find_binary()?,
+        };
+        let config = self.directory.join(format!("{}.toml", self.name));
+        write_secret(&config, &toml::to_string(&self.config).context("the configuration of pgherd")?)?;
+        Ok(Pgherd {
+            binary,
+            environment: self.environment,
+            listen: self.listen,
+            log: self.directory.join(format!("{}.log", self.name)),
+            config,
+            place: self.place,
+            credentials: self.credentials,
+            child: None,
+        })
+    }
+}
+
+/// A pgherd before a cluster. It is killed when dropped.
+#[derive(Debug)]
+pub struct Pgherd {
+    binary: PathBuf,
+    config: PathBuf,
+    environment: Vec<(String, String)>,
+    listen: SocketAddr,
+    log: PathBuf,
+    place: Place,
+    credentials: Credentials,
+    child: Option<Child>,
+}
+
+impl Pgherd {
+    /// A pgherd with everything that it has to know of `cluster` in its configuration, on an address of its own, port 5432.
+    pub fn builder(cluster: &Cluster) -> PgherdBuilder {
+        let (index, address, place) = cluster.next_pgherd();
+        let listen = SocketAddr::new(IpAddr::V4(address), 5432);
+        let mut config = Table::new();
+        let nodes: Vec<Value> = cluster.backend_nodes().into_iter().map(Value::from).collect();
+        let program = cluster.repmgr_program().unwrap_or_default();
+        let ssh_port = cluster.servers().first().map_or(222, |server| server.ssh_port());
+        let settings: [(&str, Value); 11] = [
+            ("listen.address", listen.to_string().into()),
+            ("backends.nodes", nodes.into()),
+            ("monitor.user", "repmgr".into()),
+            ("monitor.password", cluster.monitor_password().into()),
+            ("monitor.database", "repmgr".into()),
+            ("failover.ssh.user", "postgres".into()),
+            ("failover.ssh.port", i64::from(ssh_port).into()),
+            ("failover.ssh.key", text(cluster.ssh_key_path())),
+            ("failover.ssh.known_hosts", text(&cluster.known_hosts_path())),
+            ("failover.repmgr.config", cluster.repmgr_conf_pattern().into()),
+            ("failover.repmgr.binary", text(&program)),
+        ];
+        for (key, value) in settings {
+            insert(&mut config, key, value);
+        }
+        PgherdBuilder {
+            config,
+            binary: None,
+            environment: Vec::new(),
+            listen,
+            directory: cluster.directory().to_owned(),
+            place,
+            credentials: cluster.credentials().clone(),
+            name: format!("pgherd-{}", index + 1),
+        }
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// The generated configuration file.
+    pub fn config_path(&self) -> &Path {
+        &self.config
+    }
+
+    /// The file that holds what it wrote to its standard output and standard error.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// A connection string through pgherd, with the password in it.
+    pub fn connection_string(&self, user: &str, database: &str) -> String {
+        let host = self.listen.ip().to_string();
+        connection_string(&host, self.listen.port(), user, database, self.credentials.password(user))
+    }
+
+    /// Its process, while it was not waited for.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// Everything that it logged, over all its starts.
+    pub fn log(&self) -> Vec<String> {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits for a line of its log that contains `part`, from its first start on, and gives the line.
+    pub async fn wait_log(&self, part: &str, within: Duration) -> Result<String> {
+        eventually(format!("a line of pgherd's log with {part:?}"), within, || async {
+            Ok(self.log().into_iter().find(|line| line.contains(part)))
+        })
+        .await
+        .with_context(|| self.log().join("\n"))
+    }
+
+    /// Waits until it accepts connections; an error as soon as it has ended.
+    pub async fn wait_listening(&mut self) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + STARTS_WITHIN;
+        loop {
+            if let Some(status) = self.child_mut()?.try_wait()? {
+                bail!("pgherd ended with {status}:\n{}", self.log().join("\n"));
+            }
+            if TcpStream::connect(self.listen).await.is_ok() {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline {
+                bail!(
+                    "pgherd does not listen on {} within {STARTS_WITHIN:?}:\n{}",
+                    self.listen,
+                    self.log().join("\n")
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Kills it with SIGKILL and waits for its end.
+    pub async fn kill9(&mut self) -> Result<()> {
+        self.send(Signal::KILL)?;
+        self.wait_exit().await.map(drop)
+    }
+
+    /// Sends SIGTERM, which begins the drain.
+    pub fn terminate(&self) -> Result<()> {
+        self.send(Signal::TERM)
+    }
+
+    /// Sends any signal.
+    pub fn send(&self, which: Signal) -> Result<()> {
+        signal(self.pid().ok_or_else(|| anyhow!("pgherd does not run"))?, which)
+    }
+
+    /// Waits for its end.
+    pub async fn wait_exit(&mut self) -> Result<ExitStatus> {
+        let status = tokio::time::timeout(ENDS_WITHIN, self.child_mut()?.wait()).await;
+        let status = status.map_err(|_| anyhow!("pgherd does not end within {ENDS_WITHIN:?}"))??;
+        self.child = None;
+        Ok(status)
+    }
+
+    /// Starts it again with the same configuration and address, killing it first if it runs.
+    pub async fn restart(&mut self) -> Result<()> {
+        if self.pid().is_some() {
+            self.kill9().await?;
+        }
+        self.start().await
+    }
+
+    /// Starts it again after its end, and waits until it accepts connections.
+    pub async fn start(&mut self) -> Result<()> {
+        self.launch()?;
+        self.wait_listening().await
+    }
+
+    /// Starts it after its end, without waiting.
+    pub fn launch(&mut self) -> Result<()> {
+        let log = fs::File::options().create(true).append(true).open(&self.log)?;
+        let mut command = self.place.command(&self.binary);
+        command.args(["run", "--config"]).arg(&self.config);
+        // Settings of the test's own environment are not for it: it refuses those that it does not know.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().cloned());
+        command.stdout(log.try_clone()?).stderr(log).stdin(Stdio::null()).kill_on_drop(true);
+        // A Ctrl-C of the terminal is for whoever started it.
+        command.process_group(0);
+        self.child = Some(command.spawn().with_context(|| format!("cannot run {}", self.binary.display()))?);
+        Ok(())
+    }
+
+    fn child_mut(&mut self) -> Result<&mut Child> {
+        self.child.as_mut().ok_or_else(|| anyhow!("pgherd was not started"))
+    }
+}
+
+fn is_setting(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with("PG") || name == "REPMGRPWD")
+}
+
+fn text(path: &Path) -> Value {
+    path.display().to_string().into()
+}
+
+fn insert(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let section = table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(section) = section {
+                insert(section, rest, value);
+            }
+        }
+    }
+}
+
+/// `PGHERD_BIN`, or `pgherd` beside the running program or one directory above (tests are in `deps/`).
+fn find_binary() -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("PGHERD_BIN") {
+        return Ok(binary.into());
+    }
+    let program = std::env::current_exe()?;
+    let found = program
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join("pgherd"))
+        .find(|path| path.is_file());
+    found.ok_or_else(|| anyhow!("no pgherd near {}: run `cargo build -p pgherd` first", program.display()))
+}

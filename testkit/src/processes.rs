@@ -1,0 +1,89 @@
+//! Processes as /proc shows them.
+
+use std::fs;
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, getsid, kill_process, set_child_subreaper, waitpid};
+use tokio::signal::unix::{SignalKind, signal as listen};
+
+use crate::wait::eventually;
+
+/// Every process that works in `directory`. All processes of a PostgreSQL server work in its data directory, also those
+/// whose postmaster was killed.
+pub(crate) fn working_in(directory: &Path) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == directory))
+        .collect()
+}
+
+/// The children of a process.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The state letter of a process (`R`, `S`, `T`, ...); nothing when it is gone or a zombie.
+pub(crate) fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let state = stat.rsplit_once(") ")?.1.chars().next()?;
+    (!matches!(state, 'Z' | 'X')).then_some(state)
+}
+
+/// Sends a signal; a process that is gone is no error.
+pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    match kill_process(target, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot signal process {pid}")),
+    }
+}
+
+/// Waits until none of the processes is left, not even as a zombie.
+pub(crate) async fn wait_gone(what: &str, pids: &[u32], within: Duration) -> Result<()> {
+    eventually(format!("{what}: the end of {pids:?}"), within, || async {
+        bury_daemons();
+        Ok((!pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists())).then_some(()))
+    })
+    .await
+}
+
+/// Makes this process adopt the daemons of its clusters, and buries those that end, for as long as the returned future runs.
+///
+/// A postmaster that was killed is a zombie until its parent looks, and PostgreSQL takes the zombie for a server that still
+/// runs and refuses to start. The init process of a container may take seconds, or never look.
+pub(crate) fn adopt_daemons() -> Result<impl Future<Output = ()>> {
+    set_child_subreaper(Some(getpid())).context("cannot adopt daemons")?;
+    let mut deaths = listen(SignalKind::child())?;
+    Ok(async move {
+        while deaths.recv().await.is_some() {
+            bury_daemons();
+        }
+    })
+}
+
+/// Waits for every dead child that this process adopted. Its own children, which tokio waits for, are in its own session;
+/// daemons made sessions of their own.
+pub(crate) fn bury_daemons() {
+    let Ok(own_session) = getsid(None) else { return };
+    let Ok(threads) = fs::read_dir("/proc/self/task") else { return };
+    let children =
+        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok()).flat_map(
+            |children| children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>(),
+        );
+    for pid in children {
+        if session_of_zombie(pid).is_some_and(|session| session != own_session.as_raw_nonzero().get()) {
+            let _ = waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
+        }
+    }
+}
+
+fn session_of_zombie(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    (fields.next()? == "Z").then(|| fields.nth(2)?.parse().ok())?
+}
