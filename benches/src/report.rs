@@ -107,7 +107,7 @@ fn ratios(text: &mut String, loads: &[&Load]) {
     };
     let header: String = COMPARED.iter().map(|metric| format!(" {} |", metric.name)).collect();
     let _ = writeln!(text, "\n| {subject} / |{header}\n|---|{}", "---:|".repeat(COMPARED.len()));
-    let mut unsupported: BTreeMap<Verdict, Vec<String>> = BTreeMap::new();
+    let mut unsupported: BTreeMap<Verdict, BTreeMap<Peer, Vec<&str>>> = BTreeMap::new();
     for &other in peers.iter().filter(|&&peer| peer != subject && peer != Peer::RelayAgain) {
         let _ = write!(text, "| {other} |");
         for metric in &COMPARED {
@@ -116,8 +116,7 @@ fn ratios(text: &mut String, loads: &[&Load]) {
             let mark = if ratios.is_empty() || verdict == Verdict::Supported { "" } else { "~" };
             let _ = write!(text, " {mark}{} |", spread_cell(Spread::of(&ratios), 2));
             if !ratios.is_empty() {
-                let what = format!("{subject} / {other} in {}", metric.name);
-                unsupported.entry(verdict).or_default().push(what);
+                unsupported.entry(verdict).or_default().entry(other).or_default().push(metric.name);
             }
         }
         text.push('\n');
@@ -129,9 +128,15 @@ fn ratios(text: &mut String, loads: &[&Load]) {
         }
         text.push('\n');
     }
-    for (verdict, what) in unsupported {
+    for (verdict, peers) in unsupported {
         if let Some(reason) = reason(verdict) {
-            let _ = writeln!(text, "\nNot supported by the spread, since {reason}: {}.", what.join("; "));
+            let ratio = |(other, metrics): (&Peer, &Vec<&str>)| format!("/ {other} ({})", metrics.join(", "));
+            let what: Vec<String> = peers.iter().map(ratio).collect();
+            let _ = writeln!(
+                text,
+                "\nNot supported by the spread, since {reason}: {subject} {}.",
+                what.join(", ")
+            );
         }
     }
 }
@@ -233,7 +238,7 @@ mod tests {
         let text = ratios_of(&loads);
         assert!(text.contains("| pgbouncer | 2.00 | ~1.00 | - | ~1.00 (0.92..1.08) |"), "{text}");
         assert!(
-            text.contains("some say less: pgherd / direct in TPS; pgherd / direct in latency; "),
+            text.contains("some say less: pgherd / direct (TPS, latency), / pgbouncer (latency, own CPU)."),
             "{text}"
         );
     }
