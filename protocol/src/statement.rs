@@ -134,9 +134,7 @@ impl Findings {
         } else {
             self.inside(word);
         }
-        if word.is_call
-            && (word.is_qualified || !PURE_BEFORE_PARENTHESIS.iter().any(|pure| word.is(pure)))
-        {
+        if word.is_call && (word.is_qualified || !PURE_BEFORE_PARENTHESIS.iter().any(|pure| word.is(pure))) {
             self.impure = true;
         }
     }

@@ -3,12 +3,14 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use pgherd_failover::{Epoch, Routing, Writes};
-use pgherd_health::{Node, NodeId, TimelineId};
+use pgherd_failover::actor::{self, Control, ControlSettings};
+use pgherd_failover::{ExecutorSettings, Mode, RepmgrSettings, Routing, SshSettings};
+use pgherd_health::{Node, Password, ProberSettings};
 use pgherd_protocol::prepared::Statements;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -19,7 +21,7 @@ use crate::cancel::CancelKeys;
 use crate::check::print_problems;
 use crate::cli::RunArgs;
 use crate::client::welcome::Welcomes;
-use crate::config::{self, Config, LogFormat, LogLevel};
+use crate::config::{self, Config, Executor, FailoverMode, LogFormat, LogLevel};
 use crate::listener;
 use crate::server::table::Backends;
 use crate::shared::{Credentials, Gauge, Shared};
@@ -50,16 +52,11 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<ExitCode> {
 
 async fn serve(config: Config) -> io::Result<()> {
     let listener = listener::bind(config.listen.address)?;
-    let (hints, _hints) = mpsc::channel(64);
-    let (shared, reader) = build(&config, hints);
     let stop = CancellationToken::new();
+    let (control, control_thread) = actor::start(control_settings(&config), stop.clone())?;
+    let (shared, reader) = build(&config, control.clone());
     let reading = tokio::spawn(reader.run(stop.clone()));
-    let primary = config.nodes.first().map(|node| node.id).unwrap_or(NodeId(0));
-    shared.backends.publish(&Routing {
-        generation: 1,
-        writes: Writes::Open(Epoch { system_identifier: 0, timeline: TimelineId(1), primary }),
-        readable: Vec::new(),
-    });
+    let publishing = tokio::spawn(publish(control.routing, Arc::clone(&shared.backends)));
     let workers: Vec<_> = (0..config.runtime.workers.get())
         .map(|id| WorkerHandle::start(WorkerId(id), Arc::clone(&shared)))
         .collect::<io::Result<_>>()?;
@@ -78,11 +75,29 @@ async fn serve(config: Config) -> io::Result<()> {
     let drained = tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join())));
     tokio::select! {
         _ = drained => tracing::info!("all sessions have ended"),
-        signal = shutdown_signal() => tracing::warn!(signal = signal?, "ending at once"),
+        signal = shutdown_signal() => {
+            tracing::warn!(signal = signal?, "ending at once");
+            // Threads that still serve end with the process.
+            std::process::exit(1);
+        }
     }
     stop.cancel();
-    let _ = reading.await;
+    let _ = (reading.await, publishing.await);
+    if control_thread.join().is_err() {
+        tracing::error!("the control thread ended by a panic; this is a defect of pgherd");
+    }
     Ok(())
+}
+
+/// Puts each decision of the control loop into force, until the loop ends.
+async fn publish(mut routing: watch::Receiver<Arc<Routing>>, backends: Arc<Backends>) {
+    loop {
+        let decision = Arc::clone(&routing.borrow_and_update());
+        backends.publish(&decision);
+        if routing.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn start_log(log: &config::Log) {
@@ -94,7 +109,11 @@ fn start_log(log: &config::Log) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     // Other crates' details are not an operator's business.
-    let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("pgherd", level);
+    let filter = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("pgherd", level)
+        .with_target("pgherd_failover", level)
+        .with_target("pgherd_health", level);
     let subscriber = tracing_subscriber::registry().with(filter);
     match log.format {
         LogFormat::Text => subscriber.with(tracing_subscriber::fmt::layer().with_ansi(false)).init(),
@@ -103,7 +122,7 @@ fn start_log(log: &config::Log) {
 }
 
 /// What the workers share, and the task that reads stored passwords.
-fn build(config: &Config, hints: mpsc::Sender<NodeId>) -> (Arc<Shared>, Reader) {
+fn build(config: &Config, control: Control) -> (Arc<Shared>, Reader) {
     let pool = Arc::new(config.pool.clone());
     let backends =
         Arc::new(Backends::new(config.nodes.clone(), config.runtime.workers.get(), Arc::clone(&pool)));
@@ -134,9 +153,57 @@ fn build(config: &Config, hints: mpsc::Sender<NodeId>) -> (Arc<Shared>, Reader) 
         clients: Gauge::new(pool.max_clients),
         waiting: Gauge::new(config.failover.max_waiting),
         pool,
-        hints,
+        control,
     };
     (Arc::new(shared), reader)
+}
+
+fn control_settings(config: &Config) -> ControlSettings {
+    let Config { monitor, failover, .. } = config;
+    let password = monitor.password.as_ref().map(|secret| Password::new(secret.expose().to_owned()));
+    let prober = ProberSettings {
+        timeout: monitor.timeout,
+        ..ProberSettings::new(monitor.user.clone(), password, monitor.database.clone(), monitor.interval)
+    };
+    let Executor::Ssh = failover.executor;
+    ControlSettings {
+        nodes: config.nodes.clone(),
+        system_identifier: None,
+        machine: decision_settings(failover, monitor.interval),
+        prober,
+        executor: ExecutorSettings {
+            ssh: SshSettings {
+                user: failover.ssh.user.clone(),
+                port: failover.ssh.port,
+                key: failover.ssh.key.clone(),
+                known_hosts: failover.ssh.known_hosts.clone(),
+                trust_first_use: false,
+                connect_timeout: failover.ssh.connect_timeout,
+            },
+            repmgr: RepmgrSettings {
+                binary: failover.repmgr.binary.clone(),
+                config: failover.repmgr.config.clone(),
+                pg_bindir: failover.repmgr.pg_bindir.clone(),
+            },
+        },
+    }
+}
+
+fn decision_settings(failover: &config::Failover, interval: Duration) -> pgherd_failover::Settings {
+    pgherd_failover::Settings {
+        mode: match failover.mode {
+            FailoverMode::Automatic => Mode::Automatic,
+            FailoverMode::Manual => Mode::Manual,
+        },
+        interval,
+        confirm: failover.confirm,
+        restart_grace: failover.restart_grace,
+        start_grace: failover.start_grace,
+        cold_grace: failover.cold_grace,
+        max_data_loss: failover.max_data_loss,
+        min_interval: failover.min_interval,
+        ..pgherd_failover::Settings::default()
+    }
 }
 
 fn endpoint(node: &Node) -> Endpoint {

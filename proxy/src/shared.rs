@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pgherd_failover::actor::Control;
 use pgherd_health::NodeId;
 use pgherd_protocol::auth::Credential;
 use pgherd_protocol::prepared::Statements;
-use tokio::sync::mpsc;
 
 use crate::cancel::CancelKeys;
 use crate::client::welcome::Welcomes;
@@ -43,8 +43,8 @@ pub(crate) struct Shared {
     pub(crate) clients: Arc<Gauge>,
     /// Clients that wait for a primary.
     pub(crate) waiting: Arc<Gauge>,
-    /// Servers that a connection failed at: they are probed at once.
-    pub(crate) hints: mpsc::Sender<NodeId>,
+    /// The control loop.
+    pub(crate) control: Control,
 }
 
 impl std::fmt::Debug for Shared {
@@ -54,9 +54,9 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Has a server probed at once. It decides nothing by itself; when many say the same, one is enough.
+    /// Has a server probed at once; it decides nothing by itself.
     pub(crate) fn doubt(&self, node: NodeId) {
-        let _ = self.hints.try_send(node);
+        self.control.hint(node);
     }
 }
 

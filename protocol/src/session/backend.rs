@@ -36,7 +36,9 @@ impl Session {
         match frame.header.tag {
             b'N' | b'A' | b'S' => Reply::Forward,
             // A result that nobody asked for may be another client's.
-            b'D' | b'd' | b'H' | b't' | b'V' | b'W' | b'c' | b'T' | b'n' | b'C' if self.expected.is_empty() => {
+            b'D' | b'd' | b'H' | b't' | b'V' | b'W' | b'c' | b'T' | b'n' | b'C'
+                if self.expected.is_empty() =>
+            {
                 Reply::OutOfStep
             }
             b'D' | b'd' | b'H' | b't' | b'V' | b'W' | b'c' => Reply::Forward,
@@ -79,11 +81,7 @@ impl Session {
         match self.expected.pop_front() {
             Some(e) if e.kind == kind || (kind == Kind::Parse && e.kind == Kind::ParseUnnamed) => {
                 self.preparing -= usize::from(matches!(e.about, About::Prepares(_)));
-                if e.shown {
-                    Reply::Forward
-                } else {
-                    Reply::Drop
-                }
+                if e.shown { Reply::Forward } else { Reply::Drop }
             }
             _ => Reply::OutOfStep,
         }
@@ -266,7 +264,8 @@ impl Session {
             }
             let Some(undo) = skipped.undo else { continue };
             // A later message has given the name a new meaning already.
-            let later = self.expected.iter_mut().filter_map(|e| e.undo.as_mut()).find(|u| u.name == undo.name);
+            let later =
+                self.expected.iter_mut().filter_map(|e| e.undo.as_mut()).find(|u| u.name == undo.name);
             match (later, undo.before) {
                 (Some(later), before) => later.before = before,
                 (None, Some(before)) => {

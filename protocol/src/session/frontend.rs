@@ -311,12 +311,7 @@ impl Session {
     }
 
     /// Finds what a statement's name means and sees to it that the server has it.
-    fn resolve(
-        &mut self,
-        name: &[u8],
-        server: &mut ServerStatements,
-        out: &mut Vec<u8>,
-    ) -> (Target, Scan) {
+    fn resolve(&mut self, name: &[u8], server: &mut ServerStatements, out: &mut Vec<u8>) -> (Target, Scan) {
         if self.pooling == Pooling::Session {
             return (Target::AsItIs, Scan::UNKNOWN);
         }

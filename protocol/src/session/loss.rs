@@ -179,13 +179,18 @@ impl Aftermath {
         self.answered.fate.end_batch();
         let doubt = self.answered.fate.doubt;
         let only_sync = kind == Kind::Sync && !self.pending && !doubt;
-        let rolls_back = effect == Effect::Rollback
-            || (effect == Effect::Commit && before == Transaction::Failed);
+        let rolls_back =
+            effect == Effect::Rollback || (effect == Effect::Commit && before == Transaction::Failed);
         if self.answered.failed {
             self.fail();
         } else if only_sync {
             // Nothing is left to be said, but that the batch has ended.
-        } else if kind == Kind::Query && rolls_back && self.told != Transaction::Idle && !doubt && !self.pending {
+        } else if kind == Kind::Query
+            && rolls_back
+            && self.told != Transaction::Idle
+            && !doubt
+            && !self.pending
+        {
             write::command_complete(out, "ROLLBACK");
         } else {
             self.error(loss).write(out, Severity::Error);

@@ -15,8 +15,8 @@ use std::sync::Arc;
 pub use backend::Reply;
 pub use detached::{Detached, Progress};
 pub use frontend::Pass;
-pub use loss::Loss;
 use loss::Answered;
+pub use loss::Loss;
 
 use crate::prepared::Statement;
 use crate::statement::{Effect, Pin, Scan};
