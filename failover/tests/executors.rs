@@ -123,6 +123,14 @@ async fn streams_to(upstream: &Server, standby: &Server) -> Result<()> {
     .await
 }
 
+async fn has_received(standby: &Server, written: &str) -> Result<()> {
+    eventually(format!("{} has all up to {written}", standby.name()), PATIENCE, || async {
+        let sql = format!("SELECT pg_last_wal_receive_lsn() >= '{written}'");
+        Ok((standby.scalar(&sql).await? == "t").then_some(()))
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_failover_step_by_step_ends_with_all_servers_on_the_new_primary() -> Result<()> {
     let herd = Herd::of(3).await?;
@@ -131,6 +139,10 @@ async fn a_failover_step_by_step_ends_with_all_servers_on_the_new_primary() -> R
     // The first use opens the session, as a running pgherd has done beforehand.
     ensure!(herd.take(&candidate, Step::CanLogIn { target: id(&old) }).await == Outcome::Done);
     old.query("CREATE TABLE t AS SELECT generate_series(1, 10000)").await?;
+    let written = old.scalar("SELECT pg_current_wal_flush_lsn()").await?;
+    for standby in [&candidate, &other] {
+        has_received(standby, &written).await?;
+    }
     old.kill9().await?;
     ensure!(matches!(herd.take(&candidate, Step::CanLogIn { target: id(&old) }).await, Outcome::Failed(_)));
     ensure!(herd.take(&old, Step::Fence).await == Outcome::Fenced { stopped: false });
@@ -213,14 +225,10 @@ async fn a_standby_whose_replay_is_paused_is_frozen_where_it_received() -> Resul
     let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
     standby.query("SELECT pg_wal_replay_pause()").await?;
     primary.query("CREATE TABLE t AS SELECT generate_series(1, 1000)").await?;
-    let written: Lsn = primary.scalar("SELECT pg_current_wal_flush_lsn()").await?.parse()?;
-    eventually("it received all", PATIENCE, || async {
-        let received: Lsn = standby.scalar("SELECT pg_last_wal_receive_lsn()").await?.parse()?;
-        Ok((received >= written).then_some(()))
-    })
-    .await?;
+    let written = primary.scalar("SELECT pg_current_wal_flush_lsn()").await?;
+    has_received(&standby, &written).await?;
     let frozen = herd.freeze(&standby).await?;
-    ensure!(frozen >= written, "{frozen} {written}");
+    ensure!(frozen >= written.parse()?, "{frozen} {written}");
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -89,7 +90,7 @@ async fn a_killed_primary_is_seen_within_milliseconds_and_not_at_the_next_tick()
     let cluster = Cluster::builder().servers(1).start().await?;
     let primary = cluster.primary().await?;
     let slow = ProberSettings { interval: Duration::from_secs(60), ..settings(&cluster) };
-    let mut watch = Watch::of(&[primary.clone()], slow);
+    let mut watch = Watch::of(slice::from_ref(&primary), slow);
     watch.until(answered).await?;
     let killed = Instant::now();
     primary.kill9().await?;
@@ -104,7 +105,7 @@ async fn a_killed_primary_is_seen_within_milliseconds_and_not_at_the_next_tick()
 async fn a_primary_and_its_standby_report_where_they_are() -> Result<()> {
     let cluster = Cluster::builder().servers(2).start().await?;
     let (primary, standby) = (cluster.server(1)?, cluster.server(2)?);
-    let report = Watch::of(&[primary.clone()], settings(&cluster)).report(|_| true).await?;
+    let report = Watch::of(slice::from_ref(&primary), settings(&cluster)).report(|_| true).await?;
     ensure!(report.timeline == TimelineId(1) && report.history.0.is_empty(), "{report:?}");
     ensure!(report.wal_receiver_timeout == Duration::from_secs(2), "{report:?}");
     let names: Vec<_> = report.repmgr_nodes.iter().map(|node| (node.node_id, node.host.clone())).collect();
@@ -113,7 +114,7 @@ async fn a_primary_and_its_standby_report_where_they_are() -> Result<()> {
     ensure!(insert >= flush && flush.0 > 0, "{report:?}");
     ensure!(senders.len() == 1 && senders[0].application_name == "pg02", "{report:?}");
 
-    let below = Watch::of(&[standby.clone()], settings(&cluster)).report(|_| true).await?;
+    let below = Watch::of(slice::from_ref(&standby), settings(&cluster)).report(|_| true).await?;
     ensure!(below.system_identifier == report.system_identifier, "{below:?}");
     let Position::Standby { replay: Some(_), replay_paused: false, receiver: Some(receiver), .. } =
         &below.position
@@ -130,7 +131,7 @@ async fn a_primary_and_its_standby_report_where_they_are() -> Result<()> {
 async fn a_promotion_is_seen_with_its_new_timeline_and_history() -> Result<()> {
     let cluster = Cluster::builder().servers(2).start().await?;
     let standby = cluster.server(2)?;
-    let mut watch = Watch::of(&[standby.clone()], settings(&cluster));
+    let mut watch = Watch::of(slice::from_ref(&standby), settings(&cluster));
     let before = watch.report(|_| true).await?;
     cluster.server(1)?.stop_clean().await?;
     standby.query("SELECT pg_promote()").await?;
@@ -146,7 +147,7 @@ async fn a_promotion_is_seen_with_its_new_timeline_and_history() -> Result<()> {
 async fn a_frozen_server_times_out_and_answers_again_when_it_goes_on() -> Result<()> {
     let cluster = Cluster::builder().servers(1).start().await?;
     let server = cluster.primary().await?;
-    let mut watch = Watch::of(&[server.clone()], settings(&cluster));
+    let mut watch = Watch::of(slice::from_ref(&server), settings(&cluster));
     watch.until(answered).await?;
     server.freeze().await?;
     let (probe, before) = watch.until(|outcome| *outcome == ProbeOutcome::TimedOut).await?;
@@ -177,7 +178,7 @@ async fn a_server_that_starts_up_is_not_taken_for_dead() -> Result<()> {
 async fn a_clean_stop_shows_as_shutting_down_until_nobody_listens() -> Result<()> {
     let cluster = Cluster::builder().servers(1).start().await?;
     let server = cluster.primary().await?;
-    let mut watch = Watch::of(&[server.clone()], settings(&cluster));
+    let mut watch = Watch::of(slice::from_ref(&server), settings(&cluster));
     watch.until(answered).await?;
     server.stop_clean().await?;
     let (_, before) = watch.until(refused).await?;
@@ -238,7 +239,7 @@ async fn a_server_whose_new_logins_hang_is_not_healthy_although_old_connections_
     let cluster = Cluster::builder().servers(1).start().await?;
     let server = cluster.primary().await?;
     let often = ProberSettings { login_interval: Duration::from_millis(100), ..settings(&cluster) };
-    let mut watch = Watch::of(&[server.clone()], often);
+    let mut watch = Watch::of(slice::from_ref(&server), often);
     watch.until(answered).await?;
     // The postmaster alone: backends that run go on, new ones are not made.
     let postmaster = server.postmaster_pid().context("it does not run")?;

@@ -173,21 +173,17 @@ async fn run(
         }
     }
     worker.advance(Stage::Draining);
-    let drained = async {
-        while let Some(ended) = tasks.join_next().await {
-            report(ended)
-        }
-    };
-    if tokio::time::timeout(worker.shared.drain_timeout, drained).await.is_err() {
+    if tokio::time::timeout(worker.shared.drain_timeout, all_ended(&mut tasks)).await.is_err() {
         worker.advance(Stage::Ending);
-        let ended = async {
-            while let Some(ended) = tasks.join_next().await {
-                report(ended)
-            }
-        };
-        if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+        if tokio::time::timeout(LAST_WORDS, all_ended(&mut tasks)).await.is_err() {
             tracing::warn!(worker = id.0, sessions = tasks.len(), "sessions were cut at the drain deadline");
         }
+    }
+}
+
+async fn all_ended(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        report(ended);
     }
 }
 

@@ -39,11 +39,6 @@ impl StartupParameters {
         }
     }
 
-    /// True if there are none.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The same without application_name, which changes no answer.
     pub(crate) fn without_application_name(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| name != "application_name").cloned().collect())

@@ -51,7 +51,7 @@ impl Pipe {
     }
 
     /// The bytes to cut and whether there can be more of them; and where rewritten bytes go. Only when flushed.
-    pub(crate) fn to_cut(&mut self) -> (&mut Flow, (&[u8], bool), &mut Vec<u8>) {
+    pub(crate) fn uncut(&mut self) -> (&mut Flow, (&[u8], bool), &mut Vec<u8>) {
         let input = self.buffer.as_ref().map_or((&[][..], false), |b| (b.filled(), b.is_full()));
         (&mut self.flow, input, &mut self.out)
     }

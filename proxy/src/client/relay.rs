@@ -92,7 +92,7 @@ impl Front {
                 return Poll::Ready(Lost::because(error));
             }
             if self.up.has_input() {
-                let (flow, input, out) = self.up.to_cut();
+                let (flow, input, out) = self.up.uncut();
                 let cut =
                     match flow.cut_frontend(&mut self.machine, &mut server.state, statements, input, out) {
                         Ok(cut) => cut,
@@ -131,7 +131,7 @@ impl Front {
                 return Poll::Ready(Event::ClientGone);
             }
             if self.down.has_input() {
-                let (flow, input, out) = self.down.to_cut();
+                let (flow, input, out) = self.down.uncut();
                 let cut = match flow.cut_backend(&mut self.machine, &mut server.state, input, out) {
                     Ok(cut) => cut,
                     Err(error) => return Poll::Ready(Lost::because(error)),

@@ -118,7 +118,7 @@ impl Session {
         poll_fn(|cx| {
             self.membership.register(cx.waker());
             loop {
-                let (flow, input, _) = self.front.up.to_cut();
+                let (flow, input, _) = self.front.up.uncut();
                 let idle = flow.next_request(input)?;
                 self.front.up.skip(idle.consumed, &self.worker.buffers);
                 if idle.next != Next::NeedMore {
@@ -289,7 +289,7 @@ impl Session {
                     Poll::Ready(Err(_)) => return Poll::Ready(Ok(None)),
                     Poll::Pending => return Poll::Pending,
                 }
-                let (flow, input, _) = front.up.to_cut();
+                let (flow, input, _) = front.up.uncut();
                 let cut = flow.cut_detached(
                     &mut detached,
                     &mut front.machine,

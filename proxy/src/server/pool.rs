@@ -37,6 +37,7 @@ pub(crate) struct Pool {
 }
 
 #[derive(Debug)]
+#[expect(clippy::vec_box, reason = "a lease takes a pointer, not some hundred bytes")]
 struct Inner {
     /// By worker; the last is the one given back last.
     idle: Vec<Vec<Box<ServerConnection>>>,

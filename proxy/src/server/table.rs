@@ -15,6 +15,8 @@ use super::connection::Cutter;
 use super::pool::{Pool, PoolLimits};
 use crate::config;
 
+type DatabaseAndUser = (Box<str>, Box<str>);
+
 /// A server in one role: the primary of one epoch, or a standby.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -23,7 +25,7 @@ pub(crate) struct Server {
     epoch: Option<Epoch>,
     workers: usize,
     settings: Arc<config::Pool>,
-    pools: Mutex<HashMap<(Box<str>, Box<str>), Arc<Pool>>>,
+    pools: Mutex<HashMap<DatabaseAndUser, Arc<Pool>>>,
     cutters: Mutex<Vec<Weak<Cutter>>>,
     retired: AtomicBool,
 }

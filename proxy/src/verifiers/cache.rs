@@ -86,13 +86,6 @@ impl Cache {
         (*asked_at >= since).then_some(Err(LookupError::NoSuchRole))
     }
 
-    /// Whether a known user's role may be read again now because a login failed; gives what is known.
-    pub(super) fn allow_refresh(&self, user: &str, now: Instant) -> Option<Arc<Role>> {
-        let mut entries = self.entries.write();
-        let known = entries.known.get_mut(user)?;
-        known.refreshes.take(now, &self.timing).then(|| Arc::clone(&known.role))
-    }
-
     /// A login of this user failed at this time: what is known must be read again before it is used, if that is
     /// allowed now.
     pub(super) fn suspect(&self, user: &str, now: Instant) -> bool {
@@ -179,14 +172,7 @@ mod tests {
     use super::*;
 
     fn role(fetched_at: Instant) -> Arc<Role> {
-        Arc::new(Role {
-            verifier: None,
-            can_login: true,
-            valid_until: None,
-            connection_limit: None,
-            superuser: false,
-            fetched_at,
-        })
+        Arc::new(Role { verifier: None, can_login: true, valid_until: None, fetched_at })
     }
 
     fn cache() -> Cache {
@@ -267,14 +253,14 @@ mod tests {
     fn guessing_passwords_does_not_flood_the_servers() {
         let (cache, start) = (cache(), Instant::now());
         cache.insert("anna", role(start));
-        let burst = (0..100).filter(|_| cache.allow_refresh("anna", start).is_some()).count();
+        let burst = (0..100).filter(|_| cache.suspect("anna", start)).count();
         assert_eq!(burst, 5);
         let slow = (0..100).filter(|n| {
             cache.insert("anna", role(start + Duration::from_millis(n * 100)));
-            cache.allow_refresh("anna", start + Duration::from_millis(n * 100)).is_some()
+            cache.suspect("anna", start + Duration::from_millis(n * 100))
         });
         assert!((9..=10).contains(&slow.count()), "ten seconds give ten more at the most");
-        assert!(cache.allow_refresh("nobody", start).is_none());
+        assert!(!cache.suspect("nobody", start));
     }
 
     #[test]

@@ -109,19 +109,6 @@ impl Verifiers {
         }
     }
 
-    /// Reads a role again and waits for it: for when a server says that a password was changed. Bounded as
-    /// [`Self::login_failed`]; past the bound it gives what is known.
-    ///
-    /// # Errors
-    /// See [`LookupError`].
-    pub(crate) async fn refresh(&self, user: &str) -> Result<Arc<Role>, LookupError> {
-        let now = Instant::now();
-        match self.cache.allow_refresh(user, now) {
-            Some(known) => or_stale(self.ask(user, now).await, known),
-            None => self.lookup(user).await,
-        }
-    }
-
     /// Asks for an answer that was asked of a server at `since` or later.
     async fn ask(&self, user: &str, since: Instant) -> Result<Arc<Role>, LookupError> {
         let (reply, answer) = oneshot::channel();

@@ -15,10 +15,6 @@ pub(crate) struct Role {
     pub(crate) can_login: bool,
     /// When the password expires; `None` for never.
     pub(crate) valid_until: Option<SystemTime>,
-    /// `CONNECTION LIMIT`; `None` for no limit.
-    pub(crate) connection_limit: Option<u32>,
-    /// Whether it is a superuser.
-    pub(crate) superuser: bool,
     /// When the server was asked.
     pub(crate) fetched_at: Instant,
 }
@@ -47,8 +43,6 @@ impl Role {
             verifier: row.try_get::<_, Option<&str>>("rolpassword")?.and_then(Verifier::parse),
             can_login: row.try_get("rolcanlogin")?,
             valid_until,
-            connection_limit: u32::try_from(row.try_get::<_, i32>("rolconnlimit")?).ok(),
-            superuser: row.try_get("rolsuper")?,
             fetched_at,
         })
     }

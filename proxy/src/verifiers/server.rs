@@ -11,7 +11,7 @@ use super::{Endpoint, Role, Settings};
 
 /// Every name is qualified, the operator too: the monitor user's search_path (its own, or the database's) must not be
 /// able to put another function or table here.
-const QUERY: &str = "SELECT a.rolname, a.rolpassword, a.rolcanlogin, a.rolvaliduntil, a.rolconnlimit, a.rolsuper \
+const QUERY: &str = "SELECT a.rolname, a.rolpassword, a.rolcanlogin, a.rolvaliduntil \
     FROM pg_catalog.pg_authid AS a WHERE a.rolname OPERATOR(pg_catalog.=) $1";
 
 /// A connection that is kept for the next question.

@@ -61,6 +61,12 @@ impl Service {
         self.verifiers.lookup(user).await
     }
 
+    /// What the next login finds after one that failed.
+    async fn after_failed_login(&self, user: &str) -> Result<Arc<Role>, LookupError> {
+        self.verifiers.login_failed(user);
+        self.lookup(user).await
+    }
+
     async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.unwrap();

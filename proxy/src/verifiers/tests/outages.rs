@@ -16,7 +16,7 @@ async fn logins_go_on_while_no_server_answers() {
     expire(&short_lived()).await;
     let anna = service.lookup("anna").await.unwrap();
     assert!(opens(&anna, "anna", "pw") && anna.age(Instant::now()) > short_lived().valid);
-    assert!(opens(&service.verifiers.refresh("anna").await.unwrap(), "anna", "pw"));
+    assert!(opens(&service.after_failed_login("anna").await.unwrap(), "anna", "pw"));
     let Err(LookupError::Unavailable(why)) = service.lookup("bert").await else {
         panic!("bert was never seen")
     };

@@ -12,7 +12,7 @@ async fn roles_are_read_as_they_are_stored() {
     let long_name = "ä".repeat(31);
     server
         .execute(&format!(
-            "CREATE ROLE scram LOGIN PASSWORD 'scram pw' CONNECTION LIMIT 7 VALID UNTIL 'infinity';
+            "CREATE ROLE scram LOGIN PASSWORD 'scram pw' VALID UNTIL 'infinity';
              CREATE ROLE expired LOGIN PASSWORD 'pw' VALID UNTIL '2020-01-01';
              CREATE ROLE never LOGIN PASSWORD 'pw' VALID UNTIL '-infinity';
              CREATE ROLE later LOGIN PASSWORD 'pw' VALID UNTIL '9999-12-31';
@@ -33,10 +33,10 @@ async fn roles_are_read_as_they_are_stored() {
 
     let scram = service.lookup("scram").await.unwrap();
     assert!(opens(&scram, "scram", "scram pw") && !opens(&scram, "scram", "Scram pw"));
-    assert!(scram.can_login && !scram.superuser && scram.verifier_at(now).is_some());
+    assert!(scram.can_login && scram.verifier_at(now).is_some());
     assert!(matches!(scram.verifier, Some(Verifier::Scram(_))));
     assert!(matches!(service.lookup("md5").await.unwrap().verifier, Some(Verifier::Md5(_))));
-    assert_eq!((scram.connection_limit, scram.valid_until), (Some(7), None));
+    assert_eq!(scram.valid_until, None);
     for (user, password) in [
         ("md5", "md5 pw"),
         ("Scram", "Scram pw"),
@@ -53,8 +53,6 @@ async fn roles_are_read_as_they_are_stored() {
         let role = service.lookup(user).await.unwrap();
         assert!(role.verifier.is_some() && role.verifier_at(now).is_none(), "{user}");
     }
-    let superuser = service.lookup("postgres").await.unwrap();
-    assert!(superuser.superuser && superuser.connection_limit.is_none());
     for nobody in
         ["SCRAM", "nobody", "", "scram ", "scram\0", "scr%", &"a".repeat(64), &format!("{long_name}ä")]
     {
@@ -77,7 +75,7 @@ async fn a_changed_password_works_at_the_next_login() {
         assert!(opens(&service.lookup("anna").await.unwrap(), "anna", password));
     }
     server.execute("ALTER ROLE anna PASSWORD 'newest'").await;
-    assert!(opens(&service.verifiers.refresh("anna").await.unwrap(), "anna", "newest"));
+    assert!(opens(&service.after_failed_login("anna").await.unwrap(), "anna", "newest"));
     service.stop().await;
 }
 
@@ -160,8 +158,8 @@ async fn a_storm_of_logins_is_one_query() {
     assert_eq!(service.queries(), 2, "one for anna, one for nobody");
 
     for _ in 0..100 {
-        service.verifiers.refresh("anna").await.unwrap();
-        let _ = service.verifiers.refresh("nobody").await;
+        service.after_failed_login("anna").await.unwrap();
+        let _ = service.after_failed_login("nobody").await;
     }
     assert_eq!(service.queries(), 2 + 5, "the burst that is allowed for anna, none for nobody");
     service.stop().await;

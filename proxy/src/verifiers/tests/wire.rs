@@ -82,7 +82,7 @@ async fn a_clients_proof_and_a_stored_hash_open_the_server() {
 
     // The same password set again has another salt, which makes other keys.
     server.execute("ALTER ROLE anna PASSWORD 'pässword \u{2168}'").await;
-    let resalted = service.verifiers.refresh("anna").await.unwrap();
+    let resalted = service.after_failed_login("anna").await.unwrap();
     assert_eq!(
         log_in(&server.endpoint, "anna", Credential::Keys(keys.clone())),
         Err(LoginError::VerifierChanged)
@@ -93,7 +93,7 @@ async fn a_clients_proof_and_a_stored_hash_open_the_server() {
     server.execute("ALTER ROLE anna PASSWORD 'changed'").await;
     let stale = log_in(&server.endpoint, "anna", Credential::Keys(keys.clone()));
     assert_eq!(stale, Err(LoginError::VerifierChanged));
-    let anna = service.verifiers.refresh("anna").await.unwrap();
+    let anna = service.after_failed_login("anna").await.unwrap();
     let Some(Verifier::Scram(verifier)) = &anna.verifier else { panic!("no SCRAM verifier") };
     assert!(!keys.fit(verifier));
     assert_eq!(log_in(&server.endpoint, "anna", Credential::Keys(keys_of(&anna, "changed"))), Ok(Some(())));
