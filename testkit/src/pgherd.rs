@@ -235,10 +235,15 @@ impl Pgherd {
         signal(self.pid().ok_or_else(|| anyhow!("pgherd does not run"))?, which)
     }
 
-    /// Waits for its end.
+    /// Waits for the end that it was told to come to.
     pub async fn wait_exit(&mut self) -> Result<ExitStatus> {
-        let status = tokio::time::timeout(ENDS_WITHIN, self.child_mut()?.wait()).await;
-        let status = status.map_err(|_| anyhow!("pgherd does not end within {ENDS_WITHIN:?}"))??;
+        let ended = tokio::time::timeout(ENDS_WITHIN, self.ended()).await;
+        ended.map_err(|_| anyhow!("pgherd does not end within {ENDS_WITHIN:?}"))?
+    }
+
+    /// Waits for its end, however long it lives.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        let status = self.child_mut()?.wait().await?;
         self.child = None;
         Ok(status)
     }

@@ -100,7 +100,7 @@ async fn serve(options: &Options) -> Result<()> {
     introduce(&cluster, &pgherd)?;
     loop {
         let started = Instant::now();
-        let status = pgherd.wait_exit().await?;
+        let status = pgherd.ended().await?;
         if started.elapsed() < SHORTEST_LIFE {
             bail!("pgherd ended with {status}:\n{}", last_lines(&pgherd));
         }
