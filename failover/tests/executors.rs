@@ -107,7 +107,7 @@ fn settings(cluster: &Cluster) -> Result<ExecutorSettings> {
         repmgr: RepmgrSettings {
             binary: repmgr.display().to_string(),
             config: cluster.repmgr_conf_pattern(),
-            pg_bindir: repmgr.parent().map(|directory| directory.display().to_string()),
+            pg_bindir: None,
         },
     })
 }

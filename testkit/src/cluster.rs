@@ -248,6 +248,22 @@ impl Cluster {
         .await
     }
 
+    /// Makes a standby the primary with repmgr, without pgherd; all others follow it.
+    pub async fn make_primary(&self, id: i32) -> Result<()> {
+        let (old, new) = (self.primary().await?, self.server(id)?);
+        if old.id() == id {
+            return Ok(());
+        }
+        old.stop_clean().await?;
+        new.must_repmgr("standby promote").await?;
+        for other in self.servers.iter().filter(|server| ![id, old.id()].contains(&server.id())) {
+            other.must_repmgr(&format!("standby follow --upstream-node-id={id}")).await?;
+        }
+        let upstream = format!("host={} port={} user=repmgr dbname=repmgr", new.address(), new.port());
+        old.must_repmgr(&format!("node rejoin -d '{upstream}'")).await?;
+        self.wait_healthy().await
+    }
+
     /// The value of `PG_BACKEND_NODE_LIST`.
     pub fn backend_node_list(&self) -> String {
         self.backend_nodes().join(",")

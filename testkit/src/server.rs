@@ -11,7 +11,7 @@ use tokio::process::Command;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use crate::client::{Session, connection_string};
-use crate::command::{Place, run};
+use crate::command::{Place, run, succeeded};
 use crate::credentials::Credentials;
 use crate::processes::{children, signal, state, wait_gone, working_in};
 use crate::sshd::SSHD;
@@ -313,6 +313,12 @@ impl Server {
     pub async fn repmgr(&self, arguments: &str) -> Result<Output> {
         let repmgr = self.0.programs.join("repmgr");
         self.ssh(&format!("{} -f {} {arguments}", repmgr.display(), self.repmgr_conf().display())).await
+    }
+
+    /// Like [`Server::repmgr`]; an exit status other than 0 is an error that shows what it wrote.
+    pub async fn must_repmgr(&self, arguments: &str) -> Result<()> {
+        let output = self.repmgr(arguments).await?;
+        succeeded(&format!("{}: repmgr {arguments}", self.0.name), &output).map(drop)
     }
 
     fn sshd_pid_path(&self) -> PathBuf {

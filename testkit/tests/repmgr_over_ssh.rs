@@ -1,6 +1,6 @@
 //! What pgherd orders over ssh works on a cluster by hand.
 
-use pgherd_testkit::{Cluster, Result, Server, ensure};
+use pgherd_testkit::{Cluster, Result};
 
 #[tokio::test]
 async fn promote_follow_and_rejoin_restore_a_cluster_whose_primary_was_killed() -> Result<()> {
@@ -9,9 +9,9 @@ async fn promote_follow_and_rejoin_restore_a_cluster_whose_primary_was_killed() 
     old.query_in("app", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await?;
     old.kill9().await?;
 
-    repmgr(&new, "standby promote").await?;
+    new.must_repmgr("standby promote").await?;
     assert_eq!(cluster.primary().await?.id(), 2);
-    repmgr(&other, "standby follow --upstream-node-id=2").await?;
+    other.must_repmgr("standby follow --upstream-node-id=2").await?;
     other.wait_streaming().await?;
 
     // The old primary writes WAL that nobody else has, and must be rewound.
@@ -20,7 +20,7 @@ async fn promote_follow_and_rejoin_restore_a_cluster_whose_primary_was_killed() 
     old.stop_clean().await?;
     new.query_in("app", "INSERT INTO t VALUES (-1); CHECKPOINT").await?;
     let upstream = format!("host={} port={} user=repmgr dbname=repmgr", new.address(), new.port());
-    repmgr(&old, &format!("node rejoin --force-rewind -d '{upstream}'")).await?;
+    old.must_repmgr(&format!("node rejoin --force-rewind -d '{upstream}'")).await?;
     old.wait_streaming().await?;
     cluster.wait_healthy().await?;
 
@@ -48,12 +48,5 @@ async fn ssh_lets_in_the_key_alone_and_fails_while_sshd_is_down() -> Result<()> 
     assert!(!server.ssh("true").await?.status.success());
     server.start_sshd().await?;
     assert!(server.ssh("true").await?.status.success());
-    Ok(())
-}
-
-async fn repmgr(server: &Server, arguments: &str) -> Result<()> {
-    let output = server.repmgr(arguments).await?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{}: repmgr {arguments}: {}\n{text}", server.name(), output.status);
     Ok(())
 }

@@ -39,8 +39,7 @@ impl Remote {
     }
 
     pub(super) async fn fence(&self, node: NodeId) -> Outcome {
-        let Some(server) = self.nodes.get(&node) else { return unconfigured(node) };
-        let ran = self.run(node, shell::FENCE, &[&server.data_directory]).await;
+        let ran = self.run(node, shell::FENCE, &[]).await;
         let stopped = ran.as_ref().is_ok_and(|ran| ran.output.starts_with("stopped"));
         match judge(ran, &[3]) {
             Outcome::Done => Outcome::Fenced { stopped },
@@ -50,10 +49,8 @@ impl Remote {
 
     /// Ends one process of a server; that it has ended is for the caller to see.
     pub(super) async fn end_process(&self, node: NodeId, pid: i32) {
-        if let Some(server) = self.nodes.get(&node) {
-            let ended = self.run(node, shell::END_PROCESS, &[&server.data_directory, &pid.to_string()]).await;
-            debug!(%node, pid, ?ended, "process ended");
-        }
+        let ended = self.run(node, shell::END_PROCESS, &[&pid.to_string()]).await;
+        debug!(%node, pid, ?ended, "process ended");
     }
 
     pub(super) async fn can_log_in(&self, node: NodeId, target: NodeId) -> Outcome {
@@ -99,15 +96,12 @@ impl Remote {
         rows: &RepmgrRows,
         sql: &Sql,
     ) -> Outcome {
-        let (Some(server), Some(primary)) = (self.nodes.get(&node), self.nodes.get(&upstream)) else {
-            return unconfigured(node);
-        };
+        let Some(primary) = self.nodes.get(&upstream) else { return unconfigured(upstream) };
         let Some(name) = name_of(node, rows) else {
             return Outcome::Failed(format!("repmgr.nodes names node {node} nowhere"));
         };
-        let data = server.data_directory.as_str();
         for (script, unchanged) in [(shell::STOP, &[][..]), (shell::FENCE, &[3]), (shell::RECOVER, &[])] {
-            match judge(self.run(node, script, &[data]).await, unchanged) {
+            match judge(self.run(node, script, &[]).await, unchanged) {
                 Outcome::Done => {}
                 outcome => return outcome,
             }
@@ -135,10 +129,13 @@ impl Remote {
         self.run(node, shell::RUN, &[&program, command].concat()).await
     }
 
-    /// Every script's first argument is the directory of PostgreSQL's programs.
     async fn run(&self, node: NodeId, body: &str, arguments: &[&str]) -> Result<Ran, Failure> {
+        let server = self
+            .nodes
+            .get(&node)
+            .ok_or_else(|| Failure::NotStarted(format!("node {node} is not configured")))?;
         let programs = self.settings.repmgr.pg_bindir.as_deref().unwrap_or_default();
-        let script = shell::script(body, &[&[programs], arguments].concat())
+        let script = shell::script(body, &[&[programs, &server.data_directory], arguments].concat())
             .ok_or_else(|| Failure::NotStarted("an argument has a NUL in it".to_owned()))?;
         self.ssh.run(node, script).await
     }

@@ -40,7 +40,7 @@ pub struct RepmgrSettings {
     pub binary: String,
     /// Path of repmgr.conf, with `{host}`, `{id}` and `{node_name}` for what differs between servers.
     pub config: String,
-    /// Directory of PostgreSQL's programs; on the user's PATH if none.
+    /// Directory of PostgreSQL's programs; if none, the one that the server was started from, then the user's PATH.
     pub pg_bindir: Option<String>,
 }
 

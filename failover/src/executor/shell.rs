@@ -7,7 +7,7 @@
 #[must_use]
 pub(super) fn script(body: &str, arguments: &[&str]) -> Option<String> {
     let arguments = arguments.iter().map(|text| quote(text)).collect::<Option<Vec<_>>>()?.join(" ");
-    Some(format!("main() {{\n{body}\n}}\nset -- {arguments}\nmain \"$@\" </dev/null\nexit $?\n"))
+    Some(format!("main() {{\n{PROGRAMS}\n{body}\n}}\nset -- {arguments}\nmain \"$@\" </dev/null\nexit $?\n"))
 }
 
 /// One word of POSIX shell text that stands for `text`; none if it has a NUL, which no argument can have.
@@ -15,21 +15,30 @@ fn quote(text: &str) -> Option<String> {
     (!text.contains('\0')).then(|| format!("'{}'", text.replace('\'', r"'\''")))
 }
 
-/// Runs the arguments as one command. The first is the directory of PostgreSQL's programs, or empty.
-pub(super) const RUN: &str = r#"
+/// Every script's first two arguments: the directory of PostgreSQL's programs, or empty, and the server's data directory.
+///
+/// Where no directory is configured, the programs that the server was started with last are used: their path stands in
+/// `postmaster.opts`. A PATH of a session over ssh seldom leads to them.
+const PROGRAMS: &str = r#"
 LC_ALL=C; export LC_ALL
-if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi
-shift
+programs=$1 data=$2
+shift 2
+if [ -z "$programs" ] && [ -r "$data/postmaster.opts" ]; then
+  programs=$(sed -n '1s/ ".*//; 1s|/[^/]*$||p' "$data/postmaster.opts")
+fi
+if [ -n "$programs" ]; then PATH=$programs:$PATH; export PATH; fi
+"#;
+
+/// Runs the arguments as one command.
+pub(super) const RUN: &str = r#"
 "$@" 2>&1
 "#;
 
-/// Can this machine log in to a server? Arguments: programs, host, port, user, database.
+/// Can this machine log in to a server? Arguments: host, port, user, database.
 /// Exit 0: yes. 4: it does not answer, or rejects everybody. Others: it answers but does not let us in, or there is no
 /// program to ask with.
 pub(super) const LOG_IN: &str = r#"
-LC_ALL=C; export LC_ALL
-if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi
-PGHOST=$2 PGPORT=$3 PGUSER=$4 PGDATABASE=$5 PGCONNECT_TIMEOUT=2; export PGHOST PGPORT PGUSER PGDATABASE PGCONNECT_TIMEOUT
+PGHOST=$1 PGPORT=$2 PGUSER=$3 PGDATABASE=$4 PGCONNECT_TIMEOUT=2; export PGHOST PGPORT PGUSER PGDATABASE PGCONNECT_TIMEOUT
 psql -X -w -A -t -q -c 'SELECT 1' 2>&1 && return 0
 pg_isready -q -t 2
 case $? in
@@ -39,13 +48,11 @@ case $? in
 esac
 "#;
 
-/// Leaves no process of a server alive. Arguments: programs, data directory.
+/// Leaves no process of the server alive.
 /// Exit 0: none is left; it says `stopped` if the postmaster was running. 3: no such directory. 4: some are left.
 ///
 /// Every process of a server has the data directory as its working directory, also those whose postmaster was killed.
 pub(super) const FENCE: &str = r#"
-if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi
-data=$2
 [ -d "$data" ] || { echo "no directory $data"; return 3; }
 scan() {
   left=
@@ -73,24 +80,20 @@ echo "processes are left:$left"
 return 4
 "#;
 
-/// Ends one process of a server. Arguments: programs, data directory, process.
+/// Ends one process of the server. Argument: the process.
 pub(super) const END_PROCESS: &str = r#"
-[ "/proc/$3/cwd" -ef "$2" ] && kill "$3"
+[ "/proc/$1/cwd" -ef "$data" ] && kill "$1"
 "#;
 
-/// Stops a server with a checkpoint, if it runs. Arguments: programs, data directory.
+/// Stops the server with a checkpoint, if it runs.
 pub(super) const STOP: &str = r#"
-if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi
-pg_ctl -D "$2" -m fast -w -t 10 stop >/dev/null 2>&1
+pg_ctl -D "$data" -m fast -w -t 10 stop >/dev/null 2>&1
 return 0
 "#;
 
-/// Recovers a stopped server from a crash, as `repmgr node rejoin` wants it. Arguments: programs, data directory.
+/// Recovers the stopped server from a crash, as `repmgr node rejoin` wants it.
 /// Exit 0: its control file says that it was shut down, or it was a standby. 4: it could not be recovered.
 pub(super) const RECOVER: &str = r#"
-LC_ALL=C; export LC_ALL
-if [ -n "$1" ]; then PATH=$1:$PATH; export PATH; fi
-data=$2
 state() { pg_controldata -D "$data" | sed -n 's/^Database cluster state: *//p'; }
 case $(state) in "shut down"*) return 0 ;; esac
 [ ! -e "$data/standby.signal" ] || return 0
@@ -106,10 +109,14 @@ mod tests {
     use std::process::{Command, Stdio};
 
     fn run(body: &str, arguments: &[&str]) -> String {
+        run_for("/no/data", body, arguments)
+    }
+
+    fn run_for(data: &str, body: &str, arguments: &[&str]) -> String {
         use std::io::Write;
         let mut shell =
             Command::new("sh").arg("-s").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let text = script(body, arguments).unwrap();
+        let text = script(body, &[&["", data], arguments].concat()).unwrap();
         shell.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         String::from_utf8(shell.wait_with_output().unwrap().stdout).unwrap()
     }
@@ -124,6 +131,15 @@ mod tests {
     #[test]
     fn a_command_that_reads_its_input_does_not_swallow_the_script() {
         assert_eq!(run("cat; echo done", &[]), "done\n");
+    }
+
+    #[test]
+    fn programs_are_those_that_the_server_was_started_with() {
+        let data = tempfile::tempdir().unwrap();
+        let opts = "/opt/my postgres/bin/postgres \"-D\" \"/data\"\n";
+        std::fs::write(data.path().join("postmaster.opts"), opts).unwrap();
+        let data = data.path().to_str().unwrap();
+        assert_eq!(run_for(data, r#"printf '%s|' "${PATH%%:*}" "$@""#, &["a"]), "/opt/my postgres/bin|a|");
     }
 
     #[test]
