@@ -141,7 +141,8 @@ pub(crate) fn durable(
             let listed =
                 |node: NodeId| name(node).is_some_and(|row| these.lists(&row.node_name)) || these.lists("*");
             let have = frozen.iter().filter(|(node, _)| listed(*node)).count();
-            (have, these.to_freeze(registered))
+            let primary = attempt.old.and_then(name).map(|row| row.node_name.as_str());
+            (have, these.to_freeze(registered, primary))
         }
     };
     if have >= need {
@@ -220,7 +221,7 @@ pub(crate) fn waited_for(machine: &Machine, attempt: &Attempt) -> Waited {
     let own = machine.topology.standbys().filter_map(|member| member.report());
     let strictest = own
         .filter_map(|report| Synchronous::parse(&report.synchronous_standby_names))
-        .max_by_key(|these| these.to_freeze(machine.knowledge.nodes().len().saturating_sub(1)));
+        .max_by_key(|these| these.to_freeze(machine.knowledge.nodes().len().saturating_sub(1), None));
     strictest.map_or(Waited::Unknown, Waited::For)
 }
 

@@ -34,9 +34,15 @@ impl Synchronous {
     }
 
     /// How many of the listed standbys must be frozen so that no commit can be acknowledged any more, and so that
-    /// one of them has every acknowledged one: n-k+1. `registered` is how many standbys `*` stands for.
-    pub(crate) fn to_freeze(&self, registered: usize) -> usize {
-        let listed = if self.names.iter().any(|name| name == "*") { registered } else { self.names.len() };
+    /// one of them has every acknowledged one: n-k+1. `registered` is how many standbys `*` stands for. A list that is the
+    /// same on all servers names the `primary` too, which is no standby of its own.
+    pub(crate) fn to_freeze(&self, registered: usize, primary: Option<&str>) -> usize {
+        let is_primary = |name: &str| primary.is_some_and(|primary| name == primary.to_ascii_lowercase());
+        let listed = if self.names.iter().any(|name| name == "*") {
+            registered
+        } else {
+            self.names.iter().filter(|name| !is_primary(name)).count()
+        };
         (listed + 1).saturating_sub(self.needed).max(1)
     }
 }
@@ -55,11 +61,12 @@ mod tests {
             ("FIRST 2 (pg02, pg03)", 2, 1),
             ("any 1 (\"pg02\",pg03,pg04)", 1, 3),
             ("ANY 2 (*)", 2, 1),
+            ("ANY 1 (\"pg01\", \"pg02\", \"pg03\")", 1, 2),
         ];
         for (setting, needed, to_freeze) in cases {
             let parsed = Synchronous::parse(setting).unwrap();
             assert_eq!(parsed.needed, needed, "{setting}");
-            assert_eq!(parsed.to_freeze(2), to_freeze, "{setting}");
+            assert_eq!(parsed.to_freeze(2, Some("pg01")), to_freeze, "{setting}");
             assert!(parsed.lists("PG02"), "{setting}");
         }
         assert_eq!(Synchronous::parse("  "), None);
