@@ -88,6 +88,13 @@ impl ClientError {
     }
 }
 
+/// Appends an error as protocol 2 and older have it: one line of text and no length.
+pub fn write_old_style(out: &mut Vec<u8>, message: &str) {
+    out.extend_from_slice(b"EFATAL:  ");
+    out.extend_from_slice(message.as_bytes());
+    out.extend_from_slice(b"\n\0");
+}
+
 /// The fields of a server's ErrorResponse or NoticeResponse that pgherd looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ErrorFields<'a> {

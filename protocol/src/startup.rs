@@ -4,8 +4,9 @@
 
 use crate::frame::split_cstr;
 
-/// PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`; also the most that pgherd holds of an unauthenticated client.
-pub const MAX_STARTUP_LEN: usize = 10_000;
+/// PostgreSQL's `MAX_STARTUP_PACKET_LENGTH` and the length word; also the most that pgherd holds of an unauthenticated
+/// client.
+pub const MAX_STARTUP_LEN: usize = 10_004;
 
 /// A secret of a session, sent to the client as BackendKeyData and presented by a CancelRequest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn lengths_are_checked_before_anything_is_read() {
         assert_eq!(startup_len(&[0, 0, 0]), Ok(None));
-        assert_eq!(startup_len(&10_001u32.to_be_bytes()), Err(StartupError::BadLength));
+        assert_eq!(startup_len(&10_005u32.to_be_bytes()), Err(StartupError::BadLength));
         assert_eq!(startup_len(&7u32.to_be_bytes()), Err(StartupError::BadLength));
     }
 

@@ -82,10 +82,11 @@ pub fn backend_key_data(out: &mut Vec<u8>, key: CancelKey) {
     });
 }
 
-/// NegotiateProtocolVersion: the newest minor version that is spoken, and the extensions that are not.
+/// NegotiateProtocolVersion: the newest version that is spoken, and the extensions that are not. Unlike what the
+/// documentation of PostgreSQL 15 says, servers send the major version too.
 pub fn negotiate_protocol_version(out: &mut Vec<u8>, minor: u16, unknown: &[String]) {
     message(out, b'v', |out| {
-        out.extend_from_slice(&u32::from(minor).to_be_bytes());
+        out.extend_from_slice(&(3 << 16 | u32::from(minor)).to_be_bytes());
         out.extend_from_slice(&u32::try_from(unknown.len()).unwrap_or(0).to_be_bytes());
         unknown.iter().for_each(|name| cstr(out, name.as_bytes()));
     });

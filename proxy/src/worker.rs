@@ -1,12 +1,13 @@
 //! The threads that serve clients: each has its own runtime and its own sessions, and hands none to another.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -85,13 +86,24 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// Wakes this task when the stage changes.
+    /// Wakes this task when the stage changes. One task at a time.
     pub(crate) fn register(&self, waker: &Waker) {
         if let Some(place) = self.worker.sessions.borrow_mut().get_mut(self.key)
             && !place.as_ref().is_some_and(|known| known.will_wake(waker))
         {
             *place = Some(waker.clone());
         }
+    }
+}
+
+impl Membership {
+    /// Ends when the worker begins to drain.
+    pub(crate) async fn draining(&self) {
+        poll_fn(|cx| {
+            self.register(cx.waker());
+            if self.worker.stage() == Stage::Serving { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
     }
 }
 

@@ -245,6 +245,12 @@ impl Session {
         self.unsynced || self.copying_in || self.skipping
     }
 
+    /// True if a COMMIT has been sent that the server has not answered.
+    #[must_use]
+    pub fn commits(&self) -> bool {
+        self.expected.iter().any(|e| e.kind.runs() && e.effect == Effect::Commit)
+    }
+
     /// True if the client has ended the CopyData that the server reads.
     fn has_ended_copy(&self) -> bool {
         self.expected.get(1).is_some_and(|e| e.kind == Kind::CopyEnd)

@@ -164,6 +164,13 @@ impl Access {
         match request.open().await {
             Ok(connection) => {
                 server.watch_over(&connection.cutter);
+                let reported = &connection.state.parameters;
+                worker.shared.welcomes.learn(
+                    &self.database,
+                    &self.user,
+                    StartupParameters::default(),
+                    reported,
+                );
                 let lease = permit.fill(connection).ok_or(Trouble::TryAgain)?;
                 self.prepare(Held { server, lease }, worker).await
             }

@@ -11,7 +11,7 @@ use pgherd_protocol::auth::{
     ScramVerifier, Verifier, md5,
 };
 use pgherd_protocol::error::{ClientError, ErrorFields, Severity};
-use pgherd_protocol::frame::{Frame, HEADER_LEN, frontend_header};
+use pgherd_protocol::frame::{HEADER_LEN, frontend_header};
 use pgherd_protocol::startup::Startup;
 use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,7 +21,7 @@ use super::parameters::StartupParameters;
 use super::welcome;
 use crate::cancel::{CancelTarget, Registration};
 use crate::shared::Counted;
-use crate::verifiers::{LookupError, Role};
+use crate::verifiers::LookupError;
 use crate::worker::Worker;
 
 /// The newest minor version of protocol 3 that pgherd speaks.
@@ -80,18 +80,37 @@ fn write_fatal(mut body: &[u8], out: &mut Vec<u8>) {
     out.push(0);
 }
 
+/// Why a login did not end in a session.
+pub(crate) enum LoginFailure {
+    /// The client is turned away.
+    Refused(Refusal),
+    /// The client went away.
+    Gone(io::Error),
+}
+
+impl From<io::Error> for LoginFailure {
+    fn from(error: io::Error) -> Self {
+        Self::Gone(error)
+    }
+}
+
+impl From<ClientError> for LoginFailure {
+    fn from(error: ClientError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
 /// Authenticates the client and sends everything up to the first ReadyForQuery.
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
     stream: &mut TcpStream,
     startup: Startup,
-) -> io::Result<Result<LoggedIn, Refusal>> {
+) -> Result<LoggedIn, LoginFailure> {
     let shared = &worker.shared;
-    let Some(counted) = shared.clients.enter() else {
-        return Ok(Err(ClientError::new("53300", "sorry, too many clients already")
+    let counted = shared.clients.enter().ok_or_else(|| {
+        ClientError::new("53300", "sorry, too many clients already")
             .detail("pool.max_clients of pgherd is reached")
-            .into()));
-    };
+    })?;
     let mut out = Vec::new();
     if startup.minor > MINOR_VERSION || !startup.unknown_extensions.is_empty() {
         write::negotiate_protocol_version(&mut out, MINOR_VERSION, &startup.unknown_extensions);
@@ -99,21 +118,15 @@ pub(super) async fn log_in(
     }
     let replication = startup.replication.as_deref().unwrap_or("off");
     if !matches!(replication, "off" | "false" | "no" | "0" | "f" | "n") {
-        return Ok(Err(ClientError::new("0A000", "pgherd does not pass on replication connections")
+        return Err(ClientError::new("0A000", "pgherd does not pass on replication connections")
             .hint("Connect to the server itself.")
-            .into()));
+            .into());
     }
-    if let Err(refusal) = authenticate(worker, stream, &startup.user).await? {
-        return Ok(Err(refusal));
-    }
-    let parameters = match StartupParameters::new(&startup.parameters) {
-        Ok(parameters) => Arc::new(parameters),
-        Err(error) => return Ok(Err(error.into())),
-    };
-    let welcome = match welcome::find(worker, &startup.database, &startup.user, &parameters).await {
-        Ok(welcome) => welcome,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
+    authenticate(worker, stream, &startup.user).await?;
+    let parameters = Arc::new(StartupParameters::new(&startup.parameters)?);
+    let welcome = welcome::find(worker, &startup.database, &startup.user, &parameters)
+        .await
+        .map_err(LoginFailure::Refused)?;
     let cancel_target = Arc::new(CancelTarget::default());
     let registration = shared.cancel_keys.register(&cancel_target);
     out.clear();
@@ -124,40 +137,27 @@ pub(super) async fn log_in(
     write::backend_key_data(&mut out, registration.key);
     write::ready_for_query(&mut out, b'I');
     stream.write_all(&out).await?;
-    Ok(Ok(LoggedIn {
+    Ok(LoggedIn {
         user: startup.user.into(),
         database: startup.database.into(),
         parameters,
         cancel_target,
         registration,
         counted,
-    }))
-}
-
-fn wrong_password(user: &str) -> Refusal {
-    ClientError::new("28P01", format!("password authentication failed for user \"{user}\"")).into()
-}
-
-fn protocol_error(error: &AuthError) -> Refusal {
-    let refusal = ClientError::new(error.sqlstate(), error.to_string());
-    error.detail().map_or(refusal.clone(), |detail| refusal.detail(detail)).into()
+    })
 }
 
 /// Asks for the password the way that the stored verifier needs.
-async fn authenticate(
-    worker: &Worker,
-    stream: &mut TcpStream,
-    user: &str,
-) -> io::Result<Result<(), Refusal>> {
+async fn authenticate(worker: &Worker, stream: &mut TcpStream, user: &str) -> Result<(), LoginFailure> {
     let shared = &worker.shared;
     let role = match shared.verifiers.lookup(user).await {
         Ok(role) => Some(role),
         Err(LookupError::NoSuchRole) => None,
         Err(error) => {
             tracing::warn!(user, %error, "a password cannot be checked");
-            return Ok(Err(ClientError::new("57P03", "the password cannot be checked now")
+            return Err(ClientError::new("57P03", "the password cannot be checked now")
                 .hint("No server could be asked for the stored password. Try again later.")
-                .into()));
+                .into());
         }
     };
     let verifier = role.as_ref().and_then(|role| role.verifier_at(SystemTime::now()));
@@ -167,33 +167,35 @@ async fn authenticate(
         None => check_scram(shared, stream, user, None).await?,
     };
     match (checked, role) {
-        (Ok(credential), Some(role)) => Ok(admit(worker, user, &role, credential)),
+        (Ok(credential), Some(role)) if role.can_login => {
+            shared.credentials.set(user, credential);
+            Ok(())
+        }
+        (Ok(_), Some(_)) => {
+            Err(ClientError::new("28000", format!("role \"{user}\" is not permitted to log in")).into())
+        }
         (Err(AuthError::Failed) | Ok(_), _) => {
             // The password may have been changed: the next login must find the new one.
             shared.verifiers.login_failed(user);
-            Ok(Err(wrong_password(user)))
+            Err(ClientError::new("28P01", format!("password authentication failed for user \"{user}\""))
+                .into())
         }
-        (Err(error), _) => Ok(Err(protocol_error(&error))),
+        (Err(error), _) => {
+            let refusal = ClientError::new(error.sqlstate(), error.to_string());
+            Err(error.detail().map_or(refusal.clone(), |detail| refusal.detail(detail)).into())
+        }
     }
-}
-
-fn admit(worker: &Worker, user: &str, role: &Role, credential: Credential) -> Result<(), Refusal> {
-    if !role.can_login {
-        return Err(ClientError::new("28000", format!("role \"{user}\" is not permitted to log in")).into());
-    }
-    worker.shared.credentials.set(user, credential);
-    Ok(())
 }
 
 async fn check_md5(
     stream: &mut TcpStream,
     verifier: &Md5Verifier,
-) -> io::Result<Result<Credential, AuthError>> {
+) -> Result<Result<Credential, AuthError>, LoginFailure> {
     let salt: [u8; 4] = rand::random();
     let mut out = Vec::new();
     write::authentication(&mut out, 5, &salt);
     stream.write_all(&out).await?;
-    let response = read_password(stream).await?;
+    let response = read_response(stream, "password").await?;
     Ok(md5::check(verifier, salt, &response).map(|()| Credential::Md5(verifier.clone())))
 }
 
@@ -202,18 +204,18 @@ async fn check_scram(
     stream: &mut TcpStream,
     user: &str,
     verifier: Option<&ScramVerifier>,
-) -> io::Result<Result<Credential, AuthError>> {
+) -> Result<Result<Credential, AuthError>, LoginFailure> {
     let mut out = Vec::new();
     write::authentication(&mut out, 10, SASL_MECHANISMS);
     stream.write_all(&out).await?;
-    let response = read_password(stream).await?;
+    let response = read_response(stream, "SASL").await?;
     let client_first = match InitialResponse::parse(&response) {
         Ok(InitialResponse { client_first: Some(first) }) => first.to_vec(),
         Ok(InitialResponse { client_first: None }) => {
             out.clear();
             write::authentication(&mut out, 11, &[]);
             stream.write_all(&out).await?;
-            read_password(stream).await?
+            read_response(stream, "SASL").await?
         }
         Err(error) => return Ok(Err(error)),
     };
@@ -225,7 +227,7 @@ async fn check_scram(
     out.clear();
     write::authentication(&mut out, 11, &challenge);
     stream.write_all(&out).await?;
-    let response = read_password(stream).await?;
+    let response = read_response(stream, "SASL").await?;
     match exchange.finish(&response) {
         Ok((proof, keys)) => {
             out.clear();
@@ -237,17 +239,22 @@ async fn check_scram(
     }
 }
 
-/// Reads one PasswordMessage, SASLInitialResponse or SASLResponse. Anything else ends the connection, as in PostgreSQL.
-async fn read_password(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+/// Reads one PasswordMessage, SASLInitialResponse or SASLResponse. As in PostgreSQL, another message is refused by its
+/// first byte, and one that is too long ends the connection without a word.
+async fn read_response(stream: &mut TcpStream, what: &str) -> Result<Vec<u8>, LoginFailure> {
     let mut head = [0; HEADER_LEN];
-    stream.read_exact(&mut head).await?;
-    let invalid = || io::Error::new(io::ErrorKind::InvalidData, "expected a password message");
-    let header = frontend_header(&head).ok().flatten().ok_or_else(invalid)?;
-    if header.tag != b'p' || header.len > MAX_SASL_MESSAGE + HEADER_LEN {
-        return Err(invalid());
+    stream.read_exact(&mut head[..1]).await?;
+    let [tag, ..] = head;
+    if tag != b'p' {
+        let error = format!("expected {what} response, got message type {tag}");
+        return Err(ClientError::new("08P01", error).into());
     }
-    let mut message = head.to_vec();
-    message.resize(header.len, 0);
-    stream.read_exact(message.get_mut(HEADER_LEN..).unwrap_or_default()).await?;
-    Ok(Frame::new(header, &message).body.to_vec())
+    stream.read_exact(&mut head[1..]).await?;
+    let header =
+        frontend_header(&head).ok().flatten().filter(|header| header.len <= MAX_SASL_MESSAGE + HEADER_LEN);
+    let header =
+        header.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "invalid message length"))?;
+    let mut body = vec![0; header.len - HEADER_LEN];
+    stream.read_exact(&mut body).await?;
+    Ok(body)
 }

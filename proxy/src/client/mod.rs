@@ -12,11 +12,12 @@ pub(crate) mod welcome;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use pgherd_protocol::error::{ClientError, Severity};
+use pgherd_protocol::startup::CancelKey;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::worker::Worker;
+use login::LoginFailure;
 use startup::Opening;
 
 /// Serves one connection to its end.
@@ -27,56 +28,52 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: Socke
     }
     let limit = worker.shared.pool.client_login_timeout;
     // Boxed, so that a session does not carry the space of its login for life.
-    let opening = Box::pin(tokio::time::timeout(limit, open(&worker, &mut stream, peer))).await;
-    let session = match opening {
-        Ok(Ok(Some(opened))) => session::Session::new(worker, stream, peer, opened),
-        Ok(Ok(None)) => return,
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "a client went away during login");
-            return;
-        }
-        Err(_) => {
-            tracing::info!(%peer, ?limit, "a client did not log in in time");
-            return;
-        }
+    let opening = Box::pin(tokio::time::timeout(limit, open(&worker, &mut stream, peer)));
+    let membership = worker.enter();
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = membership.draining() => return,
     };
-    session.run().await;
-}
-
-/// Startup and login; none if the connection has served its purpose.
-async fn open(
-    worker: &Rc<Worker>,
-    stream: &mut TcpStream,
-    peer: SocketAddr,
-) -> std::io::Result<Option<login::LoggedIn>> {
-    let startup = match startup::receive(stream).await? {
-        Opening::Startup(startup) => startup,
-        Opening::Cancel(key) => {
-            worker.shared.cancel_keys.cancel(key).await;
-            return Ok(None);
+    match opened {
+        Ok(Ok(Opened::Session(client))) => {
+            session::Session::new(worker, membership, stream, peer, client).run().await;
         }
-        Opening::Refused(error) => {
-            refuse(stream, &error).await?;
-            return Ok(None);
-        }
-        Opening::Closed => return Ok(None),
-    };
-    let (user, database) = (startup.user.clone(), startup.database.clone());
-    match login::log_in(worker, stream, startup).await? {
-        Ok(logged_in) => {
-            tracing::debug!(%peer, user, database, "a client logged in");
-            Ok(Some(logged_in))
-        }
-        Err(refusal) => {
-            tracing::info!(%peer, user, database, reason = %refusal, "a login was refused");
-            stream.write_all(&refusal.message).await?;
-            Ok(None)
-        }
+        Ok(Ok(Opened::Cancel(key))) => worker.shared.cancel_keys.cancel(key).await,
+        Ok(Ok(Opened::Nothing)) => {}
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a client went away during login"),
+        Err(_) => tracing::info!(%peer, ?limit, "a client did not log in in time"),
     }
 }
 
-async fn refuse(stream: &mut TcpStream, error: &ClientError) -> std::io::Result<()> {
-    let mut out = Vec::new();
-    error.write(&mut out, Severity::Fatal);
-    stream.write_all(&out).await
+/// What a connection turned out to be for.
+enum Opened {
+    Session(login::LoggedIn),
+    Cancel(CancelKey),
+    Nothing,
+}
+
+/// Startup and login.
+async fn open(worker: &Rc<Worker>, stream: &mut TcpStream, peer: SocketAddr) -> std::io::Result<Opened> {
+    let startup = match startup::receive(stream).await? {
+        Opening::Startup(startup) => startup,
+        Opening::Cancel(key) => return Ok(Opened::Cancel(key)),
+        Opening::Refused(message) => {
+            stream.write_all(&message).await?;
+            return Ok(Opened::Nothing);
+        }
+        Opening::Closed => return Ok(Opened::Nothing),
+    };
+    let (user, database) = (startup.user.clone(), startup.database.clone());
+    match login::log_in(worker, stream, startup).await {
+        Ok(logged_in) => {
+            tracing::debug!(%peer, user, database, "a client logged in");
+            Ok(Opened::Session(logged_in))
+        }
+        Err(LoginFailure::Refused(refusal)) => {
+            tracing::info!(%peer, user, database, reason = %refusal, "a login was refused");
+            stream.write_all(&refusal.message).await?;
+            Ok(Opened::Nothing)
+        }
+        Err(LoginFailure::Gone(error)) => Err(error),
+    }
 }

@@ -1,5 +1,6 @@
 //! Run-time parameters that clients set in their startup packets, and how server connections come to have them.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
@@ -42,6 +43,14 @@ impl StartupParameters {
     /// The same without application_name, which changes no answer.
     pub(crate) fn without_application_name(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| name != "application_name").cloned().collect())
+    }
+
+    /// True if each parameter has the value that a server reports for it without being told.
+    pub(crate) fn change_nothing_of(&self, reported: &BTreeMap<Box<str>, Box<str>>) -> bool {
+        self.0.iter().all(|(name, value)| {
+            let same_name = |reported: &str| reported.eq_ignore_ascii_case(name);
+            reported.iter().any(|(reported, its)| same_name(reported) && **its == **value)
+        })
     }
 
     /// The value of a parameter.
@@ -159,6 +168,17 @@ mod tests {
             r#"RESET "a";SELECT pg_catalog.set_config('c', E'''); DROP \\', false)"#
         );
         assert_eq!(to.transition_from(&to), None);
+    }
+
+    #[test]
+    fn what_a_server_reports_anyway_changes_nothing() {
+        let reported =
+            BTreeMap::from([("DateStyle".into(), "ISO, MDY".into()), ("TimeZone".into(), "UTC".into())]);
+        assert!(parameters(&[("datestyle", "ISO, MDY")]).change_nothing_of(&reported));
+        assert!(parameters(&[]).change_nothing_of(&reported));
+        for other in [("DateStyle", "ISO"), ("TimeZone", "utc"), ("work_mem", "4MB")] {
+            assert!(!parameters(&[("TimeZone", "UTC"), other]).change_nothing_of(&reported), "{other:?}");
+        }
     }
 
     #[test]

@@ -21,9 +21,9 @@ pub(super) enum Event {
     AtRest,
     /// pgherd ends, and the session is at rest or out of time.
     Ending,
-    /// The client closed the connection or broke it.
+    /// The client closed the connection or broke it: nobody waits for what is under way.
     ClientGone,
-    /// The client said Terminate.
+    /// The client said Terminate, and what it had asked for before has been done, as by PostgreSQL.
     Terminated,
     /// The client sent what is no message.
     Violation(FrameError),
@@ -41,6 +41,11 @@ pub(super) struct Lost {
 }
 
 impl Lost {
+    /// True if the server ended the connection because the client broke the protocol in the middle of a COPY.
+    pub(super) fn is_by_client(&self) -> bool {
+        self.last_error.as_ref().is_some_and(|body| ErrorFields::parse(body).sqlstate == b"08P01")
+    }
+
     fn because(cause: impl ToString) -> Event {
         Event::Lost(Self { cause: cause.to_string(), last_error: None })
     }
@@ -55,8 +60,8 @@ pub(super) struct Front {
     /// To the client.
     pub(super) down: Pipe,
     pub(super) machine: Machine,
-    /// The client will send no more.
-    pub(super) at_end: bool,
+    /// The client said Terminate.
+    pub(super) terminated: bool,
     /// The client's cancel key, for the log.
     pub(super) key: CancelKey,
 }
@@ -75,8 +80,8 @@ impl Front {
         if let Poll::Ready(event) = self.poll_down(server, buffers, cx) {
             return Poll::Ready(event);
         }
-        if self.at_end && (self.machine.owes_nothing() || self.machine.awaits_client()) {
-            return Poll::Ready(Event::ClientGone);
+        if self.terminated && (self.machine.owes_nothing() || self.machine.awaits_client()) {
+            return Poll::Ready(Event::Terminated);
         }
         Poll::Pending
     }
@@ -91,6 +96,9 @@ impl Front {
             if let Err(error) = ready!(self.up.poll_flush(&mut server.stream, buffers, cx)) {
                 return Poll::Ready(Lost::because(error));
             }
+            if self.terminated {
+                return Poll::Pending;
+            }
             if self.up.has_input() {
                 let (flow, input, out) = self.up.uncut();
                 let cut =
@@ -102,20 +110,14 @@ impl Front {
                 if self.machine.has_local() {
                     self.machine.drain_local(self.down.append());
                 }
-                if cut.stop == Some(Stop::Terminate) {
-                    return Poll::Ready(Event::Terminated);
-                }
-                if !self.up.is_flushed() {
+                self.terminated = cut.stop == Some(Stop::Terminate);
+                if self.terminated || !self.up.is_flushed() {
                     continue;
                 }
             }
-            if self.at_end {
-                return Poll::Pending;
-            }
             match ready!(self.up.poll_fill(&mut self.stream, buffers, cx)) {
                 Ok(Filled::Bytes) => {}
-                Ok(Filled::End) => self.at_end = true,
-                Err(_) => return Poll::Ready(Event::ClientGone),
+                Ok(Filled::End) | Err(_) => return Poll::Ready(Event::ClientGone),
             }
         }
     }

@@ -51,7 +51,13 @@ enum Turn {
 }
 
 impl Session {
-    pub(super) fn new(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, client: LoggedIn) -> Self {
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        membership: Membership,
+        stream: TcpStream,
+        peer: SocketAddr,
+        client: LoggedIn,
+    ) -> Self {
         let LoggedIn { user, database, parameters, cancel_target, registration, counted } = client;
         let pooling = match worker.shared.pool.mode_for(&database, &user) {
             PoolMode::Session => Pooling::Session,
@@ -62,11 +68,11 @@ impl Session {
             up: Pipe::default(),
             down: Pipe::default(),
             machine: Machine::new(pooling, parameters.scope()),
-            at_end: false,
+            terminated: false,
             key: registration.key,
         };
         Self {
-            membership: worker.enter(),
+            membership,
             worker,
             front,
             access: Access::new(database, user, parameters),
@@ -219,7 +225,9 @@ impl Session {
         let machine = &self.front.machine;
         let Some(connection) = held.lease.connection() else { return };
         if !machine.owes_nothing() {
+            // A COMMIT is left to end by itself, and so is what waits for the client: closing ends it.
             if !machine.awaits_client()
+                && !machine.commits()
                 && let Err(error) = connection.cancel.send().await
             {
                 tracing::debug!(server = %held.server.node, %error, "a query of a client that left was not cancelled");
@@ -259,14 +267,18 @@ impl Session {
         }
         front.up.forget_unsent(buffers);
         front.down.forget_uncut(buffers);
-        if let Some(pin) = front.machine.pin() {
-            match lost.last_error {
-                Some(body) => write::message(front.down.append(), b'E', |out| out.extend_from_slice(&body)),
-                None => ClientError::new("57P01", format!("terminating connection because {node} was lost"))
-                    .detail(format!("The session's state ({pin:?}) was on that server: {}.", lost.cause))
-                    .write(front.down.append(), Severity::Fatal),
+        match (front.machine.pin(), &lost.last_error) {
+            (pin, Some(body)) if pin.is_some() || lost.is_by_client() => {
+                write::message(front.down.append(), b'E', |out| out.extend_from_slice(body));
+                return Turn::End;
             }
-            return Turn::End;
+            (Some(pin), None) => {
+                ClientError::new("57P01", format!("terminating connection because {node} was lost"))
+                    .detail(format!("The session's state ({pin:?}) was on that server: {}.", lost.cause))
+                    .write(front.down.append(), Severity::Fatal);
+                return Turn::End;
+            }
+            _ => {}
         }
         let loss = Loss { server: node.to_string(), cause: lost.cause };
         let detached = front.machine.on_loss(&loss, front.down.append());

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pgherd_protocol::error::ClientError;
+use pgherd_protocol::error::{ClientError, Severity, write_old_style};
 use pgherd_protocol::startup::{CancelKey, Startup, StartupError, StartupPacket, parse_startup, startup_len};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -13,8 +13,8 @@ pub(super) enum Opening {
     Startup(Startup),
     /// A cancel request.
     Cancel(CancelKey),
-    /// Nothing that pgherd could do: the client is told, and the connection closed.
-    Refused(ClientError),
+    /// Nothing that pgherd could do: the client gets this message, and the connection is closed.
+    Refused(Vec<u8>),
     /// It was closed, or PostgreSQL would close it without a word.
     Closed,
 }
@@ -29,22 +29,29 @@ pub(super) async fn receive(stream: &mut TcpStream) -> io::Result<Opening> {
             Ok(StartupPacket::GssEncRequest) if !gss_declined => gss_declined = true,
             // Asked twice, it is no version of the protocol either.
             Ok(StartupPacket::SslRequest) => {
-                return Ok(Opening::Refused(client_error(&StartupError::UnsupportedVersion(1234, 5679))));
+                return Ok(Opening::Refused(refusal(&StartupError::UnsupportedVersion(1234, 5679))));
             }
             Ok(StartupPacket::GssEncRequest) => {
-                return Ok(Opening::Refused(client_error(&StartupError::UnsupportedVersion(1234, 5680))));
+                return Ok(Opening::Refused(refusal(&StartupError::UnsupportedVersion(1234, 5680))));
             }
             Ok(StartupPacket::Cancel(key)) => return Ok(Opening::Cancel(key)),
             Ok(StartupPacket::Startup(startup)) => return Ok(Opening::Startup(startup)),
             Err(error) if error.sqlstate().is_none() => return Ok(Opening::Closed),
-            Err(error) => return Ok(Opening::Refused(client_error(&error))),
+            Err(error) => return Ok(Opening::Refused(refusal(&error))),
         }
         stream.write_all(b"N").await?;
     }
 }
 
-fn client_error(error: &StartupError) -> ClientError {
-    ClientError::new(error.sqlstate().unwrap_or("08P01"), error.to_string())
+/// A client is answered in the form that it may understand.
+fn refusal(error: &StartupError) -> Vec<u8> {
+    let mut out = Vec::new();
+    match error {
+        StartupError::UnsupportedVersion(..=2, _) => write_old_style(&mut out, &error.to_string()),
+        _ => ClientError::new(error.sqlstate().unwrap_or("08P01"), error.to_string())
+            .write(&mut out, Severity::Fatal),
+    }
+    out
 }
 
 /// Reads one packet exactly; none at the end of the stream or for an impossible length.

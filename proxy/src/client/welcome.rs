@@ -2,23 +2,73 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::acquire::{Access, Failure, any_server};
 use super::login::Refusal;
 use super::parameters::StartupParameters;
+use crate::server::table::Target;
 use crate::worker::Worker;
 
 /// Databases, users and settings that are remembered; past it all are forgotten and asked for again.
 const REMEMBERED: usize = 4096;
+/// How long an answer is good for while there is a primary to ask.
+const GOOD_FOR: Duration = Duration::from_secs(60);
 
 type Parameters = BTreeMap<Box<str>, Box<str>>;
 type Key = (Box<str>, Box<str>, StartupParameters);
 
 /// What servers reported, so that a login needs no server.
 #[derive(Debug, Default)]
-pub(crate) struct Welcomes(Mutex<HashMap<Key, Arc<Parameters>>>);
+pub(crate) struct Welcomes(Mutex<HashMap<Key, Known>>);
+
+#[derive(Debug)]
+struct Known {
+    reported: Arc<Parameters>,
+    learnt_at: Instant,
+}
+
+impl Welcomes {
+    /// Notes what a server reported for these settings.
+    pub(super) fn learn(
+        &self,
+        database: &str,
+        user: &str,
+        parameters: StartupParameters,
+        reported: &Parameters,
+    ) -> Arc<Parameters> {
+        let reported = Arc::new(reported.clone());
+        let known = Known { reported: Arc::clone(&reported), learnt_at: Instant::now() };
+        let mut welcomes = self.0.lock();
+        if welcomes.len() >= REMEMBERED {
+            welcomes.clear();
+        }
+        welcomes.insert((database.into(), user.into(), parameters), known);
+        reported
+    }
+
+    /// What is known for these settings. Those that are set to what the server reports anyway change nothing: so most
+    /// drivers' settings are known as soon as anybody has connected.
+    fn find(
+        &self,
+        database: &str,
+        user: &str,
+        parameters: &StartupParameters,
+        is_good: impl Fn(Instant) -> bool,
+    ) -> Option<Arc<Parameters>> {
+        let welcomes = self.0.lock();
+        let get = |parameters| {
+            let known = welcomes.get(&(database.into(), user.into(), parameters))?;
+            is_good(known.learnt_at).then(|| Arc::clone(&known.reported))
+        };
+        match get(StartupParameters::default()) {
+            Some(own) if parameters.change_nothing_of(&own) => Some(own),
+            _ => get(parameters.clone()),
+        }
+    }
+}
 
 /// The parameters for one client.
 pub(super) struct Welcome {
@@ -29,9 +79,11 @@ pub(super) struct Welcome {
 impl Welcome {
     /// Names and values, as ParameterStatus tells them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.reported.iter().map(|(name, value)| {
-            let value = if &**name == "application_name" { &self.application_name } else { value };
-            (&**name, &**value)
+        self.reported.iter().map(|(name, value)| match &**name {
+            "application_name" => (&**name, &*self.application_name),
+            // Whichever server was asked: what a client writes goes to the primary.
+            "in_hot_standby" => (&**name, "off"),
+            _ => (&**name, &**value),
         })
     }
 }
@@ -44,10 +96,12 @@ pub(super) async fn find(
     user: &str,
     parameters: &Arc<StartupParameters>,
 ) -> Result<Welcome, Refusal> {
+    let welcomes = &worker.shared.welcomes;
     let application_name = parameters.get("application_name").unwrap_or_default().into();
-    let key = (database.into(), user.into(), parameters.without_application_name());
-    let known = worker.shared.welcomes.0.lock().get(&key).cloned();
-    if let Some(reported) = known {
+    let settings = parameters.without_application_name();
+    let can_ask = matches!(worker.shared.backends.load().writes, Target::Open(_));
+    let is_good = |learnt_at: Instant| !can_ask || learnt_at.elapsed() < GOOD_FOR;
+    if let Some(reported) = welcomes.find(database, user, &settings, is_good) {
         return Ok(Welcome { reported, application_name });
     }
     let mut access = Access::new(database.into(), user.into(), Arc::clone(parameters));
@@ -56,13 +110,12 @@ pub(super) async fn find(
         Err(Failure::Told(error)) => return Err(error.into()),
         Err(Failure::Refused(body)) => return Err(Refusal::from_server(&body)),
     };
-    let reported = held.lease.connection().map(|c| c.state.parameters.clone()).unwrap_or_default();
+    let Some(connection) = held.lease.connection() else { return Err(lost().into()) };
+    let reported = welcomes.learn(database, user, settings, &connection.state.parameters);
     held.lease.give_back();
-    let reported = Arc::new(reported);
-    let mut welcomes = worker.shared.welcomes.0.lock();
-    if welcomes.len() >= REMEMBERED {
-        welcomes.clear();
-    }
-    welcomes.insert(key, Arc::clone(&reported));
     Ok(Welcome { reported, application_name })
+}
+
+fn lost() -> pgherd_protocol::error::ClientError {
+    pgherd_protocol::error::ClientError::new("08006", "the connection to the server was lost during login")
 }

@@ -6,6 +6,7 @@ mod raw;
 mod session;
 
 pub use pgbench::{Abort, Pgbench, PgbenchReport, Running};
+pub use postgres_protocol::IsNull;
 /// Messages of the frontend, ready to be sent by a [`RawClient`].
 pub use postgres_protocol::message::frontend;
 pub use psql::psql;

@@ -127,13 +127,29 @@ impl RawClient {
         }
     }
 
-    /// All messages until the server closes the connection.
+    /// All messages until the server closes the connection; a reset, as for bytes that it did not read, closes it too.
     pub async fn read_to_end(&mut self) -> Result<Vec<Frame>> {
         let mut frames = Vec::new();
-        while let Some(frame) = self.read_frame().await? {
-            frames.push(frame);
+        loop {
+            match self.read_frame().await {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => return Ok(frames),
+                Err(error) if is_reset(&error) => return Ok(frames),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(frames)
+    }
+
+    /// All bytes until the server closes or resets the connection, whatever they are.
+    pub async fn read_bytes_to_end(&mut self) -> Result<Bytes> {
+        loop {
+            match self.receive().await {
+                Ok(1..) => {}
+                Ok(0) => return Ok(self.received.split().freeze()),
+                Err(error) if is_reset(&error) => return Ok(self.received.split().freeze()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Sends a simple query and reads its answer.
@@ -308,6 +324,11 @@ impl Answer {
             .map(|frame| columns(frame.payload.clone()))
             .collect()
     }
+}
+
+fn is_reset(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::ConnectionReset)
 }
 
 /// What the server said before it closed the connection; [`ErrorFields`] can be downcast from it.

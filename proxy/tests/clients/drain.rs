@@ -1,0 +1,65 @@
+//! SIGTERM.
+
+use std::time::{Duration, Instant};
+
+use pgherd_testkit::client::{RawClient, frontend};
+use pgherd_testkit::{Result, ensure};
+
+use crate::front::{Front, messages};
+
+#[tokio::test]
+async fn sigterm_lets_open_work_finish_and_tells_idle_clients() -> Result<()> {
+    let mut front = Front::start().await?;
+    let (mut idle, mut open, mut busy) = (front.raw().await?, front.raw().await?, front.raw().await?);
+    open.query("CREATE TABLE t (n int)").await?;
+    open.query("BEGIN; INSERT INTO t VALUES (1)").await?;
+    busy.send(&messages(|out| frontend::query("SELECT pg_sleep(1)", out))?).await?;
+    // Somebody who connects and says nothing keeps nobody waiting.
+    let _silent = RawClient::connect(front.pgherd.address()).await?;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let begun = Instant::now();
+    front.pgherd.terminate()?;
+
+    let farewell = idle.read_to_end().await?;
+    ensure!(farewell.iter().any(|frame| frame.error_fields().is_some_and(|fields| fields.code() == "57P01")));
+    ensure!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    ensure!(busy.read_answer().await?.error().is_none());
+    ensure!(RawClient::connect(front.pgherd.address()).await.is_err(), "nobody new is let in");
+    ensure!(open.query("INSERT INTO t VALUES (2)").await?.error().is_none());
+    ensure!(open.query("COMMIT").await?.command().as_deref() == Some("COMMIT"));
+    let status = front.pgherd.wait_exit().await?;
+    ensure!(
+        status.success() && begun.elapsed() < Duration::from_secs(5),
+        "{status} after {:?}",
+        begun.elapsed()
+    );
+    ensure!(front.server()?.query_in("app", "SELECT * FROM t").await?.len() == 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn those_who_do_not_finish_within_the_drain_timeout_are_ended() -> Result<()> {
+    let mut front = Front::with(|pgherd| pgherd.set("runtime.drain_timeout", "1s")).await?;
+    let mut open = front.raw().await?;
+    open.query("BEGIN").await?;
+    let begun = Instant::now();
+    front.pgherd.terminate()?;
+    let farewell = open.read_to_end().await?;
+    ensure!(farewell.iter().any(|frame| frame.error_fields().is_some_and(|fields| fields.code() == "57P01")));
+    let status = front.pgherd.wait_exit().await?;
+    let took = begun.elapsed();
+    ensure!(status.success() && took >= Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() -> Result<()> {
+    let mut front = Front::start().await?;
+    let mut open = front.raw().await?;
+    open.query("BEGIN").await?;
+    front.pgherd.terminate()?;
+    front.pgherd.wait_log("draining", crate::front::PATIENCE).await?;
+    front.pgherd.terminate()?;
+    ensure!(!front.pgherd.wait_exit().await?.success());
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Few server connections for many clients.
+
+use std::time::{Duration, Instant};
+
+use pgherd_testkit::client::{RawClient, frontend};
+use pgherd_testkit::{Result, anyhow, ensure};
+use tokio::task::JoinSet;
+
+use crate::front::{Front, messages};
+
+const BACKEND: &str = "SELECT pg_backend_pid()";
+
+async fn backend(client: &mut RawClient) -> Result<String> {
+    let answer = client.query(BACKEND).await?;
+    let row = answer.rows().into_iter().next().and_then(|row| row.into_iter().next().flatten());
+    let pid = row.ok_or_else(|| anyhow!("{answer:?}"))?;
+    Ok(String::from_utf8_lossy(&pid).into_owned())
+}
+
+#[tokio::test]
+async fn a_hundred_clients_share_two_server_connections_and_all_get_their_own_rows() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 2)).await?;
+    let mut clients = JoinSet::new();
+    for number in 0..100 {
+        let mut client = front.raw().await?;
+        clients.spawn(async move {
+            for round in 0..20 {
+                let owner = format!("client {number} round {round}");
+                let rows = client.query(&format!("SELECT '{owner}', pg_backend_pid()")).await?.rows();
+                let row = rows.first().and_then(|row| row.first().cloned().flatten());
+                ensure!(row.as_deref() == Some(owner.as_bytes()), "{owner} got {rows:?}");
+            }
+            Result::Ok(client)
+        });
+    }
+    while let Some(done) = clients.join_next().await {
+        done??;
+    }
+    front.wait_all_idle(2).await
+}
+
+#[tokio::test]
+async fn a_transaction_keeps_its_server_connection_and_gives_it_back() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 2)).await?;
+    let (mut one, mut other) = (front.raw().await?, front.raw().await?);
+    one.query("BEGIN").await?;
+    let held = backend(&mut one).await?;
+    for _ in 0..3 {
+        ensure!(backend(&mut other).await? != held && backend(&mut one).await? == held);
+    }
+    one.query("COMMIT").await?;
+    other.query("BEGIN").await?;
+    ensure!(backend(&mut one).await? == held || backend(&mut other).await? == held);
+    Ok(())
+}
+
+#[tokio::test]
+async fn in_session_mode_a_client_keeps_its_server_connection_until_it_leaves_and_nothing_of_it_stays()
+-> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.mode", "session").set("pool.size", 1)).await?;
+    let mut one = front.raw().await?;
+    one.query("CREATE TEMP TABLE mine (); PREPARE p AS SELECT 1; SET work_mem = '7MB'").await?;
+    let held = backend(&mut one).await?;
+    for statement in ["SELECT * FROM mine", "EXECUTE p"] {
+        ensure!(one.query(statement).await?.error().is_none() && backend(&mut one).await? == held);
+    }
+    drop(one);
+    let mut next = front.raw().await?;
+    ensure!(backend(&mut next).await? == held, "it is used again");
+    ensure!(next.query("SELECT * FROM mine").await?.error().is_some_and(|error| error.code() == "42P01"));
+    ensure!(next.query("EXECUTE p").await?.error().is_some_and(|error| error.code() == "26000"));
+    let rows = next.query("SHOW work_mem").await?.rows();
+    ensure!(rows == [[Some("4MB".into())]], "{rows:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_outlives_a_transaction_pins_the_session_and_is_not_seen_by_others() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
+    for statement in [
+        "SET work_mem = '7MB'",
+        "CREATE TEMP TABLE mine ()",
+        "LISTEN c",
+        "PREPARE p AS SELECT 1",
+        "SELECT pg_advisory_lock(1)",
+        "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT",
+    ] {
+        let (mut one, mut other) = (front.raw().await?, front.raw().await?);
+        ensure!(one.query(statement).await?.error().is_none(), "{statement}");
+        let held = backend(&mut one).await?;
+        ensure!(backend(&mut other).await? != held, "{statement}");
+        ensure!(backend(&mut one).await? == held, "{statement}");
+        drop(one);
+        // What it left is undone before another gets the connection.
+        let traces = "SELECT current_setting('work_mem') = '4MB' AND to_regclass('pg_temp.mine') IS NULL \
+                      AND NOT EXISTS (SELECT FROM pg_listening_channels()) \
+                      AND NOT EXISTS (SELECT FROM pg_prepared_statements) \
+                      AND NOT EXISTS (SELECT FROM pg_cursors WHERE name = 'c') \
+                      AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())";
+        for _ in 0..3 {
+            let rows = other.query(traces).await?.rows();
+            ensure!(rows == [[Some("t".into())]], "after {statement}: {rows:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn clients_wait_for_a_full_pool_in_their_order_and_then_get_a_clear_error() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1).set("pool.query_wait_timeout", "1s")).await?;
+    let mut holder = front.raw().await?;
+    holder.query("BEGIN").await?;
+
+    let mut late = front.raw().await?;
+    let asked = Instant::now();
+    let answer = late.query("SELECT 1").await?;
+    let error = answer.error().ok_or_else(|| anyhow!("{answer:?}"))?;
+    ensure!(error.code() == "53300" && error.severity() == "ERROR", "{error}");
+    let detail = error.field(b'D').unwrap_or_default();
+    ensure!(detail.contains("database \"app\"") && detail.contains("user \"app\""), "{detail}");
+    ensure!(error.field(b'H').is_some_and(|hint| hint.contains("pool.size")), "{error:?}");
+    ensure!(asked.elapsed() >= Duration::from_millis(900) && answer.transaction_state() == Some('I'));
+
+    // Those who ask first are served first.
+    let order = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut waiting = JoinSet::new();
+    for number in 0..5 {
+        let (mut client, order) = (front.raw().await?, std::sync::Arc::clone(&order));
+        let before = Instant::now();
+        client.send(&messages(|out| frontend::query("SELECT 1", out))?).await?;
+        waiting.spawn(async move {
+            let answer = client.read_answer().await?;
+            ensure!(answer.error().is_none(), "{answer:?} after {:?}", before.elapsed());
+            order.lock().map(|mut order| order.push(number)).map_err(|_| anyhow!("poisoned"))
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    holder.query("COMMIT").await?;
+    while let Some(done) = waiting.join_next().await {
+        done??;
+    }
+    let order = order.lock().map_err(|_| anyhow!("poisoned"))?.clone();
+    ensure!(order == [0, 1, 2, 3, 4], "{order:?}");
+    ensure!(late.query("SELECT 1").await?.error().is_none(), "the one that was refused goes on");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cold_pool_grows_as_fast_as_it_is_asked_to_and_never_past_its_size() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 10)).await?;
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        clients.push(front.raw().await?);
+    }
+    let begun = Instant::now();
+    let mut asking: JoinSet<Result<RawClient>> = JoinSet::new();
+    for mut client in clients {
+        asking.spawn(async move {
+            client.query("SELECT pg_sleep(0.2)").await?;
+            Result::Ok(client)
+        });
+    }
+    let mut most = 0;
+    let server = front.server()?;
+    while !asking.is_empty() {
+        let sql =
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'";
+        most = most.max(server.scalar(sql).await?.parse::<u32>()?);
+        while let Some(done) = asking.try_join_next() {
+            done??;
+        }
+    }
+    eprintln!("40 sleeps of 200 ms over 10 connections: {:?}, at most {most} connections", begun.elapsed());
+    ensure!(most == 10, "{most}");
+    ensure!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    Ok(())
+}
