@@ -1,6 +1,6 @@
 //! Cancel requests: the right query or none.
 //!
-//! A request finds its session by key, and through it the server connection that the session holds at that moment. A
+//! A request finds its session's seat by key, and through it the server connection that the session holds at that moment. A
 //! server connection with a request on its way is not lent to anybody before the request is done.
 
 use std::collections::HashMap;
@@ -14,7 +14,9 @@ use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
+
+use crate::seat::Seat;
 
 /// How long a server may take to act on a request; also how long its connection is kept from others at the most.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,10 +63,10 @@ impl CancelPoint {
 }
 
 /// One request on its way.
-struct OnItsWay(Arc<CancelPoint>);
+pub(crate) struct OnItsWay(Arc<CancelPoint>);
 
 impl OnItsWay {
-    fn new(point: Arc<CancelPoint>) -> Self {
+    pub(crate) fn new(point: Arc<CancelPoint>) -> Self {
         point.on_their_way.send_modify(|count| *count += 1);
         Self(point)
     }
@@ -76,45 +78,16 @@ impl Drop for OnItsWay {
     }
 }
 
-/// What a cancel request can reach of a session.
-#[derive(Debug, Default)]
-pub(crate) struct CancelTarget {
-    held: Mutex<Option<Arc<CancelPoint>>>,
-    waiting: Notify,
-}
-
-impl CancelTarget {
-    /// The session now holds this server connection.
-    pub(crate) fn hold(&self, point: &Arc<CancelPoint>) {
-        *self.held.lock() = Some(Arc::clone(point));
-    }
-
-    /// The session holds no server connection any more: from now on no new request can reach it.
-    pub(crate) fn release(&self) {
-        *self.held.lock() = None;
-    }
-
-    /// Ends when a request comes in while the session waits for a server connection.
-    pub(crate) async fn cancelled_while_waiting(&self) {
-        self.waiting.notified().await;
-    }
-
-    fn begin(&self) -> Option<OnItsWay> {
-        // Under the lock, so that a release that comes later sees the request.
-        self.held.lock().as_ref().map(|point| OnItsWay::new(Arc::clone(point)))
-    }
-}
-
 /// The sessions by their keys.
 #[derive(Debug, Default)]
 pub(crate) struct CancelKeys {
-    targets: Mutex<HashMap<CancelKey, Arc<CancelTarget>>>,
+    seats: Mutex<HashMap<CancelKey, Arc<Seat>>>,
 }
 
 impl CancelKeys {
     /// Registers a session under a random key that no other session has.
-    pub(crate) fn register(self: &Arc<Self>, target: &Arc<CancelTarget>) -> Registration {
-        let mut targets = self.targets.lock();
+    pub(crate) fn register(self: &Arc<Self>, seat: &Arc<Seat>) -> Registration {
+        let mut seats = self.seats.lock();
         loop {
             let random: u64 = rand::random();
             // PostgreSQL's process ids are positive.
@@ -122,8 +95,8 @@ impl CancelKeys {
                 pid: u32::try_from(random >> 33).unwrap_or(1).max(1),
                 secret: u32::try_from(random & 0xFFFF_FFFF).unwrap_or(0),
             };
-            if let Entry::Vacant(vacant) = targets.entry(key) {
-                vacant.insert(Arc::clone(target));
+            if let Entry::Vacant(vacant) = seats.entry(key) {
+                vacant.insert(Arc::clone(seat));
                 return Registration { keys: Arc::clone(self), key };
             }
         }
@@ -131,14 +104,11 @@ impl CancelKeys {
 
     /// Carries out a client's request. As in PostgreSQL, nobody is told whether the key was right.
     pub(crate) async fn cancel(&self, key: CancelKey) {
-        let Some(target) = self.targets.lock().get(&key).cloned() else {
+        let Some(seat) = self.seats.lock().get(&key).cloned() else {
             tracing::debug!(pid = key.pid, "cancel request for a session that does not exist");
             return;
         };
-        let Some(request) = target.begin() else {
-            target.waiting.notify_waiters();
-            return;
-        };
+        let Some(request) = seat.cancel() else { return };
         if let Err(error) = request.0.send().await {
             tracing::info!(server = %request.0.address, %error, "a cancel request did not reach its server");
         }
@@ -155,6 +125,6 @@ pub(crate) struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.keys.targets.lock().remove(&self.key);
+        self.keys.seats.lock().remove(&self.key);
     }
 }

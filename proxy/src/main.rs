@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod daemon;
 mod listener;
+mod seat;
 mod server;
 mod shared;
 mod verifiers;

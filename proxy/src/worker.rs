@@ -14,17 +14,20 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::buffer::Buffers;
 use crate::client;
+use crate::server::pool::Pool;
 use crate::shared::Shared;
 
 /// Accepted connections that wait for a worker.
 const ACCEPTED: usize = 1024;
 /// How often idle server connections are looked at.
 const REAP_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a pool is looked at while sessions wait for it.
+const TEND_INTERVAL: Duration = Duration::from_millis(2);
 /// Sessions that are told to end at the deadline get this long to say goodbye.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -47,6 +50,9 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     stage: Cell<Stage>,
     sessions: RefCell<Slab<Option<Waker>>>,
+    /// The pools that sessions of this worker wait for, once for each.
+    waits: RefCell<Slab<Arc<Pool>>>,
+    begun_waiting: Notify,
 }
 
 /// How far the worker is in its life.
@@ -71,10 +77,47 @@ impl Worker {
         Membership { worker: Rc::clone(self), key: self.sessions.borrow_mut().insert(None) }
     }
 
+    /// Has a pool tended as long as what is returned lives.
+    pub(crate) fn wait_for(&self, pool: &Arc<Pool>) -> Waiting<'_> {
+        let mut waits = self.waits.borrow_mut();
+        if waits.is_empty() {
+            self.begun_waiting.notify_one();
+        }
+        Waiting { worker: self, key: waits.insert(Arc::clone(pool)) }
+    }
+
+    /// Tends the pools that sessions wait for. Never ends.
+    async fn tend_pools(&self) {
+        loop {
+            self.begun_waiting.notified().await;
+            while !self.waits.borrow().is_empty() {
+                tokio::time::sleep(TEND_INTERVAL).await;
+                let mut pools: Vec<_> =
+                    self.waits.borrow().iter().map(|(_, pool)| Arc::clone(pool)).collect();
+                pools.sort_unstable_by_key(Arc::as_ptr);
+                pools.dedup_by(|one, other| Arc::ptr_eq(one, other));
+                pools.iter().for_each(|pool| pool.tend(self.id, self.shared.pool.query_wait_timeout));
+            }
+        }
+    }
+
     fn advance(&self, stage: Stage) {
         self.stage.set(stage);
         let sessions = self.sessions.borrow();
         sessions.iter().filter_map(|(_, waker)| waker.as_ref()).for_each(Waker::wake_by_ref);
+    }
+}
+
+/// A session that waits for a pool.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a> {
+    worker: &'a Worker,
+    key: usize,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.worker.waits.borrow_mut().try_remove(self.key);
     }
 }
 
@@ -170,25 +213,38 @@ async fn run(
         shared,
         stage: Cell::new(Stage::Serving),
         sessions: RefCell::default(),
+        waits: RefCell::default(),
+        begun_waiting: Notify::new(),
     });
+    tokio::select! {
+        () = worker.tend_pools() => {}
+        () = serve_all(&worker, &mut accepted, &count) => {}
+    }
+}
+
+async fn serve_all(worker: &Rc<Worker>, accepted: &mut mpsc::Receiver<Accepted>, count: &Arc<AtomicUsize>) {
     let mut tasks = JoinSet::new();
     let mut reap = tokio::time::interval(REAP_INTERVAL);
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
-                Some(next) => { tasks.spawn_local(serve(Rc::clone(&worker), next, Arc::clone(&count))); }
+                Some(next) => { tasks.spawn_local(serve(Rc::clone(worker), next, Arc::clone(count))); }
                 None => break,
             },
             Some(ended) = tasks.join_next() => report(ended),
             // The first worker does it for all.
-            _ = reap.tick(), if id.0 == 0 => worker.shared.backends.reap(Instant::now()),
+            _ = reap.tick(), if worker.id.0 == 0 => worker.shared.backends.reap(Instant::now()),
         }
     }
     worker.advance(Stage::Draining);
     if tokio::time::timeout(worker.shared.drain_timeout, all_ended(&mut tasks)).await.is_err() {
         worker.advance(Stage::Ending);
         if tokio::time::timeout(LAST_WORDS, all_ended(&mut tasks)).await.is_err() {
-            tracing::warn!(worker = id.0, sessions = tasks.len(), "sessions were cut at the drain deadline");
+            tracing::warn!(
+                worker = worker.id.0,
+                sessions = tasks.len(),
+                "sessions were cut at the drain deadline"
+            );
         }
     }
 }

@@ -1,12 +1,15 @@
 //! How a session comes to a server connection.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pgherd_protocol::error::ClientError;
 use tokio::time::Instant;
 
 use super::parameters::StartupParameters;
+use crate::seat::{Seat, WaitEnd};
 use crate::server::connect::{ConnectError, ConnectRequest};
 use crate::server::connection::{OwnError, ServerConnection};
 use crate::server::pool::{Checkout, Grant, Lease, Permit, Pool};
@@ -32,6 +35,8 @@ pub(super) enum Failure {
     Told(ClientError),
     /// The server refused the login or a parameter; the body of its ErrorResponse.
     Refused(Box<[u8]>),
+    /// Nobody is there any more who could be told.
+    Gone,
 }
 
 impl From<ClientError> for Failure {
@@ -46,19 +51,54 @@ pub(super) struct Access {
     pub(super) database: Box<str>,
     pub(super) user: Box<str>,
     pub(super) parameters: Arc<StartupParameters>,
+    pub(super) seat: Arc<Seat>,
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
 }
 
+/// What a look at the table and the pool gave.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// A connection that is ready.
+    Held(Held),
+    /// All are in use: the seat will tell.
+    Queued(Arc<Server>),
+    /// Something has to be done, or waited for, first.
+    Slow(Slow),
+}
+
+/// What takes longer.
+#[derive(Debug)]
+pub(super) enum Slow {
+    /// A connection that is not on this worker, or has other parameters.
+    Prepare(Held),
+    /// None is idle, and one more may be opened.
+    Open(Arc<Server>, Permit),
+    /// There is no primary now.
+    Wait,
+}
+
+enum Trouble {
+    Final(Failure),
+    Unreachable,
+    NoPrimary,
+    TryAgain,
+}
+
 impl Access {
-    pub(super) const fn new(database: Box<str>, user: Box<str>, parameters: Arc<StartupParameters>) -> Self {
-        Self { database, user, parameters, cached: None }
+    pub(super) const fn new(
+        database: Box<str>,
+        user: Box<str>,
+        parameters: Arc<StartupParameters>,
+        seat: Arc<Seat>,
+    ) -> Self {
+        Self { database, user, parameters, seat, cached: None }
     }
 
-    /// An idle connection to the primary that needs no preparation, if there is one.
+    /// Asks the primary's pool for a connection.
     pub(super) fn try_now(&mut self, worker: &Worker) -> Attempt {
         let table = worker.shared.backends.load();
-        let Target::Open(server) = &table.writes else { return Attempt::Wait };
+        let Target::Open(server) = &table.writes else { return Attempt::Slow(Slow::Wait) };
         let pool = match &self.cached {
             Some((known, pool)) if Arc::ptr_eq(known, server) => pool,
             _ => {
@@ -66,87 +106,135 @@ impl Access {
                 &self.cached.insert((Arc::clone(server), pool)).1
             }
         };
-        match pool.check_out(worker.id) {
-            Checkout::Granted(Grant::Lease(lease)) => {
-                let mut held = Held { server: Arc::clone(server), lease };
-                if self.is_prepared(&mut held, worker) { Attempt::Held(held) } else { Attempt::Prepare(held) }
-            }
-            Checkout::Granted(Grant::Permit(permit)) => Attempt::Open(Arc::clone(server), permit),
-            Checkout::Queued(grant) => Attempt::Queued(Arc::clone(server), grant),
-            Checkout::Closed => Attempt::Wait,
+        match pool.check_out(worker.id, &self.seat) {
+            Checkout::Granted(grant) => self.granted(Arc::clone(server), grant, worker),
+            Checkout::Queued => Attempt::Queued(Arc::clone(server)),
+            Checkout::Closed => Attempt::Slow(Slow::Wait),
         }
     }
 
-    fn is_prepared(&self, held: &mut Held, worker: &Worker) -> bool {
-        held.lease.connection().is_some_and(|connection| {
-            connection.home == worker.id
-                && (Arc::ptr_eq(&connection.applied, &self.parameters)
-                    || connection.applied == self.parameters)
-        })
+    fn granted(&self, server: Arc<Server>, grant: Grant, worker: &Worker) -> Attempt {
+        match grant {
+            Grant::Lease(lease) => {
+                let mut held = Held { server, lease };
+                let prepared = held.lease.connection().is_some_and(|connection| {
+                    connection.home == worker.id
+                        && (Arc::ptr_eq(&connection.applied, &self.parameters)
+                            || connection.applied == self.parameters)
+                });
+                if prepared { Attempt::Held(held) } else { Attempt::Slow(Slow::Prepare(held)) }
+            }
+            Grant::Permit(permit) => Attempt::Slow(Slow::Open(server, permit)),
+        }
     }
 
-    /// Goes on from the first attempt until there is a connection, or the client's patience is at its end.
-    pub(super) async fn persist(&mut self, worker: &Worker, first: Attempt) -> Result<Held, Failure> {
-        let shared = &worker.shared;
-        let deadline = Instant::now() + shared.write_wait;
-        let mut changes = shared.backends.changes();
-        let mut attempt = first;
+    /// Goes on from an attempt until there is a connection, or the client's patience is at its end. `gone` is ready when
+    /// nobody waits any more.
+    pub(super) async fn persist(
+        &mut self,
+        worker: &Worker,
+        mut attempt: Attempt,
+        mut gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    ) -> Result<Held, Failure> {
+        let mut patience = None;
         loop {
-            let trouble = match attempt {
+            attempt = match attempt {
                 Attempt::Held(held) => return Ok(held),
-                Attempt::Prepare(held) => self.prepare(held, worker).await,
-                Attempt::Open(server, permit) => self.open(server, permit, worker).await,
-                Attempt::Queued(server, grant) => match self.queue(grant, worker).await? {
-                    Some(Grant::Lease(lease)) => self.prepare(Held { server, lease }, worker).await,
-                    Some(Grant::Permit(permit)) => self.open(server, permit, worker).await,
-                    None => Err(Trouble::TryAgain),
+                Attempt::Queued(server) => match self.queue(worker, &mut gone).await? {
+                    Some(grant) => self.granted(server, grant, worker),
+                    None => self.try_now(worker),
                 },
-                Attempt::Wait => Err(Trouble::NoPrimary),
-            };
-            match trouble {
-                Ok(held) => return Ok(held),
-                Err(Trouble::Final(failure)) => return Err(failure),
-                Err(Trouble::TryAgain) => {}
-                Err(Trouble::Unreachable | Trouble::NoPrimary) => {
-                    let Some(_waiting) = shared.waiting.enter() else {
-                        return Err(no_primary(worker)
-                            .detail("failover.max_waiting clients wait already")
-                            .into());
-                    };
-                    let pause = match trouble {
-                        Err(Trouble::Unreachable) => deadline.min(Instant::now() + RETRY_INTERVAL),
-                        _ => deadline,
-                    };
-                    let _ = tokio::time::timeout_at(pause, changes.changed()).await;
+                Attempt::Slow(slow) => {
+                    let deadline = *patience.get_or_insert_with(|| Instant::now() + worker.shared.write_wait);
+                    // Boxed, so that a session does not carry the space for it all its life.
+                    match Box::pin(self.labour(worker, slow, deadline, &mut gone)).await? {
+                        Some(held) => return Ok(held),
+                        None => self.try_now(worker),
+                    }
                 }
-            }
-            if Instant::now() >= deadline {
-                return Err(no_primary(worker).into());
-            }
-            changes.mark_unchanged();
-            attempt = self.try_now(worker);
+            };
         }
     }
 
     /// Waits for its turn; none if the pool was closed meanwhile.
     async fn queue(
         &self,
-        grant: tokio::sync::oneshot::Receiver<Grant>,
         worker: &Worker,
+        gone: &mut impl FnMut(&mut Context<'_>) -> Poll<()>,
     ) -> Result<Option<Grant>, Failure> {
-        let limit = worker.shared.pool.query_wait_timeout.unwrap_or(Duration::MAX);
-        match tokio::time::timeout(limit, grant).await {
-            Ok(granted) => Ok(granted.ok()),
-            Err(_) => Err(ClientError::new("53300", "no server connection became free in time")
-                .detail(format!(
-                    "All {} connections of the pool of database \"{}\" and user \"{}\" were in use for {limit:?}.",
-                    worker.shared.pool.size_for(&self.database, &self.user),
-                    self.database,
-                    self.user,
-                ))
-                .hint("Raise pool.size or pool.query_wait_timeout, or hold transactions for a shorter time.")
-                .into()),
+        let Some((_, pool)) = &self.cached else { return Ok(None) };
+        let _waiting = worker.wait_for(pool);
+        let _left = LeaveAtEnd(&self.seat);
+        let end = poll_fn(|cx| match self.seat.poll_wait(cx) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending => gone(cx).map(|()| None),
+        });
+        match end.await {
+            Some(WaitEnd::Granted(grant)) => Ok(Some(grant)),
+            Some(WaitEnd::Closed) => Ok(None),
+            Some(WaitEnd::Cancelled) => Err(cancelled().into()),
+            Some(WaitEnd::TimedOut) => Err(self.pool_is_full(worker).into()),
+            None => Err(Failure::Gone),
         }
+    }
+
+    fn pool_is_full(&self, worker: &Worker) -> ClientError {
+        let Self { database, user, .. } = self;
+        let settings = &worker.shared.pool;
+        let (size, limit) =
+            (settings.size_for(database, user), settings.query_wait_timeout.unwrap_or_default());
+        ClientError::new("53300", "no server connection became free in time")
+            .detail(format!(
+                "All {size} connections of the pool of database \"{database}\" and user \"{user}\" were in use for \
+                 {limit:?}."
+            ))
+            .hint("Raise pool.size or pool.query_wait_timeout, or hold transactions for a shorter time.")
+    }
+
+    /// Does what has to be done, unless the client is gone or cancels it before; none if the pool is to be asked again.
+    async fn labour(
+        &self,
+        worker: &Worker,
+        slow: Slow,
+        deadline: Instant,
+        gone: &mut impl FnMut(&mut Context<'_>) -> Poll<()>,
+    ) -> Result<Option<Held>, Failure> {
+        self.seat.begin_wait();
+        let _left = LeaveAtEnd(&self.seat);
+        let ended_by_client = poll_fn(|cx| match self.seat.poll_wait(cx) {
+            Poll::Ready(_) => Poll::Ready(Failure::from(cancelled())),
+            Poll::Pending => gone(cx).map(|()| Failure::Gone),
+        });
+        tokio::select! {
+            biased;
+            done = self.work(worker, slow, deadline) => done,
+            failure = ended_by_client => Err(failure),
+        }
+    }
+
+    /// Opens or prepares a connection, or waits for a primary.
+    async fn work(&self, worker: &Worker, slow: Slow, deadline: Instant) -> Result<Option<Held>, Failure> {
+        let backends = &worker.shared.backends;
+        // Before the look at the table, so that no change is missed.
+        let mut changes = backends.changes();
+        let outcome = match slow {
+            Slow::Prepare(held) => self.prepare(held, worker).await,
+            Slow::Open(server, permit) => self.open(server, permit, worker).await,
+            Slow::Wait => Err(Trouble::NoPrimary),
+        };
+        let until = match outcome {
+            Ok(held) => return Ok(Some(held)),
+            Err(Trouble::Final(failure)) => return Err(failure),
+            Err(Trouble::TryAgain) => Instant::now(),
+            Err(Trouble::Unreachable) => deadline.min(Instant::now() + RETRY_INTERVAL),
+            Err(Trouble::NoPrimary) if matches!(backends.load().writes, Target::Open(_)) => Instant::now(),
+            Err(Trouble::NoPrimary) => deadline,
+        };
+        let Some(_waiting) = worker.shared.waiting.enter() else {
+            return Err(no_primary(worker).detail("failover.max_waiting clients wait already").into());
+        };
+        let _ = tokio::time::timeout_at(until, changes.changed()).await;
+        if Instant::now() < deadline { Ok(None) } else { Err(no_primary(worker).into()) }
     }
 
     /// Opens a connection and prepares it.
@@ -215,7 +303,16 @@ impl Access {
     }
 }
 
-/// Sets what the session wants and its last user did not.
+/// Ends the wait on a seat, however it ends.
+struct LeaveAtEnd<'a>(&'a Seat);
+
+impl Drop for LeaveAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// Sets what the session wants and the connection's last user did not.
 async fn apply(
     connection: &mut ServerConnection,
     wanted: &Arc<StartupParameters>,
@@ -223,31 +320,13 @@ async fn apply(
 ) -> Result<(), OwnError> {
     if let Some(sql) = wanted.transition_from(&connection.applied) {
         connection.run(&sql, &worker.buffers).await?;
-        connection.applied = Arc::clone(wanted);
     }
+    connection.applied = Arc::clone(wanted);
     Ok(())
 }
 
-/// What the first look gave.
-#[derive(Debug)]
-pub(super) enum Attempt {
-    /// A connection that is ready.
-    Held(Held),
-    /// A connection that is not on this worker, or has other parameters.
-    Prepare(Held),
-    /// None is idle, and one more may be opened.
-    Open(Arc<Server>, Permit),
-    /// All are in use.
-    Queued(Arc<Server>, tokio::sync::oneshot::Receiver<Grant>),
-    /// There is no primary now.
-    Wait,
-}
-
-enum Trouble {
-    Final(Failure),
-    Unreachable,
-    NoPrimary,
-    TryAgain,
+fn cancelled() -> ClientError {
+    ClientError::new("57014", "canceling statement due to user request")
 }
 
 fn no_primary(worker: &Worker) -> ClientError {
@@ -271,11 +350,12 @@ pub(super) async fn any_server(access: &mut Access, worker: &Worker) -> Result<H
     };
     if let Some(server) = standby {
         let pool = server.pool(&access.database, &access.user);
-        let found = match pool.check_out(worker.id) {
+        let found = match pool.check_out(worker.id, &access.seat) {
             Checkout::Granted(Grant::Lease(lease)) => access.prepare(Held { server, lease }, worker).await,
             Checkout::Granted(Grant::Permit(permit)) => access.open(server, permit, worker).await,
-            Checkout::Queued(_) | Checkout::Closed => Err(Trouble::TryAgain),
+            Checkout::Queued | Checkout::Closed => Err(Trouble::TryAgain),
         };
+        access.seat.leave();
         match found {
             Ok(held) => return Ok(held),
             Err(Trouble::Final(failure)) => return Err(failure),
@@ -283,5 +363,6 @@ pub(super) async fn any_server(access: &mut Access, worker: &Worker) -> Result<H
         }
     }
     let first = access.try_now(worker);
-    access.persist(worker, first).await
+    // A login that takes too long is ended by its own time-out.
+    access.persist(worker, first, |_| Poll::Pending).await
 }

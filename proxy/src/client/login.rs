@@ -17,9 +17,11 @@ use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::acquire::Access;
 use super::parameters::StartupParameters;
 use super::welcome;
-use crate::cancel::{CancelTarget, Registration};
+use crate::cancel::Registration;
+use crate::seat::Seat;
 use crate::shared::Counted;
 use crate::verifiers::LookupError;
 use crate::worker::Worker;
@@ -27,12 +29,9 @@ use crate::worker::Worker;
 /// The newest minor version of protocol 3 that pgherd speaks.
 const MINOR_VERSION: u16 = 0;
 
-/// A client that has proven who it is and knows its session's parameters.
+/// A client that has proven who it is, and what it needs a server for.
 pub(crate) struct LoggedIn {
-    pub(crate) user: Box<str>,
-    pub(crate) database: Box<str>,
-    pub(crate) parameters: Arc<StartupParameters>,
-    pub(crate) cancel_target: Arc<CancelTarget>,
+    pub(super) access: Access,
     pub(crate) registration: Registration,
     pub(crate) counted: Counted,
 }
@@ -124,11 +123,11 @@ pub(super) async fn log_in(
     }
     authenticate(worker, stream, &startup.user).await?;
     let parameters = Arc::new(StartupParameters::new(&startup.parameters)?);
-    let welcome = welcome::find(worker, &startup.database, &startup.user, &parameters)
-        .await
-        .map_err(LoginFailure::Refused)?;
-    let cancel_target = Arc::new(CancelTarget::default());
-    let registration = shared.cancel_keys.register(&cancel_target);
+    let seat = Arc::new(Seat::default());
+    let mut access =
+        Access::new(startup.database.into(), startup.user.into(), Arc::clone(&parameters), Arc::clone(&seat));
+    let welcome = welcome::find(worker, &mut access).await?;
+    let registration = shared.cancel_keys.register(&seat);
     out.clear();
     write::authentication(&mut out, 0, &[]);
     for (name, value) in welcome.iter() {
@@ -137,14 +136,7 @@ pub(super) async fn log_in(
     write::backend_key_data(&mut out, registration.key);
     write::ready_for_query(&mut out, b'I');
     stream.write_all(&out).await?;
-    Ok(LoggedIn {
-        user: startup.user.into(),
-        database: startup.database.into(),
-        parameters,
-        cancel_target,
-        registration,
-        counted,
-    })
+    Ok(LoggedIn { access, registration, counted })
 }
 
 /// Asks for the password the way that the stored verifier needs.

@@ -8,6 +8,7 @@ use pgherd_protocol::frame::FrameError;
 use pgherd_protocol::prepared::Statements;
 use pgherd_protocol::session::Session as Machine;
 use pgherd_protocol::startup::CancelKey;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use super::pipe::{Filled, Pipe};
@@ -161,6 +162,15 @@ impl Front {
                 Ok(Filled::End) => return Poll::Ready(Lost::because("the server closed the connection")),
                 Err(error) => return Poll::Ready(Lost::because(error)),
             }
+        }
+    }
+
+    /// Ready when the client has closed the connection. One that has sent more meanwhile is taken to be there.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut byte = [0];
+        match ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
+            Ok(1..) => Poll::Pending,
+            Ok(0) | Err(_) => Poll::Ready(()),
         }
     }
 

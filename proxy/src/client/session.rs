@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,21 +12,18 @@ use pgherd_protocol::frame::FrameError;
 use pgherd_protocol::session::{Detached, Loss, Pooling, Session as Machine, Transaction};
 use pgherd_protocol::statement::Pin;
 use pgherd_protocol::write;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::acquire::{Access, Attempt, Failure, Held};
 use super::login::LoggedIn;
 use super::pipe::{Filled, Pipe};
 use super::relay::{Event, Front, Lost};
-use crate::cancel::{CancelTarget, Registration};
+use crate::cancel::Registration;
 use crate::config::PoolMode;
 use crate::server::connection::OwnError;
 use crate::shared::Counted;
 use crate::worker::{Membership, Stage, Worker};
 
-/// How often a client that waits is looked at, when it has sent more and so cannot be watched for its end alone.
-const GONE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a client that is sent away may take to read why.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -37,7 +33,6 @@ pub(super) struct Session {
     membership: Membership,
     front: Front,
     access: Access,
-    cancel_target: Arc<CancelTarget>,
     peer: SocketAddr,
     /// The key is valid, and the client counts, as long as these live.
     _registration: Registration,
@@ -58,8 +53,8 @@ impl Session {
         peer: SocketAddr,
         client: LoggedIn,
     ) -> Self {
-        let LoggedIn { user, database, parameters, cancel_target, registration, counted } = client;
-        let pooling = match worker.shared.pool.mode_for(&database, &user) {
+        let LoggedIn { access, registration, counted } = client;
+        let pooling = match worker.shared.pool.mode_for(&access.database, &access.user) {
             PoolMode::Session => Pooling::Session,
             PoolMode::Transaction => Pooling::Transaction,
         };
@@ -67,20 +62,11 @@ impl Session {
             stream,
             up: Pipe::default(),
             down: Pipe::default(),
-            machine: Machine::new(pooling, parameters.scope()),
+            machine: Machine::new(pooling, access.parameters.scope()),
             terminated: false,
             key: registration.key,
         };
-        Self {
-            membership,
-            worker,
-            front,
-            access: Access::new(database, user, parameters),
-            cancel_target,
-            peer,
-            _registration: registration,
-            _counted: counted,
-        }
+        Self { membership, worker, front, access, peer, _registration: registration, _counted: counted }
     }
 
     /// Serves the client until it leaves.
@@ -103,16 +89,16 @@ impl Session {
         }
         let mut held = match self.access.try_now(&self.worker) {
             Attempt::Held(held) => held,
-            other => match Box::pin(self.persist(other)).await {
+            other => match self.persist(other).await {
                 Ok(held) => held,
-                Err(turn) => return turn,
+                Err(failure) => return Box::pin(self.no_connection(failure)).await,
             },
         };
         let Some(connection) = held.lease.connection() else { return Turn::Next };
         self.front.machine.attach(connection.state.statements.now());
-        self.cancel_target.hold(&connection.cancel);
+        self.access.seat.hold(&connection.cancel);
         let event = self.relay(&mut held).await;
-        self.cancel_target.release();
+        self.access.seat.release();
         match event {
             Event::AtRest if self.front.machine.pin().is_none() => self.give_back(held).await,
             other => Box::pin(self.part(held, other)).await,
@@ -148,22 +134,30 @@ impl Session {
         .await
     }
 
-    /// Waits for a server connection; answers the client if there is none to be had.
-    async fn persist(&mut self, first: Attempt) -> Result<Held, Turn> {
-        let error = tokio::select! {
-            biased;
-            acquired = self.access.persist(&self.worker, first) => match acquired {
-                Ok(held) => return Ok(held),
-                Err(Failure::Told(error)) => error,
-                Err(Failure::Refused(body)) => ClientError::from_server(&body),
-            },
-            () = self.cancel_target.cancelled_while_waiting() => {
-                ClientError::new("57014", "canceling statement due to user request")
+    /// Waits for a server connection, unless the client leaves or pgherd ends before.
+    async fn persist(&mut self, first: Attempt) -> Result<Held, Failure> {
+        let Self { access, front, worker, membership, .. } = self;
+        let gone = |cx: &mut Context<'_>| {
+            membership.register(cx.waker());
+            if worker.stage() == Stage::Ending { Poll::Ready(()) } else { front.poll_gone(cx) }
+        };
+        access.persist(worker, first, gone).await
+    }
+
+    /// Answers a client for whom there is no server connection.
+    async fn no_connection(&mut self, failure: Failure) -> Turn {
+        let error = match failure {
+            Failure::Told(error) => error,
+            Failure::Refused(body) => ClientError::from_server(&body),
+            Failure::Gone => {
+                if self.worker.stage() == Stage::Ending {
+                    self.say_goodbye();
+                }
+                return Turn::End;
             }
-            () = gone(&self.front.stream) => return Err(Turn::End),
         };
         tracing::info!(peer = %self.peer, error = %error.message, "a client got no server connection");
-        Err(self.serve_detached(Detached::refusing(error)).await)
+        self.serve_detached(Detached::refusing(error)).await
     }
 
     async fn relay(&mut self, held: &mut Held) -> Event {
@@ -196,7 +190,7 @@ impl Session {
     async fn give_back(&mut self, mut held: Held) -> Turn {
         if let Some(connection) = held.lease.connection() {
             if std::mem::take(&mut connection.state.discarded) {
-                connection.applied = Arc::default();
+                connection.applied = std::sync::Arc::default();
             }
             // A request that is still on its way must not meet the next client.
             if !connection.cancel.is_clear() && !Box::pin(connection.cancel.cleared()).await {
@@ -348,15 +342,5 @@ impl Session {
     fn say_goodbye(&mut self) {
         ClientError::new("57P01", "terminating connection due to administrator command")
             .write(self.front.down.append(), Severity::Fatal);
-    }
-}
-
-/// Ends when the client has closed its side.
-async fn gone(stream: &TcpStream) {
-    while let Ok(ready) = stream.ready(Interest::READABLE).await {
-        if ready.is_read_closed() || ready.is_error() {
-            return;
-        }
-        tokio::time::sleep(GONE_INTERVAL).await;
     }
 }

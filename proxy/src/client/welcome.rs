@@ -1,13 +1,15 @@
 //! What a client is told of its session at login: the parameters that a server reports for its database, user and settings.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use pgherd_protocol::error::ClientError;
 
 use super::acquire::{Access, Failure, any_server};
-use super::login::Refusal;
+use super::login::{LoginFailure, Refusal};
 use super::parameters::StartupParameters;
 use crate::server::table::Target;
 use crate::worker::Worker;
@@ -90,32 +92,23 @@ impl Welcome {
 
 /// What to tell this client. Asks a server, as the client, unless the answer is known: so an unknown database, a
 /// missing privilege or a bad parameter is refused in the server's own words.
-pub(super) async fn find(
-    worker: &Worker,
-    database: &str,
-    user: &str,
-    parameters: &Arc<StartupParameters>,
-) -> Result<Welcome, Refusal> {
+pub(super) async fn find(worker: &Worker, access: &mut Access) -> Result<Welcome, LoginFailure> {
     let welcomes = &worker.shared.welcomes;
-    let application_name = parameters.get("application_name").unwrap_or_default().into();
-    let settings = parameters.without_application_name();
+    let application_name = access.parameters.get("application_name").unwrap_or_default().into();
+    let settings = access.parameters.without_application_name();
     let can_ask = matches!(worker.shared.backends.load().writes, Target::Open(_));
     let is_good = |learnt_at: Instant| !can_ask || learnt_at.elapsed() < GOOD_FOR;
-    if let Some(reported) = welcomes.find(database, user, &settings, is_good) {
+    if let Some(reported) = welcomes.find(&access.database, &access.user, &settings, is_good) {
         return Ok(Welcome { reported, application_name });
     }
-    let mut access = Access::new(database.into(), user.into(), Arc::clone(parameters));
-    let mut held = match any_server(&mut access, worker).await {
-        Ok(held) => held,
-        Err(Failure::Told(error)) => return Err(error.into()),
-        Err(Failure::Refused(body)) => return Err(Refusal::from_server(&body)),
-    };
-    let Some(connection) = held.lease.connection() else { return Err(lost().into()) };
-    let reported = welcomes.learn(database, user, settings, &connection.state.parameters);
+    let mut held = any_server(access, worker).await.map_err(|failure| match failure {
+        Failure::Told(error) => error.into(),
+        Failure::Refused(body) => LoginFailure::Refused(Refusal::from_server(&body)),
+        Failure::Gone => LoginFailure::Gone(io::ErrorKind::ConnectionAborted.into()),
+    })?;
+    let lost = || ClientError::new("08006", "the connection to the server was lost during login");
+    let connection = held.lease.connection().ok_or_else(lost)?;
+    let reported = welcomes.learn(&access.database, &access.user, settings, &connection.state.parameters);
     held.lease.give_back();
     Ok(Welcome { reported, application_name })
-}
-
-fn lost() -> pgherd_protocol::error::ClientError {
-    pgherd_protocol::error::ClientError::new("08006", "the connection to the server was lost during login")
 }

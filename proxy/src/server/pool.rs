@@ -8,13 +8,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 use super::connection::ServerConnection;
+use crate::seat::{Seat, Ticket, WaitEnd};
 use crate::worker::WorkerId;
 
+/// A connection changes threads for a client of another worker only if that has waited this long, and is taken from
+/// another worker only if it has not been used for this long: each change costs more than a short query.
+const CHANGE_THREADS_AFTER: Duration = Duration::from_millis(1);
 /// A client of another worker that has waited this much longer than the longest waiting of this one goes first.
-const UNFAIRNESS: Duration = Duration::from_millis(1);
+const UNFAIRNESS: Duration = Duration::from_millis(5);
+
+/// Boxed, so that a lease takes a pointer and not some hundred bytes.
+type Connection = Box<ServerConnection>;
 
 /// How large a pool is and how long its connections live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +43,9 @@ pub(crate) struct Pool {
 }
 
 #[derive(Debug)]
-#[expect(clippy::vec_box, reason = "a lease takes a pointer, not some hundred bytes")]
 struct Inner {
     /// By worker; the last is the one given back last.
-    idle: Vec<Vec<Box<ServerConnection>>>,
+    idle: Vec<VecDeque<Connection>>,
     /// By worker; the first waits longest.
     waiters: Vec<VecDeque<Waiter>>,
     /// Lent (not pinned), idle, and being opened.
@@ -54,7 +59,8 @@ struct Inner {
 #[derive(Debug)]
 struct Waiter {
     since: Instant,
-    grant: oneshot::Sender<Grant>,
+    seat: Arc<Seat>,
+    ticket: Ticket,
 }
 
 /// What a client gets from a pool.
@@ -71,8 +77,8 @@ pub(crate) enum Grant {
 pub(crate) enum Checkout {
     /// At once.
     Granted(Grant),
-    /// When its turn comes; an error means that the pool was closed.
-    Queued(oneshot::Receiver<Grant>),
+    /// When its turn comes: its seat will tell.
+    Queued,
     /// The server is out of the table.
     Closed,
 }
@@ -83,7 +89,7 @@ impl Pool {
         Arc::new(Self {
             limits,
             inner: Mutex::new(Inner {
-                idle: (0..workers).map(|_| Vec::new()).collect(),
+                idle: (0..workers).map(|_| VecDeque::new()).collect(),
                 waiters: (0..workers).map(|_| VecDeque::new()).collect(),
                 regular: 0,
                 pinned: 0,
@@ -92,31 +98,67 @@ impl Pool {
         })
     }
 
-    /// Asks for a connection.
-    pub(crate) fn check_out(self: &Arc<Self>, worker: WorkerId) -> Checkout {
+    /// Asks for a connection for the session on this seat.
+    pub(crate) fn check_out(self: &Arc<Self>, worker: WorkerId, seat: &Arc<Seat>) -> Checkout {
+        // Closed outside of the lock.
         let mut dead = Vec::new();
         let mut inner = self.inner.lock();
         if inner.closed {
             return Checkout::Closed;
         }
-        while let Some(connection) = inner.take_idle(worker) {
-            if connection.is_quiet() {
+        if let Some(connection) = inner.take_own(worker, &mut dead) {
+            drop(inner);
+            return Checkout::Granted(Grant::Lease(Lease::new(self, connection)));
+        }
+        let now = Instant::now();
+        match inner.take_place(self.limits.size, now.checked_sub(CHANGE_THREADS_AFTER), &mut dead) {
+            Some(Place::Free) => Checkout::Granted(Grant::Permit(Permit { pool: Some(Arc::clone(self)) })),
+            Some(Place::Idle(connection)) => {
                 drop(inner);
-                return Checkout::Granted(Grant::Lease(Lease::new(self, connection)));
+                Checkout::Granted(Grant::Lease(Lease::new(self, connection)))
             }
-            inner.regular -= 1;
-            dead.push(connection);
+            None => match inner.waiters.get_mut(worker.0) {
+                Some(waiters) => {
+                    let ticket = seat.begin_wait();
+                    waiters.push_back(Waiter { since: now, seat: Arc::clone(seat), ticket });
+                    Checkout::Queued
+                }
+                None => Checkout::Closed,
+            },
         }
-        if inner.regular < self.limits.size {
-            inner.regular += 1;
-            return Checkout::Granted(Grant::Permit(Permit { pool: Some(Arc::clone(self)) }));
+    }
+
+    /// Sees to it that nobody waits on this worker beside a connection that is idle on another, or for longer than
+    /// `timeout`.
+    pub(crate) fn tend(self: &Arc<Self>, worker: WorkerId, timeout: Option<Duration>) {
+        let now = Instant::now();
+        while let Some((Waiter { seat, ticket, .. }, end)) = self.end_longest_wait(worker, timeout, now) {
+            // What was granted to whoever does not wait any more goes to the next.
+            drop(seat.end_wait(ticket, end));
         }
-        let (grant, receiver) = oneshot::channel();
-        match inner.waiters.get_mut(worker.0) {
-            Some(waiters) => waiters.push_back(Waiter { since: Instant::now(), grant }),
-            None => return Checkout::Closed,
-        }
-        Checkout::Queued(receiver)
+    }
+
+    fn end_longest_wait(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        timeout: Option<Duration>,
+        now: Instant,
+    ) -> Option<(Waiter, WaitEnd)> {
+        let mut dead = Vec::new();
+        let mut inner = self.inner.lock();
+        let since = inner.waiters.get(worker.0)?.front()?.since;
+        let waited = now.saturating_duration_since(since);
+        let end = if timeout.is_some_and(|timeout| waited >= timeout) {
+            WaitEnd::TimedOut
+        } else if waited < CHANGE_THREADS_AFTER {
+            return None;
+        } else {
+            WaitEnd::Granted(match inner.take_place(self.limits.size, Some(now), &mut dead)? {
+                Place::Free => Grant::Permit(Permit { pool: Some(Arc::clone(self)) }),
+                Place::Idle(connection) => Grant::Lease(Lease::new(self, connection)),
+            })
+        };
+        Some((inner.waiters.get_mut(worker.0)?.pop_front()?, end))
     }
 
     /// Closes idle connections that have outlived their time.
@@ -124,16 +166,16 @@ impl Pool {
         let mut expired = Vec::new();
         let mut inner = self.inner.lock();
         for idle in &mut inner.idle {
-            let (keep, close) = std::mem::take(idle).into_iter().partition(|c| !self.is_expired(c, now));
+            let (close, keep) = std::mem::take(idle).into_iter().partition(|c| self.is_expired(c, now));
             *idle = keep;
-            expired.extend::<Vec<_>>(close);
+            expired.extend::<VecDeque<_>>(close);
         }
         inner.regular -= expired.len();
         drop(inner);
         drop(expired);
     }
 
-    /// Lends nothing any more; those that wait are told by the loss of their grant.
+    /// Lends nothing any more; those that wait are told.
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.closed = true;
@@ -141,7 +183,11 @@ impl Pool {
         let waiters: Vec<_> = inner.waiters.iter_mut().flat_map(std::mem::take).collect();
         inner.regular -= idle.len();
         drop(inner);
-        drop((idle, waiters));
+        drop(idle);
+        for Waiter { seat, ticket, .. } in waiters {
+            // Who does not wait any more needs not be told.
+            let _ = seat.end_wait(ticket, WaitEnd::Closed);
+        }
     }
 
     /// True if it has no connection and nobody waits.
@@ -159,7 +205,7 @@ impl Pool {
     }
 
     /// Takes a connection back that is fit for the next client.
-    fn check_in(self: &Arc<Self>, mut connection: Box<ServerConnection>, pinned: bool) {
+    fn check_in(self: &Arc<Self>, mut connection: Connection, pinned: bool) {
         let now = Instant::now();
         connection.idle_since = now;
         let worker = connection.home;
@@ -178,17 +224,16 @@ impl Pool {
             }
             inner.regular += 1;
         }
-        while let Some(waiter) = inner.next_waiter(worker) {
+        while let Some(Waiter { seat, ticket, .. }) = inner.next_waiter(worker, now) {
             drop(inner);
             let lease = Lease::new(self, connection);
-            match waiter.grant.send(Grant::Lease(lease)) {
-                Ok(()) => return,
+            match seat.end_wait(ticket, WaitEnd::Granted(Grant::Lease(lease))) {
                 // It gave up meanwhile.
-                Err(Grant::Lease(lease)) => match lease.disarm() {
+                Err(WaitEnd::Granted(Grant::Lease(lease))) => match lease.disarm() {
                     Some(taken) => connection = taken,
                     None => return,
                 },
-                Err(Grant::Permit(_)) => return,
+                _ => return,
             }
             inner = self.inner.lock();
         }
@@ -198,7 +243,7 @@ impl Pool {
             return self.forget(false);
         }
         match inner.idle.get_mut(worker.0) {
-            Some(idle) => idle.push(connection),
+            Some(idle) => idle.push_back(connection),
             None => inner.regular -= 1,
         }
     }
@@ -210,13 +255,12 @@ impl Pool {
             inner.pinned -= 1;
             return;
         }
-        while let Some(waiter) = inner.next_waiter(WorkerId(0)) {
+        while let Some(Waiter { seat, ticket, .. }) = inner.longest_waiter() {
             drop(inner);
             let permit = Permit { pool: Some(Arc::clone(self)) };
-            match waiter.grant.send(Grant::Permit(permit)) {
-                Ok(()) => return,
-                Err(Grant::Permit(mut permit)) => drop(permit.pool.take()),
-                Err(Grant::Lease(_)) => return,
+            match seat.end_wait(ticket, WaitEnd::Granted(Grant::Permit(permit))) {
+                Err(WaitEnd::Granted(Grant::Permit(mut permit))) => drop(permit.pool.take()),
+                _ => return,
             }
             inner = self.inner.lock();
         }
@@ -237,30 +281,73 @@ impl Pool {
 }
 
 impl Inner {
-    /// One of this worker's own, else one of another's.
-    fn take_idle(&mut self, worker: WorkerId) -> Option<Box<ServerConnection>> {
-        if let Some(connection) = self.idle.get_mut(worker.0).and_then(Vec::pop) {
-            return Some(connection);
+    /// The worker's own that was given back last: its memory is warm.
+    fn take_own(&mut self, worker: WorkerId, dead: &mut Vec<Connection>) -> Option<Connection> {
+        while let Some(connection) = self.idle.get_mut(worker.0)?.pop_back() {
+            if connection.is_quiet() {
+                return Some(connection);
+            }
+            self.regular -= 1;
+            dead.push(connection);
         }
-        self.idle.iter_mut().find_map(Vec::pop)
+        None
     }
 
-    /// The one that waits longest, unless one of `worker` has waited almost as long: then nothing must change threads.
-    fn next_waiter(&mut self, worker: WorkerId) -> Option<Waiter> {
-        let since = |waiters: &VecDeque<Waiter>| waiters.front().map(|waiter| waiter.since);
-        let (oldest, oldest_since) = self
-            .waiters
-            .iter()
-            .enumerate()
-            .filter_map(|(index, waiters)| Some((index, since(waiters)?)))
-            .min_by_key(|(_, since)| *since)?;
-        let own = self.waiters.get(worker.0).and_then(since);
+    /// The place of a connection that may be opened, else a connection of any worker that is idle since `idle_since`.
+    fn take_place(
+        &mut self,
+        size: usize,
+        idle_since: Option<Instant>,
+        dead: &mut Vec<Connection>,
+    ) -> Option<Place> {
+        if self.regular >= size {
+            for idle in &mut self.idle {
+                let (quiet, ended) = std::mem::take(idle).into_iter().partition(|c| c.is_quiet());
+                *idle = quiet;
+                self.regular -= VecDeque::len(&ended);
+                dead.extend(ended);
+            }
+        }
+        if self.regular < size {
+            self.regular += 1;
+            return Some(Place::Free);
+        }
+        let unused = |since: Instant| idle_since.is_some_and(|limit| since <= limit);
+        let idle = self.idle.iter_mut().find(|idle| idle.front().is_some_and(|c| unused(c.idle_since)))?;
+        idle.pop_front().map(Place::Idle)
+    }
+
+    /// Who gets a connection of `worker`: its own client that waits longest, so that nothing must change threads, unless
+    /// another's has waited for much longer, or none of its own waits.
+    fn next_waiter(&mut self, worker: WorkerId, now: Instant) -> Option<Waiter> {
+        let longest = self.longest()?;
+        let own = self.waiters.get(worker.0).and_then(VecDeque::front).map(|waiter| waiter.since);
         let chosen = match own {
-            Some(own) if own.saturating_duration_since(oldest_since) <= UNFAIRNESS => worker.0,
-            _ => oldest,
+            Some(own) if own.saturating_duration_since(longest.1) <= UNFAIRNESS => worker.0,
+            None if now.saturating_duration_since(longest.1) < CHANGE_THREADS_AFTER => return None,
+            _ => longest.0,
         };
         self.waiters.get_mut(chosen)?.pop_front()
     }
+
+    fn longest_waiter(&mut self) -> Option<Waiter> {
+        let (chosen, _) = self.longest()?;
+        self.waiters.get_mut(chosen)?.pop_front()
+    }
+
+    /// The worker of the client that waits longest, and since when that waits.
+    fn longest(&self) -> Option<(usize, Instant)> {
+        let fronts = self.waiters.iter().enumerate();
+        fronts.filter_map(|(worker, waiters)| Some((worker, waiters.front()?.since))).min_by_key(|it| it.1)
+    }
+}
+
+/// What a pool has to give.
+enum Place {
+    /// Room for one more connection.
+    Free,
+    /// A connection.
+    Idle(Connection),
 }
 
 /// The right to open a connection. Dropped, it goes to whoever waits.
@@ -271,7 +358,7 @@ pub(crate) struct Permit {
 
 impl Permit {
     /// The connection was opened.
-    pub(crate) fn fill(mut self, connection: Box<ServerConnection>) -> Option<Lease> {
+    pub(crate) fn fill(mut self, connection: Connection) -> Option<Lease> {
         self.pool.take().map(|pool| Lease {
             pool,
             connection: Some(connection),
@@ -295,7 +382,7 @@ impl Drop for Permit {
 pub(crate) struct Lease {
     pool: Arc<Pool>,
     /// `None` once it is given back or lost.
-    connection: Option<Box<ServerConnection>>,
+    connection: Option<Connection>,
     pinned: bool,
     clean: bool,
     /// False once the pool needs not be told of its end.
@@ -303,7 +390,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    fn new(pool: &Arc<Pool>, connection: Box<ServerConnection>) -> Self {
+    fn new(pool: &Arc<Pool>, connection: Connection) -> Self {
         Self {
             pool: Arc::clone(pool),
             connection: Some(connection),
@@ -320,7 +407,7 @@ impl Lease {
     }
 
     /// Takes the connection out without the pool being told.
-    fn disarm(mut self) -> Option<Box<ServerConnection>> {
+    fn disarm(mut self) -> Option<Connection> {
         self.counted = false;
         self.connection.take()
     }

@@ -1,0 +1,147 @@
+//! A session's seat: what others can reach of it. A cancel request finds there the server connection that the session holds
+//! or the wait that it is in; a pool puts there what the session waits for.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use crate::cancel::{CancelPoint, OnItsWay};
+use crate::server::pool::Grant;
+
+/// One seat a session, for its life.
+#[derive(Debug, Default)]
+pub(crate) struct Seat(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    held: Option<Arc<CancelPoint>>,
+    wait: Option<Wait>,
+    /// Numbers the waits, so that what comes late for one is not taken for the next.
+    last: Ticket,
+}
+
+#[derive(Debug)]
+struct Wait {
+    waker: Option<Waker>,
+    end: Option<WaitEnd>,
+}
+
+/// One wait of one session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ticket(u64);
+
+/// How a wait for a server connection ended.
+#[derive(Debug)]
+pub(crate) enum WaitEnd {
+    /// It is the session's turn.
+    Granted(Grant),
+    /// A cancel request came for the session.
+    Cancelled,
+    /// It took longer than `pool.query_wait_timeout`.
+    TimedOut,
+    /// The server is out of the table.
+    Closed,
+}
+
+impl Seat {
+    /// The session now holds this server connection.
+    pub(crate) fn hold(&self, point: &Arc<CancelPoint>) {
+        self.0.lock().held = Some(Arc::clone(point));
+    }
+
+    /// The session holds no server connection any more: from now on no new request can reach it.
+    pub(crate) fn release(&self) {
+        self.0.lock().held = None;
+    }
+
+    /// Begins a wait.
+    pub(crate) fn begin_wait(&self) -> Ticket {
+        let mut state = self.0.lock();
+        state.last.0 += 1;
+        state.wait = Some(Wait { waker: None, end: None });
+        state.last
+    }
+
+    /// Ready when the wait has ended; none is under way afterwards.
+    pub(crate) fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<WaitEnd> {
+        let mut state = self.0.lock();
+        let Some(wait) = &mut state.wait else { return Poll::Ready(WaitEnd::Closed) };
+        if let Some(end) = wait.end.take() {
+            state.wait = None;
+            return Poll::Ready(end);
+        }
+        if !wait.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            wait.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Gives the wait up; what was granted meanwhile goes back.
+    pub(crate) fn leave(&self) {
+        // Dropped outside of the lock: a grant that goes back may be put on another's seat.
+        let wait = self.0.lock().wait.take();
+        drop(wait);
+    }
+
+    /// Ends the wait of this ticket; what was to be granted comes back if the session does not wait any more.
+    pub(crate) fn end_wait(&self, ticket: Ticket, end: WaitEnd) -> Result<(), WaitEnd> {
+        let mut state = self.0.lock();
+        let waits = state.last == ticket;
+        match &mut state.wait {
+            Some(wait) if waits && wait.end.is_none() => {
+                wait.end = Some(end);
+                let waker = wait.waker.take();
+                drop(state);
+                waker.into_iter().for_each(Waker::wake);
+                Ok(())
+            }
+            _ => Err(end),
+        }
+    }
+
+    /// A cancel request has come: ends the wait that the session is in, or gives the request that has to be sent to the
+    /// server. Under the lock, so that a release that comes later sees the request.
+    pub(crate) fn cancel(&self) -> Option<OnItsWay> {
+        let (held, ticket) = {
+            let state = self.0.lock();
+            (state.held.as_ref().map(|point| OnItsWay::new(Arc::clone(point))), state.last)
+        };
+        if held.is_none() {
+            // Nobody waits: as in PostgreSQL, an idle session ignores it.
+            let _ = self.end_wait(ticket, WaitEnd::Cancelled);
+        }
+        held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll(seat: &Seat) -> Poll<WaitEnd> {
+        seat.poll_wait(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn what_comes_for_an_earlier_wait_does_not_end_the_next() {
+        let seat = Seat::default();
+        let first = seat.begin_wait();
+        seat.leave();
+        let second = seat.begin_wait();
+        assert!(seat.end_wait(first, WaitEnd::TimedOut).is_err() && poll(&seat).is_pending());
+        assert!(seat.end_wait(second, WaitEnd::Closed).is_ok());
+        assert!(seat.end_wait(second, WaitEnd::TimedOut).is_err(), "it has ended");
+        assert!(matches!(poll(&seat), Poll::Ready(WaitEnd::Closed)));
+    }
+
+    #[test]
+    fn a_cancel_request_ends_a_wait_and_is_ignored_by_an_idle_session() {
+        let seat = Seat::default();
+        assert!(seat.cancel().is_none());
+        seat.begin_wait();
+        assert!(poll(&seat).is_pending());
+        assert!(seat.cancel().is_none());
+        assert!(matches!(poll(&seat), Poll::Ready(WaitEnd::Cancelled)));
+    }
+}
