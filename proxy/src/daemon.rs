@@ -146,6 +146,7 @@ fn build(config: &Config, control: Control) -> (Arc<Shared>, Reader) {
         backends,
         verifiers,
         credentials: Credentials::default(),
+        settings: crate::shared::Settings::default(),
         statements: Statements::default(),
         cancel_keys: Arc::new(CancelKeys::default()),
         welcomes: Welcomes::default(),

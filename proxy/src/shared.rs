@@ -1,6 +1,6 @@
 //! What all workers share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use pgherd_protocol::auth::Credential;
 use pgherd_protocol::prepared::Statements;
 
 use crate::cancel::CancelKeys;
+use crate::client::parameters::StartupParameters;
 use crate::client::welcome::Welcomes;
 use crate::config;
 use crate::server::table::Backends;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) verifiers: Verifiers,
     /// What logs in at the servers, by user.
     pub(crate) credentials: Credentials,
+    /// Run-time parameters of all sessions.
+    pub(crate) settings: Settings,
     /// Prepared statements of all sessions.
     pub(crate) statements: Statements,
     /// Sessions by their cancel keys.
@@ -87,6 +90,26 @@ pub(crate) struct Counted(Arc<Gauge>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Sessions with equal settings share them: so it is seen at once that a connection has them.
+#[derive(Debug, Default)]
+pub(crate) struct Settings(Mutex<HashSet<Arc<StartupParameters>>>);
+
+impl Settings {
+    /// The one copy of these settings.
+    pub(crate) fn share(&self, settings: StartupParameters) -> Arc<StartupParameters> {
+        let mut known = self.0.lock();
+        if let Some(shared) = known.get(&settings) {
+            return Arc::clone(shared);
+        }
+        if known.len() == known.capacity() {
+            known.retain(|settings| Arc::strong_count(settings) > 1);
+        }
+        let shared = Arc::new(settings);
+        known.insert(Arc::clone(&shared));
+        shared
     }
 }
 

@@ -15,10 +15,10 @@ use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::buffer::Buffers;
-use crate::client;
+use crate::client::{self, Connection, Session};
 use crate::server::pool::Pool;
 use crate::shared::Shared;
 
@@ -222,59 +222,70 @@ async fn run(
     }
 }
 
+/// Serves connections until no more are handed over and all sessions have ended, or until the drain deadline.
 async fn serve_all(worker: &Rc<Worker>, accepted: &mut mpsc::Receiver<Accepted>, count: &Arc<AtomicUsize>) {
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks(JoinSet::new());
     let mut reap = tokio::time::interval(REAP_INTERVAL);
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
-                Some(next) => { tasks.spawn_local(serve(Rc::clone(worker), next, Arc::clone(count))); }
+                Some(next) => tasks.serve(Rc::clone(worker), next, Connected(Arc::clone(count))),
                 None => break,
             },
-            Some(ended) = tasks.join_next() => report(ended),
+            Some(ended) = tasks.0.join_next() => tasks.go_on(ended),
             // The first worker does it for all.
             _ = reap.tick(), if worker.id.0 == 0 => worker.shared.backends.reap(Instant::now()),
         }
     }
     worker.advance(Stage::Draining);
-    if tokio::time::timeout(worker.shared.drain_timeout, all_ended(&mut tasks)).await.is_err() {
+    if tokio::time::timeout(worker.shared.drain_timeout, tasks.all_ended()).await.is_err() {
         worker.advance(Stage::Ending);
-        if tokio::time::timeout(LAST_WORDS, all_ended(&mut tasks)).await.is_err() {
+        if tokio::time::timeout(LAST_WORDS, tasks.all_ended()).await.is_err() {
             tracing::warn!(
                 worker = worker.id.0,
-                sessions = tasks.len(),
+                sessions = tasks.0.len(),
                 "sessions were cut at the drain deadline"
             );
         }
     }
 }
 
-async fn all_ended(tasks: &mut JoinSet<()>) {
-    while let Some(ended) = tasks.join_next().await {
-        report(ended);
-    }
-}
+/// The logins and sessions of a worker: one task for each, and every task is waited for.
+struct Tasks(JoinSet<Option<Session>>);
 
-/// A panic ends its session only.
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!("a session ended by a panic; this is a defect of pgherd");
+impl Tasks {
+    fn serve(&mut self, worker: Rc<Worker>, accepted: Accepted, counted: Connected) {
+        let Accepted { stream, peer } = accepted;
+        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+            Ok(stream) => {
+                drop(self.0.spawn_local(client::greet(worker, Connection { stream, peer, counted })));
+            }
+            Err(error) => tracing::warn!(%peer, %error, "cannot serve a connection"),
+        }
     }
-}
 
-async fn serve(worker: Rc<Worker>, accepted: Accepted, count: Arc<AtomicUsize>) {
-    let Accepted { stream, peer } = accepted;
-    let _connected = Connected(count);
-    match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-        Ok(stream) => client::serve(worker, stream, peer).await,
-        Err(error) => tracing::warn!(%peer, %error, "cannot serve a connection"),
+    /// A login that has succeeded becomes a session. A panic ends its own session only.
+    fn go_on(&mut self, ended: Result<Option<Session>, JoinError>) {
+        match ended {
+            Ok(Some(session)) => drop(self.0.spawn_local(session.run())),
+            Ok(None) => {}
+            Err(error) if error.is_panic() => {
+                tracing::error!("a session ended by a panic; this is a defect of pgherd");
+            }
+            Err(_) => {}
+        }
+    }
+
+    async fn all_ended(&mut self) {
+        while let Some(ended) = self.0.join_next().await {
+            self.go_on(ended);
+        }
     }
 }
 
 /// Counts a connection as long as it is served.
-struct Connected(Arc<AtomicUsize>);
+#[derive(Debug)]
+pub(crate) struct Connected(Arc<AtomicUsize>);
 
 impl Drop for Connected {
     fn drop(&mut self) {

@@ -122,7 +122,7 @@ pub(super) async fn log_in(
             .into());
     }
     authenticate(worker, stream, &startup.user).await?;
-    let parameters = Arc::new(StartupParameters::new(&startup.parameters)?);
+    let parameters = shared.settings.share(StartupParameters::new(&startup.parameters)?);
     let seat = Arc::new(Seat::default());
     let mut access =
         Access::new(startup.database.into(), startup.user.into(), Arc::clone(&parameters), Arc::clone(&seat));

@@ -16,33 +16,46 @@ use pgherd_protocol::startup::CancelKey;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::worker::Worker;
+use crate::worker::{Connected, Worker};
 use login::LoginFailure;
 use startup::Opening;
 
-/// Serves one connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr) {
+pub(crate) use session::Session;
+
+/// Startup and login. The session that it leads to, if it does, is for the caller to run, as a task of its own: so it does
+/// not carry the space of its login for life.
+pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> Option<Session> {
+    let Connection { mut stream, peer, counted } = connection;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "a client went away at once");
-        return;
+        return None;
     }
     let limit = worker.shared.pool.client_login_timeout;
-    // Boxed, so that a session does not carry the space of its login for life.
-    let opening = Box::pin(tokio::time::timeout(limit, open(&worker, &mut stream, peer)));
+    let opening = tokio::time::timeout(limit, open(&worker, &mut stream, peer));
     let membership = worker.enter();
     let opened = tokio::select! {
         opened = opening => opened,
-        () = membership.draining() => return,
+        () = membership.draining() => return None,
     };
     match opened {
         Ok(Ok(Opened::Session(client))) => {
-            session::Session::new(worker, membership, stream, peer, client).run().await;
+            return Some(Session::new(worker, membership, Connection { stream, peer, counted }, client));
         }
         Ok(Ok(Opened::Cancel(key))) => worker.shared.cancel_keys.cancel(key).await,
         Ok(Ok(Opened::Nothing)) => {}
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a client went away during login"),
         Err(_) => tracing::info!(%peer, ?limit, "a client did not log in in time"),
     }
+    None
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// It counts as the worker's as long as this lives.
+    pub(crate) counted: Connected,
 }
 
 /// What a connection turned out to be for.

@@ -12,8 +12,8 @@ use pgherd_protocol::frame::FrameError;
 use pgherd_protocol::session::{Detached, Loss, Pooling, Session as Machine, Transaction};
 use pgherd_protocol::statement::Pin;
 use pgherd_protocol::write;
-use tokio::net::TcpStream;
 
+use super::Connection;
 use super::acquire::{Access, Attempt, Failure, Held};
 use super::login::LoggedIn;
 use super::pipe::{Filled, Pipe};
@@ -22,13 +22,13 @@ use crate::cancel::Registration;
 use crate::config::PoolMode;
 use crate::server::connection::OwnError;
 use crate::shared::Counted;
-use crate::worker::{Membership, Stage, Worker};
+use crate::worker::{Connected, Membership, Stage, Worker};
 
 /// How long a client that is sent away may take to read why.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A logged-in client.
-pub(super) struct Session {
+pub(crate) struct Session {
     worker: Rc<Worker>,
     membership: Membership,
     front: Front,
@@ -37,6 +37,7 @@ pub(super) struct Session {
     /// The key is valid, and the client counts, as long as these live.
     _registration: Registration,
     _counted: Counted,
+    _connected: Connected,
 }
 
 /// Whether the session goes on.
@@ -49,10 +50,10 @@ impl Session {
     pub(super) fn new(
         worker: Rc<Worker>,
         membership: Membership,
-        stream: TcpStream,
-        peer: SocketAddr,
+        connection: Connection,
         client: LoggedIn,
     ) -> Self {
+        let Connection { stream, peer, counted: connected } = connection;
         let LoggedIn { access, registration, counted } = client;
         let pooling = match worker.shared.pool.mode_for(&access.database, &access.user) {
             PoolMode::Session => Pooling::Session,
@@ -66,15 +67,25 @@ impl Session {
             terminated: false,
             key: registration.key,
         };
-        Self { membership, worker, front, access, peer, _registration: registration, _counted: counted }
+        Self {
+            membership,
+            worker,
+            front,
+            access,
+            peer,
+            _registration: registration,
+            _counted: counted,
+            _connected: connected,
+        }
     }
 
-    /// Serves the client until it leaves.
-    pub(super) async fn run(mut self) {
+    /// Serves the client until it leaves. Nothing comes after a session.
+    pub(crate) async fn run(mut self) -> Option<Self> {
         while let Turn::Next = self.turn().await {}
         let farewell = poll_fn(|cx| self.front.poll_flush(&self.worker.buffers, cx));
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
         tracing::debug!(peer = %self.peer, pid = self.front.key.pid, "a session ended");
+        None
     }
 
     /// One lease: from the client's first message to the moment when the server connection can go back.
