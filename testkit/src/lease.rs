@@ -1,7 +1,7 @@
 //! One address block, one directory and one set of names for each cluster on this machine.
 
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -39,6 +39,7 @@ impl Lease {
             let lock_path = base.join(format!("{block}.lock"));
             let Some(lock) = try_lock(&lock_path)? else { continue };
             if !ports_are_free(Ipv4Addr::new(127, 0, block, 1), ports) {
+                remove_lock(&lock_path);
                 continue;
             }
             let directory = base.join(block.to_string());
@@ -76,10 +77,11 @@ impl Drop for Lease {
         }
         let _ = self.reaper.wait();
         bury_daemons();
+        remove_lock(&self.directory.with_extension("lock"));
     }
 }
 
-/// The directory of all clusters and templates of this machine: in memory where there is room, since the copies of the
+/// The directory of all clusters of this machine: in memory where there is room, since the copies of the
 /// template are small and a busy disk would make each cluster wait for seconds. `TESTKIT_DIR` overrides it.
 pub(crate) fn base_directory() -> Result<PathBuf> {
     let base = match std::env::var_os("TESTKIT_DIR") {
@@ -101,15 +103,40 @@ fn has_room(path: &Path) -> bool {
 
 /// The lock of a file, or nothing while another process holds it.
 fn try_lock(path: &Path) -> Result<Option<File>> {
-    let file =
-        File::options().create(true).append(true).open(path).with_context(|| path.display().to_string())?;
+    let file = create_lock(path).with_context(|| path.display().to_string())?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        // Its last owner may have removed it meanwhile, and another may lock a new one of the same name.
+        Ok(()) => Ok(fs::metadata(path).is_ok_and(|it| Some(it.ino()) == inode(&file)).then_some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }
     }
+}
+
+/// Opens a lock file; its directory goes with its last file, and so may just have gone.
+fn create_lock(path: &Path) -> io::Result<File> {
+    let open = || File::options().create(true).append(true).open(path);
+    for _ in 0..100 {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            }
+            opened => return opened,
+        }
+    }
+    open()
+}
+
+fn inode(file: &File) -> Option<u64> {
+    file.metadata().ok().map(|it| it.ino())
+}
+
+/// Removes the file of a lock that is held, and the directory with it if it was the last.
+fn remove_lock(path: &Path) {
+    // What cannot be removed does no harm.
+    let _ = fs::remove_file(path);
+    let _ = path.parent().map(fs::remove_dir);
 }
 
 /// The preferred block first, then all from one that differs between processes, so that they seldom collide.
@@ -129,16 +156,18 @@ fn ports_are_free(address: Ipv4Addr, ports: &[u16]) -> bool {
 }
 
 fn sweep_orphans(base: &Path) -> Result<()> {
-    for entry in fs::read_dir(base)? {
+    for entry in fs::read_dir(base).into_iter().flatten() {
         let entry = entry?;
         let is_block = entry.file_name().to_str().is_some_and(|name| name.parse::<u8>().is_ok());
         if !is_block {
             continue;
         }
-        let Some(_lock) = try_lock(&entry.path().with_extension("lock"))? else { continue };
+        let lock_path = entry.path().with_extension("lock");
+        let Some(_lock) = try_lock(&lock_path)? else { continue };
         if entry.path().exists() {
             sweep(&entry.path())?;
         }
+        remove_lock(&lock_path);
     }
     Ok(())
 }

@@ -48,3 +48,5 @@ if [ "$mode" = orphan ]; then
     flock -w 10 9 || exit 0
 fi
 sweep
+if [ "$mode" = orphan ]; then rm -f "$lock"; rmdir "${directory%/*}" 2>/dev/null; fi
+exit 0

@@ -39,16 +39,22 @@ pub(crate) struct Template {
 impl Template {
     /// The cached template for these programs; made now if there is none.
     pub(crate) async fn cached(programs: &Path) -> Result<Self> {
-        let templates = base_directory()?.join("templates");
+        let templates = cache_directory()?;
         let directory = templates.join(key(programs).await?);
-        fs::create_dir_all(&templates)?;
+        fs::create_dir_all(&templates).with_context(|| templates.display().to_string())?;
         if !directory.exists() {
             let lock = fs::File::create(directory.with_extension("lock"))?;
             let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
             if !directory.exists() {
-                let building = directory.with_extension("building");
-                Self::make(programs, &building).await?;
-                fs::rename(&building, &directory)?;
+                // The user `postgres` may not be able to go where the cache is.
+                let building = base_directory()?.join(format!("template-{}", std::process::id()));
+                let made = Self::make(programs, &building).await;
+                let moved = match made {
+                    Ok(()) => move_directory(&building, &directory).await,
+                    failed => failed,
+                };
+                fs::remove_dir_all(&building).with_context(|| building.display().to_string())?;
+                moved?;
             }
             drop(lock);
         }
@@ -94,6 +100,29 @@ impl Template {
         control(&place, programs, &data, "stop").await?;
         filled
     }
+}
+
+/// Where templates are kept from one run to the next: beside the programs that cargo built, so that `cargo clean` removes
+/// them too. `TESTKIT_CACHE` overrides it.
+fn cache_directory() -> Result<PathBuf> {
+    if let Some(directory) = std::env::var_os("TESTKIT_CACHE") {
+        return Ok(directory.into());
+    }
+    let program = std::env::current_exe()?;
+    let beside = program.parent().context("the program has no directory")?;
+    // Tests are in `deps`.
+    let built = if beside.ends_with("deps") { beside.parent().unwrap_or(beside) } else { beside };
+    Ok(built.join("testkit-templates"))
+}
+
+/// Copies to a place of the same file system as the goal, so that nobody ever sees half of it.
+async fn move_directory(from: &Path, to: &Path) -> Result<()> {
+    let copy = to.with_extension("copy");
+    if copy.exists() {
+        fs::remove_dir_all(&copy)?;
+    }
+    run("copy of the template", Command::new("cp").arg("--archive").arg(from).arg(&copy)).await?;
+    fs::rename(&copy, to).with_context(|| to.display().to_string())
 }
 
 async fn control(place: &Place, programs: &Path, data: &Path, what: &str) -> Result<()> {

@@ -1,0 +1,121 @@
+//! What ARCHITECTURE.md says of the crates is so: who imports whom, what is pure, and that files stay readable.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Which of our crates each may use; those that are not listed may not be there.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("pgherd-protocol", &[]),
+    ("pgherd-health", &[]),
+    ("pgherd-failover", &["pgherd-health"]),
+    ("pgherd", &["pgherd-protocol", "pgherd-health", "pgherd-failover"]),
+    ("pgherd-testkit", &[]),
+    ("pgherd-benches", &[]),
+];
+
+/// Crates, and parts of crates, that decide: time and randomness are arguments, nothing is read or sent.
+const PURE: &[&str] = &["protocol/src", "health/src", "failover/src"];
+/// The parts of them that are there to touch the world.
+const IMPURE: &[&str] = &[
+    "health/src/prober.rs",
+    "health/src/prober/",
+    "failover/src/actor.rs",
+    "failover/src/actor/",
+    "failover/src/executor.rs",
+    "failover/src/executor/",
+];
+/// What a pure module has no use for.
+const WORLD: &[&str] = &[
+    "tokio",
+    "russh",
+    "socket2",
+    "tracing",
+    "std::net",
+    "std::fs",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "std::io::Read",
+    "Instant::now",
+    "SystemTime::now",
+    "rand::",
+    "getrandom",
+];
+
+const LONGEST_FILE: usize = 520;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every Rust file below a directory.
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            files.extend(rust_files(&path));
+        } else if name.ends_with(".rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The text of a file without its tests.
+fn product_text(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned()
+}
+
+#[test]
+fn each_crate_uses_only_those_that_it_may() {
+    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap();
+    let may_use: BTreeMap<_, _> = MAY_USE.iter().copied().collect();
+    for package in metadata.workspace_packages() {
+        let name = package.name.as_str();
+        let allowed = may_use.get(name).unwrap_or_else(|| panic!("{name} is not in ARCHITECTURE.md's list"));
+        for used in package.dependencies.iter().filter(|it| it.kind == DependencyKind::Normal) {
+            let ours = may_use.contains_key(used.name.as_str());
+            assert!(!ours || allowed.contains(&used.name.as_str()), "{name} must not use {}", used.name);
+        }
+    }
+}
+
+#[test]
+fn what_decides_touches_neither_clock_nor_socket() {
+    let root = root();
+    let mut looked_at = 0;
+    for directory in PURE {
+        for file in rust_files(&root.join(directory)) {
+            let name = file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+            if IMPURE.iter().any(|impure| name.starts_with(impure)) || name.contains("/tests/") {
+                continue;
+            }
+            looked_at += 1;
+            for (number, line) in product_text(&file).lines().enumerate() {
+                let code = line.split("//").next().unwrap();
+                for word in WORLD {
+                    assert!(!code.contains(word), "{name}:{} uses {word}", number + 1);
+                }
+            }
+        }
+    }
+    assert!(looked_at > 40, "the files were found: {looked_at}");
+    for impure in IMPURE {
+        assert!(root.join(impure).exists(), "{impure} is in the list and not there");
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_one_sits_down_to_read() {
+    for file in rust_files(&root()) {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        assert!(lines <= LONGEST_FILE, "{} has {lines} lines: is there a seam to split at?", file.display());
+    }
+}
