@@ -9,7 +9,7 @@ export CARGO_TARGET_$(HOST)_RUNNER := sudo -E
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up test setup bench fmt lint clean
+.PHONY: help up test setup bench campaign fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -41,6 +41,10 @@ bench: ## Measure pgherd beside pgbouncer, pgpool, haproxy and a plain relay (op
 	@echo "==> building pgherd and the benchmark (release)"
 	@$(CARGO) build --release --bin pgherd --bin pgherd-bench
 	@$(CARGO) run --quiet --release --bin pgherd-bench -- $(ARGS)
+
+campaign: setup ## Kill the primary twenty times under load, and print the outages (KILLS=20)
+	@echo "==> building (release)"
+	@PGHERD_KILLS=$${KILLS:-20} $(CARGO) test --release --package pgherd --test failover campaign -- --nocapture --test-threads=1
 
 fmt: ## Format the code
 	@$(CARGO) fmt --all
