@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use pgherd_protocol::startup::CancelKey;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -26,7 +27,8 @@ pub(crate) use session::Session;
 /// not carry the space of its login for life.
 pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> Option<Session> {
     let Connection { mut stream, peer, counted } = connection;
-    if let Err(error) = stream.set_nodelay(true) {
+    // Keepalives, so that a client whose machine is gone does not stay for ever.
+    if let Err(error) = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_keepalive(true)) {
         tracing::debug!(%peer, %error, "a client went away at once");
         return None;
     }

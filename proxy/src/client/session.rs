@@ -262,7 +262,7 @@ impl Session {
 
     async fn lost(&mut self, held: Held, lost: Lost) -> Turn {
         let node = &held.server.node;
-        tracing::info!(peer = %self.peer, server = %node, cause = lost.cause, "a server connection was lost in use");
+        tracing::debug!(peer = %self.peer, server = %node, cause = lost.cause, "a server connection was lost in use");
         self.worker.shared.doubt(node.id);
         let buffers = &self.worker.buffers;
         let front = &mut self.front;

@@ -11,6 +11,7 @@ use pgherd_protocol::frame::{Frame, backend_header};
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -79,6 +80,7 @@ impl ConnectRequest<'_> {
     async fn login(self) -> Result<Box<ServerConnection>, ConnectError> {
         let mut stream = TcpStream::connect((self.node.host.as_str(), self.node.port)).await?;
         stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_keepalive(true)?;
         let address = stream.peer_addr()?;
         let cutter = Arc::new(Cutter::new(&stream)?);
         let mut out = Vec::new();
