@@ -29,6 +29,7 @@ pub struct ClusterBuilder {
     network: Network,
     synchronous: u8,
     durable: bool,
+    disk_mebibytes: Option<u32>,
     fresh: bool,
     port: u16,
     ssh_port: u16,
@@ -58,6 +59,12 @@ impl ClusterBuilder {
     /// `fsync = on`. By default it is off: nothing here loses the page cache.
     pub fn durable(mut self, durable: bool) -> Self {
         self.durable = durable;
+        self
+    }
+
+    /// Each server has a disk of its own of this size, which [`Server::fill_disk`] fills. 256 MiB is enough for a server.
+    pub fn disk(mut self, mebibytes: u32) -> Self {
+        self.disk_mebibytes = Some(mebibytes);
         self
     }
 
@@ -132,6 +139,7 @@ impl ClusterBuilder {
                 primary,
                 directory.clone(),
                 settings.clone(),
+                self.disk_mebibytes,
             );
             preparations.spawn(preparation);
             cluster.servers.push(server);
@@ -191,6 +199,7 @@ impl Cluster {
             network: Network::Loopback,
             synchronous: 0,
             durable: false,
+            disk_mebibytes: None,
             fresh: false,
             port: 5432,
             ssh_port: 222,
@@ -458,9 +467,16 @@ async fn prepare(
     primary: Ipv4Addr,
     cluster_directory: PathBuf,
     settings: Vec<(String, String)>,
+    disk_mebibytes: Option<u32>,
 ) -> Result<String> {
     let directory = server.directory();
     fs::create_dir(directory)?;
+    if let Some(size) = disk_mebibytes {
+        // The sweep of the lease unmounts it.
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}M"), "testkit"]).arg(directory);
+        run(&format!("{}: disk", server.name()), &mut mount).await?;
+    }
     give_to_postgres(directory).await?;
     std::os::unix::fs::symlink(
         directory,

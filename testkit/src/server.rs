@@ -1,5 +1,7 @@
 use std::fs;
+use std::io::Write;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
@@ -253,6 +255,27 @@ impl Server {
     /// Lets a frozen server go on.
     pub async fn thaw(&self) -> Result<()> {
         working_in(&self.data_directory()).into_iter().try_for_each(|pid| signal(pid, Signal::CONT))
+    }
+
+    /// Leaves no room on its disk, until [`Server::free_disk`]. Needs [`ClusterBuilder::disk`](crate::ClusterBuilder::disk).
+    pub async fn fill_disk(&self) -> Result<()> {
+        let is_mounted =
+            fs::metadata(self.directory())?.dev() != fs::metadata(self.directory().join(".."))?.dev();
+        ensure!(is_mounted, "{} has no disk of its own", self.0.name);
+        let mut ballast = fs::File::options().create(true).append(true).open(self.ballast())?;
+        for size in [1 << 20, 1 << 12] {
+            while ballast.write_all(&vec![0; size]).is_ok() {}
+        }
+        Ok(())
+    }
+
+    /// Gives back what [`Server::fill_disk`] took.
+    pub async fn free_disk(&self) -> Result<()> {
+        fs::remove_file(self.ballast()).with_context(|| format!("{}: the disk is not full", self.0.name))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.directory.join("ballast")
     }
 
     /// Stops it cleanly if it runs, and starts it.

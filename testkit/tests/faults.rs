@@ -69,6 +69,23 @@ async fn a_frozen_server_keeps_connections_open_and_answers_after_its_thaw() -> 
 }
 
 #[tokio::test]
+async fn on_a_full_disk_nothing_is_written_until_there_is_room_again() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).disk(256).start().await?;
+    let server = cluster.server(1)?;
+    let grow = "CREATE TABLE IF NOT EXISTS t (x text); INSERT INTO t SELECT repeat('x', 1000) FROM generate_series(1, 100000)";
+    server.fill_disk().await?;
+    assert!(server.query(grow).await.is_err());
+    assert!(server.log_tail().contains("No space left on device"), "{}", server.log_tail());
+    server.free_disk().await?;
+    if server.postmaster_pid().is_none() {
+        // A write-ahead log that cannot be written ends the server.
+        server.start().await?;
+    }
+    server.wait_ready().await?;
+    server.query("SELECT 1").await.map(drop)
+}
+
+#[tokio::test]
 async fn with_a_synchronous_standby_a_commit_waits_while_it_is_frozen() -> Result<()> {
     let cluster = Cluster::builder().servers(2).synchronous(1).start().await?;
     let session = cluster.primary().await?.connect("app", "app").await?;
