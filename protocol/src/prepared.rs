@@ -157,6 +157,12 @@ impl ServerStatements {
         }
     }
 
+    /// Records of all but those on their way that they are of no use any more, if they are there.
+    pub fn make_all_stale(&mut self, is_on_its_way: impl Fn(u64) -> bool) {
+        let suspect: Vec<u64> = self.last_use.keys().copied().filter(|&id| !is_on_its_way(id)).collect();
+        suspect.into_iter().for_each(|id| self.make_stale(id));
+    }
+
     /// True if it has to be closed before it is prepared; it is then taken for closed.
     pub fn take_stale(&mut self, id: u64) -> bool {
         let place = self.stale.iter().position(|&stale| stale == id);

@@ -29,10 +29,14 @@ pub enum Pin {
 /// What it would mean if the server were lost while the statement runs; the worst is last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
-    /// It changes nothing: BEGIN, SHOW, or a SELECT that calls no function but those known to be pure.
+    /// There is no statement.
+    Empty,
+    /// It changes nothing: SHOW, or a SELECT that calls no function but those known to be pure.
     Harmless,
     /// It may change data; inside a transaction block it cannot commit by itself.
     Write,
+    /// It opens a transaction block.
+    Begin,
     /// It ends the transaction without committing.
     Rollback,
     /// It ends the transaction; it may have committed.
@@ -64,32 +68,50 @@ pub struct Scan {
     pub effect: Effect,
     /// It may drop prepared statements: DISCARD, DEALLOCATE.
     pub forgets: bool,
-}
-
-impl Default for Scan {
-    fn default() -> Self {
-        Self::UNKNOWN
-    }
+    /// PostgreSQL runs it in an aborted transaction: COMMIT, ROLLBACK, ROLLBACK TO, PREPARE TRANSACTION.
+    pub exits: bool,
+    /// The whole text was looked at.
+    pub whole: bool,
 }
 
 impl Scan {
     /// What is assumed of a statement that was not looked at.
-    pub const UNKNOWN: Self = Self { pin: None, effect: Effect::MayCommit, forgets: true };
+    pub const UNKNOWN: Self =
+        Self { pin: None, effect: Effect::MayCommit, forgets: true, exits: true, whole: false };
+
+    /// What is assumed of one statement of which only the server has the text.
+    pub const UNSEEN: Self = Self { forgets: false, ..Self::UNKNOWN };
+
+    /// What is assumed of a portal that no Bind message made: it is a cursor, and its query may call functions.
+    pub const CURSOR: Self =
+        Self { pin: None, effect: Effect::Write, forgets: false, exits: false, whole: true };
 
     /// What is to be assumed where it may be this or `other`.
     #[must_use]
     pub fn worse(self, other: Self) -> Self {
+        let effect = match self.effect.max(other.effect) {
+            worst if self.effect == other.effect || worst <= Effect::Write => worst,
+            _ => Effect::MayCommit,
+        };
         Self {
             pin: self.pin.or(other.pin),
-            effect: self.effect.max(other.effect),
+            effect,
             forgets: self.forgets || other.forgets,
+            exits: self.exits || other.exits,
+            whole: self.whole && other.whole,
         }
     }
 
-    /// True for a statement that PostgreSQL runs in an aborted transaction.
+    /// True for a statement that ends the transaction block, committed or not, and does nothing else.
     #[must_use]
     pub const fn ends_transaction(&self) -> bool {
         self.effect.ends_transaction()
+    }
+
+    /// True for a text that PostgreSQL parses in an aborted transaction.
+    #[must_use]
+    pub fn is_parsed_when_aborted(&self) -> bool {
+        self.exits || self.effect == Effect::Empty
     }
 }
 
@@ -110,6 +132,7 @@ struct Findings {
     first: First,
     may_commit: bool,
     forgets: bool,
+    exits: bool,
     impure: bool,
     set_pending: bool,
     qualified_end: bool,
@@ -122,6 +145,7 @@ enum First {
     Nothing,
     Harmless,
     Select,
+    Begin,
     Rollback,
     Commit,
     Other,
@@ -168,7 +192,7 @@ impl Findings {
             6 if word.is("commit") => (First::Commit, None),
             5 if word.is("abort") => (First::Rollback, None),
             8 if word.is("rollback") => (First::Rollback, None),
-            5 if word.is("begin") || word.is("start") => (First::Harmless, None),
+            5 if word.is("begin") || word.is("start") => (First::Begin, None),
             4 if word.is("show") => (First::Harmless, None),
             6 if word.is("select") || word.is("values") => (First::Select, None),
             5 if word.is("table") => (First::Select, None),
@@ -176,6 +200,7 @@ impl Findings {
         };
         self.pin = self.pin.or(pin);
         self.may_commit |= first == First::Commit;
+        self.exits |= matches!(first, First::Commit | First::Rollback) || pin == Some(Pin::SqlPrepare);
         if statements == 1 {
             self.first = first;
         }
@@ -211,14 +236,16 @@ impl Findings {
 
     fn conclude(self, statements: usize) -> Scan {
         let effect = match (statements, self.first) {
-            (0 | 1, First::Nothing | First::Harmless) => Effect::Harmless,
+            (0, _) => Effect::Empty,
+            (1, First::Harmless) => Effect::Harmless,
+            (1, First::Begin) => Effect::Begin,
             (1, First::Select) if !self.impure && self.pin.is_none() => Effect::Harmless,
             (1, First::Rollback) if !self.qualified_end => Effect::Rollback,
             (1, First::Commit) if !self.qualified_end => Effect::Commit,
             _ if self.may_commit || statements > 1 => Effect::MayCommit,
             _ => Effect::Write,
         };
-        Scan { pin: self.pin, effect, forgets: self.forgets }
+        Scan { pin: self.pin, effect, forgets: self.forgets, exits: self.exits, whole: true }
     }
 }
 
@@ -434,8 +461,9 @@ mod tests {
 
     #[test]
     fn only_what_surely_changes_nothing_is_harmless() {
-        has_effect("", Effect::Harmless);
-        has_effect("BEGIN", Effect::Harmless);
+        has_effect("", Effect::Empty);
+        has_effect("; -- nothing", Effect::Empty);
+        has_effect("BEGIN", Effect::Begin);
         has_effect("SELECT abalance FROM pgbench_accounts WHERE aid = 5;", Effect::Harmless);
         has_effect("select count(*) from t where a in (1, 2)", Effect::Harmless);
         has_effect("SELECT f(1)", Effect::Write);

@@ -1,9 +1,9 @@
 //! Messages from the server.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
-use super::names::client_names;
-use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Transaction};
+use super::names::{client_name, with_client_name};
+use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Transaction, Undo};
 use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
@@ -48,7 +48,7 @@ impl Session {
             b'2' => self.on_done(Kind::Bind),
             b'1' => self.on_done(Kind::Parse),
             b'3' => self.on_done(Kind::Close),
-            b'I' | b's' => self.on_executed(),
+            b'I' | b's' => self.on_executed(b""),
             b'E' => self.on_error(frame, server, out),
             b'G' => self.on_copy_in(),
             _ => Reply::OutOfStep,
@@ -94,11 +94,11 @@ impl Session {
         Reply::Forward
     }
 
-    fn on_executed(&mut self) -> Reply {
+    fn on_executed(&mut self, tag: &[u8]) -> Reply {
         if self.front() == Some(Kind::Execute)
             && let Some(executed) = self.expected.pop_front()
         {
-            self.answered.on_executed(executed.effect);
+            self.answered.on_executed(executed.effect, tag);
         }
         Reply::Forward
     }
@@ -126,31 +126,46 @@ impl Session {
                 self.expected.remove(1);
             }
         }
-        self.on_executed()
+        self.on_executed(frame.body)
     }
 
     /// The server has dropped all named statements; what was sent behind that prepares new ones.
     fn forget_statements(&mut self, server: &mut ServerStatements) {
         server.clear();
-        let mut defined_since = HashMap::new();
+        let doomed = self.doomed();
+        let mut defined_since = HashSet::new();
         for behind in &mut self.expected {
             match behind.about {
                 About::Prepares(id) => server.insert(id),
                 About::Closes(id) => server.remove(id),
-                About::Uses(_) | About::Nothing => {}
+                About::Uses(_) | About::Escaped | About::Nothing => {}
             }
             let Some(undo) = &mut behind.undo else { continue };
-            if defined_since.insert(undo.name.clone(), ()).is_none() {
+            if defined_since.insert(undo.name.clone()) {
                 undo.before = None;
             }
         }
-        self.named.retain(|name, _| defined_since.contains_key(name));
+        self.named.retain(|name, _| defined_since.contains(name));
+        for (behind, name) in self.expected.iter_mut().zip(doomed) {
+            let Some(name) = name else { continue };
+            behind.undo = Some(Box::new(Undo { name, before: None }));
+        }
+    }
+
+    /// The names of statements that are used by what was sent, but will not be there: the errors must name them.
+    fn doomed(&self) -> Vec<Option<Box<[u8]>>> {
+        let name = |e: &Expected| match e.about {
+            About::Uses(id) if e.undo.is_none() && !self.prepares(id) => {
+                client_name(id, e, &self.named, &self.expected).map(Box::from)
+            }
+            _ => None,
+        };
+        self.expected.iter().map(name).collect()
     }
 
     /// Of a statement too long to be looked at only the command tag tells what it did.
     fn pin_if_unseen(&mut self, tag: &[u8]) {
-        use crate::statement::Effect;
-        let unseen = self.expected.front().is_none_or(|e| e.effect == Effect::MayCommit);
+        let unseen = self.expected.front().is_some_and(|e| e.unseen);
         if unseen && self.pin.is_none() {
             self.pin = Some(match tag {
                 b"LISTEN\0" => Pin::Listen,
@@ -173,10 +188,11 @@ impl Session {
             _ => return Reply::OutOfStep,
         }
         self.on_transaction(transaction);
+        if self.is_at_rest() {
+            self.bound_by_name = None;
+        }
         if self.owes_nothing() {
             self.copy_syncs = 0;
-            self.forgetting = false;
-            self.bound_by_name = None;
             self.lease_start = server.now();
             if let Placed::InBatch(_) = self.unnamed.placed {
                 self.unnamed.placed = Placed::Surely;
@@ -204,27 +220,29 @@ impl Session {
         if fields.ends_session() {
             return Reply::ServerEnds;
         }
-        let Some(front) = self.expected.front_mut() else { return Reply::OutOfStep };
+        let Some(mut failed) = self.expected.pop_front() else { return Reply::OutOfStep };
         self.copying_in = false;
         self.answered.on_error();
-        match (fields.sqlstate, front.about) {
-            // "prepared statement does not exist"
-            (b"26000", About::Uses(id)) => server.remove(id),
-            // "cached plan must not change result type"
-            (b"0A000", About::Uses(id)) => server.make_stale(id),
+        match (fields.sqlstate, failed.about) {
+            // "prepared statement does not exist", "cached plan must not change result type"
+            (b"26000" | b"0A000", About::Uses(id)) if !self.prepares(id) => server.make_stale(id),
             // "prepared statement already exists"
             (b"42P05", About::Prepares(id)) => {
                 self.preparing -= 1;
-                front.about = About::Uses(id);
+                failed.about = About::Uses(id);
             }
             _ => {}
         }
-        let failed = match (&front.undo, front.about) {
-            (Some(undo), About::Uses(id) | About::Prepares(id)) => Some((id, &*undo.name)),
-            _ => None,
-        };
-        let renamed = frame.is_complete() && client_names(frame.body, &self.named, failed, out);
-        if front.kind.is_extended() {
+        if failed.forgets && !failed.unseen {
+            // It may have been carried out and then failed to commit.
+            let Self { expected, .. } = self;
+            server.make_all_stale(|id| expected.iter().any(|e| e.about == About::Prepares(id)));
+        }
+        let renamed = frame.is_complete()
+            && with_client_name((frame.body, fields), &failed, &self.named, &self.expected, out);
+        let is_extended = failed.kind.is_extended();
+        self.expected.push_front(failed);
+        if is_extended {
             self.skip_to_sync(server);
         }
         if renamed { Reply::Replaced } else { Reply::Forward }
@@ -240,20 +258,28 @@ impl Session {
             match skipped.about {
                 About::Prepares(id) => {
                     self.preparing -= 1;
-                    server.remove(id);
+                    if !self.prepares(id) {
+                        server.remove(id);
+                    }
                 }
-                About::Uses(_) | About::Closes(_) | About::Nothing => {}
+                About::Closes(_) | About::Uses(_) | About::Escaped | About::Nothing => {}
             }
         }
         for skipped in &skipped {
-            if let About::Closes(id) = skipped.about {
-                server.make_stale(id);
+            match skipped.about {
+                About::Closes(id) if !self.prepares(id) => server.make_stale(id),
+                _ => {}
             }
         }
         self.undo(skipped);
         if self.unnamed.held != Held::OnlyThere {
             self.unnamed.placed = Placed::No;
         }
+    }
+
+    /// True if a Parse of this statement is on its way.
+    fn prepares(&self, id: u64) -> bool {
+        self.preparing > 0 && self.expected.iter().any(|e| e.about == About::Prepares(id))
     }
 
     /// Gives names the meaning that they had before these messages, none of which was carried out.

@@ -103,8 +103,12 @@ impl Detached {
         self.error.take().unwrap_or_else(aborted).write(out, Severity::Error);
     }
 
-    /// True if the statement was carried out: it ended the transaction that is lost anyway.
+    /// True if the statement was carried out: there was none, or it ended the transaction that is lost anyway.
     fn execute(&mut self, findings: Scan, out: &mut Vec<u8>) -> bool {
+        if self.transaction == Transaction::Failed && findings.effect == Effect::Empty {
+            write::empty(out, b'I');
+            return true;
+        }
         if self.transaction == Transaction::Failed && findings.ends_transaction() {
             write::command_complete(out, "ROLLBACK");
             self.transaction = Transaction::Idle;
@@ -115,9 +119,9 @@ impl Detached {
         false
     }
 
-    /// True if the statement may be parsed and bound; else the client is told why not.
-    fn admit(&mut self, findings: Scan, out: &mut Vec<u8>) -> bool {
-        let admitted = self.transaction == Transaction::Failed && findings.ends_transaction();
+    /// True if it goes on; else the client is told why not.
+    fn admit(&mut self, is_allowed: bool, out: &mut Vec<u8>) -> bool {
+        let admitted = self.transaction == Transaction::Failed && is_allowed;
         if !admitted {
             self.refuse(out);
             self.skipping = true;
@@ -133,11 +137,11 @@ impl Detached {
         out: &mut Vec<u8>,
     ) {
         let Some((name, definition)) = split_cstr(frame.body) else {
-            self.admit(Scan::UNKNOWN, out);
+            self.admit(false, out);
             return;
         };
         let findings = if frame.is_complete() { scan_definition(definition) } else { Scan::UNKNOWN };
-        if !self.admit(findings, out) {
+        if !self.admit(findings.is_parsed_when_aborted(), out) {
             return;
         }
         if name.is_empty() {
@@ -153,7 +157,7 @@ impl Detached {
 
     fn on_bind(&mut self, frame: &Frame<'_>, session: &Session, out: &mut Vec<u8>) {
         let name = split_cstr(frame.body).and_then(|(_, rest)| split_cstr(rest)).map(|(name, _)| name);
-        self.exit_bound = self.admit(find(name, session), out);
+        self.exit_bound = self.admit(find(name, session).ends_transaction(), out);
         if self.exit_bound {
             write::empty(out, b'2');
         }
@@ -166,7 +170,7 @@ impl Detached {
             None if self.exit_bound => EXIT,
             None => Scan::UNKNOWN,
         };
-        if !self.admit(findings, out) {
+        if !self.admit(findings.ends_transaction(), out) {
             return;
         }
         if statement.is_some() {

@@ -45,7 +45,7 @@ impl Session {
     /// returned state, if any, answers the client until its transaction or its batch of messages has ended.
     pub fn on_loss(&mut self, loss: &Loss, out: &mut Vec<u8>) -> Option<Detached> {
         let owed = std::mem::take(&mut self.expected);
-        let mut aftermath = Aftermath::new(self.transaction, self.answered, &owed);
+        let mut aftermath = Aftermath::new(self.answered, &owed);
         for owed in &owed {
             aftermath.answer(owed.kind, owed.effect, loss, out);
         }
@@ -65,8 +65,7 @@ impl Session {
         self.skipping = false;
         self.copying_in = false;
         self.copy_syncs = 0;
-        self.forgetting = false;
-        self.bound = Scan::UNKNOWN;
+        self.bound = Scan::CURSOR;
         self.bound_by_name = None;
         self.unnamed.placed = Placed::No;
         if self.unnamed.held == Held::OnlyThere {
@@ -80,29 +79,53 @@ impl Session {
 /// What the server has answered since its last ReadyForQuery.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answered {
+    /// The transaction as the client has to see it after these answers.
+    transaction: Transaction,
     fate: Fate,
     /// It answered with an error.
     failed: bool,
-    /// The transaction that was open then has ended.
+    /// A transaction has ended.
     ended: bool,
 }
 
 impl Answered {
     pub(super) const fn since(transaction: Transaction) -> Self {
-        Self { fate: Fate { transaction, writes: false, doubt: false }, failed: false, ended: false }
+        let fate = Fate { transaction, writes: false, doubt: false };
+        Self { transaction, fate, failed: false, ended: false }
     }
 
-    pub(super) fn on_executed(&mut self, effect: Effect) {
+    /// An Execute message was answered with this command tag, or none.
+    pub(super) fn on_executed(&mut self, effect: Effect, tag: &[u8]) {
         let doubt = self.fate.doubt || effect == Effect::MayCommit;
         self.fate.run(effect);
         // What was said to be committed is not in doubt.
         self.fate.doubt = doubt;
-        self.ended |= effect.ends_transaction();
+        if effect.ends_transaction() {
+            self.transaction = Transaction::Idle;
+            self.ended = true;
+        } else if self.transaction == Transaction::Failed {
+            // Such as ROLLBACK TO.
+            self.transaction = Transaction::Open;
+        }
+        if matches!(tag, b"BEGIN\0" | b"START TRANSACTION\0") && self.transaction == Transaction::Idle {
+            // What ran before it belongs to the block.
+            self.transaction = Transaction::Open;
+            self.fate.transaction = Transaction::Open;
+            self.fate.writes = false;
+        }
     }
 
-    pub(super) const fn on_error(&mut self) {
+    pub(super) fn on_error(&mut self) {
         self.failed = true;
         self.fate.writes = false;
+        if self.transaction == Transaction::Open {
+            self.transaction = Transaction::Failed;
+        }
+    }
+
+    /// The transaction as far as the server has answered.
+    pub(super) const fn transaction(&self) -> Transaction {
+        self.transaction
     }
 }
 
@@ -119,7 +142,7 @@ struct Fate {
 impl Fate {
     const fn run(&mut self, effect: Effect) {
         match effect {
-            Effect::Harmless => {}
+            Effect::Empty | Effect::Harmless | Effect::Begin => {}
             Effect::Write => match self.transaction {
                 Transaction::Idle => self.writes = true,
                 // It may be ROLLBACK TO SAVEPOINT.
@@ -150,19 +173,19 @@ impl Fate {
 
 /// Answers, one by one, what the lost server owed.
 struct Aftermath {
-    /// The transaction as the client was told last.
-    told: Transaction,
     answered: Answered,
     /// Something of the batch has not been answered.
     pending: bool,
+    /// Among it is what ends a transaction.
+    ends: bool,
     /// How many messages that may commit are still to come.
     commits_ahead: usize,
 }
 
 impl Aftermath {
-    fn new(told: Transaction, answered: Answered, owed: &VecDeque<Expected>) -> Self {
+    fn new(answered: Answered, owed: &VecDeque<Expected>) -> Self {
         let commits_ahead = owed.iter().filter(|e| e.kind.runs() && e.effect.may_commit()).count();
-        Self { told, answered, pending: false, commits_ahead }
+        Self { answered, pending: false, ends: false, commits_ahead }
     }
 
     fn answer(&mut self, kind: Kind, effect: Effect, loss: &Loss, out: &mut Vec<u8>) {
@@ -170,7 +193,7 @@ impl Aftermath {
         if kind.runs() {
             self.commits_ahead -= usize::from(effect.may_commit());
             self.answered.fate.run(effect);
-            self.answered.ended |= effect.ends_transaction();
+            self.ends |= effect.ends_transaction();
         }
         if kind.is_extended() {
             self.pending = true;
@@ -178,56 +201,44 @@ impl Aftermath {
         }
         self.answered.fate.end_batch();
         let doubt = self.answered.fate.doubt;
-        let only_sync = kind == Kind::Sync && !self.pending && !doubt;
         let rolls_back =
             effect == Effect::Rollback || (effect == Effect::Commit && before == Transaction::Failed);
-        if self.answered.failed {
-            self.fail();
-        } else if only_sync {
+        let is_in_block = self.answered.transaction != Transaction::Idle;
+        if self.answered.failed || (kind == Kind::Sync && !self.pending && !doubt) {
             // Nothing is left to be said, but that the batch has ended.
-        } else if kind == Kind::Query
-            && rolls_back
-            && self.told != Transaction::Idle
-            && !doubt
-            && !self.pending
-        {
+        } else if kind == Kind::Query && rolls_back && is_in_block && !doubt && !self.pending {
             write::command_complete(out, "ROLLBACK");
         } else {
             self.error(loss).write(out, Severity::Error);
-            self.fail();
+            self.answered.on_error();
         }
         self.end_batch(out);
     }
 
-    /// The client has been told an error: its transaction, if it is in one, has failed.
-    fn fail(&mut self) {
-        if self.told == Transaction::Open {
-            self.told = Transaction::Failed;
-        }
-    }
-
     fn end_batch(&mut self, out: &mut Vec<u8>) {
-        if self.answered.ended {
-            self.told = Transaction::Idle;
+        if self.ends {
+            self.answered.transaction = Transaction::Idle;
         }
-        write::ready_for_query(out, self.told.byte());
+        write::ready_for_query(out, self.answered.transaction.byte());
         let fate = &mut self.answered.fate;
         if self.answered.failed && fate.transaction == Transaction::Open {
             fate.transaction = Transaction::Failed;
         }
-        fate.doubt &= self.told != Transaction::Idle;
+        fate.doubt &= self.answered.transaction != Transaction::Idle;
         self.answered.failed = false;
         self.answered.ended = false;
         self.pending = false;
+        self.ends = false;
     }
 
     /// What is known of the work that was not answered.
     fn error(&self, loss: &Loss) -> ClientError {
-        let may_have_committed = self.answered.fate.doubt || self.answered.ended || self.commits_ahead > 0;
+        let may_have_committed =
+            self.answered.fate.doubt || self.answered.ended || self.ends || self.commits_ahead > 0;
         if may_have_committed { loss.unknown() } else { loss.rolled_back() }
     }
 
     fn told_at_end(&self) -> Transaction {
-        if self.answered.ended { Transaction::Idle } else { self.told }
+        if self.ends { Transaction::Idle } else { self.answered.transaction }
     }
 }

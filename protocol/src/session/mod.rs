@@ -8,6 +8,9 @@ mod detached;
 mod frontend;
 mod loss;
 mod names;
+mod placement;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -90,8 +93,6 @@ pub struct Session {
     bound: Scan,
     /// The worst of what was bound to named portals in this transaction.
     bound_by_name: Option<Scan>,
-    /// A DISCARD or DEALLOCATE is on its way: which statements the server will have is not known.
-    forgetting: bool,
     /// What the server has answered since its last ReadyForQuery.
     answered: Answered,
     /// The server's uses counter when the lease began.
@@ -99,7 +100,7 @@ pub struct Session {
 }
 
 /// The unnamed statement, kept so that it can be parsed again where it is missing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Unnamed {
     held: Held,
     /// Body of the Parse message behind the name. The allocation is reused.
@@ -108,11 +109,15 @@ struct Unnamed {
     scan: Scan,
 }
 
+impl Unnamed {
+    const NONE: Self =
+        Self { held: Held::Nowhere, definition: Vec::new(), placed: Placed::No, scan: Scan::UNSEEN };
+}
+
 /// Where the unnamed statement is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
     /// There is none.
-    #[default]
     Nowhere,
     /// Its definition is at hand.
     Here,
@@ -127,17 +132,27 @@ struct Expected {
     /// False for what pgherd asked for itself: the client is not told.
     shown: bool,
     effect: Effect,
+    /// It may drop prepared statements: which of them the server has behind it is not known.
+    forgets: bool,
+    /// It runs a statement of which not the whole text was seen.
+    unseen: bool,
     /// The statement on the server that it is about.
     about: About,
     /// How to put the session's statements back if the server never runs this.
     undo: Option<Box<Undo>>,
 }
 
+impl Expected {
+    const fn new(kind: Kind) -> Self {
+        let (effect, about) = (Effect::Harmless, About::Nothing);
+        Self { kind, shown: true, effect, forgets: false, unseen: false, about, undo: None }
+    }
+}
+
 /// Whether the server's unnamed statement is this session's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Placed {
     /// It may be another session's.
-    #[default]
     No,
     /// It is, unless an error makes the server skip the batch of this number.
     InBatch(u64),
@@ -151,6 +166,8 @@ enum About {
     Prepares(u64),
     Uses(u64),
     Closes(u64),
+    /// One of the client's own whose name would be taken for one of pgherd's.
+    Escaped,
 }
 
 /// `name` meant `before` until this message.
@@ -167,6 +184,8 @@ enum Kind {
     Parse,
     /// Parse of the unnamed statement.
     ParseUnnamed,
+    /// Parse of a name that is taken: the server refuses it.
+    ParseAgain,
     Bind,
     Describe,
     Execute,
@@ -212,10 +231,9 @@ impl Session {
             copy_syncs: 0,
             pin: (pooling == Pooling::Session).then_some(Pin::SessionMode),
             named: HashMap::new(),
-            unnamed: Unnamed::default(),
-            bound: Scan::UNKNOWN,
+            unnamed: Unnamed::NONE,
+            bound: Scan::CURSOR,
             bound_by_name: None,
-            forgetting: false,
             answered: Answered::since(Transaction::Idle),
             lease_start: 0,
         }

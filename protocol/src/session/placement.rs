@@ -1,0 +1,231 @@
+//! Sees to it that the server has the statements that a message needs.
+
+use std::sync::Arc;
+
+use super::frontend::ESCAPED_PREFIX;
+use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Transaction, Undo};
+use crate::prepared::{SERVER_PREFIX, ServerStatements, Statement, Statements, write_server_name};
+use crate::statement::{Effect, Scan};
+use crate::write;
+
+impl Session {
+    /// The statement that a Parse message asks for. No two names of a session mean the same one, so that an error names
+    /// the right one; and none is shared of which it is not known whether servers will have it.
+    pub(super) fn intern(&self, definition: &[u8], statements: &Statements) -> Arc<Statement> {
+        if self.expected.iter().any(|e| e.forgets) {
+            return statements.fresh(self.scope, definition);
+        }
+        let shared = statements.intern(self.scope, definition);
+        let held_before = self.expected.iter().filter_map(|e| e.undo.as_ref()?.before.as_ref());
+        if self.named.values().chain(held_before).any(|held| held.id == shared.id) {
+            return statements.fresh(self.scope, definition);
+        }
+        shared
+    }
+
+    /// Gives `name` its meaning; prepares the statement on the server unless it is there already.
+    pub(super) fn define(
+        &mut self,
+        name: &[u8],
+        before: Option<Arc<Statement>>,
+        statement: Arc<Statement>,
+        server: &mut ServerStatements,
+        out: &mut Vec<u8>,
+    ) {
+        let undo = Some(Box::new(Undo { name: name.into(), before }));
+        let mut is_there = self.find_prepared(statement.id, name, server);
+        if is_there && self.may_have_failed_by_then() {
+            server.make_stale(statement.id);
+            is_there = false;
+        }
+        let (kind, about) = if is_there && !self.refuses(&statement.scan) {
+            (Kind::Local(b'1'), About::Uses(statement.id))
+        } else if is_there {
+            statement.write_parse(out);
+            (Kind::Parse, About::Uses(statement.id))
+        } else {
+            self.prepare(&statement, server, out);
+            (Kind::Parse, About::Prepares(statement.id))
+        };
+        self.expected.push_back(Expected { about, undo, ..Expected::new(kind) });
+        self.named.insert(name.into(), statement);
+        self.evict(server, out);
+    }
+
+    /// True if the server is sure to refuse to parse it: in a failed transaction it takes nothing but what ends it.
+    fn refuses(&self, findings: &Scan) -> bool {
+        self.answered.transaction() == Transaction::Failed
+            && !findings.is_parsed_when_aborted()
+            && !self.expected.iter().any(|e| e.kind.runs() && e.effect > Effect::Harmless)
+    }
+
+    /// True if an earlier batch, not yet answered, may leave a failed transaction.
+    fn may_have_failed_by_then(&self) -> bool {
+        let opens = |e: &Expected| e.kind.runs() && matches!(e.effect, Effect::Begin | Effect::MayCommit);
+        self.expected.iter().any(|e| e.kind.ends_batch())
+            && (self.answered.transaction() != Transaction::Idle || self.expected.iter().any(opens))
+    }
+
+    /// True if it is not known what the name will mean: it was given its meaning in an earlier batch that may still
+    /// fail, or may be forgotten.
+    pub(super) fn is_unsure(&self, name: &[u8]) -> bool {
+        let changes = |e: &Expected| e.undo.as_ref().is_some_and(|undo| *undo.name == *name);
+        match self.expected.iter().rposition(changes) {
+            Some(place) => self.expected.iter().skip(place).any(|e| e.forgets || e.kind.ends_batch()),
+            None => self.expected.iter().any(|e| e.forgets),
+        }
+    }
+
+    /// Finds what a statement's name means and sees to it that the server has it.
+    pub(super) fn resolve(
+        &mut self,
+        name: &[u8],
+        server: &mut ServerStatements,
+        out: &mut Vec<u8>,
+    ) -> (Target, Scan) {
+        if self.pooling == Pooling::Session {
+            return (Target::AsItIs, Scan::UNKNOWN);
+        }
+        if name.is_empty() {
+            self.ensure_unnamed(out);
+            return (Target::AsItIs, self.unnamed.scan);
+        }
+        if let Some(statement) = self.named.get(name).cloned() {
+            self.ensure_prepared(&statement, name, server, out);
+            return (Target::Prepared(statement.id), statement.scan);
+        }
+        let escaped = name.starts_with(SERVER_PREFIX.as_bytes());
+        (if escaped { Target::Escaped } else { Target::AsItIs }, Scan::UNSEEN)
+    }
+
+    /// Makes the server's unnamed statement this session's, or none if the session has none.
+    fn ensure_unnamed(&mut self, out: &mut Vec<u8>) {
+        let here = Placed::InBatch(self.batch);
+        if self.unnamed.placed == Placed::Surely || self.unnamed.placed == here {
+            return;
+        }
+        if self.unnamed.held == Held::OnlyThere && self.unnamed.placed != Placed::No {
+            return;
+        }
+        self.unnamed.placed = here;
+        if self.unnamed.held == Held::Here {
+            write::message(out, b'P', |out| {
+                out.push(0);
+                out.extend_from_slice(&self.unnamed.definition);
+            });
+            self.expect_hidden(Kind::Parse, About::Nothing);
+        } else {
+            write_statement_message(b'C', Name::Unnamed, out);
+            self.expect_hidden(Kind::Close, About::Nothing);
+        }
+    }
+
+    pub(super) fn ensure_prepared(
+        &mut self,
+        statement: &Statement,
+        name: &[u8],
+        server: &mut ServerStatements,
+        out: &mut Vec<u8>,
+    ) {
+        if self.find_prepared(statement.id, name, server) {
+            return;
+        }
+        self.prepare(statement, server, out);
+        self.expect_hidden(Kind::Parse, About::Prepares(statement.id));
+        self.evict(server, out);
+    }
+
+    /// Sends the Parse of a statement that the server does not have; the caller expects the reply.
+    fn prepare(&mut self, statement: &Statement, server: &mut ServerStatements, out: &mut Vec<u8>) {
+        let id = statement.id;
+        // A Close that was sent before may be skipped.
+        if server.take_stale(id) || self.expected.iter().any(|e| e.about == About::Closes(id)) {
+            write_statement_message(b'C', Name::Server(id), out);
+            self.expect_hidden(Kind::Close, About::Closes(id));
+        }
+        statement.write_parse(out);
+        server.insert(id);
+        self.preparing += 1;
+    }
+
+    /// True if the server has the statement when it comes to what is sent now, or is right not to have it. One whose
+    /// Parse belongs to an earlier batch that may still fail is made stale, unless that Parse gave `name` its meaning:
+    /// then they share their fate.
+    fn find_prepared(&self, id: u64, name: &[u8], server: &mut ServerStatements) -> bool {
+        if !server.touch(id) {
+            return false;
+        }
+        if self.preparing == 0 {
+            return true;
+        }
+        let Some(place) = self.expected.iter().rposition(|e| e.about == About::Prepares(id)) else {
+            return true;
+        };
+        let defines = |e: &Expected| e.undo.as_ref().is_some_and(|undo| *undo.name == *name);
+        let may_be_skipped = self.expected.iter().skip(place).any(|e| e.kind.ends_batch());
+        let is_unsure = may_be_skipped && !self.expected.get(place).is_some_and(defines);
+        if is_unsure {
+            server.make_stale(id);
+        }
+        !is_unsure
+    }
+
+    fn evict(&mut self, server: &mut ServerStatements, out: &mut Vec<u8>) {
+        while let Some(id) = server.evict(self.lease_start) {
+            write_statement_message(b'C', Name::Server(id), out);
+            self.expect_hidden(Kind::Close, About::Closes(id));
+        }
+    }
+}
+
+/// Appends a Describe or Close of a statement.
+pub(super) fn write_statement_message(tag: u8, name: Name<'_>, out: &mut Vec<u8>) {
+    write::message(out, tag, |out| {
+        out.push(b'S');
+        name.write(out);
+    });
+}
+
+/// What stands on the server for a client's statement name.
+pub(super) enum Target {
+    AsItIs,
+    Prepared(u64),
+    Escaped,
+}
+
+pub(super) enum Name<'a> {
+    Unnamed,
+    Server(u64),
+    Escaped(&'a [u8]),
+}
+
+impl Target {
+    pub(super) const fn name<'a>(&self, client: &'a [u8]) -> Option<Name<'a>> {
+        match self {
+            Self::AsItIs => None,
+            Self::Prepared(id) => Some(Name::Server(*id)),
+            Self::Escaped => Some(Name::Escaped(client)),
+        }
+    }
+
+    pub(super) const fn about(&self) -> About {
+        match self {
+            Self::Prepared(id) => About::Uses(*id),
+            Self::Escaped => About::Escaped,
+            Self::AsItIs => About::Nothing,
+        }
+    }
+}
+
+impl Name<'_> {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Unnamed => out.push(0),
+            Self::Server(id) => write_server_name(out, *id),
+            Self::Escaped(client) => {
+                out.extend_from_slice(ESCAPED_PREFIX.as_bytes());
+                write::cstr(out, client);
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! A client in transaction mode, whose transactions run on whatever server connection is free, and which shares its
+//! statements with others, is answered as on a server of its own.
+
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use super::play::{cases, play, starts, turns};
+use super::postgres::Backend;
+use super::scripts::{Profile, Script, script};
+use super::wire;
+use super::world::transaction_mode;
+
+/// The numbers of each client are its own.
+fn scripts() -> impl Strategy<Value = Vec<Script>> {
+    let client = |last_number| {
+        script(
+            Profile { sessions: true, early_sync: false, long: 3000, is_patient: true, last_number },
+            1..25,
+        )
+    };
+    (client(0), client(1000), client(2000), 1..=3_usize).prop_map(|(a, b, c, count)| {
+        let mut scripts = vec![a, b, c];
+        scripts.truncate(count);
+        scripts
+    })
+}
+
+/// As on a server of its own, but for one thing: in a failed transaction, a server describes a statement without rows
+/// only if it is prepared already, which pgherd cannot promise.
+fn alone(script: &Script) -> Vec<String> {
+    let mut backend = Backend::new(&Rc::default());
+    backend.is_strict = true;
+    script.iter().flatten().for_each(|sent| backend.reads(&sent.bytes));
+    wire::replies(&backend.said())
+}
+
+/// In a failed transaction, a statement that is not prepared on the server at hand cannot be prepared there: whatever
+/// else is wrong with a message, the error is that.
+fn is_same(got: &[String], expected: &[String]) -> bool {
+    let refused =
+        "ErrorResponse 25P02 current transaction is aborted, commands ignored until end of transaction block";
+    let both_fail = |got: &str, expected: &str| got == refused && expected.starts_with("ErrorResponse ");
+    got.len() == expected.len()
+        && got.iter().zip(expected).all(|(got, expected)| got == expected || both_fail(got, expected))
+}
+
+proptest! {
+    #![proptest_config(cases(500))]
+
+    #[test]
+    fn clients_that_share_connections_are_answered_as_if_each_had_its_own(
+        scripts in scripts(),
+        turns in turns(3, 3),
+        starts in starts(3),
+        limit in 0..4_usize,
+    ) {
+        let mut world = transaction_mode().with_prepared_limit(limit).with_strict_servers();
+        play(&mut world, &scripts, &turns, &starts);
+        for (client, script) in scripts.iter().enumerate() {
+            let got = wire::replies(&world.clients[client].got);
+            let expected = alone(script);
+            prop_assert!(is_same(&got, &expected), "client {client}: {got:#?}\nis not {expected:#?}\n{script:#?}");
+        }
+    }
+}

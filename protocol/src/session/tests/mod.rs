@@ -1,0 +1,12 @@
+//! Conversations as both sides see them.
+
+mod equivalence;
+mod play;
+mod postgres;
+mod scripts;
+mod simple;
+mod wire;
+mod world;
+
+const A: usize = 0;
+const B: usize = 1;

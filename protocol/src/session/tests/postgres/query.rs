@@ -1,0 +1,82 @@
+//! Simple queries.
+
+use super::{Backend, Block, Copying, Failure, Outcome, Portal, Sql};
+use crate::write;
+
+impl Backend {
+    pub(super) fn on_query(&mut self, body: &[u8]) {
+        self.statements.remove("");
+        let text = std::str::from_utf8(body.split_last().unwrap().1).unwrap();
+        let Some(statements) = Sql::parse_all(text) else {
+            self.fail(&Failure::new("42601", "syntax error"));
+            return self.ready();
+        };
+        if statements.is_empty() {
+            write::empty(&mut self.said, b'I');
+            if let Err(failure) = self.end_implicit() {
+                self.fail(&failure);
+            }
+            return self.ready();
+        }
+        self.several = statements.len() > 1;
+        self.query = statements.into();
+        self.go_on_with_query();
+    }
+
+    /// Carries out what is left of the query, up to a COPY.
+    pub(super) fn go_on_with_query(&mut self) {
+        while let Some(sql) = self.query.pop_front() {
+            match self.run_simple(sql) {
+                Ok(Outcome::CopyIn) => return,
+                Ok(_) => {}
+                Err(failure) => self.fail(&failure),
+            }
+        }
+        self.several = false;
+        self.ready();
+    }
+
+    fn run_simple(&mut self, sql: Sql) -> Result<Outcome, Failure> {
+        self.admit(sql.is_exit())?;
+        if sql.returns_rows() {
+            self.describe_row();
+        }
+        let (is_transaction, is_last) = (sql.is_transaction(), self.query.is_empty());
+        let mut portal = Portal::new(Some(sql), Vec::new());
+        // A portal that failed stays, as long as its transaction.
+        self.portals.insert(String::new(), portal.clone());
+        let outcome = self.run(&mut portal, 0)?;
+        match &outcome {
+            Outcome::CopyIn => self.begin_copy(false),
+            Outcome::Complete(tag) => {
+                self.portals.remove("");
+                // What ends the transaction is said only when it has ended.
+                if is_last && !is_transaction {
+                    self.end_implicit()?;
+                }
+                write::command_complete(&mut self.said, tag);
+            }
+            Outcome::Suspended | Outcome::Empty => {}
+        }
+        Ok(outcome)
+    }
+
+    pub(super) fn begin_copy(&mut self, is_extended: bool) {
+        self.copy = Some(Copying { is_extended, rows: Vec::new() });
+        write::message(&mut self.said, b'G', |out| out.extend_from_slice(&[0, 0, 1, 0, 0]));
+    }
+
+    pub(super) fn describe_row(&mut self) {
+        write::message(&mut self.said, b'T', |out| {
+            out.extend_from_slice(&[0, 1]);
+            write::cstr(out, b"a");
+            out.extend_from_slice(&[0; 18]);
+        });
+    }
+
+    /// True in a failed transaction, where rows cannot be described.
+    pub(super) fn cannot_describe(&self, sql: Option<&Sql>) -> bool {
+        let refused = |sql: &Sql| sql.returns_rows() || (self.is_strict && !sql.is_exit());
+        self.block == Block::Failed && sql.is_some_and(refused)
+    }
+}

@@ -1,0 +1,168 @@
+//! The statements that the model of a server understands.
+
+/// One statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sql {
+    /// `select 'TEXT' || $1`: one row that holds it all; `from three`: three rows.
+    Select {
+        text: String,
+        values: usize,
+        rows: usize,
+    },
+    /// `select repeat('x', N)`
+    Repeat(usize),
+    /// `select * from s`: its result has another type after [`Sql::Alter`].
+    Star,
+    /// `select note()`: with a notice.
+    Note,
+    /// `insert into t values (N)`
+    Insert(Number),
+    /// `select put(N)`: a function that writes.
+    Put(Number),
+    /// `insert into d values (N)`: refused at commit.
+    Deferred,
+    /// `select fail()`
+    Fail,
+    Begin,
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
+    Savepoint,
+    RollbackTo,
+    Release,
+    /// `call p(N)`: writes and commits.
+    Call(Number),
+    /// `create database dN`: commits at once.
+    Immediate(u32),
+    CopyIn,
+    CopyOut,
+    /// `alter table s add c`
+    Alter,
+    Set {
+        name: String,
+        value: String,
+    },
+    SetLocal,
+    Show(String),
+    DiscardAll,
+    DeallocateAll,
+    Deallocate(String),
+    Prepare(String, Box<Self>),
+    Run(String),
+    /// What is only answered with its command tag.
+    Other(&'static str),
+}
+
+/// What a statement writes: what its text says, or its parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Number {
+    Constant(u32),
+    Value,
+}
+
+impl Number {
+    /// In parentheses.
+    fn parse(text: &str) -> Option<Self> {
+        let inside = text.split_once('(')?.1.trim_end_matches(')');
+        if inside == "$1" { Some(Self::Value) } else { inside.parse().ok().map(Self::Constant) }
+    }
+}
+
+impl Sql {
+    /// Takes a text apart at its semicolons; none if there is a statement that it does not know.
+    pub(crate) fn parse_all(text: &str) -> Option<Vec<Self>> {
+        text.split(';').map(str::trim).filter(|text| !text.is_empty()).map(Self::parse).collect()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        Some(match words.as_slice() {
+            ["select", "*", "from", "s"] => Self::Star,
+            ["select", "note()"] => Self::Note,
+            ["select", "fail()"] => Self::Fail,
+            ["select", call] if call.starts_with("put(") => Self::Put(Number::parse(call)?),
+            ["select", "repeat('x',", count] => Self::Repeat(count.trim_end_matches(')').parse().ok()?),
+            ["select", ..] => Self::parse_select(text)?,
+            ["insert", "into", "t", "values", value] => Self::Insert(Number::parse(value)?),
+            ["insert", "into", "d", "values", _] => Self::Deferred,
+            ["begin"] => Self::Begin,
+            ["commit"] => Self::Commit { chain: false },
+            ["commit", "and", "chain"] => Self::Commit { chain: true },
+            ["rollback"] => Self::Rollback { chain: false },
+            ["rollback", "and", "chain"] => Self::Rollback { chain: true },
+            ["savepoint", "a"] => Self::Savepoint,
+            ["rollback", "to", "a"] => Self::RollbackTo,
+            ["release", "a"] => Self::Release,
+            ["call", call] => Self::Call(Number::parse(call)?),
+            ["create", "database", name] => Self::Immediate(name.trim_start_matches('d').parse().ok()?),
+            ["copy", "t", "from", "stdin"] => Self::CopyIn,
+            ["copy", "u", "to", "stdout"] => Self::CopyOut,
+            ["alter", "table", "s", "add", _, "int"] => Self::Alter,
+            ["set", "local", ..] => Self::SetLocal,
+            ["set", name, "=", value] => {
+                Self::Set { name: (*name).into(), value: value.trim_matches('\'').into() }
+            }
+            ["show", name] => Self::Show((*name).into()),
+            ["discard", "all"] => Self::DiscardAll,
+            ["deallocate", "all"] => Self::DeallocateAll,
+            ["deallocate", name] => Self::Deallocate((*name).into()),
+            ["prepare", name, "as", ..] => {
+                let (_, body) = text.split_once(" as ")?;
+                Self::Prepare((*name).into(), Box::new(Self::parse(body)?))
+            }
+            ["execute", name] => Self::Run((*name).into()),
+            ["listen", _] => Self::Other("LISTEN"),
+            ["load", _] => Self::Other("LOAD"),
+            ["create", "temp", "table", ..] => Self::Other("CREATE TABLE"),
+            ["declare", ..] => Self::Other("DECLARE CURSOR"),
+            _ => return None,
+        })
+    }
+
+    fn parse_select(text: &str) -> Option<Self> {
+        let (_, rest) = text.split_once('\'')?;
+        let (constant, rest) = rest.split_once('\'')?;
+        let rows = if rest.ends_with("from three") { 3 } else { 1 };
+        Some(Self::Select { text: constant.into(), values: rest.matches('$').count(), rows })
+    }
+
+    /// True for what is carried out in a failed transaction.
+    pub(crate) const fn is_exit(&self) -> bool {
+        matches!(self, Self::Commit { .. } | Self::Rollback { .. } | Self::RollbackTo)
+    }
+
+    /// True for `TransactionStmt`.
+    pub(crate) const fn is_transaction(&self) -> bool {
+        matches!(self, Self::Begin | Self::Savepoint | Self::Release) || self.is_exit()
+    }
+
+    /// True for what commits before Sync.
+    pub(crate) const fn commits_at_once(&self) -> bool {
+        matches!(self, Self::Immediate(_) | Self::DiscardAll)
+    }
+
+    pub(crate) const fn returns_rows(&self) -> bool {
+        matches!(
+            self,
+            Self::Select { .. }
+                | Self::Repeat(_)
+                | Self::Star
+                | Self::Note
+                | Self::Put(_)
+                | Self::Fail
+                | Self::Show(_)
+                | Self::Run(_)
+        )
+    }
+
+    pub(crate) const fn values(&self) -> usize {
+        match self {
+            Self::Select { values, .. } => *values,
+            Self::Insert(Number::Value) | Self::Put(Number::Value) | Self::Call(Number::Value) => 1,
+            _ => 0,
+        }
+    }
+}

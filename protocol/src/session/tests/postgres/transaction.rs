@@ -1,0 +1,321 @@
+//! Transactions, and what statements do in them.
+
+use super::sql::Number;
+use super::{Backend, Failure, Outcome, Portal, Prepared, Sql};
+use crate::error::{ClientError, Severity};
+use crate::write;
+
+/// The transaction block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Block {
+    None,
+    Open,
+    Failed,
+}
+
+impl Block {
+    pub(super) const fn byte(self) -> u8 {
+        match self {
+            Self::None => b'I',
+            Self::Open => b'T',
+            Self::Failed => b'E',
+        }
+    }
+}
+
+impl Backend {
+    /// Commits, unless a transaction block is open.
+    pub(super) fn end_implicit(&mut self) -> Result<(), Failure> {
+        if self.block == Block::None { self.commit() } else { Ok(()) }
+    }
+
+    fn commit(&mut self) -> Result<(), Failure> {
+        let written = std::mem::take(&mut self.written);
+        let is_refused = std::mem::take(&mut self.deferred);
+        self.forget_transaction();
+        if is_refused {
+            return Err(Failure::new("23514", "refused at commit"));
+        }
+        self.database.borrow_mut().committed.extend(written);
+        Ok(())
+    }
+
+    fn roll_back(&mut self) {
+        self.written.clear();
+        self.deferred = false;
+        self.forget_transaction();
+    }
+
+    fn forget_transaction(&mut self) {
+        self.block = Block::None;
+        self.savepoint = None;
+        self.pipelining = false;
+        self.portals.clear();
+    }
+
+    /// An error was raised.
+    pub(super) fn abort(&mut self) {
+        match self.block {
+            Block::None => self.roll_back(),
+            Block::Open | Block::Failed => {
+                self.block = Block::Failed;
+                self.portals.values_mut().for_each(|portal| portal.is_failed = true);
+            }
+        }
+    }
+
+    fn warn(&mut self, sqlstate: &'static str, message: &str) {
+        let mut error = Vec::new();
+        ClientError::new(sqlstate, message).write(&mut error, Severity::Error);
+        error[0] = b'N';
+        self.said.extend_from_slice(&error);
+    }
+
+    fn not_in_block(&mut self, chain: bool) -> Result<(), Failure> {
+        if chain {
+            let message = "COMMIT AND CHAIN can only be used in transaction blocks";
+            return Err(Failure::new("25P01", message));
+        }
+        self.warn("25P01", "there is no transaction in progress");
+        Ok(())
+    }
+
+    /// Carries out `TransactionStmt`.
+    pub(super) fn run_transaction(&mut self, sql: &Sql) -> Result<Outcome, Failure> {
+        let tag = match (sql, self.block) {
+            (Sql::Begin, Block::None) => {
+                self.block = Block::Open;
+                "BEGIN"
+            }
+            (Sql::Begin, _) => {
+                self.warn("25001", "there is already a transaction in progress");
+                "BEGIN"
+            }
+            (Sql::Commit { chain }, Block::None) => {
+                self.not_in_block(*chain)?;
+                self.commit()?;
+                "COMMIT"
+            }
+            (Sql::Commit { chain }, Block::Open) => {
+                self.commit()?;
+                self.begin_again(*chain);
+                "COMMIT"
+            }
+            (Sql::Rollback { chain }, Block::None) => {
+                self.not_in_block(*chain)?;
+                self.roll_back();
+                "ROLLBACK"
+            }
+            (Sql::Commit { chain } | Sql::Rollback { chain }, _) => {
+                self.roll_back();
+                self.begin_again(*chain);
+                "ROLLBACK"
+            }
+            (Sql::Savepoint | Sql::RollbackTo | Sql::Release, Block::None) => {
+                return Err(Failure::new("25P01", "SAVEPOINT can only be used in transaction blocks"));
+            }
+            (Sql::Savepoint, _) => {
+                self.savepoint = Some(self.written.len());
+                "SAVEPOINT"
+            }
+            (other, _) => {
+                let Some(length) = self.savepoint else {
+                    return Err(Failure::new("3B001", "savepoint \"a\" does not exist"));
+                };
+                if *other == Sql::Release {
+                    self.savepoint = None;
+                    "RELEASE"
+                } else {
+                    self.written.truncate(length);
+                    self.block = Block::Open;
+                    "ROLLBACK"
+                }
+            }
+        };
+        Ok(Outcome::Complete(tag.into()))
+    }
+
+    fn begin_again(&mut self, chain: bool) {
+        if chain {
+            self.block = Block::Open;
+        }
+    }
+
+    /// For what cannot run in a transaction block, nor behind others of an implicit transaction.
+    pub(super) fn prevent_in_block(&self, what: &str) -> Result<(), Failure> {
+        let place = match self.block {
+            Block::Open | Block::Failed => "run inside a transaction block",
+            Block::None if self.several => "run inside a transaction block",
+            Block::None if self.pipelining => "be executed within a pipeline",
+            Block::None => return Ok(()),
+        };
+        Err(Failure::new("25001", format!("{what} cannot {place}")))
+    }
+
+    pub(super) fn row(&mut self, text: &str) {
+        write::message(&mut self.said, b'D', |out| {
+            out.extend_from_slice(&[0, 1]);
+            out.extend_from_slice(&u32::try_from(text.len()).unwrap().to_be_bytes());
+            out.extend_from_slice(text.as_bytes());
+        });
+    }
+
+    /// Carries out a portal that was not run to its end; at most `limit` rows, all if it is 0.
+    pub(super) fn run(&mut self, portal: &mut Portal, limit: usize) -> Result<Outcome, Failure> {
+        let Some(sql) = portal.sql.clone() else { return Ok(Outcome::Empty) };
+        let given = portal.given.take().unwrap_or(0);
+        if sql.is_transaction() {
+            return self.run_transaction(&sql);
+        }
+        let tag = match &sql {
+            Sql::Select { text, rows, .. } => {
+                let row = text.clone() + &portal.values.concat();
+                let now = if limit == 0 { rows - given } else { limit.min(rows - given) };
+                (0..now).for_each(|_| self.row(&row));
+                if limit != 0 && now == limit {
+                    portal.given = Some(given + now);
+                    return Ok(Outcome::Suspended);
+                }
+                format!("SELECT {now}")
+            }
+            Sql::Run(name) => {
+                let prepared = self.statements.get(name).ok_or_else(|| missing(name))?;
+                let sql = prepared.sql.clone();
+                return self.run(&mut Portal::new(sql, Vec::new()), 0);
+            }
+            Sql::CopyIn => return Ok(Outcome::CopyIn),
+            other => self.run_plain(other, &portal.values)?,
+        };
+        Ok(Outcome::Complete(tag))
+    }
+
+    fn run_plain(&mut self, sql: &Sql, values: &[String]) -> Result<String, Failure> {
+        let tag = match sql {
+            Sql::Repeat(count) => {
+                self.row(&"x".repeat(*count));
+                "SELECT 1"
+            }
+            Sql::Star => {
+                self.row("s");
+                "SELECT 1"
+            }
+            Sql::Note => {
+                self.warn("00000", "noted");
+                self.row("");
+                "SELECT 1"
+            }
+            Sql::Show(name) => {
+                let value = self.settings.get(name).cloned().unwrap_or_default();
+                self.row(&value);
+                "SHOW"
+            }
+            Sql::Insert(number) => {
+                self.written.push(resolve(*number, values)?);
+                "INSERT 0 1"
+            }
+            Sql::Put(number) => {
+                let number = resolve(*number, values)?;
+                self.written.push(number);
+                self.row("");
+                "SELECT 1"
+            }
+            Sql::Deferred => {
+                self.deferred = true;
+                "INSERT 0 1"
+            }
+            Sql::Fail => return Err(Failure::new("22012", "division by zero")),
+            Sql::Call(number) => {
+                if self.block != Block::None || self.several {
+                    return Err(Failure::new("2D000", "invalid transaction termination"));
+                }
+                self.written.push(resolve(*number, values)?);
+                self.commit()?;
+                "CALL"
+            }
+            Sql::Immediate(number) => {
+                self.prevent_in_block("CREATE DATABASE")?;
+                if self.database.borrow().committed.contains(number) {
+                    return Err(Failure::new("42P04", format!("database \"d{number}\" already exists")));
+                }
+                self.written.push(*number);
+                self.commit()?;
+                "CREATE DATABASE"
+            }
+            Sql::CopyOut => {
+                write::message(&mut self.said, b'H', |out| out.extend_from_slice(&[0, 0, 1, 0, 0]));
+                write::message(&mut self.said, b'd', |out| out.extend_from_slice(b"1\n"));
+                write::empty(&mut self.said, b'c');
+                "COPY 1"
+            }
+            Sql::Alter => {
+                self.database.borrow_mut().altered += 1;
+                "ALTER TABLE"
+            }
+            other => return self.run_session(other),
+        };
+        Ok(tag.into())
+    }
+
+    /// What changes the session.
+    fn run_session(&mut self, sql: &Sql) -> Result<String, Failure> {
+        let tag = match sql {
+            Sql::Set { name, value } => {
+                self.settings.insert(name.clone(), value.clone());
+                "SET"
+            }
+            Sql::SetLocal => "SET",
+            Sql::DiscardAll => {
+                self.prevent_in_block("DISCARD ALL")?;
+                self.forget_statements();
+                self.settings.clear();
+                "DISCARD ALL"
+            }
+            Sql::DeallocateAll => {
+                self.forget_statements();
+                "DEALLOCATE ALL"
+            }
+            Sql::Deallocate(name) => {
+                self.statements.remove(name).ok_or_else(|| missing(name))?;
+                "DEALLOCATE"
+            }
+            Sql::Prepare(name, body) => {
+                let altered = self.database.borrow().altered;
+                let prepared = Prepared { sql: Some((**body).clone()), altered };
+                if self.statements.contains_key(name) {
+                    return Err(exists(name));
+                }
+                self.statements.insert(name.clone(), prepared);
+                "PREPARE"
+            }
+            Sql::Other(tag) => tag,
+            other => panic!("{other:?} is carried out elsewhere"),
+        };
+        Ok(tag.into())
+    }
+
+    /// The unnamed statement stays.
+    fn forget_statements(&mut self) {
+        self.statements.retain(|name, _| name.is_empty());
+    }
+}
+
+fn resolve(number: Number, values: &[String]) -> Result<u32, Failure> {
+    match number {
+        Number::Constant(number) => Ok(number),
+        Number::Value => values[0].parse().map_err(|_| {
+            Failure::new("22P02", format!("invalid input syntax for type integer: \"{}\"", values[0]))
+        }),
+    }
+}
+
+pub(super) fn missing(name: &str) -> Failure {
+    let message = match name {
+        "" => "unnamed prepared statement does not exist".to_owned(),
+        name => format!("prepared statement \"{name}\" does not exist"),
+    };
+    Failure::new("26000", message)
+}
+
+pub(super) fn exists(name: &str) -> Failure {
+    Failure::new("42P05", format!("prepared statement \"{name}\" already exists"))
+}

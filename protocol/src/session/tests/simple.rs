@@ -1,0 +1,28 @@
+//! Simple queries.
+
+use super::wire::query;
+use super::world::transaction_mode;
+use super::{A, B};
+
+#[test]
+fn a_query_and_its_answer_are_passed_on_as_they_are() {
+    let mut world = transaction_mode();
+    world.sends(A, [query("select 'a'")]);
+    world.server_got(0, ["Query select 'a'"]);
+    world.gets(A, ["RowDescription", "DataRow a", "CommandComplete SELECT 1", "ReadyForQuery I"]);
+    assert_eq!(world.held(A), None);
+}
+
+#[test]
+fn clients_share_a_connection_between_transactions_but_not_within_one() {
+    let mut world = transaction_mode();
+    world.sends(A, [query("begin")]);
+    world.gets(A, ["CommandComplete BEGIN", "ReadyForQuery T"]);
+    world.sends(B, [query("insert into t values (1)")]);
+    world.server_got(0, ["Query begin"]);
+    world.server_got(1, ["Query insert into t values (1)"]);
+    world.sends(A, [query("commit")]);
+    world.gets(A, ["CommandComplete COMMIT", "ReadyForQuery I"]);
+    world.sends(B, [query("insert into t values (2)")]);
+    world.server_got(0, ["Query commit", "Query insert into t values (2)"]);
+}

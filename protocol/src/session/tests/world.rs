@@ -1,0 +1,524 @@
+//! Clients, pgherd's sessions and model servers, joined as the relay joins them, but without sockets: every transfer of
+//! bytes is a step that a test can take by itself.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::postgres::{Backend, Database};
+use super::wire;
+use crate::error::{ClientError, Severity};
+use crate::flow::{Cut, Flow, Next, Stop};
+use crate::frame::HEADER_LEN;
+use crate::prepared::Statements;
+use crate::server::ServerState;
+use crate::session::{Detached, Loss, Pooling, Session, Transaction};
+use crate::write;
+
+/// As long as the proxy's buffers.
+const CAPACITY: usize = 16 * 1024;
+
+/// One direction of a session.
+#[derive(Debug, Default)]
+struct Pipe {
+    flow: Flow,
+    /// Read and not cut.
+    input: Vec<u8>,
+    /// Cut and not written.
+    out: Vec<u8>,
+}
+
+impl Pipe {
+    fn accept(&mut self, cut: &Cut) {
+        self.out.extend_from_slice(&self.input[cut.pass.clone()]);
+        self.input.drain(..cut.consumed);
+    }
+
+    /// Reads at most `len` bytes of `wire`; only when all that was cut is written, as the relay does.
+    fn fill(&mut self, wire: &mut Vec<u8>, len: usize, capacity: usize) -> bool {
+        if !self.out.is_empty() {
+            return false;
+        }
+        assert!(self.input.len() < capacity, "a full buffer was not cut");
+        let len = len.min(capacity - self.input.len()).min(wire.len());
+        self.input.extend(wire.drain(..len));
+        len > 0
+    }
+
+    fn flush(&mut self, wire: &mut Vec<u8>, len: usize) -> bool {
+        let len = len.min(self.out.len());
+        wire.extend(self.out.drain(..len));
+        len > 0
+    }
+}
+
+#[derive(Debug)]
+enum Place {
+    Idle,
+    Joined(usize),
+    Detached(Detached),
+    Gone,
+}
+
+/// A client and its session in pgherd.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) session: Session,
+    up: Pipe,
+    down: Pipe,
+    place: Place,
+    /// Sent, and not read by pgherd.
+    pub(super) sent: Vec<u8>,
+    /// Received, and not looked at by the test.
+    pub(super) got: Vec<u8>,
+}
+
+/// A server connection of pgherd's.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) backend: Backend,
+    pub(super) state: ServerState,
+    /// On its way to the server.
+    to: Vec<u8>,
+    /// On its way to pgherd.
+    from: Vec<u8>,
+    /// Read by the server, and not looked at by the test.
+    got: Vec<u8>,
+    is_leased: bool,
+    /// It reads nothing.
+    is_stalled: bool,
+    /// It reads, but what it says does not arrive.
+    is_mute: bool,
+    /// What it may still read, and what may still arrive of what it says, before it is lost.
+    pub(super) lifetime: Option<(usize, usize)>,
+}
+
+/// A transfer of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// pgherd reads from the client.
+    Read(usize),
+    /// pgherd writes to the server.
+    Forward(usize),
+    /// The server reads.
+    Serve(usize),
+    /// pgherd reads from the server.
+    Return(usize),
+    /// pgherd writes to the client.
+    Reply(usize),
+}
+
+impl Step {
+    const ALL: [Self; 5] = [
+        Self::Read(usize::MAX),
+        Self::Forward(usize::MAX),
+        Self::Serve(usize::MAX),
+        Self::Return(usize::MAX),
+        Self::Reply(usize::MAX),
+    ];
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(super) struct World {
+    pooling: Pooling,
+    pub(super) statements: Statements,
+    pub(super) database: Rc<RefCell<Database>>,
+    pub(super) clients: Vec<Client>,
+    pub(super) servers: Vec<Server>,
+    /// The server that is taken if it is free.
+    pub(super) preferred: usize,
+    pub(super) capacity: usize,
+    prepared_limit: usize,
+    /// See [`Backend::is_strict`].
+    is_strict: bool,
+}
+
+pub(super) fn transaction_mode() -> World {
+    World::new(Pooling::Transaction)
+}
+
+pub(super) fn session_mode() -> World {
+    World::new(Pooling::Session)
+}
+
+impl World {
+    fn new(pooling: Pooling) -> Self {
+        Self {
+            pooling,
+            statements: Statements::default(),
+            database: Rc::default(),
+            clients: Vec::new(),
+            servers: Vec::new(),
+            preferred: 0,
+            capacity: CAPACITY,
+            prepared_limit: 200,
+            is_strict: false,
+        }
+    }
+
+    pub(super) const fn with_capacity(mut self, capacity: usize) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
+    pub(super) const fn with_prepared_limit(mut self, limit: usize) -> Self {
+        self.prepared_limit = limit;
+        self
+    }
+
+    pub(super) const fn with_strict_servers(mut self) -> Self {
+        self.is_strict = true;
+        self
+    }
+
+    /// Makes sure that there is a client of this number.
+    pub(super) fn client(&mut self, number: usize) -> &mut Client {
+        while self.clients.len() <= number {
+            self.clients.push(Client {
+                session: Session::new(self.pooling, 0),
+                up: Pipe::default(),
+                down: Pipe::default(),
+                place: Place::Idle,
+                sent: Vec::new(),
+                got: Vec::new(),
+            });
+        }
+        &mut self.clients[number]
+    }
+
+    /// Makes sure that there is a server connection of this number.
+    pub(super) fn server(&mut self, number: usize) -> &mut Server {
+        while self.servers.len() <= number {
+            let mut server = Server::new(&self.database, self.prepared_limit);
+            server.backend.is_strict = self.is_strict;
+            self.servers.push(server);
+        }
+        &mut self.servers[number]
+    }
+
+    /// Takes one step of one client; true if anything has moved.
+    pub(super) fn step(&mut self, number: usize, step: Step) -> bool {
+        let capacity = self.capacity;
+        let client = &mut self.clients[number];
+        let server = match client.place {
+            Place::Joined(server) => Some(server),
+            _ => None,
+        };
+        let moved = match (step, server) {
+            (Step::Read(len), _) => {
+                let Client { up, sent, .. } = client;
+                let moved = up.fill(sent, len, capacity);
+                self.cut_up(number) || moved
+            }
+            (Step::Forward(len), Some(server)) => {
+                let moved = client.up.flush(&mut self.servers[server].to, len);
+                moved && (self.cut_up(number) || moved)
+            }
+            (Step::Serve(len), Some(server)) => self.servers[server].serve(len),
+            (Step::Return(len), Some(server)) => {
+                if self.servers[server].is_lost() {
+                    self.lose(number, server);
+                    return true;
+                }
+                let Server { from, is_mute, lifetime, .. } = &mut self.servers[server];
+                let allowed = lifetime.map_or(usize::MAX, |(_, replies)| replies);
+                let before = from.len();
+                let moved = !*is_mute && client.down.fill(from, len.min(allowed), capacity);
+                if let Some((_, replies)) = lifetime {
+                    *replies -= before - from.len();
+                }
+                self.cut_down(number) || moved
+            }
+            (Step::Reply(len), _) => {
+                let Client { down, got, .. } = client;
+                let moved = down.flush(got, len);
+                moved && (self.cut_down(number) || moved)
+            }
+            (_, None) => false,
+        };
+        self.give_back_if_at_rest(number) || moved
+    }
+
+    /// Goes on until nothing moves any more.
+    pub(super) fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            for number in 0..self.clients.len() {
+                for step in Step::ALL {
+                    while self.step(number, step) {
+                        moved = true;
+                    }
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Cuts what a client sent; true if anything has come of it.
+    fn cut_up(&mut self, number: usize) -> bool {
+        let full = self.clients[number].up.input.len() == self.capacity;
+        let Self { clients, servers, statements, .. } = self;
+        let Client { session, up, down, place, .. } = &mut clients[number];
+        if up.input.is_empty() || !up.out.is_empty() {
+            return false;
+        }
+        let Pipe { flow, input, out } = up;
+        match place {
+            Place::Idle => {
+                let idle = flow.next_request((&input[..], full)).unwrap();
+                input.drain(..idle.consumed);
+                match idle.next {
+                    Next::NeedMore => return idle.consumed > 0,
+                    Next::Terminate => *place = Place::Gone,
+                    Next::Request => self.lease(number),
+                }
+                true
+            }
+            Place::Joined(server) => {
+                let state = &mut servers[*server].state;
+                let cut = flow.cut_frontend(session, state, statements, (&input[..], full), out).unwrap();
+                up.accept(&cut);
+                if session.has_local() {
+                    session.drain_local(&mut down.out);
+                }
+                if cut.stop == Some(Stop::Terminate) {
+                    self.part(number);
+                    return true;
+                }
+                cut.consumed > 0
+            }
+            Place::Detached(detached) => {
+                let mut answer = Vec::new();
+                let cut = flow
+                    .cut_detached(detached, session, statements, (&input[..], full), &mut answer)
+                    .unwrap();
+                input.drain(..cut.consumed);
+                down.out.extend_from_slice(&answer);
+                if cut.stop.is_some() {
+                    *place = if cut.stop == Some(Stop::AtRest) { Place::Idle } else { Place::Gone };
+                }
+                cut.consumed > 0
+            }
+            Place::Gone => {
+                input.clear();
+                true
+            }
+        }
+    }
+
+    fn lease(&mut self, number: usize) {
+        self.server(self.preferred);
+        let is_free = |server: &Server| !server.is_leased && !server.is_lost();
+        let place = if is_free(&self.servers[self.preferred]) {
+            self.preferred
+        } else {
+            self.servers.iter().position(is_free).unwrap_or(self.servers.len())
+        };
+        let server = self.server(place);
+        assert_eq!(server.from, b"", "an answer was left");
+        server.is_leased = true;
+        let now = server.state.statements.now();
+        let client = self.client(number);
+        client.session.attach(now);
+        client.place = Place::Joined(place);
+    }
+
+    fn cut_down(&mut self, number: usize) -> bool {
+        let full = self.clients[number].down.input.len() == self.capacity;
+        let Self { clients, servers, .. } = self;
+        let Client { session, down, place, .. } = &mut clients[number];
+        let Place::Joined(server) = *place else { return false };
+        if down.input.is_empty() || !down.out.is_empty() {
+            return false;
+        }
+        let Pipe { flow, input, out } = down;
+        let cut = flow.cut_backend(session, &mut servers[server].state, (&input[..], full), out).unwrap();
+        let last_words = match cut.stop {
+            Some(Stop::ServerEnds { body }) => Some(Some(input[body..].to_vec())),
+            Some(Stop::OutOfStep) => Some(None),
+            _ => None,
+        };
+        down.accept(&cut);
+        if let Some(last_words) = last_words {
+            self.lost(number, server, last_words.as_deref());
+            return true;
+        }
+        cut.consumed > 0
+    }
+
+    fn give_back_if_at_rest(&mut self, number: usize) -> bool {
+        let Client { session, up, down, place, .. } = &mut self.clients[number];
+        let Place::Joined(server) = *place else { return false };
+        let is_flushed = up.out.is_empty() && down.out.is_empty() && down.input.is_empty();
+        if session.is_at_rest() && session.pin().is_none() && is_flushed {
+            self.servers[server].is_leased = false;
+            *place = Place::Idle;
+            self.cut_up(number);
+            return true;
+        }
+        false
+    }
+
+    /// The client leaves: what it left on the server is undone.
+    fn part(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        let Place::Joined(place) = std::mem::replace(&mut client.place, Place::Gone) else { return };
+        let server = &mut self.servers[place];
+        if !client.session.owes_nothing() {
+            server.lifetime = Some((0, 0));
+            return;
+        }
+        if client.session.transaction() != Transaction::Idle {
+            server.backend.reads(&wire::query("rollback"));
+        }
+        if client.session.pin().is_some() {
+            server.backend.reads(&wire::query("discard all"));
+            server.state.statements.clear();
+        }
+        server.backend.said();
+        server.is_leased = false;
+    }
+
+    /// The server connection of this client breaks now.
+    pub(super) fn lose(&mut self, number: usize, server: usize) {
+        self.lost(number, server, None);
+    }
+
+    fn lost(&mut self, number: usize, server: usize, last_words: Option<&[u8]>) {
+        self.servers[server].lifetime = Some((0, 0));
+        let Client { session, up, down, place, .. } = &mut self.clients[number];
+        if down.flow.is_inside_message() {
+            *place = Place::Gone;
+            return;
+        }
+        up.flow.drop_rest();
+        up.out.clear();
+        down.input.clear();
+        if session.pin().is_some() {
+            *place = Place::Gone;
+            match last_words {
+                Some(body) => write::message(&mut down.out, b'E', |out| out.extend_from_slice(body)),
+                None => ClientError::new("57P01", "terminating connection because the server was lost")
+                    .write(&mut down.out, Severity::Fatal),
+            }
+            return;
+        }
+        let loss = Loss { server: "node 1".into(), cause: "gone".into() };
+        *place = match session.on_loss(&loss, &mut down.out) {
+            Some(detached) => Place::Detached(detached),
+            None => Place::Idle,
+        };
+        self.cut_up(number);
+    }
+}
+
+impl Server {
+    fn new(database: &Rc<RefCell<Database>>, prepared_limit: usize) -> Self {
+        Self {
+            backend: Backend::new(database),
+            state: ServerState::new(prepared_limit),
+            to: Vec::new(),
+            from: Vec::new(),
+            got: Vec::new(),
+            is_leased: false,
+            is_stalled: false,
+            is_mute: false,
+            lifetime: None,
+        }
+    }
+
+    /// True if it reads no more, and all that it said before has arrived, or as much as ever will.
+    fn is_lost(&self) -> bool {
+        match self.lifetime {
+            Some((requests, replies)) => replies == 0 || (requests == 0 && self.from.is_empty()),
+            None => self.backend.ended && self.from.is_empty(),
+        }
+    }
+
+    fn serve(&mut self, len: usize) -> bool {
+        let allowed = self.lifetime.map_or(usize::MAX, |(requests, _)| requests);
+        let len = if self.is_stalled { 0 } else { len.min(self.to.len()).min(allowed) };
+        let bytes: Vec<u8> = self.to.drain(..len).collect();
+        if let Some((requests, _)) = &mut self.lifetime {
+            *requests -= len;
+        }
+        self.got.extend_from_slice(&bytes);
+        self.backend.reads(&bytes);
+        self.from.extend(self.backend.said());
+        len > 0
+    }
+
+    /// From now on it reads nothing.
+    pub(super) const fn stalls(&mut self) {
+        self.is_stalled = true;
+    }
+
+    /// From now on what it says does not arrive.
+    pub(super) const fn falls_silent(&mut self) {
+        self.is_mute = true;
+    }
+
+    /// It reads and talks again.
+    pub(super) const fn recovers(&mut self) {
+        (self.is_stalled, self.is_mute) = (false, false);
+    }
+}
+
+/// How a scenario reads.
+impl World {
+    /// A client sends these messages at once, and everybody answers.
+    pub(super) fn sends<const N: usize>(&mut self, client: usize, messages: [Vec<u8>; N]) {
+        self.client(client).sent.extend(messages.concat());
+        self.settle();
+    }
+
+    /// What a client got since it was last asked.
+    #[track_caller]
+    pub(super) fn gets<const N: usize>(&mut self, client: usize, expected: [&str; N]) {
+        let got = std::mem::take(&mut self.client(client).got);
+        assert_eq!(wire::replies(&got), expected);
+    }
+
+    /// What a server was sent since it was last asked.
+    #[track_caller]
+    pub(super) fn server_got<const N: usize>(&mut self, server: usize, expected: [&str; N]) {
+        let got = std::mem::take(&mut self.server(server).got);
+        assert_eq!(wire::requests(&got), expected);
+    }
+
+    /// A server says something out of turn.
+    pub(super) fn server_says(&mut self, server: usize, bytes: &[u8]) {
+        let server = self.server(server);
+        server.backend.says(bytes);
+        server.from.extend(server.backend.said());
+        self.settle();
+    }
+
+    /// The connection that a client holds.
+    pub(super) fn held(&self, client: usize) -> Option<usize> {
+        match self.clients[client].place {
+            Place::Joined(server) => Some(server),
+            _ => None,
+        }
+    }
+
+    /// True if pgherd has closed the client's connection, or is about to.
+    pub(super) fn is_gone(&self, client: usize) -> bool {
+        matches!(self.clients[client].place, Place::Gone)
+    }
+
+    /// The server that a client holds is lost.
+    #[track_caller]
+    pub(super) fn loses_server(&mut self, client: usize) {
+        let server = self.held(client).expect("the client holds no server");
+        self.lose(client, server);
+        self.settle();
+    }
+}
+
+/// What stands behind a message's header.
+pub(super) fn body(message: &[u8]) -> &[u8] {
+    &message[HEADER_LEN..]
+}
