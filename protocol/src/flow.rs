@@ -42,6 +42,8 @@ pub enum Stop {
     },
     /// The server said what nothing asked for.
     OutOfStep,
+    /// The client sent what is no message. It stands behind what was consumed.
+    Violation(FrameError),
 }
 
 /// What an idle client has sent.
@@ -79,7 +81,7 @@ impl Flow {
         let next = loop {
             self.advance(input, &mut cut, &mut Vec::new());
             let rest = input.get(cut.consumed..).unwrap_or_default();
-            let Some(header) = frontend_header(rest)? else { break Next::NeedMore };
+            let Some(header) = client_header(rest)? else { break Next::NeedMore };
             if Session::is_stray(header.tag) {
                 self.begin(header, Pass::Drop, &mut cut);
                 continue;
@@ -103,9 +105,6 @@ impl Flow {
     ///
     /// What pgherd answers itself is drained by [`Session::drain_local`], or by [`Flow::cut_backend`] with the server's
     /// next reply.
-    ///
-    /// # Errors
-    /// Bytes that cannot be a message; what comes before them is in `out` and in no cut.
     pub fn cut_frontend(
         &mut self,
         session: &mut Session,
@@ -113,7 +112,7 @@ impl Flow {
         statements: &Statements,
         (input, full): (&[u8], bool),
         out: &mut Vec<u8>,
-    ) -> Result<Cut, FrameError> {
+    ) -> Cut {
         let mut cut = Cut::default();
         loop {
             self.advance(input, &mut cut, out);
@@ -122,8 +121,8 @@ impl Flow {
                 Ok(Some(header)) => header,
                 Ok(None) => break,
                 Err(error) => {
-                    flush(input, &mut cut, out);
-                    return Err(error);
+                    cut.stop = Some(Stop::Violation(error));
+                    break;
                 }
             };
             if header.tag == b'X' {
@@ -139,7 +138,7 @@ impl Flow {
             order(out, mark, input, &mut cut);
             self.begin(header, pass, &mut cut);
         }
-        Ok(cut)
+        cut
     }
 
     /// Cuts what a server sent, up to the message after which the session is at rest.

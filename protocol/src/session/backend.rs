@@ -60,6 +60,10 @@ impl Session {
         loop {
             match self.expected.front().map(|e| e.kind) {
                 Some(Kind::Local(tag)) => write::empty(out, tag),
+                Some(Kind::Deallocate) => {
+                    write::command_complete(out, "DEALLOCATE");
+                    write::ready_for_query(out, self.transaction.byte());
+                }
                 Some(Kind::CopyEnd) => {}
                 _ => return,
             }
@@ -70,7 +74,7 @@ impl Session {
     /// True if [`Session::drain_local`] has something to say.
     #[must_use]
     pub fn has_local(&self) -> bool {
-        matches!(self.expected.front(), Some(Expected { kind: Kind::Local(_) | Kind::CopyEnd, .. }))
+        matches!(self.front(), Some(Kind::Local(_) | Kind::Deallocate | Kind::CopyEnd))
     }
 
     fn front(&self) -> Option<Kind> {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::deallocate::deallocated;
 use super::placement::{Name, write_statement_message};
-use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo};
+use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Transaction, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{SERVER_PREFIX, ServerStatements, Statement, Statements, scan_definition};
-use crate::statement::{Effect, Pin, Scan, scan};
+use crate::statement::{Pin, Scan, scan};
 use crate::write;
 
 /// What becomes of a client's message.
@@ -88,6 +89,9 @@ impl Session {
         } else {
             Scan { pin: scan(frame.body).pin, ..Scan::UNKNOWN }
         };
+        if findings.forgets && frame.is_complete() && self.deallocate(frame.body) {
+            return Pass::Drop;
+        }
         self.pin = self.pin.or(findings.pin);
         // A simple Query destroys the unnamed statement, as in PostgreSQL, and ends a batch as Sync does.
         self.unnamed.held = Held::Nowhere;
@@ -95,6 +99,22 @@ impl Session {
         self.batch += 1;
         self.expect_run(Kind::Query, findings);
         Pass::Forward
+    }
+
+    /// Forgets a statement of the client's own name, which the server knows by another or not at all. Only where the
+    /// transaction's state is known, and the server would not refuse it.
+    fn deallocate(&mut self, text: &[u8]) -> bool {
+        let is_clear = self.owes_nothing() && self.transaction != Transaction::Failed;
+        let Some(name) = deallocated(text).filter(|_| is_clear && self.pooling == Pooling::Transaction)
+        else {
+            return false;
+        };
+        if self.named.remove(&*name).is_none() {
+            return false;
+        }
+        self.unnamed.held = Held::Nowhere;
+        self.expect(Kind::Deallocate);
+        true
     }
 
     fn on_execute(&mut self, frame: &Frame<'_>) -> Pass {

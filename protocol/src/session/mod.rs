@@ -4,6 +4,7 @@
 //! holds bytes of a result, and looks at little more than tags.
 
 mod backend;
+mod deallocate;
 mod detached;
 mod frontend;
 mod loss;
@@ -195,12 +196,14 @@ enum Kind {
     CopyEnd,
     /// A reply that pgherd gives in the server's place when its turn comes: this tag, no body.
     Local(u8),
+    /// The Query `DEALLOCATE name`, which pgherd answers in the server's place.
+    Deallocate,
 }
 
 impl Kind {
     /// True for messages whose failure makes the server skip everything up to Sync.
     const fn is_extended(self) -> bool {
-        !matches!(self, Self::Query | Self::FunctionCall | Self::Sync)
+        !matches!(self, Self::Query | Self::FunctionCall | Self::Sync | Self::Deallocate)
     }
 
     /// True for messages behind which the server takes part in the protocol again after an error.

@@ -52,6 +52,13 @@ impl Lost {
     }
 }
 
+/// What a client sent that ends its session once all before it has been done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ending {
+    Terminate,
+    Violation(FrameError),
+}
+
 /// The client's side of a session: its socket, what is in flight, and what is owed.
 #[derive(Debug)]
 pub(super) struct Front {
@@ -61,8 +68,8 @@ pub(super) struct Front {
     /// To the client.
     pub(super) down: Pipe,
     pub(super) machine: Machine,
-    /// The client said Terminate.
-    pub(super) terminated: bool,
+    /// Why nothing more of the client is read.
+    pub(super) ending: Option<Ending>,
     /// The client's cancel key, for the log.
     pub(super) key: CancelKey,
 }
@@ -81,10 +88,11 @@ impl Front {
         if let Poll::Ready(event) = self.poll_down(server, buffers, cx) {
             return Poll::Ready(event);
         }
-        if self.terminated && (self.machine.owes_nothing() || self.machine.awaits_client()) {
-            return Poll::Ready(Event::Terminated);
+        match self.ending.filter(|_| self.machine.owes_nothing() || self.machine.awaits_client()) {
+            Some(Ending::Terminate) => Poll::Ready(Event::Terminated),
+            Some(Ending::Violation(error)) => Poll::Ready(Event::Violation(error)),
+            None => Poll::Pending,
         }
-        Poll::Pending
     }
 
     fn poll_up(
@@ -97,22 +105,22 @@ impl Front {
             if let Err(error) = ready!(self.up.poll_flush(&mut server.stream, buffers, cx)) {
                 return Poll::Ready(Lost::because(error));
             }
-            if self.terminated {
+            if self.ending.is_some() {
                 return Poll::Pending;
             }
             if self.up.has_input() {
                 let (flow, input, out) = self.up.uncut();
-                let cut =
-                    match flow.cut_frontend(&mut self.machine, &mut server.state, statements, input, out) {
-                        Ok(cut) => cut,
-                        Err(error) => return Poll::Ready(Event::Violation(error)),
-                    };
+                let cut = flow.cut_frontend(&mut self.machine, &mut server.state, statements, input, out);
                 self.up.accept(&cut);
                 if self.machine.has_local() {
                     self.machine.drain_local(self.down.append());
                 }
-                self.terminated = cut.stop == Some(Stop::Terminate);
-                if self.terminated || !self.up.is_flushed() {
+                self.ending = match cut.stop {
+                    Some(Stop::Terminate) => Some(Ending::Terminate),
+                    Some(Stop::Violation(error)) => Some(Ending::Violation(error)),
+                    _ => None,
+                };
+                if self.ending.is_some() || !self.up.is_flushed() {
                     continue;
                 }
             }

@@ -64,7 +64,7 @@ impl Session {
             up: Pipe::default(),
             down: Pipe::default(),
             machine: Machine::new(pooling, access.parameters.scope()),
-            terminated: false,
+            ending: None,
             key: registration.key,
         };
         Self {

@@ -9,4 +9,6 @@ mod front;
 mod leaving;
 mod login;
 mod pool;
+mod prepared;
 mod startup;
+mod violations;

@@ -278,7 +278,7 @@ impl World {
             }
             Place::Joined(server) => {
                 let state = &mut servers[*server].state;
-                let cut = flow.cut_frontend(session, state, statements, (&input[..], full), out).unwrap();
+                let cut = flow.cut_frontend(session, state, statements, (&input[..], full), out);
                 up.accept(&cut);
                 if session.has_local() {
                     session.drain_local(&mut down.out);
