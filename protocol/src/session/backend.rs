@@ -99,10 +99,17 @@ impl Session {
     }
 
     fn on_executed(&mut self, tag: &[u8]) -> Reply {
-        if self.front() == Some(Kind::Execute)
-            && let Some(executed) = self.expected.pop_front()
-        {
-            self.answered.on_executed(executed.effect, tag);
+        match self.expected.front_mut() {
+            Some(front) if front.kind == Kind::Execute => {
+                self.answered.on_executed(front.effect, tag);
+                self.expected.pop_front();
+            }
+            // Nothing but ReadyForQuery is left, as after Sync.
+            Some(front) if front.kind == Kind::Query && front.single => {
+                self.answered.on_query(front.effect, tag);
+                *front = Expected::new(Kind::Sync);
+            }
+            _ => {}
         }
         Reply::Forward
     }

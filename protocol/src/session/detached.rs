@@ -15,8 +15,12 @@ pub struct Detached {
     skipping: bool,
     /// What the next statement is told, before 25P02.
     error: Option<ClientError>,
-    /// The portal bound last ends the transaction.
-    exit_bound: bool,
+    /// A Sync is told it, too: it would have committed something.
+    at_sync: bool,
+    /// What is said of work that was not begun.
+    lost: ClientError,
+    /// Portals that end the transaction.
+    exits: Vec<Box<[u8]>>,
 }
 
 /// Whether the session is still answered by pgherd.
@@ -32,15 +36,17 @@ impl Detached {
     pub(super) const fn after_loss(
         transaction: Transaction,
         skipping: bool,
+        lost: ClientError,
         error: Option<ClientError>,
+        at_sync: bool,
     ) -> Self {
-        Self { transaction, skipping, error, exit_bound: false }
+        Self { transaction, skipping, error, at_sync, lost, exits: Vec::new() }
     }
 
     /// Refuses what an idle client asks for next: one Query, or all messages up to Sync.
     #[must_use]
-    pub const fn refusing(error: ClientError) -> Self {
-        Self { transaction: Transaction::Idle, skipping: false, error: Some(error), exit_bound: false }
+    pub fn refusing(error: ClientError) -> Self {
+        Self::after_loss(Transaction::Idle, false, error.clone(), Some(error), false)
     }
 
     /// Takes in a client's message and appends the answer to `out`.
@@ -53,6 +59,10 @@ impl Detached {
     ) -> Progress {
         match frame.header.tag {
             b'S' => {
+                if self.at_sync && !self.skipping {
+                    self.refuse(out);
+                }
+                self.at_sync = false;
                 self.skipping = false;
                 return self.ready(session, out);
             }
@@ -70,7 +80,7 @@ impl Detached {
             b'B' => self.on_bind(frame, session, out),
             b'D' => self.on_describe(frame, session, out),
             b'E' => {
-                let findings = if self.exit_bound { EXIT } else { Scan::UNKNOWN };
+                let findings = self.portal(split_cstr(frame.body));
                 self.skipping = !self.execute(findings, out);
             }
             b'C' => {
@@ -94,13 +104,16 @@ impl Detached {
     }
 
     fn refuse(&mut self, out: &mut Vec<u8>) {
-        let aborted = || {
-            ClientError::new(
+        let error = match (self.error.take(), self.transaction) {
+            (Some(error), _) => error,
+            // The transaction has been ended, but without a server nothing else can be begun before Sync.
+            (None, Transaction::Idle) => self.lost.clone(),
+            (None, _) => ClientError::new(
                 "25P02",
                 "current transaction is aborted, commands ignored until end of transaction block",
-            )
+            ),
         };
-        self.error.take().unwrap_or_else(aborted).write(out, Severity::Error);
+        error.write(out, Severity::Error);
     }
 
     /// True if the statement was carried out: there was none, or it ended the transaction that is lost anyway.
@@ -113,6 +126,7 @@ impl Detached {
             write::command_complete(out, "ROLLBACK");
             self.transaction = Transaction::Idle;
             self.error = None;
+            self.exits.clear();
             return true;
         }
         self.refuse(out);
@@ -140,8 +154,8 @@ impl Detached {
             self.admit(false, out);
             return;
         };
-        let findings = if frame.is_complete() { scan_definition(definition) } else { Scan::UNKNOWN };
-        if !self.admit(findings.is_parsed_when_aborted(), out) {
+        let findings = scan_definition(definition);
+        if !self.admit(frame.is_complete() && findings.is_parsed_when_aborted(), out) {
             return;
         }
         if name.is_empty() {
@@ -149,34 +163,47 @@ impl Detached {
             session.unnamed.held = Held::Here;
             session.unnamed.placed = Placed::No;
             session.unnamed.scan = findings;
+        } else if session.named.contains_key(name) {
+            let name = String::from_utf8_lossy(name);
+            ClientError::new("42P05", format!("prepared statement \"{name}\" already exists"))
+                .write(out, Severity::Error);
+            self.skipping = true;
+            return;
         } else {
-            session.named.insert(name.into(), statements.intern(session.scope, definition));
+            let statement = session.intern(definition, statements);
+            session.named.insert(name.into(), statement);
         }
         write::empty(out, b'1');
     }
 
     fn on_bind(&mut self, frame: &Frame<'_>, session: &Session, out: &mut Vec<u8>) {
-        let name = split_cstr(frame.body).and_then(|(_, rest)| split_cstr(rest)).map(|(name, _)| name);
-        self.exit_bound = self.admit(find(name, session).ends_transaction(), out);
-        if self.exit_bound {
+        let names = split_cstr(frame.body).and_then(|(portal, rest)| Some((portal, split_cstr(rest)?.0)));
+        let findings = find(names.map(|(_, statement)| statement), session);
+        if self.admit(findings.ends_transaction(), out) {
+            self.exits.extend(names.map(|(portal, _)| portal.into()));
             write::empty(out, b'2');
         }
     }
 
     fn on_describe(&mut self, frame: &Frame<'_>, session: &Session, out: &mut Vec<u8>) {
-        let statement = frame.body.split_first().filter(|(what, _)| **what == b'S');
-        let findings = match statement {
-            Some((_, rest)) => find(split_cstr(rest).map(|(name, _)| name), session),
-            None if self.exit_bound => EXIT,
-            None => Scan::UNKNOWN,
+        let (is_statement, findings) = match frame.body.split_first() {
+            Some((b'S', rest)) => (true, find(split_cstr(rest).map(|(name, _)| name), session)),
+            Some((_, rest)) => (false, self.portal(split_cstr(rest))),
+            None => (false, Scan::UNKNOWN),
         };
         if !self.admit(findings.ends_transaction(), out) {
             return;
         }
-        if statement.is_some() {
+        if is_statement {
             write::message(out, b't', |out| out.extend_from_slice(&[0, 0]));
         }
         write::empty(out, b'n');
+    }
+
+    /// What the portal says whose name was split off.
+    fn portal(&self, name: Option<(&[u8], &[u8])>) -> Scan {
+        let is_exit = name.is_some_and(|(name, _)| self.exits.iter().any(|exit| **exit == *name));
+        if is_exit { EXIT } else { Scan::UNKNOWN }
     }
 }
 

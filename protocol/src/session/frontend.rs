@@ -79,8 +79,9 @@ impl Session {
     }
 
     /// Expects the replies to what runs a statement.
-    fn expect_run(&mut self, kind: Kind, Scan { effect, forgets, whole, .. }: Scan) {
-        self.expected.push_back(Expected { effect, forgets, unseen: !whole, ..Expected::new(kind) });
+    fn expect_run(&mut self, kind: Kind, Scan { effect, forgets, whole, single, .. }: Scan) {
+        let expected = Expected { effect, forgets, unseen: !whole, single, ..Expected::new(kind) };
+        self.expected.push_back(expected);
     }
 
     fn on_query(&mut self, frame: &Frame<'_>) -> Pass {

@@ -49,13 +49,16 @@ impl Session {
         for owed in &owed {
             aftermath.answer(owed.kind, owed.effect, loss, out);
         }
-        let cut = self.unsynced && !self.skipping;
-        if cut {
-            aftermath.error(loss).write(out, Severity::Error);
+        // What waits for an answer is told now; where nothing does, what comes next.
+        let is_cut = self.unsynced && !self.skipping;
+        let error = aftermath.error(loss);
+        if aftermath.pending {
+            error.write(out, Severity::Error);
         }
-        let skipping = cut || self.skipping;
+        let skipping = aftermath.pending || self.skipping;
         let transaction = aftermath.told_at_end();
-        let untold = (transaction == Transaction::Open && !skipping).then(|| aftermath.error(loss));
+        let at_sync = is_cut && aftermath.ends_in_doubt();
+        let untold = ((transaction == Transaction::Open || is_cut) && !skipping).then_some(error);
         let transaction =
             if transaction == Transaction::Idle { Transaction::Idle } else { Transaction::Failed };
         self.undo(owed);
@@ -71,8 +74,8 @@ impl Session {
         if self.unnamed.held == Held::OnlyThere {
             self.unnamed.held = Held::Nowhere;
         }
-        (skipping || transaction == Transaction::Failed)
-            .then(|| Detached::after_loss(transaction, skipping, untold))
+        (skipping || is_cut || transaction == Transaction::Failed)
+            .then(|| Detached::after_loss(transaction, skipping, loss.rolled_back(), untold, at_sync))
     }
 }
 
@@ -112,6 +115,16 @@ impl Answered {
             self.transaction = Transaction::Open;
             self.fate.transaction = Transaction::Open;
             self.fate.writes = false;
+        }
+    }
+
+    /// The one statement of a Query message was answered with this command tag, or none: what it was to commit is
+    /// committed.
+    pub(super) fn on_query(&mut self, effect: Effect, tag: &[u8]) {
+        self.on_executed(effect, tag);
+        if self.transaction == Transaction::Idle {
+            self.fate.writes = false;
+            self.fate.doubt = false;
         }
     }
 
@@ -189,24 +202,31 @@ impl Aftermath {
     }
 
     fn answer(&mut self, kind: Kind, effect: Effect, loss: &Loss, out: &mut Vec<u8>) {
+        if kind == Kind::CopyEnd {
+            return;
+        }
         let before = self.answered.fate.transaction;
         if kind.runs() {
             self.commits_ahead -= usize::from(effect.may_commit());
             self.answered.fate.run(effect);
             self.ends |= effect.ends_transaction();
         }
-        if kind.is_extended() {
+        if kind.ends_batch() {
+            self.answered.fate.end_batch();
+        }
+        if kind.is_extended() || (self.pending && kind != Kind::Sync) {
+            // The client takes the error for that of the first message without an answer, and then everything up to
+            // Sync for ignored.
             self.pending = true;
             return;
         }
-        self.answered.fate.end_batch();
         let doubt = self.answered.fate.doubt;
         let rolls_back =
             effect == Effect::Rollback || (effect == Effect::Commit && before == Transaction::Failed);
         let is_in_block = self.answered.transaction != Transaction::Idle;
         if self.answered.failed || (kind == Kind::Sync && !self.pending && !doubt) {
             // Nothing is left to be said, but that the batch has ended.
-        } else if kind == Kind::Query && rolls_back && is_in_block && !doubt && !self.pending {
+        } else if kind == Kind::Query && rolls_back && is_in_block && !doubt {
             write::command_complete(out, "ROLLBACK");
         } else {
             self.error(loss).write(out, Severity::Error);
@@ -236,6 +256,13 @@ impl Aftermath {
         let may_have_committed =
             self.answered.fate.doubt || self.answered.ended || self.ends || self.commits_ahead > 0;
         if may_have_committed { loss.unknown() } else { loss.rolled_back() }
+    }
+
+    /// True if a Sync would commit what has been answered.
+    const fn ends_in_doubt(&self) -> bool {
+        let mut fate = self.answered.fate;
+        fate.end_batch();
+        fate.doubt
     }
 
     fn told_at_end(&self) -> Transaction {

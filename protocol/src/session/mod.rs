@@ -137,6 +137,8 @@ struct Expected {
     forgets: bool,
     /// It runs a statement of which not the whole text was seen.
     unseen: bool,
+    /// It runs one statement at most.
+    single: bool,
     /// The statement on the server that it is about.
     about: About,
     /// How to put the session's statements back if the server never runs this.
@@ -145,8 +147,16 @@ struct Expected {
 
 impl Expected {
     const fn new(kind: Kind) -> Self {
-        let (effect, about) = (Effect::Harmless, About::Nothing);
-        Self { kind, shown: true, effect, forgets: false, unseen: false, about, undo: None }
+        Self {
+            kind,
+            shown: true,
+            effect: Effect::Harmless,
+            forgets: false,
+            unseen: false,
+            single: true,
+            about: About::Nothing,
+            undo: None,
+        }
     }
 }
 

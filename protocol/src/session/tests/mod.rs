@@ -1,6 +1,8 @@
 //! Conversations as both sides see them.
 
 mod equivalence;
+mod losses;
+mod oracle;
 mod play;
 mod postgres;
 mod scripts;

@@ -88,8 +88,19 @@ pub(super) struct Server {
     is_stalled: bool,
     /// It reads, but what it says does not arrive.
     is_mute: bool,
-    /// What it may still read, and what may still arrive of what it says, before it is lost.
-    pub(super) lifetime: Option<(usize, usize)>,
+    /// If it is to be lost.
+    lifetime: Option<Lifetime>,
+}
+
+/// When a server connection is lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lifetime {
+    /// So many bytes the server reads, even after the connection is lost for pgherd.
+    pub(super) requests: usize,
+    /// So many bytes arrive of what it says.
+    pub(super) replies: usize,
+    /// It says so before it ends.
+    pub(super) farewell: bool,
 }
 
 /// A transfer of bytes.
@@ -131,6 +142,8 @@ pub(super) struct World {
     prepared_limit: usize,
     /// See [`Backend::is_strict`].
     is_strict: bool,
+    /// Of the first servers.
+    lifetimes: Vec<Lifetime>,
 }
 
 pub(super) fn transaction_mode() -> World {
@@ -153,6 +166,7 @@ impl World {
             capacity: CAPACITY,
             prepared_limit: 200,
             is_strict: false,
+            lifetimes: Vec::new(),
         }
     }
 
@@ -168,6 +182,11 @@ impl World {
 
     pub(super) const fn with_strict_servers(mut self) -> Self {
         self.is_strict = true;
+        self
+    }
+
+    pub(super) fn with_lifetimes(mut self, lifetimes: &[Lifetime]) -> Self {
+        self.lifetimes = lifetimes.to_vec();
         self
     }
 
@@ -191,6 +210,7 @@ impl World {
         while self.servers.len() <= number {
             let mut server = Server::new(&self.database, self.prepared_limit);
             server.backend.is_strict = self.is_strict;
+            server.lifetime = self.lifetimes.get(self.servers.len()).copied();
             self.servers.push(server);
         }
         &mut self.servers[number]
@@ -221,11 +241,11 @@ impl World {
                     return true;
                 }
                 let Server { from, is_mute, lifetime, .. } = &mut self.servers[server];
-                let allowed = lifetime.map_or(usize::MAX, |(_, replies)| replies);
+                let allowed = lifetime.map_or(usize::MAX, |lifetime| lifetime.replies);
                 let before = from.len();
                 let moved = !*is_mute && client.down.fill(from, len.min(allowed), capacity);
-                if let Some((_, replies)) = lifetime {
-                    *replies -= before - from.len();
+                if let Some(lifetime) = lifetime {
+                    lifetime.replies -= before - from.len();
                 }
                 self.cut_down(number) || moved
             }
@@ -310,7 +330,9 @@ impl World {
 
     fn lease(&mut self, number: usize) {
         self.server(self.preferred);
-        let is_free = |server: &Server| !server.is_leased && !server.is_lost();
+        // One that has said its last words is not taken.
+        let is_quiet = |server: &Server| server.lifetime.is_none() || server.from.is_empty();
+        let is_free = |server: &Server| !server.is_leased && !server.is_lost() && is_quiet(server);
         let place = if is_free(&self.servers[self.preferred]) {
             self.preferred
         } else {
@@ -367,7 +389,7 @@ impl World {
         let Place::Joined(place) = std::mem::replace(&mut client.place, Place::Gone) else { return };
         let server = &mut self.servers[place];
         if !client.session.owes_nothing() {
-            server.lifetime = Some((0, 0));
+            server.lifetime = Some(Lifetime::default());
             return;
         }
         if client.session.transaction() != Transaction::Idle {
@@ -387,7 +409,9 @@ impl World {
     }
 
     fn lost(&mut self, number: usize, server: usize, last_words: Option<&[u8]>) {
-        self.servers[server].lifetime = Some((0, 0));
+        // It may go on reading what was sent to it.
+        self.servers[server].serve(usize::MAX);
+        self.servers[server].lifetime = Some(Lifetime::default());
         let Client { session, up, down, place, .. } = &mut self.clients[number];
         if down.flow.is_inside_message() {
             *place = Place::Gone;
@@ -432,21 +456,25 @@ impl Server {
     /// True if it reads no more, and all that it said before has arrived, or as much as ever will.
     fn is_lost(&self) -> bool {
         match self.lifetime {
-            Some((requests, replies)) => replies == 0 || (requests == 0 && self.from.is_empty()),
+            Some(lifetime) => lifetime.replies == 0 || (lifetime.requests == 0 && self.from.is_empty()),
             None => self.backend.ended && self.from.is_empty(),
         }
     }
 
     fn serve(&mut self, len: usize) -> bool {
-        let allowed = self.lifetime.map_or(usize::MAX, |(requests, _)| requests);
+        let allowed = self.lifetime.map_or(usize::MAX, |lifetime| lifetime.requests);
         let len = if self.is_stalled { 0 } else { len.min(self.to.len()).min(allowed) };
         let bytes: Vec<u8> = self.to.drain(..len).collect();
-        if let Some((requests, _)) = &mut self.lifetime {
-            *requests -= len;
-        }
         self.got.extend_from_slice(&bytes);
         self.backend.reads(&bytes);
         self.from.extend(self.backend.said());
+        if let Some(lifetime) = &mut self.lifetime {
+            lifetime.requests -= len;
+            if lifetime.requests == 0 && len > 0 && lifetime.farewell {
+                ClientError::new("57P01", "terminating connection due to administrator command")
+                    .write(&mut self.from, Severity::Fatal);
+            }
+        }
         len > 0
     }
 

@@ -1,0 +1,500 @@
+//! What the words of a text amount to.
+
+use super::lexer::{Lexer, Token, Word};
+use super::{Effect, Pin, Scan};
+
+/// Looks at the text of a Query or Parse message.
+#[must_use]
+pub fn scan(text: &[u8]) -> Scan {
+    let mut lexer = Lexer::new(text);
+    let mut findings = Findings::default();
+    while let Some(token) = lexer.next() {
+        findings.see(token, &mut lexer);
+    }
+    findings.conclude(lexer.unclear)
+}
+
+#[derive(Default)]
+struct Findings<'a> {
+    pin: Option<Pin>,
+    forgets: bool,
+    exits: bool,
+    /// The statements that have ended.
+    statements: usize,
+    /// The worst of what they do.
+    effect: Option<Effect>,
+    /// The present one.
+    present: Statement<'a>,
+}
+
+#[derive(Default)]
+struct Statement<'a> {
+    first: Option<First>,
+    previous: Option<Token<'a>>,
+    before_previous: Option<Token<'a>>,
+    /// How many parentheses are open.
+    depth: usize,
+    set: Set,
+    config: Config,
+    /// It may write.
+    impure: bool,
+    /// It may commit by itself: CREATE DATABASE and the like.
+    immediate: bool,
+    /// TO
+    to: bool,
+    /// CHAIN
+    chain: bool,
+    /// PREPARED
+    prepared: bool,
+}
+
+/// How a statement begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    Show,
+    /// SELECT, VALUES, TABLE
+    Select,
+    With,
+    Begin,
+    Rollback,
+    Commit,
+    Prepare,
+    PrepareTransaction,
+    Set,
+    Declare,
+    /// INSERT and MERGE: the INTO names their target.
+    Insert,
+    /// CREATE, ALTER, DROP
+    Define,
+    /// What cannot commit by itself.
+    Plain,
+    Do,
+    Unknown,
+}
+
+/// How far a SET has been read.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Set {
+    #[default]
+    No,
+    /// SET
+    Pending,
+    /// SET LOCAL, SET TRANSACTION or SET CONSTRAINTS, unless it is `local.name`.
+    Local,
+    Decided,
+}
+
+/// How far a call of `set_config()` has been read.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Config {
+    #[default]
+    No,
+    Named,
+    /// Its arguments, in so many parentheses.
+    Inside(usize),
+}
+
+impl<'a> Findings<'a> {
+    fn see(&mut self, token: Token<'a>, lexer: &mut Lexer<'a>) {
+        match token {
+            Token::Semicolon => return self.end_statement(),
+            Token::Word(word) => {
+                if self.present.first.is_none() {
+                    self.begin(word, lexer);
+                } else {
+                    self.inside(word);
+                }
+                if lexer.counts_everything() {
+                    self.anywhere(word);
+                }
+            }
+            // The words of a DO may be spelt in other ways.
+            Token::Backslash if self.present.first == Some(First::Do) => self.pin(Pin::Parameter),
+            _ => {}
+        }
+        if self.present.set != Set::No {
+            self.see_set(token);
+        }
+        self.see_call(token);
+        self.present.before_previous = self.present.previous.replace(token);
+    }
+
+    fn pin(&mut self, pin: Pin) {
+        self.pin = self.pin.or(Some(pin));
+    }
+
+    fn begin(&mut self, word: Word<'_>, lexer: &mut Lexer<'_>) {
+        let first = first(word);
+        match first {
+            First::Set => self.present.set = Set::Pending,
+            First::Do => lexer.count_everything(),
+            _ => {}
+        }
+        match word.len() {
+            4 if word.is("load") => self.pin(Pin::Load),
+            5 if word.is("reset") => self.pin(Pin::Parameter),
+            6 if word.is("listen") => self.pin(Pin::Listen),
+            7 | 10 if word.is("discard") || word.is("deallocate") => self.forgets = true,
+            _ => {}
+        }
+        self.present.first = Some(first);
+    }
+
+    /// A word behind the first of a statement.
+    fn inside(&mut self, word: Word<'a>) {
+        self.see_name(word);
+        let present = &mut self.present;
+        match word.len() {
+            2 => present.to |= word.is("to"),
+            3 => present.impure |= word.is("for"),
+            4 => present.impure |= word.is("into"),
+            5 => {
+                present.chain |= word.is("chain");
+                present.impure |= word.is("merge");
+                present.immediate |= word.is("value");
+            }
+            6 => {
+                present.impure |= word.is("insert") || word.is("update") || word.is("delete");
+                present.immediate |= word.is("system");
+            }
+            8 => {
+                present.prepared |= word.is("prepared");
+                present.immediate |= word.is("database");
+            }
+            10 => present.immediate |= word.is("tablespace"),
+            11 if present.first == Some(First::Prepare) && word.is("transaction") => {
+                present.first = Some(First::PrepareTransaction);
+            }
+            12 => present.immediate |= word.is("concurrently") || word.is("subscription"),
+            _ => {}
+        }
+    }
+
+    /// What leaves something behind when its transaction has ended.
+    fn see_name(&mut self, word: Word<'a>) {
+        let first = self.present.first;
+        let is_behind = |keywords: &[&str]| match self.present.previous {
+            Some(Token::Word(previous)) => keywords.iter().any(|keyword| previous.is(keyword)),
+            _ => false,
+        };
+        match word.len() {
+            4 | 9 if word.is("temp") || word.is("temporary") => {
+                let makes = is_behind(&["create", "replace", "local", "global"])
+                    || (is_behind(&["into"]) && first != Some(First::Insert));
+                if makes {
+                    self.pin(Pin::Temporary);
+                }
+            }
+            4 if first == Some(First::Declare) && word.is("hold") => self.pin(Pin::HoldCursor),
+            10 if word.is_name("set_config") => match self.present.config {
+                Config::No => self.present.config = Config::Named,
+                Config::Named | Config::Inside(_) => self.pin(Pin::Parameter),
+            },
+            // To update it is to call set_config().
+            11 if word.is_name("pg_settings")
+                && !matches!(first, Some(First::Select | First::Show | First::Insert)) =>
+            {
+                self.pin(Pin::Parameter);
+            }
+            7 if word.is("uescape") => self.pin(Pin::Parameter),
+            7.. if word.may_be_of_a_session() => {
+                let found = SESSION_NAMES.iter().find(|(start, _)| word.starts_with(start));
+                if let Some((_, pin)) = found {
+                    self.pin(*pin);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A word where it cannot be told, or does not matter, whether it stands in a literal.
+    fn anywhere(&mut self, word: Word<'_>) {
+        self.present.immediate = true;
+        match word.len() {
+            3 if word.is("set") => self.pin(Pin::Parameter),
+            4 if word.is("temp") => self.pin(Pin::Temporary),
+            4 if word.is("hold") => self.pin(Pin::HoldCursor),
+            4 if word.is("load") => self.pin(Pin::Load),
+            5 if word.is("reset") => self.pin(Pin::Parameter),
+            6 if word.is("listen") => self.pin(Pin::Listen),
+            7 if word.is("prepare") => self.pin(Pin::SqlPrepare),
+            7 | 10 if word.is("discard") || word.is("deallocate") => self.forgets = true,
+            9 if word.is("temporary") => self.pin(Pin::Temporary),
+            10 if word.is_name("set_config") => self.pin(Pin::Parameter),
+            _ => {}
+        }
+    }
+
+    fn see_set(&mut self, token: Token<'_>) {
+        match (self.present.set, token) {
+            (Set::No, _) => {}
+            (Set::Pending, Token::Word(word)) if word.is("set") => {}
+            (Set::Pending, Token::Word(word))
+                if word.is("local") || word.is("transaction") || word.is("constraints") =>
+            {
+                self.present.set = Set::Local;
+            }
+            (Set::Pending, _) | (Set::Local, Token::Dot) => {
+                self.present.set = Set::Decided;
+                self.pin(Pin::Parameter);
+            }
+            // SET LOCAL search_path = 'pg_temp' makes the next table a temporary one.
+            (Set::Local | Set::Decided, Token::Literal(text)) => {
+                self.present.set = Set::Decided;
+                if text.contains(&b'\\') || contains(text, b"pg_temp") {
+                    self.pin(Pin::Temporary);
+                }
+            }
+            (Set::Local, _) => self.present.set = Set::Decided,
+            (Set::Decided, _) => {}
+        }
+    }
+
+    fn see_call(&mut self, token: Token<'_>) {
+        let present = &mut self.present;
+        if present.config == Config::Named && token != Token::Open {
+            let is_itself = matches!(token, Token::Word(word) if word.is_name("set_config"));
+            if !is_itself {
+                present.config = Config::No;
+                self.pin(Pin::Parameter);
+            }
+            return;
+        }
+        match token {
+            Token::Open => {
+                present.depth += 1;
+                if present.config == Config::Named {
+                    present.config = Config::Inside(present.depth);
+                }
+                if let Some(Token::Word(called)) = present.previous {
+                    present.impure |= !is_pure(called);
+                }
+            }
+            Token::Close => {
+                if present.config == Config::Inside(present.depth) {
+                    present.config = Config::No;
+                    // With `true` for its last argument it ends with the transaction.
+                    let is_local = present.before_previous == Some(Token::Comma)
+                        && matches!(present.previous, Some(Token::Word(word)) if word.is("true"));
+                    if !is_local {
+                        self.pin = self.pin.or(Some(Pin::Parameter));
+                    }
+                }
+                self.present.depth = self.present.depth.saturating_sub(1);
+            }
+            Token::Hidden => {
+                present.impure = true;
+                self.pin(Pin::Parameter);
+            }
+            _ => {}
+        }
+    }
+
+    fn end_statement(&mut self) {
+        let statement = std::mem::take(&mut self.present);
+        if statement.config != Config::No {
+            self.pin(Pin::Parameter);
+        }
+        if statement.first == Some(First::Prepare) {
+            self.pin(Pin::SqlPrepare);
+        }
+        let Some(effect) = statement.effect() else { return };
+        self.statements += 1;
+        self.exits = statement.exits();
+        self.effect = Some(match self.effect {
+            None => effect,
+            Some(before) if before.max(effect) <= Effect::Write => before.max(effect),
+            Some(_) => Effect::MayCommit,
+        });
+    }
+
+    fn conclude(mut self, unclear: bool) -> Scan {
+        self.end_statement();
+        let effect = if unclear { Effect::MayCommit } else { self.effect.unwrap_or(Effect::Empty) };
+        let single = self.statements <= 1 && !unclear;
+        let exits = self.exits && single;
+        Scan { pin: self.pin, effect, forgets: self.forgets, exits, whole: true, single }
+    }
+}
+
+impl Statement<'_> {
+    /// `None` if there is no statement.
+    fn effect(&self) -> Option<Effect> {
+        Some(match self.first? {
+            First::Show => Effect::Harmless,
+            First::Select | First::With if !self.impure => Effect::Harmless,
+            First::Begin => Effect::Begin,
+            First::Rollback if self.prepared => Effect::MayCommit,
+            First::Rollback if self.to || self.chain => Effect::Write,
+            First::Rollback => Effect::Rollback,
+            First::Commit if self.chain || self.prepared => Effect::MayCommit,
+            First::Commit => Effect::Commit,
+            First::Define if self.immediate => Effect::MayCommit,
+            First::PrepareTransaction | First::Do | First::Unknown => Effect::MayCommit,
+            First::Select
+            | First::With
+            | First::Prepare
+            | First::Set
+            | First::Declare
+            | First::Insert
+            | First::Define
+            | First::Plain => Effect::Write,
+        })
+    }
+
+    /// True for what PostgreSQL runs in an aborted transaction.
+    const fn exits(&self) -> bool {
+        match self.first {
+            Some(First::Commit | First::Rollback) => !self.prepared,
+            Some(First::PrepareTransaction) => true,
+            _ => false,
+        }
+    }
+}
+
+fn first(word: Word<'_>) -> First {
+    const FIRST: &[(&str, First)] = &[
+        ("select", First::Select),
+        ("insert", First::Insert),
+        ("update", First::Plain),
+        ("delete", First::Plain),
+        ("begin", First::Begin),
+        ("commit", First::Commit),
+        ("rollback", First::Rollback),
+        ("set", First::Set),
+        ("with", First::With),
+        ("show", First::Show),
+        ("values", First::Select),
+        ("table", First::Select),
+        ("start", First::Begin),
+        ("end", First::Commit),
+        ("abort", First::Rollback),
+        ("prepare", First::Prepare),
+        ("do", First::Do),
+        ("create", First::Define),
+        ("alter", First::Define),
+        ("drop", First::Define),
+        ("declare", First::Declare),
+        ("merge", First::Insert),
+        ("savepoint", First::Plain),
+        ("release", First::Plain),
+        ("copy", First::Plain),
+        ("fetch", First::Plain),
+        ("move", First::Plain),
+        ("close", First::Plain),
+        ("execute", First::Plain),
+        ("explain", First::Plain),
+        ("truncate", First::Plain),
+        ("lock", First::Plain),
+        ("reset", First::Plain),
+        ("deallocate", First::Plain),
+        ("listen", First::Plain),
+        ("unlisten", First::Plain),
+        ("notify", First::Plain),
+        ("load", First::Plain),
+        ("grant", First::Plain),
+        ("revoke", First::Plain),
+        ("comment", First::Plain),
+    ];
+    FIRST.iter().find(|(keyword, _)| word.is(keyword)).map_or(First::Unknown, |(_, first)| *first)
+}
+
+/// How the names begin of what belongs to a session; see [`Word::may_be_of_a_session`].
+const SESSION_NAMES: &[(&str, Pin)] = &[
+    ("pg_temp", Pin::Temporary),
+    ("pg_advisory_lock", Pin::AdvisoryLock),
+    ("pg_try_advisory_lock", Pin::AdvisoryLock),
+    ("dblink_connect", Pin::SessionFunction),
+    ("pg_backup_start", Pin::SessionFunction),
+    ("pg_start_backup", Pin::SessionFunction),
+    ("pg_create_physical_replication_slot", Pin::SessionFunction),
+    ("pg_create_logical_replication_slot", Pin::SessionFunction),
+    ("pg_copy_physical_replication_slot", Pin::SessionFunction),
+    ("pg_copy_logical_replication_slot", Pin::SessionFunction),
+    ("pg_replication_origin_session_setup", Pin::SessionFunction),
+];
+
+/// True for a word that stands before a parenthesis without calling a function that could have an effect.
+fn is_pure(word: Word<'_>) -> bool {
+    !word.is_quoted() && !word.qualified && PURE_BEFORE_PARENTHESIS.iter().any(|pure| word.is(pure))
+}
+
+/// Keywords, and functions and types of PostgreSQL's own.
+const PURE_BEFORE_PARENTHESIS: &[&str] = &[
+    "in",
+    "values",
+    "as",
+    "and",
+    "or",
+    "not",
+    "on",
+    "where",
+    "any",
+    "all",
+    "some",
+    "exists",
+    "select",
+    "from",
+    "using",
+    "over",
+    "by",
+    "then",
+    "else",
+    "when",
+    "union",
+    "except",
+    "intersect",
+    "limit",
+    "offset",
+    "having",
+    "case",
+    "filter",
+    "distinct",
+    "lateral",
+    "row",
+    "array",
+    "join",
+    "count",
+    "sum",
+    "min",
+    "max",
+    "avg",
+    "coalesce",
+    "nullif",
+    "greatest",
+    "least",
+    "lower",
+    "upper",
+    "length",
+    "abs",
+    "now",
+    "cast",
+    "numeric",
+    "varchar",
+    "char",
+    "decimal",
+    "timestamp",
+    "extract",
+    "substring",
+    "trim",
+    "position",
+    "round",
+    "concat",
+    "date_trunc",
+    "to_char",
+    "array_agg",
+    "string_agg",
+    "json_agg",
+    "jsonb_agg",
+    "json_build_object",
+    "jsonb_build_object",
+    "row_number",
+    "rank",
+    "unnest",
+    "generate_series",
+];
+
+/// True if `lower` is in `text`, in upper or lower case.
+fn contains(text: &[u8], lower: &[u8]) -> bool {
+    text.windows(lower.len()).any(|window| window.eq_ignore_ascii_case(lower))
+}

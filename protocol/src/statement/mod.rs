@@ -1,0 +1,138 @@
+//! What the text of a statement says about where it may run and what its loss would mean.
+//!
+//! One pass over the words, without a parser. It errs on one side only: a text that is not understood may commit, and
+//! is not harmless; and where it cannot be told whether words stand in a literal, they count.
+//!
+//! What no text shows is what views, operators, casts, triggers and functions do. They are taken not to commit, which
+//! PostgreSQL does not let them do, and not to change the session; and a view, an operator or a cast is taken not to
+//! write where the text itself only reads.
+
+mod findings;
+mod lexer;
+#[cfg(test)]
+mod tests;
+
+pub use findings::scan;
+
+/// Why a session keeps its server connection after a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// SET, RESET or `set_config()`: a run-time parameter was changed.
+    Parameter,
+    /// LISTEN
+    Listen,
+    /// A temporary object.
+    Temporary,
+    /// A cursor WITH HOLD.
+    HoldCursor,
+    /// SQL PREPARE.
+    SqlPrepare,
+    /// A session-level advisory lock.
+    AdvisoryLock,
+    /// LOAD
+    Load,
+    /// Another function whose effect belongs to the session, such as `dblink_connect()`.
+    SessionFunction,
+    /// A statement too long to be kept for other servers.
+    LongStatement,
+    /// Session pooling.
+    SessionMode,
+}
+
+/// What it would mean if the server were lost while the statement runs; the worst is last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// There is no statement.
+    Empty,
+    /// It changes nothing: SHOW, or a SELECT that calls no function but those known to be pure.
+    Harmless,
+    /// It may change data; inside a transaction block it cannot commit by itself.
+    Write,
+    /// It opens a transaction block.
+    Begin,
+    /// It ends the transaction without committing.
+    Rollback,
+    /// It ends the transaction; it may have committed.
+    Commit,
+    /// It may change data and may commit by itself: CALL, DO, or several statements with a COMMIT among them.
+    MayCommit,
+}
+
+impl Effect {
+    /// True for what ends the transaction block, committed or not.
+    #[must_use]
+    pub const fn ends_transaction(self) -> bool {
+        matches!(self, Self::Commit | Self::Rollback)
+    }
+
+    /// True for what may commit the transaction block that it is in, or by itself.
+    #[must_use]
+    pub const fn may_commit(self) -> bool {
+        matches!(self, Self::Commit | Self::MayCommit)
+    }
+}
+
+/// The findings of one pass over a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// The reason to keep the server connection, if there is one.
+    pub pin: Option<Pin>,
+    /// What its loss would mean.
+    pub effect: Effect,
+    /// It may drop prepared statements: DISCARD, DEALLOCATE.
+    pub forgets: bool,
+    /// PostgreSQL runs it in an aborted transaction: COMMIT, ROLLBACK, ROLLBACK TO, PREPARE TRANSACTION.
+    pub exits: bool,
+    /// The whole text was looked at.
+    pub whole: bool,
+    /// It is one statement at most.
+    pub single: bool,
+}
+
+impl Scan {
+    /// What is assumed of a statement that was not looked at.
+    pub const UNKNOWN: Self = Self {
+        pin: None,
+        effect: Effect::MayCommit,
+        forgets: true,
+        exits: true,
+        whole: false,
+        single: false,
+    };
+
+    /// What is assumed of one statement of which only the server has the text.
+    pub const UNSEEN: Self = Self { forgets: false, ..Self::UNKNOWN };
+
+    /// What is assumed of a portal that no Bind message made: it is a cursor, and its query may call functions.
+    pub const CURSOR: Self =
+        Self { pin: None, effect: Effect::Write, forgets: false, exits: false, whole: true, single: true };
+
+    /// What is to be assumed where it may be this or `other`.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        let effect = match self.effect.max(other.effect) {
+            worst if self.effect == other.effect || worst <= Effect::Write => worst,
+            _ => Effect::MayCommit,
+        };
+        Self {
+            pin: self.pin.or(other.pin),
+            effect,
+            forgets: self.forgets || other.forgets,
+            exits: self.exits || other.exits,
+            whole: self.whole && other.whole,
+            single: self.single && other.single,
+        }
+    }
+
+    /// True for a statement that ends the transaction block, committed or not, and does nothing else.
+    #[must_use]
+    pub const fn ends_transaction(&self) -> bool {
+        self.effect.ends_transaction()
+    }
+
+    /// True for a text that PostgreSQL parses in an aborted transaction.
+    #[must_use]
+    pub fn is_parsed_when_aborted(&self) -> bool {
+        self.exits || self.effect == Effect::Empty
+    }
+}

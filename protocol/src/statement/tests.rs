@@ -1,0 +1,69 @@
+//! What texts are taken for.
+
+use super::*;
+
+#[track_caller]
+fn pins(text: &str, pin: Option<Pin>) {
+    assert_eq!(scan(text.as_bytes()).pin, pin, "{text}");
+}
+
+#[track_caller]
+fn has_effect(text: &str, effect: Effect) {
+    assert_eq!(scan(text.as_bytes()).effect, effect, "{text}");
+}
+
+#[test]
+fn what_outlives_a_transaction_pins() {
+    pins("SET search_path = a", Some(Pin::Parameter));
+    pins("/* c */ -- d\n set timezone to 'UTC'", Some(Pin::Parameter));
+    pins("select 1; RESET ALL", Some(Pin::Parameter));
+    pins("SELECT set_config('a.b', '1', false)", Some(Pin::Parameter));
+    pins("listen x", Some(Pin::Listen));
+    pins("CREATE TEMP TABLE t (i int)", Some(Pin::Temporary));
+    pins("create table pg_temp.t ()", Some(Pin::Temporary));
+    pins("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Some(Pin::HoldCursor));
+    pins("PREPARE p AS SELECT 1", Some(Pin::SqlPrepare));
+    pins("select pg_try_advisory_lock_shared(1)", Some(Pin::AdvisoryLock));
+    pins("LOAD 'auto_explain'", Some(Pin::Load));
+}
+
+#[test]
+fn what_ends_with_the_transaction_does_not_pin() {
+    pins("SET LOCAL work_mem = '1MB'", None);
+    pins("SET TRANSACTION READ ONLY", None);
+    pins("set constraints all deferred", None);
+    pins("select pg_advisory_xact_lock(1)", None);
+    pins("update t set a = 1", None);
+    pins("insert into listen values (1)", None);
+}
+
+#[test]
+fn only_what_surely_changes_nothing_is_harmless() {
+    has_effect("", Effect::Empty);
+    has_effect("; -- nothing", Effect::Empty);
+    has_effect("BEGIN", Effect::Begin);
+    has_effect("SELECT abalance FROM pgbench_accounts WHERE aid = 5;", Effect::Harmless);
+    has_effect("select count(*) from t where a in (1, 2)", Effect::Harmless);
+    has_effect("SELECT f(1)", Effect::Write);
+    has_effect("SELECT \"f\"(1)", Effect::Write);
+    has_effect("SELECT s.nextval ('x')", Effect::Write);
+    has_effect("SELECT 1 INTO t", Effect::Write);
+    has_effect("SELECT * FROM t FOR UPDATE", Effect::Write);
+    has_effect("WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x", Effect::Write);
+    has_effect("insert into t values (1)", Effect::Write);
+    has_effect("explain analyze delete from t", Effect::Write);
+}
+
+#[test]
+fn ends_of_transactions_are_told_apart() {
+    has_effect("COMMIT", Effect::Commit);
+    has_effect("end work;", Effect::Commit);
+    has_effect("rollback", Effect::Rollback);
+    has_effect("ROLLBACK TO SAVEPOINT a", Effect::Write);
+    has_effect("COMMIT AND CHAIN", Effect::MayCommit);
+    has_effect("COMMIT PREPARED 'x'", Effect::MayCommit);
+    has_effect("insert into t values (1); commit", Effect::MayCommit);
+    has_effect("CALL p()", Effect::MayCommit);
+    has_effect("DO $$ begin end $$", Effect::MayCommit);
+    has_effect("select case when a then b end from t", Effect::Harmless);
+}
