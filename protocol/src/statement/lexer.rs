@@ -29,9 +29,14 @@ pub(super) struct Word<'a> {
 }
 
 impl Word<'_> {
-    /// True for this word, be it a keyword or a name.
+    /// True for this word, be it a keyword or a name. `lower` begins with a letter.
+    #[inline]
     pub(super) fn is_name(&self, lower: &str) -> bool {
-        self.text.eq_ignore_ascii_case(lower.as_bytes())
+        // Most words differ in their lengths or their first letters.
+        let first = |text: &[u8]| text.first().map(|byte| byte | 0x20);
+        self.text.len() == lower.len()
+            && first(self.text) == first(lower.as_bytes())
+            && self.text.eq_ignore_ascii_case(lower.as_bytes())
     }
 
     /// True for this keyword.
@@ -44,8 +49,11 @@ impl Word<'_> {
     }
 
     /// False for most words: the names that matter begin with these letters.
-    pub(super) fn may_be_of_a_session(&self) -> bool {
-        matches!(self.text.first(), Some(b'p' | b'P' | b'd' | b'D'))
+    pub(super) const fn may_be_of_a_session(&self) -> bool {
+        matches!(
+            self.text,
+            [b'p' | b'P', b'g' | b'G', b'_', ..] | [b'd' | b'D', b'b' | b'B', b'l' | b'L', ..]
+        )
     }
 
     pub(super) const fn len(&self) -> usize {
