@@ -86,11 +86,17 @@ const fn since(machine: &Machine) -> Option<Instant> {
 }
 
 /// Judges the herd by what was asked since `since`.
-pub(crate) fn assess(machine: &Machine, now: Instant, since: Instant) -> Assessment {
-    let topology = &machine.topology;
-    if let Some(member) = topology.members.iter().find(|member| !member.asked_since(since)) {
-        return Assessment::Wait(format!("node {} has not answered yet", member.node));
+fn assess(machine: &Machine, now: Instant, since: Instant) -> Assessment {
+    let unasked = machine.topology.members.iter().find(|member| !member.asked_since(since));
+    match unasked {
+        Some(member) => Assessment::Wait(format!("node {} has not answered yet", member.node)),
+        None => judge(machine, now),
     }
+}
+
+/// Judges the herd by what is known of it.
+pub(crate) fn judge(machine: &Machine, now: Instant) -> Assessment {
+    let topology = &machine.topology;
     if let Some(node) = role_may_change(machine) {
         return Assessment::Wait(format!("a command that may change what node {node} is has not ended"));
     }

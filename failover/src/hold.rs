@@ -5,7 +5,7 @@ use std::time::Instant;
 use pgherd_health::MemberState;
 
 use crate::confirm::led_by_another;
-use crate::discover::{Assessment, assess};
+use crate::discover::{Assessment, judge};
 use crate::guards::{self, Verdict};
 use crate::promote::promoted;
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
@@ -23,8 +23,9 @@ pub(crate) const ROWS: &[Transition] = &[
         commands: "probe all at once",
         reason: "look afresh",
         when: |machine, now| {
-            let hold = of_kind(machine, |kind| matches!(kind, HoldKind::Undecided))?;
-            match assess(machine, now, hold.since) {
+            of_kind(machine, |kind| matches!(kind, HoldKind::Undecided))?;
+            // By what is known: all were asked before the hold, and it lasts until one says something else.
+            match judge(machine, now) {
                 Assessment::Stuck(_) => None,
                 Assessment::Wait(why) | Assessment::Serve(_, why) | Assessment::Replace(why) => Some(why),
             }
@@ -225,7 +226,7 @@ fn ordered(machine: &Machine) -> Option<(&Attempt, pgherd_health::NodeId)> {
 fn other_reason(machine: &Machine, now: Instant) -> Option<String> {
     let hold = of_kind(machine, |kind| !matches!(kind, HoldKind::Ordered { .. }))?;
     let reason = match &hold.kind {
-        HoldKind::Undecided => match assess(machine, now, hold.since) {
+        HoldKind::Undecided => match judge(machine, now) {
             Assessment::Stuck(why) => why,
             _ => return None,
         },
