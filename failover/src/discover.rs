@@ -26,7 +26,7 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "primary found",
         from: StateName::Discover,
         on: On::Any,
-        guard: "every server was asked; one writable server that nobody reachable supersedes",
+        guard: "every server was asked; one writable server that nobody who ever answered supersedes",
         to: StateName::Steady,
         commands: "none",
         reason: "the servers themselves are the truth",
@@ -141,7 +141,9 @@ fn leaderless(machine: &Machine, now: Instant) -> Assessment {
         standing == Some(Standing::OnLineage)
     };
     if !topology.standbys().any(on_it) {
-        return Assessment::Stuck("no server is writable, and no standby of its lineage answers".to_owned());
+        return Assessment::Stuck(
+            "nobody is writable on the latest timeline, and no standby of its lineage answers".to_owned(),
+        );
     }
     Assessment::Replace("no server is writable, no standby hears one, and cold_grace is over".to_owned())
 }

@@ -19,14 +19,14 @@ pub struct FalsePrimary {
 pub enum Leadership {
     /// Nobody that answered.
     Nobody,
-    /// One, whom nobody reachable and no accepted lineage supersedes.
+    /// One, whom nobody that ever answered and no accepted lineage supersedes.
     Primary {
         /// It.
         node: NodeId,
         /// The others that accept writes.
         false_primaries: Vec<FalsePrimary>,
     },
-    /// Only servers that are superseded, by a reachable standby or by the accepted lineage.
+    /// Only servers that are superseded, by another that has answered or by the accepted lineage.
     OnlyFalse(Vec<FalsePrimary>),
     /// Forks of which none supersedes the others.
     Contested {
@@ -68,18 +68,17 @@ impl Leadership {
     }
 }
 
-pub(crate) fn judge(members: &[Member], knowledge: &Knowledge) -> Leadership {
+pub(crate) fn judge(members: &[Member], knowledge: &Knowledge, right: Option<u64>) -> Leadership {
+    let is_ours = |member: &Member| member.report().map(|report| report.system_identifier) == right;
     let accepted = knowledge.accepted();
     let writable: Vec<(&Member, Branch)> = members
         .iter()
         .filter(|member| member.state == MemberState::Primary)
         .filter_map(|member| Some((member, member.branch()?)))
         .collect();
-    let mut rivals: Vec<Branch> = members
-        .iter()
-        .filter(|member| matches!(member.state, MemberState::Primary | MemberState::Standby))
-        .filter_map(Member::branch)
-        .collect();
+    // A later timeline that was seen once goes on to exist, whether or not its server answers now.
+    let mut rivals: Vec<Branch> =
+        members.iter().filter(|member| is_ours(member)).filter_map(Member::branch).collect();
     rivals.extend(accepted.map(|lineage| lineage.branch.clone()));
     let superseded = |branch: &Branch| rivals.iter().any(|rival| rival.supersedes(branch));
     if let Some((trusted, branch)) = writable.iter().find(|(it, branch)| knowledge.trusts(it.node, branch)) {

@@ -39,7 +39,7 @@ impl Topology {
         let newest = newest(knowledge, right);
         let lineage = knowledge.accepted().map(|it| it.branch.clone()).or_else(|| newest.clone());
         let members = members(knowledge, now, right, lineage.as_ref());
-        let leadership = judge(&members, knowledge);
+        let leadership = judge(&members, knowledge, right);
         let mut topology = Self { generation: 0, system_identifier, lineage, newest, members, leadership };
         topology.generation = match previous {
             Some(before) if before.same_as(&topology) => before.generation,

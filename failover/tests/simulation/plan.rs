@@ -33,32 +33,95 @@ pub(crate) enum Packets {
 /// What can strike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    Kill { whom: Whom, orphans: bool, back: Option<Time> },
-    Stop { whom: Whom, back: Option<Time> },
-    Start { whom: Whom },
-    Freeze { whom: Whom, lasts: Time },
-    Thaw { whom: Whom },
-    HostDown { whom: Whom, lasts: Time },
-    HostUp { whom: Whom },
-    Part { one: Whom, other: Whom, packets: Packets, lasts: Time },
-    Mend { one: Id, other: Id },
+    Kill {
+        whom: Whom,
+        orphans: bool,
+        back: Option<Time>,
+    },
+    Stop {
+        whom: Whom,
+        back: Option<Time>,
+    },
+    Start {
+        whom: Whom,
+    },
+    Freeze {
+        whom: Whom,
+        lasts: Time,
+    },
+    Thaw {
+        whom: Whom,
+    },
+    HostDown {
+        whom: Whom,
+        lasts: Time,
+    },
+    HostUp {
+        whom: Whom,
+    },
+    Part {
+        one: Whom,
+        other: Whom,
+        packets: Packets,
+        lasts: Time,
+    },
+    Mend {
+        one: Id,
+        other: Id,
+    },
     /// Cut off from everybody.
-    Isolate { whom: Whom, lasts: Time },
-    Rejoin { party: Id },
-    Slow { whom: Whom, by: Time },
-    Unwilling { whom: Whom, on: bool, lasts: Time },
-    Repmgrd { whom: Whom, on: bool, lasts: Time },
-    PauseReplay { whom: Whom, on: bool, lasts: Time },
-    Lag { whom: Whom, on: bool, lasts: Time },
+    Isolate {
+        whom: Whom,
+        lasts: Time,
+    },
+    Rejoin {
+        party: Id,
+    },
+    Slow {
+        whom: Whom,
+        by: Time,
+    },
+    Unwilling {
+        whom: Whom,
+        on: bool,
+        lasts: Time,
+    },
+    Repmgrd {
+        whom: Whom,
+        on: bool,
+        lasts: Time,
+    },
+    PauseReplay {
+        whom: Whom,
+        on: bool,
+        lasts: Time,
+    },
+    Lag {
+        whom: Whom,
+        on: bool,
+        lasts: Time,
+    },
     /// Somebody else promotes a standby.
-    Usurp { whom: Whom },
+    Usurp {
+        whom: Whom,
+    },
     /// Its volume is lost, and it comes up with an empty cluster.
-    Foreign { whom: Whom },
+    Foreign {
+        whom: Whom,
+    },
     /// It never comes back.
-    Lose { whom: Whom },
-    KillPgherd { back: Time },
-    SecondPgherd { lasts: Time },
-    EndPgherd { pgherd: usize },
+    Lose {
+        whom: Whom,
+    },
+    KillPgherd {
+        back: Time,
+    },
+    SecondPgherd {
+        lasts: Time,
+    },
+    EndPgherd {
+        pgherd: usize,
+    },
     Ordered(Order),
 }
 

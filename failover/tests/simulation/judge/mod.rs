@@ -36,8 +36,6 @@ pub(crate) struct Excused {
     pub(crate) trust: bool,
     /// Somebody else has promoted.
     pub(crate) usurped: bool,
-    /// An empty cluster stood in a server's place.
-    pub(crate) foreign: bool,
 }
 
 /// A promotion that took place.
@@ -66,6 +64,8 @@ pub(crate) struct Notes {
     /// The runs of its commands, in the order of their numbers.
     pub(crate) runs: Vec<usize>,
     pub(crate) held_since: Time,
+    /// In the present second, its state has changed this often.
+    changes: (u64, usize),
 }
 
 /// The last answer of a server.
@@ -107,11 +107,16 @@ impl Notes {
             primary_at: Lsn::default(),
             runs: Vec::new(),
             held_since: now,
+            changes: (0, 0),
         }
     }
 
     fn of_ours(&self) -> impl Iterator<Item = (Id, &Known)> {
-        self.known.iter().enumerate().filter_map(|(id, known)| Some((id, known.as_ref()?))).filter(|it| it.1.ours)
+        self.known
+            .iter()
+            .enumerate()
+            .filter_map(|(id, known)| Some((id, known.as_ref()?)))
+            .filter(|it| it.1.ours)
     }
 }
 

@@ -32,8 +32,10 @@ impl World {
     }
 
     fn judge_promote(&mut self, pgherd: usize, candidate: Id) {
-        if let Some(what) =
-            self.receives(pgherd).or_else(|| self.better_than(pgherd, candidate)).or_else(|| self.lacks(pgherd, candidate))
+        if let Some(what) = self
+            .receives(pgherd)
+            .or_else(|| self.better_than(pgherd, candidate))
+            .or_else(|| self.lacks(pgherd, candidate))
         {
             self.violate(what);
         }

@@ -11,12 +11,20 @@ use crate::world::World;
 
 /// More decisions than this in one step go in a circle.
 const DECISIONS_A_STEP: usize = 20;
+/// More changes of state than this within a second are no decisions.
+const CHANGES_A_SECOND: usize = 60;
 
 impl World {
     /// The routing has changed.
     pub(crate) fn judge_routing(&mut self, pgherd: usize, before: &Routing, event: &Event) {
         let after = self.pgherds[pgherd].routing.clone();
-        tell!(self, "pgherd {pgherd}: routing {}: {:?}, reads {:?}", after.generation, after.writes, after.readable);
+        tell!(
+            self,
+            "pgherd {pgherd}: routing {}: {:?}, reads {:?}",
+            after.generation,
+            after.writes,
+            after.readable
+        );
         if after.generation != before.generation + 1 {
             self.violate(format!("generation {} follows {}", after.generation, before.generation));
         }
@@ -49,12 +57,15 @@ impl World {
     /// I2, I3, I4, I12: who is opened was seen writable, on a timeline that continues the last one, with all commits.
     fn judge_opened(&mut self, pgherd: usize, id: Id, epoch: pgherd_failover::Epoch) {
         let notes = &self.pgherds[pgherd].notes;
-        let Some(known) = notes.known[id].clone().filter(|known| known.ours && notes.answered_last[id]) else {
-            return self.violate(format!("I4, I12: {} was never seen as one of ours, and is opened", name(id)));
+        let Some(known) = notes.known[id].clone().filter(|known| known.ours && notes.answered_last[id])
+        else {
+            return self
+                .violate(format!("I4, I12: {} was never seen as one of ours, and is opened", name(id)));
         };
         let resumed = notes.opened.as_ref() == Some(&(id, known.branch.clone()));
         if epoch.system_identifier != OURS || !known.writable || known.branch.timeline != epoch.timeline {
-            return self.violate(format!("I12: {} was not seen writable on that timeline: {known:?}", name(id)));
+            return self
+                .violate(format!("I12: {} was not seen writable on that timeline: {known:?}", name(id)));
         }
         let excused = &self.judge.excused;
         let excused = excused.trust || excused.usurped || excused.loss;
@@ -128,6 +139,7 @@ impl World {
         if decisions.len() > DECISIONS_A_STEP {
             wrong = Some(format!("the table goes in a circle: {:?}", decisions[0]));
         }
+        let changes = decisions.iter().filter(|it| it.from != it.to).count();
         let lines: Vec<String> = decisions
             .iter()
             .rev()
@@ -136,6 +148,13 @@ impl World {
             .collect();
         for line in lines {
             tell!(self, "{line}");
+        }
+        let notes = &mut self.pgherds[pgherd].notes;
+        let second = self.now.as_secs();
+        notes.changes =
+            if notes.changes.0 == second { (second, notes.changes.1 + changes) } else { (second, changes) };
+        if notes.changes.1 > CHANGES_A_SECOND {
+            wrong = Some("the machine finds no rest".to_owned());
         }
         if let Some(wrong) = wrong {
             self.violate(wrong);
@@ -187,4 +206,3 @@ pub(crate) fn commits(records: &[crate::model::Record]) -> impl Iterator<Item = 
         _ => None,
     })
 }
-

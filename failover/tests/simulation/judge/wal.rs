@@ -23,8 +23,7 @@ impl World {
         });
         let excused = self.judge.excused.loss || self.judge.excused.trust || self.judge.excused.usurped;
         if let Some(other) = twice.filter(|_| !excused) {
-            let what =
-                format!("I5: {} and {} are promoted from {parent}", name(other.server), name(server));
+            let what = format!("I5: {} and {} are promoted from {parent}", name(other.server), name(server));
             self.violate(what);
         }
         self.judge.promotions.push(Promotion { server, parent: parent.clone(), pgherd, at });
@@ -58,7 +57,8 @@ impl World {
                 self.pgherds[pgherd].notes.of_ours().any(|(_, known)| known.branch == *of)
             });
         if !continues && !excused && remembered {
-            let what = format!("I3: {} acknowledges on {branch}, after {:?}", name(id), self.judge.acknowledged);
+            let what =
+                format!("I3: {} acknowledges on {branch}, after {:?}", name(id), self.judge.acknowledged);
             self.violate(what);
         }
         self.judge.acknowledged = Some((id, branch));

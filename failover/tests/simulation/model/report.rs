@@ -55,8 +55,7 @@ pub(crate) fn answer(server: &Server, around: &Circumstances<'_>, memory: &mut M
 }
 
 fn report(server: &Server, around: &Circumstances<'_>, memory: &mut Memory) -> Report {
-    let (timeline, position) =
-        if server.standby { standby(server, around, memory) } else { primary(server) };
+    let (timeline, position) = if server.standby { standby(server, around, memory) } else { primary(server) };
     let branch = branch_of(&server.wal, timeline);
     let rows = server.wal.rows().filter(|_| server.is_ours());
     Report {

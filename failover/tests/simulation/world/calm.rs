@@ -78,12 +78,27 @@ impl World {
             };
             return chosen.map(Order::Trust);
         }
-        let accepts = ["may be lost", "has more WAL", "bytes behind", "its lineage", "nobody can be promoted"];
+        if reason.contains("nobody can be promoted") {
+            self.promote_by_hand();
+            return None;
+        }
+        let accepts = ["may be lost", "has more WAL", "bytes behind", "its lineage"];
         if accepts.iter().any(|part| reason.contains(part)) {
             return Some(Order::Failover { accept_data_loss: true });
         }
         let manual = self.plan.settings.mode == Mode::Manual;
         manual.then_some(Order::Failover { accept_data_loss: false })
+    }
+
+    /// Where nobody may be promoted unasked, an operator promotes the standby that has most.
+    fn promote_by_hand(&mut self) {
+        let standbys = self.servers.iter().filter(|it| it.standby && it.is_up() && it.is_ours());
+        let Some(best) = standbys.max_by_key(|it| it.wal.end()).map(|it| it.id) else { return };
+        tell!(self, "an operator promotes {}", name(best));
+        self.judge.operated += 1;
+        if self.promote(best, None) {
+            self.record_promotion(best);
+        }
     }
 
     /// Servers that pgherd leaves alone, and says so, are cloned again.

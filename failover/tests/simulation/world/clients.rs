@@ -80,8 +80,7 @@ impl World {
         let Writes::Open(epoch) = self.pgherds[pgherd].routing.writes else { return };
         let size = if self.rng.percent(self.plan.big_writes) { 700_000 } else { self.rng.between(60, 900) };
         let tx = self.ledger.flights.len();
-        let flight =
-            Flight { pgherd, epoch, size, cut: false, acknowledged: None, synchronous: false };
+        let flight = Flight { pgherd, epoch, size, cut: false, acknowledged: None, synchronous: false };
         self.ledger.flights.push(flight);
         let delay = self.wire();
         self.after(delay, Happening::Arrive { tx, tries: 0 });

@@ -40,7 +40,13 @@ impl World {
             return;
         }
         server.process = Process::Up;
-        tell!(self, "{} is up, as a {}, at {}", name(id), role(&self.servers[id]), self.servers[id].wal.end());
+        tell!(
+            self,
+            "{} is up, as a {}, at {}",
+            name(id),
+            role(&self.servers[id]),
+            self.servers[id].wal.end()
+        );
         if self.servers[id].standby {
             self.reconnect_soon(id);
         }

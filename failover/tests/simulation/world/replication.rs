@@ -144,8 +144,7 @@ impl World {
             if let Some(receiver) = &mut self.servers[id].receiver {
                 receiver.last_message = now;
             }
-            if let Some(sender) =
-                self.servers[from].senders.iter_mut().find(|it| it.connection == connection)
+            if let Some(sender) = self.servers[from].senders.iter_mut().find(|it| it.connection == connection)
             {
                 sender.last_reply = now;
             }

@@ -143,8 +143,8 @@ impl World {
         let slot = &mut self.pgherds[pgherd].slots[server];
         slot.locked = false;
         let Some((session, _)) = slot.session else { return };
-        let reachable = self.network.way(self.network.pgherd(), server) == Way::Open
-            && self.servers[server].responds();
+        let reachable =
+            self.network.way(self.network.pgherd(), server) == Way::Open && self.servers[server].responds();
         if reachable {
             self.release_lock(server, (pgherd, session));
         } else {
@@ -155,7 +155,8 @@ impl World {
     /// True if a pgherd's promotion lock there went with its connection.
     pub(super) fn has_lost_lock(&self, pgherd: usize, server: Id) -> bool {
         let slot = &self.pgherds[pgherd].slots[server];
-        let held = slot.session.is_some_and(|(session, _)| self.servers[server].lock == Some((pgherd, session)));
+        let held =
+            slot.session.is_some_and(|(session, _)| self.servers[server].lock == Some((pgherd, session)));
         slot.locked && !held
     }
 }

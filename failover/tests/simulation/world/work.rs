@@ -82,9 +82,11 @@ impl World {
     }
 
     fn trick(&mut self, step: &Step) -> Trick {
-        let forced = self.plan.forced.iter().position(|(wanted, _)| {
-            std::mem::discriminant(wanted) == std::mem::discriminant(step)
-        });
+        let forced = self
+            .plan
+            .forced
+            .iter()
+            .position(|(wanted, _)| std::mem::discriminant(wanted) == std::mem::discriminant(step));
         if let Some(at) = forced {
             return self.plan.forced.remove(at).1;
         }
