@@ -4,7 +4,7 @@ mod orders;
 mod routing;
 mod wal;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgherd_failover::{Event, Order, Outcome};
 use pgherd_health::{Branch, Lsn, Position, ProbeOutcome};
@@ -57,7 +57,7 @@ pub(crate) struct Notes {
     frozen: Vec<Option<(Lsn, Time)>>,
     tried: BTreeSet<Id>,
     /// It ran, and a fence has stopped it.
-    stopped: BTreeSet<Id>,
+    stopped: BTreeMap<Id, Time>,
     pub(crate) opened: Option<(Id, Branch)>,
     /// Where the served primary was last seen.
     primary_at: Lsn,
@@ -102,7 +102,7 @@ impl Notes {
             answered_last: vec![false; servers],
             frozen: vec![None; servers],
             tried: BTreeSet::new(),
-            stopped: BTreeSet::new(),
+            stopped: BTreeMap::new(),
             opened: None,
             primary_at: Lsn::default(),
             runs: Vec::new(),
@@ -141,7 +141,9 @@ impl World {
                 if notes.opened.as_ref().is_some_and(|(primary, _)| *primary == id) && report.is_writable() {
                     notes.primary_at = report.furthest();
                 }
-                notes.stopped.remove(&id);
+                if notes.stopped.get(&id).is_some_and(|at| asked_at >= *at) {
+                    notes.stopped.remove(&id);
+                }
                 notes.known[id] = Some(Known {
                     asked_at,
                     ours: report.system_identifier == OURS,
@@ -161,7 +163,7 @@ impl World {
                 match outcome {
                     Outcome::Frozen { lsn } => notes.frozen[server] = Some((*lsn, now)),
                     Outcome::Fenced { stopped: true } => {
-                        notes.stopped.insert(server);
+                        notes.stopped.insert(server, now);
                     }
                     _ => {}
                 }

@@ -106,7 +106,7 @@ impl World {
             self.violate(format!("{} takes writes, and is rewound", name(id)));
         } else if self.served(pgherd) != Some(upstream) {
             self.violate(format!("{} is rewound to a server that is not served", name(id)));
-        } else if !standby && !notes.stopped.contains(&id) {
+        } else if !standby && !notes.stopped.contains_key(&id) {
             self.violate(format!("{} is started again, and pgherd has not stopped it", name(id)));
         }
     }

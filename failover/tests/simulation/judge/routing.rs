@@ -57,12 +57,13 @@ impl World {
     /// I2, I3, I4, I12: who is opened was seen writable, on a timeline that continues the last one, with all commits.
     fn judge_opened(&mut self, pgherd: usize, id: Id, epoch: pgherd_failover::Epoch) {
         let notes = &self.pgherds[pgherd].notes;
-        let Some(known) = notes.known[id].clone().filter(|known| known.ours && notes.answered_last[id])
-        else {
-            return self
-                .violate(format!("I4, I12: {} was never seen as one of ours, and is opened", name(id)));
+        let Some(known) = notes.known[id].clone().filter(|known| known.ours) else {
+            return self.violate(format!("I4: {} was never seen as one of ours, and is opened", name(id)));
         };
         let resumed = notes.opened.as_ref() == Some(&(id, known.branch.clone()));
+        if !resumed && !notes.answered_last[id] {
+            return self.violate(format!("I12: {} does not answer, and is opened", name(id)));
+        }
         if epoch.system_identifier != OURS || !known.writable || known.branch.timeline != epoch.timeline {
             return self
                 .violate(format!("I12: {} was not seen writable on that timeline: {known:?}", name(id)));

@@ -155,6 +155,13 @@ impl Server {
         self.senders.iter().any(|sender| sender.to == standby)
     }
 
+    /// The end of a crash recovery is a checkpoint, and so is a clean stop.
+    pub(crate) fn recover_control_file(&mut self) {
+        if !self.standby {
+            self.control_timeline = self.wal.branch.timeline.0;
+        }
+    }
+
     /// Everything that ends with its processes.
     pub(crate) fn forget_processes(&mut self) {
         self.incarnation += 1;

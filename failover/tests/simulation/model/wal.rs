@@ -99,7 +99,8 @@ impl Wal {
     pub(crate) fn rewind_to(&mut self, source: &Self) -> Vec<Record> {
         let common = self.common(source);
         let lost = self.records.split_off(common);
-        self.adopt(source);
+        self.branch = source.branch.clone();
+        self.files = source.files.clone();
         lost
     }
 

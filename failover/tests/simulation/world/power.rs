@@ -40,6 +40,7 @@ impl World {
             return;
         }
         server.process = Process::Up;
+        server.recover_control_file();
         tell!(
             self,
             "{} is up, as a {}, at {}",

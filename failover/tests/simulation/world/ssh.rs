@@ -224,6 +224,7 @@ impl World {
     /// pg_rewind believes the source's control file: what is on the same timeline by that is left as it is.
     fn rewind(&mut self, server: Id, upstream: Id) {
         let [target, source] = self.servers.get_disjoint_mut([server, upstream]).unwrap();
+        target.recover_control_file();
         target.standby = true;
         target.upstream = Some(upstream);
         target.cut_off = false;
