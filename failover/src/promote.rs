@@ -38,7 +38,7 @@ pub(crate) const ROWS: &[Transition] = &[
             let attempt = before_order(machine)?;
             refused_lock(machine, attempt)
                 .or_else(|| not_frozen(machine, attempt))
-                .or_else(|| still_writable(machine))
+                .or_else(|| still_writable(machine, attempt))
                 .or_else(|| ceased(machine, attempt, now))
         },
         then: |machine, now, why| machine.hold(now, why),
@@ -221,10 +221,17 @@ fn refused_lock(machine: &Machine, attempt: &Attempt) -> Option<String> {
     })
 }
 
-/// Even a false primary must not be writable while another is promoted.
-fn still_writable(machine: &Machine) -> Option<String> {
-    let mut writable = machine.topology.members.iter().filter(|member| member.state == MemberState::Primary);
-    writable.next().map(|member| format!("node {} still accepts writes", member.node))
+/// Even a false primary must not be writable while another is promoted. What it said before it was fenced is over.
+fn still_writable(machine: &Machine, attempt: &Attempt) -> Option<String> {
+    let fenced_since = |member: &Member| {
+        attempt.fences.get(&member.node).is_some_and(|id| {
+            let fenced = matches!(machine.orders.outcome(*id), Some(Outcome::Fenced { .. }));
+            fenced && machine.orders.ended_at(*id).is_some_and(|ended| !member.asked_since(ended))
+        })
+    };
+    let mut members = machine.topology.members.iter();
+    let writable = members.find(|member| member.state == MemberState::Primary && !fenced_since(member));
+    writable.map(|member| format!("node {} still accepts writes", member.node))
 }
 
 fn next_lock(machine: &Machine) -> Option<NodeId> {
