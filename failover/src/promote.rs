@@ -170,10 +170,12 @@ pub(crate) const ROWS: &[Transition] = &[
         reason: "the order must not fire late, beside another's",
         when: |machine, now| unresolved(machine, now).map(|(why, _)| why),
         then: |machine, now, _| {
-            let State::Promote { candidate, .. } = machine.state else { return };
+            let State::Promote { candidate, stage: Stage::Ordered { id, .. }, .. } = machine.state else {
+                return;
+            };
             let fence = machine.fence_candidate(now, candidate);
             if let State::Promote { stage, .. } = &mut machine.state {
-                *stage = Stage::Disarm { fence };
+                *stage = Stage::Disarm { id, fence };
             }
         },
     },
@@ -186,7 +188,7 @@ pub(crate) const ROWS: &[Transition] = &[
         commands: "none",
         reason: "its order cannot fire any more: the next candidate",
         when: |machine, _| {
-            let State::Promote { stage: Stage::Disarm { fence }, candidate, .. } = &machine.state else {
+            let State::Promote { stage: Stage::Disarm { fence, .. }, candidate, .. } = &machine.state else {
                 return None;
             };
             matches!(machine.orders.outcome(*fence)?, Outcome::Fenced { .. })
@@ -320,7 +322,7 @@ fn lost(machine: &Machine, _: Instant) -> Option<String> {
         Stage::Ordered { .. } if seen.failures >= 2 && !member.is_alive() => {
             Some(format!("node {candidate} was told to promote and is unreachable since"))
         }
-        Stage::Disarm { fence } => match machine.orders.outcome(*fence)? {
+        Stage::Disarm { fence, .. } => match machine.orders.outcome(*fence)? {
             Outcome::Fenced { .. } => None,
             other => Some(format!("node {candidate} was told to promote and could not be fenced: {other}")),
         },
@@ -338,7 +340,7 @@ fn hold_ordered(machine: &mut Machine, now: Instant, why: &str) {
                 machine.topology.member(candidate).is_some_and(|it| it.state == MemberState::Refused);
             (id, refused.then(|| machine.fence_candidate(now, candidate)))
         }
-        Stage::Disarm { fence } => (fence, Some(fence)),
+        Stage::Disarm { id, fence } => (id, Some(fence)),
         Stage::Lock | Stage::Look { .. } => return,
     };
     let kind = HoldKind::Ordered { attempt, candidate, promote, fence };

@@ -127,8 +127,8 @@ pub(crate) enum Stage {
     Look { since: Instant },
     /// `Promote` was ordered.
     Ordered { id: CommandId, tries: u32 },
-    /// Nobody knows what became of the order: the candidate is fenced, so that it cannot fire late.
-    Disarm { fence: CommandId },
+    /// Nobody knows what became of the order `id`: the candidate is fenced, so that it cannot fire late.
+    Disarm { id: CommandId, fence: CommandId },
 }
 
 /// Why nothing can be done, and when it is tried again.
