@@ -84,6 +84,10 @@ impl Machine {
                 break;
             }
         }
+        if matches!(self.state, State::Steady { .. }) {
+            // The primary is here: an order that was meant for its loss must not wait for the next one.
+            self.wanted = None;
+        }
         care::tend(self, now);
         self.route();
         self.orders.take()
@@ -290,7 +294,6 @@ impl Machine {
     pub(crate) fn serve(&mut self, node: NodeId) {
         if let Some(epoch) = self.epoch_of(node) {
             self.knowledge.accept(node);
-            self.wanted = None;
             self.state = State::Steady { epoch };
         }
     }

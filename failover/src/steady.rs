@@ -58,7 +58,6 @@ pub(crate) const ROWS: &[Transition] = &[
         when: |machine, _| recovered(machine, machine.state.epoch()?),
         then: |machine, _, _| {
             if let Some(epoch) = machine.state.epoch() {
-                machine.wanted = None;
                 machine.state = State::Steady { epoch };
             }
         },

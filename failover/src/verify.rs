@@ -123,7 +123,6 @@ fn swap(machine: &mut Machine, now: Instant, _: &str) {
         return;
     };
     machine.last_promotion = Some(now);
-    machine.wanted = None;
     machine.state = State::Swap { epoch };
     for node in attempt.locks.keys() {
         machine.order(now, *node, Step::Unlock);
