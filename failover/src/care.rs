@@ -51,8 +51,13 @@ impl Care {
             patient.loose_since = Some(now);
             patient.not_before = None;
         }
-        self.patients.remove(&primary);
+        self.leads(primary);
         self.checkpoint = None;
+    }
+
+    /// This server leads: what was done to it before is over.
+    pub(crate) fn leads(&mut self, primary: NodeId) {
+        self.patients.remove(&primary);
     }
 
     /// True if no server is being repaired.

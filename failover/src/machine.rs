@@ -294,6 +294,7 @@ impl Machine {
     pub(crate) fn serve(&mut self, node: NodeId) {
         if let Some(epoch) = self.epoch_of(node) {
             self.knowledge.accept(node);
+            self.care.leads(node);
             self.state = State::Steady { epoch };
         }
     }
