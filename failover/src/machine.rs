@@ -215,6 +215,8 @@ impl Machine {
                 self.settings.care_deadline
             }
             Step::Promote => self.settings.promote_deadline,
+            // Of a server that is silent it is known only when psql and pg_isready have waited 2 s each.
+            Step::CanLogIn { .. } => self.settings.command_deadline * 2,
             _ => self.settings.command_deadline,
         };
         self.orders.place(now, node, step, deadline)

@@ -42,7 +42,8 @@ pub struct Settings {
     pub fence_wait: Duration,
     /// How long the look before a promotion waits for a server that was silent before.
     pub look_wait: Duration,
-    /// Deadline of a command that a standby's SQL answers (freeze, lock, verify).
+    /// Deadline of a command that a standby's SQL answers (freeze, lock, verify); a login that is tried over ssh has twice
+    /// as long.
     pub command_deadline: Duration,
     /// Deadline of `repmgr standby promote`.
     pub promote_deadline: Duration,
