@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pgherd_health::{FalsePrimary, Leadership, MemberState, NodeId, Standing};
+use pgherd_health::{FalsePrimary, Leadership, Member, MemberState, NodeId, RepmgrNodeType, Standing};
 
 use crate::state::{Attempt, State};
 use crate::transition::{On, Transition};
@@ -59,7 +59,7 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "nobody leads",
         from: StateName::Discover,
         on: On::Any,
-        guard: "nobody is writable, no standby hears a primary, and cold_grace is over",
+        guard: "nobody is writable or recovers from a crash, no standby hears a primary, and cold_grace is over",
         to: StateName::Confirm,
         commands: "probe all at once",
         reason: "the primary is gone, whoever it was",
@@ -128,6 +128,9 @@ fn leaderless(machine: &Machine, now: Instant) -> Assessment {
     if now < since + machine.settings.cold_grace {
         return Assessment::Wait("no server is writable; it may just be slow to start".to_owned());
     }
+    if let Some(node) = recovering(machine, now) {
+        return Assessment::Wait(format!("node {node} is starting up, and may be the primary"));
+    }
     let nobody =
         topology.members.iter().all(|member| member.seen.as_ref().is_none_or(|it| it.report.is_none()));
     if nobody {
@@ -136,7 +139,7 @@ fn leaderless(machine: &Machine, now: Instant) -> Assessment {
     let Some(newest) = &topology.newest else {
         return Assessment::Stuck("the standbys are on different forks, and none is writable".to_owned());
     };
-    let on_it = |member: &pgherd_health::Member| {
+    let on_it = |member: &Member| {
         let standing = member.branch().zip(member.furthest()).map(|(of, lsn)| newest.standing_of(&of, lsn));
         standing == Some(Standing::OnLineage)
     };
@@ -146,6 +149,17 @@ fn leaderless(machine: &Machine, now: Instant) -> Assessment {
         );
     }
     Assessment::Replace("no server is writable, no standby hears one, and cold_grace is over".to_owned())
+}
+
+/// A server that recovers from a crash and was not seen as a standby, within `start_grace`.
+fn recovering(machine: &Machine, now: Instant) -> Option<NodeId> {
+    let starts = |member: &&Member| {
+        let since = member.seen.as_ref().and_then(|seen| seen.failing_since);
+        let in_time = since.is_some_and(|since| now < since + machine.settings.start_grace);
+        let standby = member.report().is_some_and(|report| !report.is_writable());
+        member.state == MemberState::StartingUp && in_time && !standby
+    };
+    machine.topology.members.iter().find(starts).map(|member| member.node)
 }
 
 /// The server where a command that makes or unmakes a primary is under way.
@@ -170,7 +184,7 @@ fn rival(machine: &Machine, it: &FalsePrimary) -> Option<String> {
 
 /// True if the lineage that was served is the node's own, or an operator chose it.
 fn established(machine: &Machine, node: NodeId) -> bool {
-    let branch = machine.topology.member(node).and_then(pgherd_health::Member::branch);
+    let branch = machine.topology.member(node).and_then(Member::branch);
     machine.knowledge.trusted() == Some(node)
         || machine.knowledge.accepted().is_some_and(|lineage| Some(&lineage.branch) == branch.as_ref())
 }
@@ -195,11 +209,8 @@ pub(crate) fn presumed_primary(machine: &Machine) -> Option<NodeId> {
         })
         .max();
     let recorded = || {
-        let is_primary = |member: &&pgherd_health::Member| {
-            member
-                .repmgr
-                .as_ref()
-                .is_some_and(|row| row.active && row.node_type == pgherd_health::RepmgrNodeType::Primary)
+        let is_primary = |member: &&Member| {
+            member.repmgr.as_ref().is_some_and(|row| row.active && row.node_type == RepmgrNodeType::Primary)
         };
         topology.members.iter().find(is_primary).map(|member| member.node)
     };
