@@ -209,7 +209,15 @@ pub(crate) enum Waited {
 }
 
 pub(crate) fn waited_for(machine: &Machine, attempt: &Attempt) -> Waited {
-    let named = |setting: &str| Synchronous::parse(setting).map_or(Waited::Nobody, Waited::For);
+    let old = attempt.old.and_then(|old| machine.topology.member(old)?.repmgr.as_ref());
+    let parse = |setting: &str| {
+        let these = Synchronous::parse(setting)?;
+        Some(match old {
+            Some(old) => these.without(&old.node_name),
+            None => these,
+        })
+    };
+    let named = |setting: &str| parse(setting).map_or(Waited::Nobody, Waited::For);
     if let Some(report) = last_report(machine, attempt) {
         return named(&report.synchronous_standby_names);
     }
@@ -219,7 +227,7 @@ pub(crate) fn waited_for(machine: &Machine, attempt: &Attempt) -> Waited {
     // A standby's own empty setting says nothing of the primary's.
     let own = machine.topology.standbys().filter_map(|member| member.report());
     let strictest = own
-        .filter_map(|report| Synchronous::parse(&report.synchronous_standby_names))
+        .filter_map(|report| parse(&report.synchronous_standby_names))
         .max_by_key(|these| these.to_freeze(machine.knowledge.nodes().len().saturating_sub(1)));
     strictest.map_or(Waited::Unknown, Waited::For)
 }

@@ -28,6 +28,12 @@ impl Synchronous {
         Some(Self { needed, names })
     }
 
+    /// The same without a server that cannot be its own standby: one list may serve all servers.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.names.retain(|listed| *listed != name.to_ascii_lowercase());
+        self
+    }
+
     /// True if the standby of this name may be waited for.
     pub(crate) fn lists(&self, name: &str) -> bool {
         self.names.iter().any(|listed| listed == "*" || *listed == name.to_ascii_lowercase())
@@ -63,5 +69,13 @@ mod tests {
             assert!(parsed.lists("PG02"), "{setting}");
         }
         assert_eq!(Synchronous::parse("  "), None);
+    }
+
+    #[test]
+    fn a_primary_is_not_its_own_standby() {
+        let these = Synchronous::parse("ANY 1 (pg01, PG02, pg03)").unwrap();
+        assert_eq!(these.to_freeze(2), 3);
+        assert_eq!(these.without("pg01").to_freeze(2), 2);
+        assert_eq!(Synchronous::parse("ANY 1 (*)").unwrap().without("pg01").to_freeze(2), 2);
     }
 }
