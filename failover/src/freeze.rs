@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pgherd_health::{Lsn, Member, MemberState, NodeId, Standing};
+use pgherd_health::{Branch, Lsn, Member, MemberState, NodeId, Standing};
 
 use crate::confirm::led_by_another;
 use crate::guards::{Verdict, durable, everyone_known, one_decider, permitted};
@@ -83,7 +83,9 @@ pub(crate) const ROWS: &[Transition] = &[
             Some(format!("node {node} at {lsn} of {}", describe(&frozen(machine, machine.state.attempt()?))))
         },
         then: |machine, now, _| {
-            if let (Ok((candidate, _)), Some(attempt)) = (choice(machine), machine.take_attempt(now)) {
+            if let (Ok((candidate, _)), Some(mut attempt)) = (choice(machine), machine.take_attempt(now)) {
+                // Another than the lineage's own only where an operator accepts the loss of what came after it.
+                attempt.branch = branch_of(machine, candidate).unwrap_or(attempt.branch);
                 machine.state = State::Promote { attempt, candidate, stage: Stage::Lock };
             }
         },
@@ -170,6 +172,10 @@ fn choice(machine: &Machine) -> Result<(NodeId, Lsn), String> {
     let (node, lsn) = election::elect(machine, attempt, &frozen)?;
     durable(machine, attempt, &frozen, lsn)?;
     Ok((node, lsn))
+}
+
+fn branch_of(machine: &Machine, node: NodeId) -> Option<Branch> {
+    machine.topology.member(node)?.branch()
 }
 
 fn position(machine: &Machine, attempt: &Attempt, node: NodeId) -> Option<Lsn> {

@@ -7,7 +7,7 @@ use pgherd_health::MemberState;
 use crate::confirm::led_by_another;
 use crate::discover::{Assessment, judge};
 use crate::guards::{self, Verdict};
-use crate::promote::promoted;
+use crate::promote::{estranged, promoted};
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
 use crate::steady::recovered;
 use crate::transition::{On, Transition};
@@ -113,6 +113,20 @@ pub(crate) const ROWS: &[Transition] = &[
             promoted(machine, attempt, candidate)
         },
         then: |machine, now, _| crate::verify::enter(machine, now),
+    },
+    Transition {
+        name: "lost candidate is something else",
+        from: StateName::Hold,
+        on: On::Look,
+        guard: "the candidate is writable on another timeline or belongs to another cluster",
+        to: StateName::Discover,
+        commands: "Unlock and Unfreeze all; probe all at once",
+        reason: "somebody else has made it what it is: look",
+        when: |machine, _| {
+            let (attempt, candidate) = ordered(machine)?;
+            estranged(machine, attempt, candidate)
+        },
+        then: |machine, now, _| machine.discover(now),
     },
     Transition {
         name: "lost candidate is fenced",

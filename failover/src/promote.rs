@@ -133,6 +133,22 @@ pub(crate) const ROWS: &[Transition] = &[
         then: |machine, now, _| crate::verify::enter(machine, now),
     },
     Transition {
+        name: "candidate is something else",
+        from: StateName::Promote,
+        on: On::Look,
+        guard: "it was ordered to promote, and is writable on another timeline or belongs to another cluster",
+        to: StateName::Discover,
+        commands: "Unlock and Unfreeze all; probe all at once",
+        reason: "somebody else has made it what it is: look",
+        when: |machine, _| match &machine.state {
+            State::Promote { attempt, candidate, stage: Stage::Ordered { .. } | Stage::Disarm { .. } } => {
+                estranged(machine, attempt, *candidate)
+            }
+            _ => None,
+        },
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
         name: "candidate refused to promote",
         from: StateName::Promote,
         on: On::Any,
@@ -274,6 +290,20 @@ pub(crate) fn promoted(machine: &Machine, attempt: &Attempt, candidate: NodeId) 
     let branch = member.branch()?;
     let grown = matches!(branch.relation(&attempt.branch), Relation::Supersedes { .. });
     grown.then(|| format!("node {candidate} is writable on {branch}"))
+}
+
+/// The candidate is neither a standby nor the primary that the promotion would have made of it.
+pub(crate) fn estranged(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> Option<String> {
+    let member = machine.topology.member(candidate)?;
+    match &member.state {
+        MemberState::Foreign { system_identifier } => {
+            Some(format!("node {candidate} belongs to another cluster now ({system_identifier})"))
+        }
+        MemberState::Primary if promoted(machine, attempt, candidate).is_none() => {
+            Some(format!("node {candidate} is writable, and has not grown from the old timeline"))
+        }
+        _ => None,
+    }
 }
 
 /// The candidate, its order, how that ended, and whether the candidate was seen as a standby since.
