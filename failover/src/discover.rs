@@ -97,8 +97,8 @@ fn assess(machine: &Machine, now: Instant, since: Instant) -> Assessment {
 /// Judges the herd by what is known of it.
 pub(crate) fn judge(machine: &Machine, now: Instant) -> Assessment {
     let topology = &machine.topology;
-    if let Some(node) = role_may_change(machine) {
-        return Assessment::Wait(format!("a command that may change what node {node} is has not ended"));
+    if let Some(node) = under_way(machine, |step| *step == Step::Promote) {
+        return Assessment::Wait(format!("a promotion of node {node} has not ended"));
     }
     if let Err(why) = &topology.system_identifier {
         return Assessment::Stuck(why.clone());
@@ -107,6 +107,9 @@ pub(crate) fn judge(machine: &Machine, now: Instant) -> Assessment {
         Leadership::Primary { node, false_primaries } => {
             match false_primaries.iter().find_map(|it| rival(machine, it)) {
                 Some(why) if !established(machine, *node) => Assessment::Stuck(why),
+                _ if machine.orders.unmaking(*node) => {
+                    Assessment::Wait(format!("a command that stops node {node} has not ended"))
+                }
                 _ => Assessment::Serve(*node, format!("node {node} is writable and nobody supersedes it")),
             }
         }
@@ -123,6 +126,9 @@ fn leaderless(machine: &Machine, now: Instant) -> Assessment {
     let topology = &machine.topology;
     if let Some(member) = topology.standbys().find(|member| topology.hears_a_primary(member)) {
         return Assessment::Wait(format!("node {} still streams from a primary", member.node));
+    }
+    if let Some(node) = under_way(machine, |step| *step == Step::Fence) {
+        return Assessment::Wait(format!("the fence of node {node} has not ended"));
     }
     let since = machine.leaderless_since.unwrap_or(now).max(machine.started);
     if now < since + machine.settings.cold_grace {
@@ -162,10 +168,9 @@ fn recovering(machine: &Machine, now: Instant) -> Option<NodeId> {
     machine.topology.members.iter().find(starts).map(|member| member.node)
 }
 
-/// The server where a command that makes or unmakes a primary is under way.
-fn role_may_change(machine: &Machine) -> Option<NodeId> {
-    let changes = |step: &Step| matches!(step, Step::Promote | Step::Fence | Step::Rejoin { .. });
-    machine.orders.under_way().find(|placed| changes(&placed.step)).map(|placed| placed.node)
+/// A server where such a command has not ended.
+fn under_way(machine: &Machine, such: fn(&Step) -> bool) -> Option<NodeId> {
+    machine.orders.under_way().find(|placed| such(&placed.step)).map(|placed| placed.node)
 }
 
 /// Why a false primary may not just be set aside.

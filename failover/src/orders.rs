@@ -87,6 +87,12 @@ impl Orders {
         })
     }
 
+    /// True if a command that stops a primary is under way there.
+    pub(crate) fn unmaking(&self, node: NodeId) -> bool {
+        self.under_way()
+            .any(|placed| placed.node == node && matches!(placed.step, Step::Fence | Step::Rejoin { .. }))
+    }
+
     /// The commands given since the last call.
     pub(crate) fn take(&mut self) -> Vec<Command> {
         std::mem::take(&mut self.outbox)
