@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use pgherd_health::{FalsePrimary, Leadership, Member, MemberState, NodeId, RepmgrNodeType, Standing};
+use pgherd_health::{
+    Branch, FalsePrimary, Leadership, Member, MemberState, NodeId, RepmgrNodeType, Standing,
+};
 
 use crate::state::{Attempt, State};
 use crate::transition::{On, Transition};
@@ -68,8 +70,8 @@ pub(crate) const ROWS: &[Transition] = &[
             _ => None,
         },
         then: |machine, now, _| {
-            machine.follow_newest(now);
-            if let Some(branch) = machine.topology.lineage.clone() {
+            if let Ok(branch) = continued(machine) {
+                machine.follow_newest(now);
                 let attempt = Attempt::new(None, presumed_primary(machine), branch, now);
                 machine.state = State::Confirm(attempt);
                 machine.look_at_once();
@@ -142,19 +144,40 @@ fn leaderless(machine: &Machine, now: Instant) -> Assessment {
     if nobody {
         return Assessment::Stuck("no server has answered yet".to_owned());
     }
-    let Some(newest) = &topology.newest else {
-        return Assessment::Stuck("the standbys are on different forks, and none is writable".to_owned());
-    };
-    let on_it = |member: &Member| {
+    match continued(machine) {
+        Ok(_) => Assessment::Replace("no server is writable, and cold_grace is over".to_owned()),
+        Err(why) => Assessment::Stuck(why),
+    }
+}
+
+/// The branch that the next primary is to continue: the newest, or where an operator accepts the loss that of any standby.
+fn continued(machine: &Machine) -> Result<Branch, String> {
+    let topology = &machine.topology;
+    let on = |newest: &Branch, member: &Member| {
         let standing = member.branch().zip(member.furthest()).map(|(of, lsn)| newest.standing_of(&of, lsn));
         standing == Some(Standing::OnLineage)
     };
-    if !topology.standbys().any(on_it) {
-        return Assessment::Stuck(
-            "nobody is writable on the latest timeline, and no standby of its lineage answers".to_owned(),
-        );
+    let newest = topology.newest.as_ref();
+    if let Some(newest) = newest.filter(|newest| topology.standbys().any(|member| on(newest, member))) {
+        return Ok(newest.clone());
     }
-    Assessment::Replace("no server is writable, no standby hears one, and cold_grace is over".to_owned())
+    let any = topology.standbys().filter_map(Member::branch).max_by_key(|branch| branch.timeline);
+    if let Some(branch) = any.filter(|_| machine.wanted == Some(true)) {
+        return Ok(branch);
+    }
+    let writable: Vec<String> =
+        topology.leadership.false_primaries().iter().map(|it| format!("node {}", it.node)).collect();
+    Err(if !writable.is_empty() {
+        format!(
+            "{} is writable, but a later timeline was seen, of which no server answers: an operator may trust it",
+            writable.join(" and ")
+        )
+    } else if newest.is_none() {
+        "the standbys are on different forks, and none is writable: an operator may order the failover"
+            .to_owned()
+    } else {
+        "no server is writable, and no standby of the latest timeline answers".to_owned()
+    })
 }
 
 /// A server that recovers from a crash and was not seen as a standby, within `start_grace`.

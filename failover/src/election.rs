@@ -25,8 +25,13 @@ pub(crate) fn ranked(
             Some(why) => refused.push(format!("node {node} {why}")),
             None => {
                 let priority = member.repmgr.as_ref().map_or(0, |row| row.priority);
-                let behind = member.branch().as_ref() != Some(&attempt.branch);
-                eligible.push((behind, Reverse(*lsn), Reverse(priority), *node));
+                // Where an operator accepts the loss, their choice comes first, and then the lineage itself.
+                let rank = if machine.knowledge.trusted() == Some(*node) {
+                    0
+                } else {
+                    1 + u8::from(member.branch().as_ref() != Some(&attempt.branch))
+                };
+                eligible.push((rank, Reverse(*lsn), Reverse(priority), *node));
             }
         }
     }
@@ -61,6 +66,12 @@ pub(crate) fn elect(
     }
 }
 
+/// True if a standby with WAL up to `lsn` is on the lineage, or an operator accepts the loss of what is not.
+pub(crate) fn continues(machine: &Machine, attempt: &Attempt, member: &Member, lsn: Lsn) -> bool {
+    let standing = member.branch().map(|branch| attempt.branch.standing_of(&branch, lsn));
+    standing == Some(Standing::OnLineage) || machine.wanted == Some(true)
+}
+
 /// Why a standby may not be promoted.
 fn bar(machine: &Machine, member: &Member, attempt: &Attempt, lsn: Lsn) -> Option<&'static str> {
     let Some(report) = member.report() else { return Some("has never answered") };
@@ -68,7 +79,6 @@ fn bar(machine: &Machine, member: &Member, attempt: &Attempt, lsn: Lsn) -> Optio
         return Some("is no standby");
     };
     let Some(row) = &member.repmgr else { return Some("is not registered with repmgr") };
-    let standing = member.branch().map(|branch| attempt.branch.standing_of(&branch, lsn));
     // Promoted from an older timeline it would fork off beside the lineage, whose own WAL would be lost.
     let behind = member.branch().as_ref() != Some(&attempt.branch) && machine.wanted != Some(true);
     let bars = [
@@ -77,7 +87,7 @@ fn bar(machine: &Machine, member: &Member, attempt: &Attempt, lsn: Lsn) -> Optio
         (row.priority <= 0, "has priority 0"),
         (!row.active, "is not active in repmgr"),
         (row.node_type == RepmgrNodeType::Witness, "is a witness"),
-        (standing != Some(Standing::OnLineage), "is not on the lineage"),
+        (!continues(machine, attempt, member, lsn), "is not on the lineage"),
         (behind, "has not followed the last promotion: what came after it may be lost"),
         (*replay_paused, "has its replay paused"),
         (!apply_delay.is_zero(), "has a recovery_min_apply_delay"),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pgherd_health::{Branch, Lsn, Member, MemberState, NodeId, Standing};
+use pgherd_health::{Branch, Lsn, MemberState, NodeId};
 
 use crate::confirm::led_by_another;
 use crate::guards::{Verdict, durable, everyone_known, one_decider, permitted};
@@ -116,15 +116,11 @@ pub(crate) fn freeze_reachable(machine: &mut Machine, now: Instant) {
 
 /// Standbys that were stopped from receiving and are still reachable, with the end of their WAL.
 pub(crate) fn frozen(machine: &Machine, attempt: &Attempt) -> Vec<(NodeId, Lsn)> {
-    let on_lineage = |member: &&Member, lsn: Lsn| {
-        let standing = member.branch().map(|branch| attempt.branch.standing_of(&branch, lsn));
-        standing == Some(Standing::OnLineage)
-    };
     machine
         .topology
         .standbys()
         .filter_map(|member| Some((member, position(machine, attempt, member.node)?)))
-        .filter(|(member, lsn)| on_lineage(member, *lsn))
+        .filter(|(member, lsn)| election::continues(machine, attempt, member, *lsn))
         .map(|(member, lsn)| (member.node, lsn))
         .collect()
 }

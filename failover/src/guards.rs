@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgherd_health::{Lsn, Member, MemberState, NodeId, Position, Report, Standing};
+use pgherd_health::{Lsn, Member, MemberState, NodeId, Position, Report};
 
 use crate::state::Attempt;
 use crate::synchronous::Synchronous;
@@ -111,8 +111,9 @@ fn somebody_eligible(machine: &Machine, attempt: &Attempt) -> Verdict {
     let reachable: Vec<(NodeId, Lsn)> = machine
         .topology
         .standbys()
-        .filter(|member| member.standing == Standing::OnLineage)
-        .filter_map(|member| Some((member.node, member.furthest()?)))
+        .filter_map(|member| Some((member, member.furthest()?)))
+        .filter(|(member, lsn)| election::continues(machine, attempt, member, *lsn))
+        .map(|(member, lsn)| (member.node, lsn))
         .collect();
     let eligible = match election::ranked(machine, attempt, &reachable) {
         Ok(ranked) => ranked,

@@ -75,7 +75,7 @@ impl World {
             Some(Relation::SupersededBy { .. } | Relation::Siblings) => true,
         };
         // What a pgherd without memory cannot know, it cannot be blamed for.
-        let known_before = notes.opened.is_some() || self.servers_tell(id, &known.branch);
+        let known_before = notes.opened.is_some();
         if fork && known_before && !excused {
             let before = self.judge.opened.clone();
             self.violate(format!("I3: {} is opened on {}, after {before:?}", name(id), known.branch));
@@ -92,14 +92,6 @@ impl World {
         if !resumed {
             notes.tried.clear();
         }
-    }
-
-    /// Somebody whom pgherd reaches knows of a later timeline.
-    fn servers_tell(&self, except: Id, branch: &Branch) -> bool {
-        self.servers.iter().any(|server| {
-            let reached = self.network.way(self.network.pgherd(), server.id) == crate::model::Way::Open;
-            server.id != except && server.is_up() && reached && server.wal.branch.supersedes(branch)
-        })
     }
 
     /// I2: what was acknowledged when enough standbys had it is there.

@@ -3,7 +3,7 @@
 use pgherd_failover::{Event, Mode, Order, StateName, Writes};
 use pgherd_health::Leadership;
 
-use crate::model::{Id, Process, Time, name, node, server_of};
+use crate::model::{Id, OURS, Process, Time, name, node, server_of};
 use crate::story::tell;
 use crate::world::{Happening, World};
 
@@ -64,12 +64,18 @@ impl World {
 
     fn way_out(&mut self, pgherd: usize, reason: &str) -> Option<Order> {
         let topology = self.pgherds[pgherd].machine.topology();
-        if reason.contains("different clusters") {
-            for id in (0..self.servers.len()).filter(|id| !self.servers[*id].is_ours()).collect::<Vec<_>>() {
-                self.kill(id, false);
-                self.servers[id].lost = true;
-            }
+        if reason.contains("set monitor.system_identifier") {
+            self.end_pgherd(pgherd);
+            self.plan.identifier = Some(OURS);
+            self.begin_pgherd();
             return None;
+        }
+        let falsely = topology.leadership.false_primaries().first().map(|it| it.node);
+        if let Some(node) = falsely.filter(|_| topology.leadership.primary().is_none()) {
+            return Some(Order::Trust(node));
+        }
+        if reason.contains("order the failover") {
+            return Some(Order::Failover { accept_data_loss: true });
         }
         if reason.contains("fork") || reason.contains("is superseded but") {
             let chosen = match &topology.leadership {
@@ -78,13 +84,13 @@ impl World {
             };
             return chosen.map(Order::Trust);
         }
+        let accepts = ["may be lost", "has more WAL", "bytes behind", "latest timeline", "last promotion"];
+        if accepts.iter().any(|part| reason.contains(part)) {
+            return Some(Order::Failover { accept_data_loss: true });
+        }
         if reason.contains("nobody can be promoted") {
             self.promote_by_hand();
             return None;
-        }
-        let accepts = ["may be lost", "has more WAL", "bytes behind", "its lineage"];
-        if accepts.iter().any(|part| reason.contains(part)) {
-            return Some(Order::Failover { accept_data_loss: true });
         }
         let manual = self.plan.settings.mode == Mode::Manual;
         manual.then_some(Order::Failover { accept_data_loss: false })

@@ -134,7 +134,11 @@ impl World {
         (0..self.servers.len()).any(|other| {
             let it = &self.servers[other];
             let active = rows.iter().any(|row| row.node_id == repmgr_id(other) && row.active);
-            other != from && active && it.is_writable() && self.network.way(from, other) == Way::Open
+            other != from
+                && active
+                && it.is_ours()
+                && it.is_writable()
+                && self.network.way(from, other) == Way::Open
         })
     }
 
