@@ -27,8 +27,8 @@ struct Patient {
     frozen: bool,
     /// Its fences, until they end.
     fences: BTreeSet<CommandId>,
-    /// We stopped it: we start it again.
-    stopped: bool,
+    /// When we stopped it: we start it again.
+    stopped: Option<Instant>,
     /// A repair that was given, until it is seen to have worked.
     repair: Option<CommandId>,
     not_before: Option<Instant>,
@@ -97,7 +97,9 @@ fn note_fences(machine: &mut Machine) {
         patient.fences.retain(|fence| match orders.outcome(*fence) {
             None => orders.get(*fence).is_some(),
             Some(outcome) => {
-                stopped |= matches!(outcome, Outcome::Fenced { stopped: true });
+                if matches!(outcome, Outcome::Fenced { stopped: true }) {
+                    stopped = orders.ended_at(*fence);
+                }
                 false
             }
         });
@@ -118,8 +120,8 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
     }
     if recovering {
         patient.loose_since.get_or_insert(now);
-        // Somebody else has started it, as a standby.
-        patient.stopped &= busy;
+        // It has been started, as a standby; if it ends now, that is not our doing.
+        patient.stopped = patient.stopped.filter(|stopped| !member.asked_since(*stopped));
     } else {
         patient.loose_since = None;
     }
@@ -186,7 +188,7 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
         return None;
     }
     let superseded = state == MemberState::Standby && matches!(standing, Standing::Superseded { .. });
-    if superseded || patient.stopped {
+    if superseded || patient.stopped.is_some() {
         if divergence > settings.max_data_loss {
             let how = "has more WAL of its own than max_data_loss: an operator must rejoin it";
             patient.given_up = Some(how.to_owned());

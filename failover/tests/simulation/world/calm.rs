@@ -70,14 +70,11 @@ impl World {
             self.begin_pgherd();
             return None;
         }
-        let falsely = topology.leadership.false_primaries().first().map(|it| it.node);
-        if let Some(node) = falsely.filter(|_| topology.leadership.primary().is_none()) {
-            return Some(Order::Trust(node));
-        }
         if reason.contains("order the failover") {
             return Some(Order::Failover { accept_data_loss: true });
         }
-        if reason.contains("fork") || reason.contains("is superseded but") {
+        if reason.contains("fork") || reason.contains("is superseded but") || reason.contains("may trust it")
+        {
             let chosen = match &topology.leadership {
                 Leadership::Contested { nodes, .. } => nodes.first().copied(),
                 other => other.primary().or_else(|| Some(other.false_primaries().first()?.node)),
@@ -89,22 +86,26 @@ impl World {
             return Some(Order::Failover { accept_data_loss: true });
         }
         if reason.contains("nobody can be promoted") {
-            self.promote_by_hand();
-            return None;
+            return self.promote_by_hand();
         }
         let manual = self.plan.settings.mode == Mode::Manual;
         manual.then_some(Order::Failover { accept_data_loss: false })
     }
 
     /// Where nobody may be promoted unasked, an operator promotes the standby that has most.
-    fn promote_by_hand(&mut self) {
+    fn promote_by_hand(&mut self) -> Option<Order> {
         let standbys = self.servers.iter().filter(|it| it.standby && it.is_up() && it.is_ours());
-        let Some(best) = standbys.max_by_key(|it| it.wal.end()).map(|it| it.id) else { return };
+        let Some(best) = standbys.max_by_key(|it| it.wal.end()).map(|it| it.id) else {
+            let writable =
+                self.servers.iter().find(|it| it.is_writable() && it.is_ours()).map(|it| node(it.id));
+            return writable.map(Order::Trust);
+        };
         tell!(self, "an operator promotes {}", name(best));
         self.judge.operated += 1;
         if self.promote(best, None) {
             self.record_promotion(best);
         }
+        None
     }
 
     /// Servers that pgherd leaves alone, and says so, are cloned again.
@@ -114,7 +115,10 @@ impl World {
             let named = warnings.iter().any(|warning| {
                 let of_it = warning.starts_with(&format!("node {id}: "))
                     || warning.starts_with(&format!("node {id} "));
-                of_it && (warning.contains("an operator must rejoin") || warning.contains("is on a fork"))
+                of_it
+                    && ["an operator must rejoin", "is on a fork", "is on a later timeline"]
+                        .iter()
+                        .any(|part| warning.contains(part))
             });
             let idle = !self.servers[id].rejoining && self.servers[id].process != Process::Starting;
             if named && id != primary && idle && !self.servers[id].lost {
