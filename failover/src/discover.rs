@@ -109,6 +109,9 @@ pub(crate) fn judge(machine: &Machine, now: Instant) -> Assessment {
         Leadership::Primary { node, false_primaries } => {
             match false_primaries.iter().find_map(|it| rival(machine, it)) {
                 Some(why) if !established(machine, *node) => Assessment::Stuck(why),
+                _ if !machine.knows_the_cluster(now) => Assessment::Wait(
+                    "nothing says yet that the servers that answer are the right cluster".to_owned(),
+                ),
                 _ if machine.orders.unmaking(*node) => {
                     Assessment::Wait(format!("a command that stops node {node} has not ended"))
                 }

@@ -89,7 +89,7 @@ impl Machine {
             self.wanted = None;
         }
         care::tend(self, now);
-        self.route();
+        self.route(now);
         self.orders.take()
     }
 
@@ -184,7 +184,7 @@ impl Machine {
         true
     }
 
-    fn route(&mut self) {
+    fn route(&mut self, now: Instant) {
         let writes = match &self.state {
             State::Steady { epoch } | State::Swap { epoch } => Writes::Open(*epoch),
             state => {
@@ -200,7 +200,7 @@ impl Machine {
                 }
             }
         };
-        let readable = reading::readable(self);
+        let readable = reading::readable(self, now);
         if writes != self.routing.writes || readable != self.routing.readable {
             self.routing = Routing { generation: self.routing.generation + 1, writes, readable };
         }
@@ -227,6 +227,11 @@ impl Machine {
         let fence = self.order(now, candidate, Step::Fence);
         self.care.fencing(candidate, fence);
         fence
+    }
+
+    /// True if the servers that answer are the right cluster, or those that might say otherwise have had their time.
+    pub(crate) fn knows_the_cluster(&self, now: Instant) -> bool {
+        pgherd_health::settled(&self.knowledge).is_some() || now >= self.started + self.settings.cold_grace
     }
 
     /// Every server is to be probed now.

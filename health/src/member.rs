@@ -259,7 +259,7 @@ fn repmgr_rows(knowledge: &Knowledge, right: Option<u64>) -> Arc<Vec<RepmgrNode>
 }
 
 /// The row with the node's host and port, else the one that is named like its host.
-fn row_of<'a>(node: &Node, rows: &'a [RepmgrNode]) -> Option<&'a RepmgrNode> {
+pub(crate) fn row_of<'a>(node: &Node, rows: &'a [RepmgrNode]) -> Option<&'a RepmgrNode> {
     let by_address = rows.iter().find(|row| row.host == node.host && row.port == node.port);
     by_address.or_else(|| rows.iter().find(|row| row.node_name == node.host))
 }

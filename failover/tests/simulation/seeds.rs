@@ -40,7 +40,9 @@ pub(crate) fn tell(seed: u64, told: bool) -> Ending {
             Some(_) => rested = 0,
         }
     }
-    world.judge_end();
+    if !world.judge.deceived {
+        world.judge_end();
+    }
     Ending {
         violation: world.judge.violation.take(),
         taken: std::mem::take(&mut world.judge.taken),

@@ -25,6 +25,8 @@ pub(crate) struct Judge {
     acknowledged: Option<(Id, Branch)>,
     pub(crate) excused: Excused,
     pub(crate) operated: u32,
+    /// An empty cluster was all there was to see: the story is over.
+    pub(crate) deceived: bool,
 }
 
 /// What others have done, for which pgherd cannot be blamed.
@@ -90,6 +92,7 @@ impl Judge {
             acknowledged: None,
             excused: Excused::default(),
             operated: 0,
+            deceived: false,
         }
     }
 }

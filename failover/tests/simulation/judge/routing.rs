@@ -58,7 +58,15 @@ impl World {
     fn judge_opened(&mut self, pgherd: usize, id: Id, epoch: pgherd_failover::Epoch) {
         let notes = &self.pgherds[pgherd].notes;
         let Some(known) = notes.known[id].clone().filter(|known| known.ours) else {
-            return self.violate(format!("I4: {} was never seen as one of ours, and is opened", name(id)));
+            // Where for all of cold_grace nobody but an empty server answers, nothing says that it is not the herd.
+            let alone = notes.of_ours().next().is_none()
+                && self.plan.identifier.is_none()
+                && self.now >= self.pgherds[pgherd].born + self.plan.settings.cold_grace;
+            self.judge.deceived = alone;
+            if !alone {
+                self.violate(format!("I4: {} was never seen as one of ours, and is opened", name(id)));
+            }
+            return;
         };
         let resumed = notes.opened.as_ref() == Some(&(id, known.branch.clone()));
         if !resumed && !notes.answered_last[id] {
@@ -183,7 +191,8 @@ impl World {
         let readable = it.routing.readable.contains(&node(id));
         let standing = lineage.standing_of(&known.branch, known.furthest);
         let valid = known.ours && !known.writable && standing == Standing::OnLineage;
-        let settled = matches!(topology.system_identifier, Ok(Some(_)));
+        let young = self.now < it.born + self.plan.settings.cold_grace && it.notes.opened.is_none();
+        let settled = matches!(topology.system_identifier, Ok(Some(_))) && !young;
         let marked = member.is_some_and(|member| member.standing == Standing::Diverged);
         if readable && !(valid && !marked) {
             self.violate(format!("I4, I10: {} is read, and may not be: {known:?}", name(id)));

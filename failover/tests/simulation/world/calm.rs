@@ -147,6 +147,9 @@ impl World {
     pub(crate) fn unrest(&self) -> Option<String> {
         let pgherd = self.living()?;
         let it = &self.pgherds[pgherd];
+        if self.judge.deceived || self.servers.iter().all(|server| server.lost || !server.is_ours()) {
+            return None;
+        }
         let Writes::Open(epoch) = it.routing.writes else {
             let status = it.machine.status();
             return Some(format!("pgherd is in {}: {}", status.state, status.reason));

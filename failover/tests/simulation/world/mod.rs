@@ -133,6 +133,7 @@ impl World {
     /// Lets time pass, up to that moment or to the first violation.
     pub(crate) fn run_until(&mut self, until: Time) {
         while self.judge.violation.is_none()
+            && !self.judge.deceived
             && let Some((at, what)) = self.agenda.next_until(until)
         {
             self.now = at;
