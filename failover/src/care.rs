@@ -11,6 +11,9 @@ use crate::{CommandId, Epoch, Machine, Outcome, Step};
 /// The longest pause between two repairs of one server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
+/// After so many failed repairs of one server an operator is told. They go on.
+const TRIES: u32 = 3;
+
 /// What is being done for the servers that do not lead.
 #[derive(Debug, Default)]
 pub(crate) struct Care {
@@ -33,6 +36,8 @@ struct Patient {
     repair: Option<CommandId>,
     not_before: Option<Instant>,
     failures: u32,
+    /// How the last repair that failed ended.
+    trouble: String,
     /// Why it is left alone.
     given_up: Option<String>,
 }
@@ -66,9 +71,14 @@ impl Care {
     }
 
     pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
-        self.patients
-            .iter()
-            .filter_map(|(node, patient)| patient.given_up.as_ref().map(|why| format!("node {node}: {why}")))
+        self.patients.iter().filter_map(|(node, patient)| {
+            let failed = format!(
+                "{} attempts to repair it have failed, an operator must rejoin it: {}",
+                patient.failures, patient.trouble
+            );
+            let why = patient.given_up.clone().or_else(|| (patient.failures >= TRIES).then_some(failed))?;
+            Some(format!("node {node}: {why}"))
+        })
     }
 }
 
@@ -127,19 +137,21 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
     }
     // An exit code proves nothing: a repair that ended has this long to be seen to work.
     let ended = patient.repair.and_then(|id| machine.orders.ended_at(id));
-    let (failed, fence) = match patient.repair.map(|id| (id, machine.orders.get(id))) {
-        Some((id, Some(placed))) => {
-            let done = matches!(machine.orders.outcome(id), Some(Outcome::Done | Outcome::Fenced { .. }));
-            (!done, placed.step == Step::Fence)
-        }
-        _ => (true, false),
-    };
+    let (failed, fence, how) =
+        match patient.repair.map(|id| (machine.orders.outcome(id), machine.orders.get(id))) {
+            Some((Some(outcome), Some(placed))) => {
+                let done = matches!(outcome, Outcome::Done | Outcome::Fenced { .. });
+                (!done, placed.step == Step::Fence, format!("{:?}: {outcome}", placed.step))
+            }
+            _ => (true, false, String::new()),
+        };
     let Some(ended) = ended else { return };
     if fence && !failed && member.state != MemberState::Primary {
         patient.repair = None;
     } else if failed || now >= ended + machine.settings.retry_after {
         patient.repair = None;
         patient.failures += 1;
+        patient.trouble = how;
         let pause = machine.settings.retry_after * 2_u32.saturating_pow(patient.failures.min(8) - 1);
         patient.not_before = Some(now + pause.min(LONGEST_PAUSE));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::{Branch, Node, NodeId, ProbeOutcome, Report};
+use crate::{Branch, Node, NodeId, Position, ProbeOutcome, Report};
 
 /// How the last probe of a server ended; the report itself is in [`Seen::report`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,9 @@ pub struct Seen {
     pub report: Option<Arc<Dated>>,
     /// Its last answer as a primary; kept while pgherd runs.
     pub as_primary: Option<Arc<Dated>>,
+    /// In this run it had more WAL than the primary of its own branch had ever written: it has it from somebody else,
+    /// since two servers that are promoted at one position have equal histories.
+    pub stray: bool,
 }
 
 /// The lineage that the herd is known to be on.
@@ -109,7 +112,30 @@ impl Knowledge {
         }
         let seen = follow_up(before, asked_at, answered_at, outcome);
         self.seen.insert(node, seen);
+        self.find_strays(node);
         true
+    }
+
+    /// Compares the standbys of `primary`'s branch with what it has just said.
+    fn find_strays(&mut self, primary: NodeId) {
+        let answered = self.seen.get(&primary).filter(|seen| seen.contact == Contact::Answered);
+        let Some(dated) = answered.and_then(|seen| seen.report.clone()) else { return };
+        let Position::Primary { insert, .. } = dated.report.position else { return };
+        let branch = Branch::of(&dated.report);
+        let of_branch = |seen: &Seen| {
+            let answers = seen.contact == Contact::Answered;
+            seen.report.clone().filter(|of| answers && Branch::of(&of.report) == branch)
+        };
+        let primaries = self.seen.values().filter_map(of_branch).filter(|of| of.report.is_writable());
+        if primaries.count() > 1 {
+            return;
+        }
+        for seen in self.seen.values_mut() {
+            let standby = of_branch(seen).filter(|of| !of.report.is_writable());
+            seen.stray |= standby.is_some_and(|standby| {
+                standby.answered_at <= dated.asked_at && standby.report.furthest() > insert
+            });
+        }
     }
 
     /// Takes `node`'s last report as the lineage of the herd; false if it never answered.
@@ -172,6 +198,7 @@ impl Knowledge {
 fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, outcome: ProbeOutcome) -> Seen {
     let mut report = before.and_then(|seen| seen.report.clone());
     let mut as_primary = before.and_then(|seen| seen.as_primary.clone());
+    let was = report.clone();
     let contact = match outcome {
         ProbeOutcome::Answered(answer) => {
             let dated = Arc::new(Dated { asked_at, answered_at, report: *answer });
@@ -190,6 +217,9 @@ fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, out
     // An unwilling server is alive: it neither fails nor says anything new.
     let fails = !matches!(contact, Contact::Answered | Contact::Unwilling { .. });
     let refused = matches!(contact, Contact::Refused(_));
+    let same_run = was.zip(report.as_ref()).is_some_and(|(was, is)| {
+        was.report.started_at == is.report.started_at && Branch::of(&was.report) == Branch::of(&is.report)
+    });
     let same_kind = before.is_some_and(|seen| same_kind(&seen.contact, &contact));
     Seen {
         asked_at,
@@ -201,6 +231,7 @@ fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, out
         contact,
         report,
         as_primary,
+        stray: same_run && before.is_some_and(|seen| seen.stray),
     }
 }
 

@@ -134,7 +134,6 @@ pub(crate) fn members(
         knowledge.nodes().iter().map(|node| member(knowledge, node, now, right, lineage, &rows)).collect();
     members.sort_by_key(|member| member.node);
     name_unknown_senders(&mut members);
-    mark_wal_of_nobody(&mut members);
     members
 }
 
@@ -153,6 +152,7 @@ fn member(
         .and_then(|seen| seen.report.as_ref())
         .filter(|dated| right.is_none_or(|right| dated.report.system_identifier == right));
     let standing = match (lineage, ours) {
+        (Some(_), Some(_)) if seen.as_ref().is_some_and(|seen| seen.stray) => Standing::Diverged,
         (Some(lineage), Some(dated)) => {
             lineage.standing_of(&Branch::of(&dated.report), dated.report.furthest())
         }
@@ -223,25 +223,6 @@ fn name_unknown_senders(members: &mut [Member]) {
         let member = members.iter_mut().find(|member| member.node == node);
         if let Some(receiving) = member.and_then(|member| member.receiving.as_mut()) {
             receiving.from = Some(sender);
-        }
-    }
-}
-
-/// A standby on the primary's own branch that has more WAL than the primary ever wrote has it from somebody else:
-/// two servers promoted at one position have equal histories.
-fn mark_wal_of_nobody(members: &mut [Member]) {
-    let mut primaries = members.iter().filter(|member| member.state == MemberState::Primary);
-    let (Some(primary), None) = (primaries.next(), primaries.next()) else { return };
-    let (Some(dated), Some(branch)) = (primary.dated().cloned(), primary.branch()) else { return };
-    let Position::Primary { insert, .. } = dated.report.position else { return };
-    for member in members.iter_mut().filter(|member| member.state == MemberState::Standby) {
-        let foreign_wal = member.dated().is_some_and(|standby| {
-            standby.answered_at <= dated.asked_at
-                && Branch::of(&standby.report) == branch
-                && standby.report.furthest() > insert
-        });
-        if foreign_wal {
-            member.standing = Standing::Diverged;
         }
     }
 }
