@@ -1,7 +1,7 @@
 //! Who is writable, and which of them is the primary.
 
 use crate::member::{Member, MemberState};
-use crate::{Branch, Knowledge, NodeId, Relation};
+use crate::{Branch, Knowledge, NodeId, Relation, Report};
 
 /// A server that accepts writes although another's history supersedes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +104,9 @@ pub(crate) fn judge(members: &[Member], knowledge: &Knowledge, right: Option<u64
             Some(Relation::Siblings) => {
                 contested(&[member.node], "it forked off the lineage that was served")
             }
+            None if members.iter().any(|other| is_ours(other) && is_silent_fork(other, branch)) => {
+                contested(&[member.node], "another, which does not answer now, was writable on another")
+            }
             _ => Leadership::Primary { node: member.node, false_primaries },
         },
         several => {
@@ -111,6 +114,14 @@ pub(crate) fn judge(members: &[Member], knowledge: &Knowledge, right: Option<u64
             contested(&nodes, "neither's history contains the other's")
         }
     }
+}
+
+/// A server that was writable on a sibling of `branch`, and cannot be asked now.
+fn is_silent_fork(member: &Member, branch: &Branch) -> bool {
+    let answers = matches!(member.state, MemberState::Primary | MemberState::Standby);
+    let forked =
+        |report: &Report| report.is_writable() && Branch::of(report).relation(branch) == Relation::Siblings;
+    !answers && member.report().is_some_and(forked)
 }
 
 fn contested(nodes: &[NodeId], why: &str) -> Leadership {
