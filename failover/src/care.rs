@@ -128,10 +128,12 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
         *patient = Patient { fences: std::mem::take(&mut patient.fences), ..Patient::default() };
         return;
     }
+    if matches!(member.state, MemberState::Primary | MemberState::Standby) {
+        // It has been started again; if it ends now, that is not our doing.
+        patient.stopped = patient.stopped.filter(|stopped| !member.asked_since(*stopped));
+    }
     if recovering {
         patient.loose_since.get_or_insert(now);
-        // It has been started, as a standby; if it ends now, that is not our doing.
-        patient.stopped = patient.stopped.filter(|stopped| !member.asked_since(*stopped));
     } else {
         patient.loose_since = None;
     }
@@ -178,6 +180,7 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let upstream = epoch.primary;
     let registered = member.repmgr.is_some()
         && machine.topology.member(upstream).is_some_and(|primary| primary.repmgr.is_some());
+    let ours = member.report().is_some_and(|report| report.system_identifier == epoch.system_identifier);
     let divergence = match member.standing {
         Standing::Superseded { divergence, .. } => divergence,
         Standing::Diverged => u64::MAX,
@@ -196,7 +199,7 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
         MemberState::Foreign { .. } | MemberState::Unwilling { .. } | MemberState::Primary => return None,
         _ => {}
     }
-    if !registered {
+    if !registered || !ours {
         return None;
     }
     let superseded = state == MemberState::Standby && matches!(standing, Standing::Superseded { .. });

@@ -140,7 +140,12 @@ fn to_ask(machine: &Machine) -> Vec<NodeId> {
 fn begin(machine: &mut Machine, now: Instant) {
     let Some(attempt) = machine.take_attempt(now) else { return };
     let false_primaries = machine.topology.leadership.false_primaries().iter().map(|it| it.node);
-    let mut targets: Vec<NodeId> = attempt.old.into_iter().chain(false_primaries).collect();
+    // Whoever has taken the place of the old primary with another cluster is not ours to stop.
+    let foreign = |node: &NodeId| {
+        machine.topology.member(*node).is_some_and(|it| matches!(it.state, MemberState::Foreign { .. }))
+    };
+    let old = attempt.old.filter(|old| !foreign(old));
+    let mut targets: Vec<NodeId> = old.into_iter().chain(false_primaries).collect();
     targets.sort();
     targets.dedup();
     machine.state = State::Fence(attempt);
