@@ -56,6 +56,8 @@ pub struct Seen {
     pub failures: u32,
     /// Probes that were refused in a row, nothing else between them.
     pub refusals: u32,
+    /// It was down or starting since its last answer: something else may stand in its place.
+    pub restarted: bool,
     /// Its last answer.
     pub report: Option<Arc<Dated>>,
     /// Its last answer as a primary; kept while pgherd runs.
@@ -217,6 +219,11 @@ fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, out
     // An unwilling server is alive: it neither fails nor says anything new.
     let fails = !matches!(contact, Contact::Answered | Contact::Unwilling { .. });
     let refused = matches!(contact, Contact::Refused(_));
+    let restarted = match contact {
+        Contact::Answered => false,
+        Contact::Refused(_) | Contact::StartingUp | Contact::ShuttingDown => true,
+        Contact::Unwilling { .. } | Contact::TimedOut => before.is_some_and(|seen| seen.restarted),
+    };
     let same_run = was.zip(report.as_ref()).is_some_and(|(was, is)| {
         was.report.started_at == is.report.started_at && Branch::of(&was.report) == Branch::of(&is.report)
     });
@@ -229,6 +236,7 @@ fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, out
         failures: if fails { before.map_or(0, |seen| seen.failures).saturating_add(1) } else { 0 },
         refusals: if refused { before.map_or(0, |seen| seen.refusals).saturating_add(1) } else { 0 },
         contact,
+        restarted,
         report,
         as_primary,
         stray: same_run && before.is_some_and(|seen| seen.stray),
