@@ -166,11 +166,16 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "tell it again",
         from: StateName::Promote,
         on: On::Any,
-        guard: "the outcome is unknown, or done and not seen; the candidate is still a standby; tries are left",
+        guard: "the outcome is unknown, or done and not seen; the candidate is still a standby; tries are left; nobody is \
+                writable or heard",
         to: StateName::Promote,
         commands: "Promote the same candidate",
         reason: "a late first order does no harm on the same server",
-        when: |machine, now| unresolved(machine, now).filter(|(_, tries)| *tries < TRIES).map(|(why, _)| why),
+        when: |machine, now| {
+            let (why, tries) = unresolved(machine, now)?;
+            let again = tries < TRIES && beside(machine).is_none();
+            again.then_some(why)
+        },
         then: |machine, now, _| {
             let tries = unresolved(machine, now).map_or(TRIES, |(_, tries)| tries + 1);
             give_order(machine, now, tries);
@@ -180,11 +185,11 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "disarm",
         from: StateName::Promote,
         on: On::Any,
-        guard: "the outcome is unknown, the candidate is still a standby, and no tries are left",
+        guard: "the outcome is unknown, the candidate is still a standby, and it cannot be told again",
         to: StateName::Promote,
         commands: "Fence the candidate",
         reason: "the order must not fire late, beside another's",
-        when: |machine, now| unresolved(machine, now).map(|(why, _)| why),
+        when: |machine, now| unresolved(machine, now).map(|(why, _)| beside(machine).unwrap_or(why)),
         then: |machine, now, _| {
             let State::Promote { candidate, stage: Stage::Ordered { id, .. }, .. } = machine.state else {
                 return;
@@ -250,6 +255,15 @@ fn still_writable(machine: &Machine, attempt: &Attempt) -> Option<String> {
     let mut members = machine.topology.members.iter();
     let writable = members.find(|member| member.state == MemberState::Primary && !fenced_since(member));
     writable.map(|member| format!("node {} still accepts writes", member.node))
+}
+
+/// A primary that a promotion now would stand beside.
+fn beside(machine: &Machine) -> Option<String> {
+    let hears = |member: &&Member| machine.topology.hears_a_primary(member);
+    still_writable(machine, machine.state.attempt()?).or_else(|| {
+        let hearing = machine.topology.standbys().find(hears)?;
+        Some(format!("node {} streams from a primary", hearing.node))
+    })
 }
 
 fn next_lock(machine: &Machine) -> Option<NodeId> {

@@ -47,7 +47,11 @@ impl World {
         let notes = &self.pgherds[pgherd].notes;
         for (id, known) in notes.of_ours() {
             let since = notes.frozen[id].map(|(_, at)| at);
-            if notes.answered_last[id] && known.receiving && since.is_none_or(|at| known.asked_at >= at) {
+            if notes.answered_last[id]
+                && self.receives_from_primary(id)
+                && known.receiving
+                && since.is_none_or(|at| known.asked_at >= at)
+            {
                 return Some(format!("I6: {} was seen to receive, and a promotion is ordered", name(id)));
             }
         }
@@ -55,9 +59,17 @@ impl World {
             let since = server.receiver.map(|receiver| receiver.since);
             let seen = self.network.way(self.network.pgherd(), server.id) == Way::Open
                 && self.network.slowness[server.id].is_zero();
-            seen && server.is_up() && !server.unwilling && since.is_some_and(|at| at + UNSEEN < self.now)
+            let primary = self.receives_from_primary(server.id);
+            seen && primary
+                && server.is_up()
+                && !server.unwilling
+                && since.is_some_and(|at| at + UNSEEN < self.now)
         });
         streaming.map(|server| format!("I6: {} receives WAL, and a promotion is ordered", server.name()))
+    }
+
+    fn receives_from_primary(&self, id: Id) -> bool {
+        self.servers[id].receiver.is_some_and(|receiver| !self.servers[receiver.from].standby)
     }
 
     /// I7: another eligible standby that was frozen has more.

@@ -78,14 +78,14 @@ impl World {
         }
         let excused = &self.judge.excused;
         let excused = excused.trust || excused.usurped || excused.loss;
-        let fork = match self.judge.opened.as_ref().map(|before| known.branch.relation(before)) {
-            None | Some(Relation::Same | Relation::Supersedes { .. }) => false,
-            Some(Relation::SupersededBy { .. } | Relation::Siblings) => true,
-        };
         // What a pgherd without memory cannot know, it cannot be blamed for.
-        let known_before = notes.opened.is_some();
-        if fork && known_before && !excused {
-            let before = self.judge.opened.clone();
+        let before = notes.opened.as_ref().map(|(_, branch)| branch.clone());
+        let forks = |before: &Option<Branch>| {
+            let relation = before.as_ref().map(|before| known.branch.relation(before));
+            matches!(relation, Some(Relation::SupersededBy { .. } | Relation::Siblings))
+        };
+        let fork = forks(&self.judge.opened);
+        if forks(&before) && !excused {
             self.violate(format!("I3: {} is opened on {}, after {before:?}", name(id), known.branch));
         }
         if !excused && !fork && self.servers[id].wal.branch == known.branch {

@@ -46,10 +46,13 @@ pub(crate) fn answer(server: &Server, around: &Circumstances<'_>, memory: &mut M
         Process::Down => ProbeOutcome::Refused("connection refused".to_owned()),
         Process::Starting => ProbeOutcome::StartingUp,
         Process::Stopping => ProbeOutcome::ShuttingDown,
-        Process::Up if server.unwilling => ProbeOutcome::Unwilling {
-            sqlstate: "53300".to_owned(),
-            message: "sorry, too many clients already".to_owned(),
-        },
+        Process::Up if server.unwilling => {
+            let (sqlstate, message) = match server.is_ours() {
+                true => ("53300", "sorry, too many clients already"),
+                false => ("28000", "role \"repmgr\" does not exist"),
+            };
+            ProbeOutcome::Unwilling { sqlstate: sqlstate.to_owned(), message: message.to_owned() }
+        }
         Process::Up => ProbeOutcome::Answered(Box::new(report(server, around, memory))),
     }
 }

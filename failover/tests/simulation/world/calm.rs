@@ -3,7 +3,7 @@
 use pgherd_failover::{Event, Mode, Order, StateName, Writes};
 use pgherd_health::Leadership;
 
-use crate::model::{Id, OURS, Process, Time, name, node, server_of};
+use crate::model::{Id, OURS, Process, Server, Time, name, node, server_of};
 use crate::story::tell;
 use crate::world::{Happening, World};
 
@@ -147,7 +147,10 @@ impl World {
     pub(crate) fn unrest(&self) -> Option<String> {
         let pgherd = self.living()?;
         let it = &self.pgherds[pgherd];
-        if self.judge.deceived || self.servers.iter().all(|server| server.lost || !server.is_ours()) {
+        let dead = |server: &Server| {
+            server.lost || !server.is_ours() || (!server.is_up() && server.wal.end() < server.consistent_at)
+        };
+        if self.judge.deceived || self.servers.iter().all(dead) {
             return None;
         }
         let Writes::Open(epoch) = it.routing.writes else {
