@@ -102,7 +102,7 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
 
 fn note_fences(machine: &mut Machine) {
     let orders = &machine.orders;
-    for patient in machine.care.patients.values_mut() {
+    for (node, patient) in &mut machine.care.patients {
         let mut stopped = patient.stopped;
         patient.fences.retain(|fence| match orders.outcome(*fence) {
             None => orders.get(*fence).is_some(),
@@ -113,7 +113,10 @@ fn note_fences(machine: &mut Machine) {
                 false
             }
         });
-        patient.stopped = stopped;
+        // Once it answers again it has been started; if it ends then, that is not our doing.
+        let member = machine.topology.member(*node);
+        let answers = member.filter(|it| matches!(it.state, MemberState::Primary | MemberState::Standby));
+        patient.stopped = stopped.filter(|at| answers.is_none_or(|it| !it.asked_since(*at)));
     }
 }
 
@@ -127,10 +130,6 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
     if well && !busy {
         *patient = Patient { fences: std::mem::take(&mut patient.fences), ..Patient::default() };
         return;
-    }
-    if matches!(member.state, MemberState::Primary | MemberState::Standby) {
-        // It has been started again; if it ends now, that is not our doing.
-        patient.stopped = patient.stopped.filter(|stopped| !member.asked_since(*stopped));
     }
     if recovering {
         patient.loose_since.get_or_insert(now);
@@ -180,7 +179,7 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let upstream = epoch.primary;
     let registered = member.repmgr.is_some()
         && machine.topology.member(upstream).is_some_and(|primary| primary.repmgr.is_some());
-    let ours = member.report().is_some_and(|report| report.system_identifier == epoch.system_identifier);
+    let ours = member.report().is_none_or(|report| report.system_identifier == epoch.system_identifier);
     let divergence = match member.standing {
         Standing::Superseded { divergence, .. } => divergence,
         Standing::Diverged => u64::MAX,

@@ -120,7 +120,9 @@ impl World {
                         .iter()
                         .any(|part| warning.contains(part))
             });
-            let idle = !self.servers[id].rejoining && self.servers[id].process != Process::Starting;
+            let it = &self.servers[id];
+            let stuck = it.wal.end() < it.consistent_at;
+            let idle = !it.rejoining && (it.process != Process::Starting || stuck);
             if named && id != primary && idle && !self.servers[id].lost {
                 tell!(self, "an operator clones {} from {}", name(id), name(primary));
                 self.clone_from(id, primary);
