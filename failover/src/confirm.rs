@@ -129,9 +129,12 @@ pub(crate) fn led_by_another(machine: &Machine) -> Option<String> {
 
 /// Standbys that may hear the primary and have not been asked.
 fn to_ask(machine: &Machine) -> Vec<NodeId> {
-    let Some(attempt) = machine.state.attempt().filter(|attempt| attempt.old.is_some()) else {
+    let Some(attempt) = machine.state.attempt() else { return Vec::new() };
+    let Some(old) = attempt.old.and_then(|old| machine.topology.member(old)) else { return Vec::new() };
+    if matches!(old.state, MemberState::Foreign { .. }) {
+        // Its name answers, but not with the primary.
         return Vec::new();
-    };
+    }
     let hearing = machine.topology.standbys().filter(|member| machine.topology.hears_a_primary(member));
     hearing.map(|member| member.node).filter(|node| !attempt.logins.contains_key(node)).collect()
 }

@@ -154,12 +154,12 @@ pub(crate) fn not_frozen(machine: &Machine, attempt: &Attempt) -> Option<String>
 
 /// A guard that may have ceased to hold since the confirmation.
 pub(crate) fn ceased(machine: &Machine, attempt: &Attempt, now: Instant) -> Option<String> {
-    [everyone_known(machine, attempt), one_decider(machine), permitted(machine, now)].into_iter().find_map(
-        |verdict| match verdict {
+    [everyone_known(machine, attempt, now), one_decider(machine), permitted(machine, now)]
+        .into_iter()
+        .find_map(|verdict| match verdict {
             Verdict::Pass => None,
             Verdict::Wait(why) | Verdict::Fail(why) => Some(why),
-        },
-    )
+        })
 }
 
 fn choice(machine: &Machine) -> Result<(NodeId, Lsn), String> {

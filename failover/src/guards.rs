@@ -23,7 +23,7 @@ pub(crate) fn all(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict
         looked(machine, attempt),
         no_login(machine, attempt),
         unheard(machine, attempt, now),
-        everyone_known(machine, attempt),
+        everyone_known(machine, attempt, now),
         somebody_eligible(machine, attempt),
         one_decider(machine),
         permitted(machine, now),
@@ -85,8 +85,8 @@ fn patience(member: &Member) -> Duration {
 }
 
 /// Without a lock service every registered standby must have answered or refused: one that is silent or shut to us may
-/// be led by another pgherd, or still receive.
-pub(crate) fn everyone_known(machine: &Machine, attempt: &Attempt) -> Verdict {
+/// be led by another pgherd, or still receive. One that starts has `start_grace` to come to answer.
+pub(crate) fn everyone_known(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict {
     if machine.wanted == Some(true) {
         return Verdict::Pass;
     }
@@ -96,7 +96,7 @@ pub(crate) fn everyone_known(machine: &Machine, attempt: &Attempt) -> Verdict {
                 "does not answer: it may be on the other side of a partition"
             }
             MemberState::Unwilling { .. } => "lets nobody in: it may still receive from the primary",
-            MemberState::StartingUp | MemberState::ShuttingDown => {
+            MemberState::StartingUp | MemberState::ShuttingDown if within_grace(machine, member, now) => {
                 "is starting or stopping: it cannot be asked yet"
             }
             _ => return None,
@@ -104,6 +104,11 @@ pub(crate) fn everyone_known(machine: &Machine, attempt: &Attempt) -> Verdict {
         Some(format!("node {} {how}", member.node))
     });
     silent.next().map_or(Verdict::Pass, Verdict::Fail)
+}
+
+fn within_grace(machine: &Machine, member: &Member, now: Instant) -> bool {
+    let since = member.seen.as_ref().and_then(|seen| seen.failing_since);
+    since.is_none_or(|since| now < since + machine.settings.start_grace)
 }
 
 /// There is somebody to promote, with all that it must have: (c) and (d), as far as can be told before the freeze.

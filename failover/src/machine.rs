@@ -211,9 +211,9 @@ impl Machine {
     /// Gives a command.
     pub(crate) fn order(&mut self, now: Instant, node: NodeId, step: Step) -> CommandId {
         let deadline = match step {
-            Step::Fence | Step::Follow { .. } | Step::Rejoin { .. } | Step::Checkpoint => {
-                self.settings.care_deadline
-            }
+            Step::Fence | Step::Rejoin { .. } | Step::Checkpoint => self.settings.care_deadline,
+            // While it goes on the standby cannot be frozen, should the new primary be lost too.
+            Step::Follow { .. } => self.settings.care_deadline / 3,
             Step::Promote => self.settings.promote_deadline,
             // Of a server that is silent it is known only when psql and pg_isready have waited 2 s each.
             Step::CanLogIn { .. } => self.settings.command_deadline * 2,

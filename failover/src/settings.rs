@@ -47,7 +47,7 @@ pub struct Settings {
     pub command_deadline: Duration,
     /// Deadline of `repmgr standby promote`.
     pub promote_deadline: Duration,
-    /// Deadline of fence, follow, rejoin and checkpoint.
+    /// Deadline of fence, rejoin and checkpoint; a follow has a third of it.
     pub care_deadline: Duration,
     /// How long a standby that streams from nobody is left to help itself before it is told whom to follow.
     pub repoint_after: Duration,

@@ -60,18 +60,18 @@ impl Topology {
         self.members.iter().filter(|member| member.state == MemberState::Standby)
     }
 
-    /// True if `member` still hears a server above it that is not itself a standby that we can see: its WAL
-    /// receiver streams and is fresh.
+    /// True if `member` still hears a server above it that is neither a standby nor a false primary that we can see:
+    /// its WAL receiver streams and is fresh.
     #[must_use]
     pub fn hears_a_primary(&self, member: &Member) -> bool {
-        let from_standby = |receiving: &Receiving| {
-            receiving
-                .from
-                .and_then(|sender| self.member(sender))
-                .is_some_and(|sender| sender.state == MemberState::Standby)
+        let known_otherwise = |receiving: &Receiving| {
+            receiving.from.and_then(|sender| self.member(sender)).is_some_and(|sender| {
+                let falsely = self.leadership.false_primaries().iter().any(|it| it.node == sender.node);
+                sender.state == MemberState::Standby || (falsely && sender.state == MemberState::Primary)
+            })
         };
         member.receiving.as_ref().is_some_and(|receiving| {
-            receiving.status == "streaming" && receiving.fresh && !from_standby(receiving)
+            receiving.status == "streaming" && receiving.fresh && !known_otherwise(receiving)
         })
     }
 

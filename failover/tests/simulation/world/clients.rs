@@ -154,7 +154,9 @@ impl World {
         flight.acknowledged = Some(self.now);
         flight.synchronous = synchronous;
         let pgherd = flight.pgherd;
-        self.judge_acknowledged(pgherd, from);
+        if self.servers[from].is_ours() {
+            self.judge_acknowledged(pgherd, from);
+        }
         if tx % 64 == 0 {
             self.settle();
         }
