@@ -147,6 +147,7 @@ pub(crate) const ROWS: &[Transition] = &[
             let Some((_, candidate)) = ordered(machine) else { return };
             if let Some(mut attempt) = machine.take_attempt(now) {
                 attempt.passed_over.insert(candidate);
+                attempt.disarmed.insert(candidate);
                 machine.state = State::Elect(attempt);
             }
         },

@@ -215,7 +215,13 @@ pub(crate) const ROWS: &[Transition] = &[
             matches!(machine.orders.outcome(*fence)?, Outcome::Fenced { .. })
                 .then(|| format!("node {candidate} is fenced"))
         },
-        then: pass_over,
+        then: |machine, now, seen| {
+            let State::Promote { candidate, .. } = machine.state else { return };
+            if let Some(attempt) = machine.state.attempt_mut() {
+                attempt.disarmed.insert(candidate);
+            }
+            pass_over(machine, now, seen);
+        },
     },
     Transition {
         name: "candidate lost",

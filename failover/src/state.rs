@@ -116,6 +116,8 @@ pub(crate) struct Attempt {
     pub(crate) locks: BTreeMap<NodeId, CommandId>,
     /// Candidates whose promotion failed.
     pub(crate) passed_over: BTreeSet<NodeId>,
+    /// Those of them that were fenced, whether or not their promotion had taken place.
+    pub(crate) disarmed: BTreeSet<NodeId>,
 }
 
 /// How far a promotion has come.
@@ -164,6 +166,7 @@ impl Attempt {
             freezes: BTreeMap::new(),
             locks: BTreeMap::new(),
             passed_over: BTreeSet::new(),
+            disarmed: BTreeSet::new(),
         }
     }
 

@@ -105,6 +105,9 @@ pub(crate) fn enter(machine: &mut Machine, now: Instant) {
     };
     let Some(attempt) = machine.take_attempt(now) else { return };
     machine.knowledge.accept(candidate);
+    for node in attempt.disarmed.iter().filter(|node| **node != candidate) {
+        machine.knowledge.disown(*node);
+    }
     let write = machine.order(now, candidate, Step::VerifyWrite);
     machine.state = State::Verify { attempt, candidate, write, tries: 1 };
 }

@@ -1,6 +1,6 @@
 //! What the probes have told so far, server by server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -83,6 +83,7 @@ pub struct Knowledge {
     configured_identifier: Option<u64>,
     accepted: Option<Lineage>,
     trusted: Option<(NodeId, Branch)>,
+    disowned: BTreeSet<NodeId>,
     seen: BTreeMap<NodeId, Seen>,
 }
 
@@ -95,6 +96,7 @@ impl Knowledge {
             configured_identifier: system_identifier,
             accepted: None,
             trusted: None,
+            disowned: BTreeSet::new(),
             seen: BTreeMap::new(),
         }
     }
@@ -147,8 +149,29 @@ impl Knowledge {
         let branch = Branch::of(&report.report);
         // Once somebody else leads, an operator's choice has been overtaken.
         self.trusted = self.trusted.take().filter(|trusted| trusted.0 == node && trusted.1 == branch);
+        let continues = self
+            .accepted
+            .as_ref()
+            .is_none_or(|before| before.branch == branch || branch.supersedes(&before.branch));
+        if !continues {
+            self.disowned.clear();
+        }
+        self.disowned.remove(&node);
         self.accepted = Some(Lineage { system_identifier, branch });
         true
+    }
+
+    /// This server was told to promote and then was given up for the one whose lineage is accepted: what it may have
+    /// written beside it is nobody's.
+    pub fn disown(&mut self, node: NodeId) {
+        self.disowned.insert(node);
+    }
+
+    /// True if what `node` writes on `branch` is nobody's.
+    #[must_use]
+    pub fn disowns(&self, node: NodeId, branch: &Branch) -> bool {
+        let beside = |lineage: &Lineage| !branch.supersedes(&lineage.branch);
+        self.disowned.contains(&node) && self.accepted.as_ref().is_some_and(beside)
     }
 
     /// An operator's word: of several forks, this server's branch is the right one, as long as it is on it.
@@ -156,6 +179,7 @@ impl Knowledge {
         let report = self.seen.get(&node).and_then(|seen| seen.report.as_ref());
         let branch = report.map(|dated| (node, Branch::of(&dated.report)));
         let known = branch.is_some();
+        self.disowned.remove(&node);
         self.trusted = branch.or(self.trusted.take());
         known
     }

@@ -87,8 +87,9 @@ pub(crate) fn judge(members: &[Member], knowledge: &Knowledge, right: Option<u64
         let beneath = others.map(|(member, of)| false_primary(member, past(member, branch, of), members));
         return Leadership::Primary { node, false_primaries: beneath.collect() };
     }
-    let (beneath, leading): (Vec<_>, Vec<_>) =
-        writable.into_iter().partition(|(_, branch)| superseded(branch));
+    let (beneath, leading): (Vec<_>, Vec<_>) = writable
+        .into_iter()
+        .partition(|(member, branch)| superseded(branch) || knowledge.disowns(member.node, branch));
     let false_primaries: Vec<FalsePrimary> = beneath
         .iter()
         .map(|(member, branch)| {

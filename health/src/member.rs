@@ -151,8 +151,10 @@ fn member(
         .as_ref()
         .and_then(|seen| seen.report.as_ref())
         .filter(|dated| right.is_none_or(|right| dated.report.system_identifier == right));
+    let nobodys = |report: &Report| report.is_writable() && knowledge.disowns(node.id, &Branch::of(report));
+    let stray = seen.as_ref().is_some_and(|seen| seen.stray);
     let standing = match (lineage, ours) {
-        (Some(_), Some(_)) if seen.as_ref().is_some_and(|seen| seen.stray) => Standing::Diverged,
+        (Some(_), Some(dated)) if stray || nobodys(&dated.report) => Standing::Diverged,
         (Some(lineage), Some(dated)) => {
             lineage.standing_of(&Branch::of(&dated.report), dated.report.furthest())
         }

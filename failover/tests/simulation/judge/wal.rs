@@ -19,7 +19,7 @@ impl World {
         let at = self.now;
         let twice = self.judge.promotions.iter().find(|it| {
             let ours = it.pgherd.is_some() && pgherd.is_some();
-            ours && it.parent == *parent && !self.unknowable(it, pgherd)
+            ours && it.parent == *parent && !self.unknowable(it, pgherd) && !self.void(it)
         });
         let excused = self.judge.excused.loss || self.judge.excused.trust || self.judge.excused.usurped;
         if let Some(other) = twice.filter(|_| !excused) {
@@ -36,6 +36,15 @@ impl World {
         let configured = self.plan.settings.synchronous.is_some();
         let away = !self.servers[earlier.server].is_writable();
         earlier.pgherd != pgherd && earlier.at < born && configured && away
+    }
+
+    /// A candidate that died of its promotion, before it was seen: it is fenced, and nobody has written there.
+    fn void(&self, earlier: &Promotion) -> bool {
+        let opened = |pgherd: usize| {
+            let opened = self.pgherds[pgherd].notes.opened.as_ref();
+            opened.is_some_and(|(server, branch)| *server == earlier.server && *branch != earlier.parent)
+        };
+        !self.servers[earlier.server].responds() && !earlier.pgherd.is_some_and(opened)
     }
 
     /// A commit is acknowledged by a server: on the lineage of the one before.
