@@ -91,12 +91,15 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
     for node in nodes {
         examine(machine, now, epoch, node);
         let Some(step) = remedy(machine, now, epoch, node) else { continue };
-        let fence = step == Step::Fence;
+        let (fence, stops) = (step == Step::Fence, matches!(step, Step::Rejoin { .. }));
         let id = machine.order(now, node, step);
         if fence {
             machine.care.fencing(node, id);
         }
-        machine.care.patients.entry(node).or_default().repair = Some(id);
+        let patient = machine.care.patients.entry(node).or_default();
+        patient.repair = Some(id);
+        // A rejoin begins with a stop, and may end there.
+        patient.stopped = patient.stopped.or(stops.then_some(now));
     }
 }
 

@@ -121,5 +121,7 @@ impl World {
         } else if !standby && !notes.stopped.contains_key(&id) {
             self.violate(format!("{} is started again, and pgherd has not stopped it", name(id)));
         }
+        let now = self.now;
+        self.pgherds[pgherd].notes.stopped.entry(id).or_insert(now);
     }
 }

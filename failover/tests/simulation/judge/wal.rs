@@ -29,13 +29,12 @@ impl World {
         self.judge.promotions.push(Promotion { server, parent: parent.clone(), pgherd, at });
     }
 
-    /// A promotion by a pgherd that died before this one was born, of a server that is not to be seen: where it is
-    /// configured that no commit waits, this one need not have seen all.
+    /// A promotion by a pgherd that died before this one was born, of a server that is not to be seen: without memory
+    /// this one cannot know of it.
     fn unknowable(&self, earlier: &Promotion, pgherd: Option<usize>) -> bool {
         let born = pgherd.map_or(self.now, |pgherd| self.pgherds[pgherd].born);
-        let configured = self.plan.settings.synchronous.is_some();
         let away = !self.servers[earlier.server].is_writable();
-        earlier.pgherd != pgherd && earlier.at < born && configured && away
+        earlier.pgherd != pgherd && earlier.at < born && away
     }
 
     /// A candidate that died of its promotion, before it was seen: it is fenced, and nobody has written there.
