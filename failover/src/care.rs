@@ -62,7 +62,9 @@ impl Care {
 
     /// This server leads: what was done to it before is over.
     pub(crate) fn leads(&mut self, primary: NodeId) {
-        self.patients.remove(&primary);
+        if let Some(patient) = self.patients.get_mut(&primary) {
+            *patient = Patient { fences: std::mem::take(&mut patient.fences), ..Patient::default() };
+        }
     }
 
     /// True if no server is being repaired.

@@ -47,7 +47,8 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "undecidable",
         from: StateName::Discover,
         on: On::Any,
-        guard: "forks, foreign clusters, a false primary with standbys or much WAL of its own, or nobody to promote",
+        guard: "forks, foreign clusters, a false primary with standbys or much WAL of its own, a standby that has more WAL than \
+                its primary, or nobody to promote",
         to: StateName::Hold,
         commands: "none",
         reason: "a wrong guess would lose data",
@@ -107,16 +108,14 @@ pub(crate) fn judge(machine: &Machine, now: Instant) -> Assessment {
     }
     match &topology.leadership {
         Leadership::Primary { node, false_primaries } => {
-            match false_primaries.iter().find_map(|it| rival(machine, it)) {
-                Some(why) if !established(machine, *node) => Assessment::Stuck(why),
-                _ if !machine.knows_the_cluster(now) => Assessment::Wait(
-                    "nothing says yet that the servers that answer are the right cluster".to_owned(),
-                ),
-                _ if machine.orders.unmaking(*node) => {
-                    Assessment::Wait(format!("a command that stops node {node} has not ended"))
-                }
-                _ => Assessment::Serve(*node, format!("node {node} is writable and nobody supersedes it")),
-            }
+            let doubts = || {
+                let rival = false_primaries.iter().find_map(|it| rival(machine, it)).map(Assessment::Stuck);
+                rival.or_else(|| outdone(machine, *node))
+            };
+            let doubt = if established(machine, *node) { None } else { doubts() };
+            doubt.or_else(|| postponed(machine, *node, now)).unwrap_or_else(|| {
+                Assessment::Serve(*node, format!("node {node} is writable and nobody supersedes it"))
+            })
         }
         Leadership::Contested { reason, .. } => Assessment::Stuck(reason.clone()),
         Leadership::OnlyFalse(them) => match them.iter().find_map(|it| rival(machine, it)) {
@@ -125,6 +124,44 @@ pub(crate) fn judge(machine: &Machine, now: Instant) -> Assessment {
         },
         Leadership::Nobody => leaderless(machine, now),
     }
+}
+
+/// What has yet to come before a primary is served.
+fn postponed(machine: &Machine, node: NodeId, now: Instant) -> Option<Assessment> {
+    let why = if !machine.knows_the_cluster(now) {
+        "nothing says yet that the servers that answer are the right cluster".to_owned()
+    } else if machine.orders.unmaking(node) {
+        format!("a command that stops node {node} has not ended")
+    } else if asked_before_its_end(machine, node) {
+        format!("node {node} has not answered since it was stopped")
+    } else {
+        return None;
+    };
+    Some(Assessment::Wait(why))
+}
+
+fn asked_before_its_end(machine: &Machine, node: NodeId) -> bool {
+    let unmade = machine.orders.unmade_at(node);
+    unmade.zip(machine.topology.member(node)).is_some_and(|(at, member)| !member.asked_since(at))
+}
+
+/// A standby of the primary's own timeline has more WAL than the primary: unless that has only just been written, it is
+/// of a later timeline, which the standby does not tell after a restart, or the primary has lost it.
+fn outdone(machine: &Machine, primary: NodeId) -> Option<Assessment> {
+    let topology = &machine.topology;
+    let (of, written) =
+        topology.member(primary).and_then(|it| Some((it.branch()?, it.report()?.furthest())))?;
+    let further =
+        |member: &&Member| member.branch().as_ref() == Some(&of) && member.furthest() > Some(written);
+    let member = topology.standbys().find(further)?;
+    let node = member.node;
+    Some(if member.seen.as_ref().is_some_and(|seen| seen.stray) {
+        Assessment::Stuck(format!(
+            "node {node} has WAL that node {primary} has never written: an operator may trust node {primary}"
+        ))
+    } else {
+        Assessment::Wait(format!("node {node} seems to be ahead of node {primary}"))
+    })
 }
 
 fn leaderless(machine: &Machine, now: Instant) -> Assessment {

@@ -93,6 +93,15 @@ impl Orders {
             .any(|placed| placed.node == node && matches!(placed.step, Step::Fence | Step::Rejoin { .. }))
     }
 
+    /// When the last command that stops a primary has ended there.
+    pub(crate) fn unmade_at(&self, node: NodeId) -> Option<Instant> {
+        let unmade = self
+            .placed
+            .values()
+            .filter(|placed| placed.node == node && matches!(placed.step, Step::Fence | Step::Rejoin { .. }));
+        unmade.filter_map(|placed| placed.ended.as_ref().map(|(at, _)| *at)).max()
+    }
+
     /// The commands given since the last call.
     pub(crate) fn take(&mut self) -> Vec<Command> {
         std::mem::take(&mut self.outbox)

@@ -7,7 +7,7 @@ use pgherd_health::{Member, MemberState, NodeId, Relation};
 use crate::freeze::{ceased, frozen, leader, not_frozen};
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
 use crate::transition::{On, Transition};
-use crate::{CommandId, Machine, Outcome, StateName, Step};
+use crate::{CommandId, Machine, Outcome, StateName, Step, election};
 
 /// How often a candidate whose promotion has an unknown outcome is told again before it is fenced.
 const TRIES: u32 = 2;
@@ -167,10 +167,10 @@ pub(crate) const ROWS: &[Transition] = &[
         from: StateName::Promote,
         on: On::Any,
         guard: "the outcome is unknown, or done and not seen; the candidate is still a standby; tries are left; nobody is \
-                writable or heard",
+                writable or heard, or has come with more WAL",
         to: StateName::Promote,
         commands: "Promote the same candidate",
-        reason: "a late first order does no harm on the same server",
+        reason: "a late first order does no harm on the same server, which is still the best",
         when: |machine, now| {
             let (why, tries) = unresolved(machine, now)?;
             let again = tries < TRIES && beside(machine).is_none();
@@ -266,10 +266,26 @@ fn still_writable(machine: &Machine, attempt: &Attempt) -> Option<String> {
 /// A primary that a promotion now would stand beside.
 fn beside(machine: &Machine) -> Option<String> {
     let hears = |member: &&Member| machine.topology.hears_a_primary(member);
-    still_writable(machine, machine.state.attempt()?).or_else(|| {
-        let hearing = machine.topology.standbys().find(hears)?;
-        Some(format!("node {} streams from a primary", hearing.node))
-    })
+    still_writable(machine, machine.state.attempt()?)
+        .or_else(|| {
+            let hearing = machine.topology.standbys().find(hears)?;
+            Some(format!("node {} streams from a primary", hearing.node))
+        })
+        .or_else(|| surpassed(machine))
+}
+
+/// A standby that has come since the comparison and has more than the candidate.
+fn surpassed(machine: &Machine) -> Option<String> {
+    let State::Promote { attempt, candidate, .. } = &machine.state else { return None };
+    let compared = frozen(machine, attempt);
+    let (_, own) = *compared.iter().find(|(node, _)| node == candidate)?;
+    let mut come =
+        machine.topology.standbys().filter(|member| !compared.iter().any(|(it, _)| *it == member.node));
+    let more = come.find(|member| {
+        let lsn = member.furthest().unwrap_or_default();
+        lsn > own && election::continues(machine, attempt, member, lsn)
+    })?;
+    Some(format!("node {} has come with more WAL than node {candidate}", more.node))
 }
 
 fn next_lock(machine: &Machine) -> Option<NodeId> {

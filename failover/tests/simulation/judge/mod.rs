@@ -38,6 +38,14 @@ pub(crate) struct Excused {
     pub(crate) trust: bool,
     /// Somebody else has promoted.
     pub(crate) usurped: bool,
+    /// A pgherd without memory has served what another had replaced, and saw nobody who knew better.
+    pub(crate) forgotten: bool,
+}
+
+impl Excused {
+    pub(crate) const fn any(&self) -> bool {
+        self.loss || self.trust || self.usurped || self.forgotten
+    }
 }
 
 /// A promotion that took place.

@@ -76,8 +76,7 @@ impl World {
             return self
                 .violate(format!("I12: {} was not seen writable on that timeline: {known:?}", name(id)));
         }
-        let excused = &self.judge.excused;
-        let excused = excused.trust || excused.usurped || excused.loss;
+        let excused = self.judge.excused.any();
         // What a pgherd without memory cannot know, it cannot be blamed for.
         let before = notes.opened.as_ref().map(|(_, branch)| branch.clone());
         let forks = |before: &Option<Branch>| {
@@ -85,6 +84,7 @@ impl World {
             matches!(relation, Some(Relation::SupersededBy { .. } | Relation::Siblings))
         };
         let fork = forks(&self.judge.opened);
+        self.judge.excused.forgotten |= fork && !forks(&before);
         if forks(&before) && !excused {
             self.violate(format!("I3: {} is opened on {}, after {before:?}", name(id), known.branch));
         }
@@ -165,7 +165,7 @@ impl World {
     /// I3: nobody who was ever heard of supersedes who takes writes. I4: who takes them is ours.
     fn judge_served(&mut self, pgherd: usize) {
         let Some(id) = self.served(pgherd) else { return };
-        if self.judge.excused.trust {
+        if self.judge.excused.trust || self.judge.excused.loss {
             return;
         }
         let notes = &self.pgherds[pgherd].notes;

@@ -21,7 +21,7 @@ impl World {
             let ours = it.pgherd.is_some() && pgherd.is_some();
             ours && it.parent == *parent && !self.unknowable(it, pgherd) && !self.void(it)
         });
-        let excused = self.judge.excused.loss || self.judge.excused.trust || self.judge.excused.usurped;
+        let excused = self.judge.excused.any();
         if let Some(other) = twice.filter(|_| !excused) {
             let what = format!("I5: {} and {} are promoted from {parent}", name(other.server), name(server));
             self.violate(what);
@@ -43,15 +43,14 @@ impl World {
             let opened = self.pgherds[pgherd].notes.opened.as_ref();
             opened.is_some_and(|(server, branch)| *server == earlier.server && *branch != earlier.parent)
         };
-        !self.servers[earlier.server].responds() && !earlier.pgherd.is_some_and(opened)
+        !self.servers[earlier.server].is_up() && !earlier.pgherd.is_some_and(opened)
     }
 
     /// A commit is acknowledged by a server: on the lineage of the one before.
     pub(crate) fn judge_acknowledged(&mut self, pgherd: usize, id: Id) {
         let branch = self.servers[id].wal.branch.clone();
-        let excused = &self.judge.excused;
         let alone = self.pgherds.iter().filter(|it| it.alive).count() == 1;
-        let excused = excused.loss || excused.trust || excused.usurped || !alone;
+        let excused = self.judge.excused.any() || !alone;
         let continues = match &self.judge.acknowledged {
             None => true,
             Some((before, of)) => match branch.relation(of) {
@@ -74,8 +73,7 @@ impl World {
 
     /// I2, at the end of the story.
     pub(crate) fn judge_end(&mut self) {
-        let excused = &self.judge.excused;
-        let excused = excused.loss || excused.trust || excused.usurped;
+        let excused = self.judge.excused.any();
         if let Some(primary) = self.living().and_then(|at| self.served(at)).filter(|_| !excused) {
             self.judge_complete(primary);
         }
@@ -83,8 +81,7 @@ impl World {
 
     /// A rewind cuts off nothing that was acknowledged when standbys had it, and that is nowhere else.
     pub(crate) fn judge_rewound(&mut self, server: Id, upstream: Id, lost: &[Record]) {
-        let excused = &self.judge.excused;
-        if excused.loss || excused.trust || excused.usurped || lost.is_empty() {
+        if self.judge.excused.any() || lost.is_empty() {
             return;
         }
         let lost: BTreeSet<TxId> = commits(lost).collect();

@@ -73,6 +73,9 @@ impl World {
         if reason.contains("order the failover") {
             return Some(Order::Failover { accept_data_loss: true });
         }
+        if reason.contains("may trust node") {
+            return topology.leadership.primary().map(Order::Trust);
+        }
         if reason.contains("fork") || reason.contains("is superseded but") || reason.contains("may trust it")
         {
             let chosen = match &topology.leadership {
