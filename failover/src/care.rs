@@ -30,8 +30,8 @@ struct Patient {
     frozen: bool,
     /// Its fences, until they end.
     fences: BTreeSet<CommandId>,
-    /// When we stopped it: we start it again.
-    stopped: Option<Instant>,
+    /// We have stopped it, or a rejoin is about to: we start it again.
+    stopped: Option<Stop>,
     /// A repair that was given, until it is seen to have worked.
     repair: Option<CommandId>,
     not_before: Option<Instant>,
@@ -40,6 +40,26 @@ struct Patient {
     trouble: String,
     /// Why it is left alone.
     given_up: Option<String>,
+}
+
+/// What was known of a server when it was stopped.
+#[derive(Clone, Copy, Debug)]
+struct Stop {
+    at: Instant,
+    /// Its start time then.
+    run: Option<i64>,
+}
+
+impl Stop {
+    fn of(member: &Member, at: Instant) -> Self {
+        Self { at, run: member.report().map(|report| report.started_at) }
+    }
+
+    /// It answers, from another run. If that ends, it is not our doing.
+    fn is_over(&self, member: &Member) -> bool {
+        let answers = matches!(member.state, MemberState::Primary | MemberState::Standby);
+        answers && member.asked_since(self.at) && Self::of(member, self.at).run != self.run
+    }
 }
 
 impl Care {
@@ -93,7 +113,8 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
     for node in nodes {
         examine(machine, now, epoch, node);
         let Some(step) = remedy(machine, now, epoch, node) else { continue };
-        let (fence, stops) = (step == Step::Fence, matches!(step, Step::Rejoin { .. }));
+        let (fence, rejoin) = (step == Step::Fence, matches!(step, Step::Rejoin { .. }));
+        let stop = machine.topology.member(node).filter(|_| rejoin).map(|member| Stop::of(member, now));
         let id = machine.order(now, node, step);
         if fence {
             machine.care.fencing(node, id);
@@ -101,27 +122,25 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
         let patient = machine.care.patients.entry(node).or_default();
         patient.repair = Some(id);
         // A rejoin begins with a stop, and may end there.
-        patient.stopped = patient.stopped.or(stops.then_some(now));
+        patient.stopped = patient.stopped.or(stop);
     }
 }
 
 fn note_fences(machine: &mut Machine) {
     let orders = &machine.orders;
     for (node, patient) in &mut machine.care.patients {
+        let Some(member) = machine.topology.member(*node) else { continue };
         let mut stopped = patient.stopped;
         patient.fences.retain(|fence| match orders.outcome(*fence) {
             None => orders.get(*fence).is_some(),
             Some(outcome) => {
                 if matches!(outcome, Outcome::Fenced { stopped: true }) {
-                    stopped = orders.ended_at(*fence);
+                    stopped = orders.ended_at(*fence).map(|at| Stop::of(member, at));
                 }
                 false
             }
         });
-        // Once it answers again it has been started; if it ends then, that is not our doing.
-        let member = machine.topology.member(*node);
-        let answers = member.filter(|it| matches!(it.state, MemberState::Primary | MemberState::Standby));
-        patient.stopped = stopped.filter(|at| answers.is_none_or(|it| !it.asked_since(*at)));
+        patient.stopped = stopped.filter(|stop| !stop.is_over(member));
     }
 }
 

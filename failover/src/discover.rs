@@ -88,6 +88,14 @@ const fn since(machine: &Machine) -> Option<Instant> {
     }
 }
 
+/// What Discover waits for.
+pub(crate) fn awaited(machine: &Machine, now: Instant) -> Option<String> {
+    match assess(machine, now, since(machine)?) {
+        Assessment::Wait(why) => Some(why),
+        _ => None,
+    }
+}
+
 /// Judges the herd by what was asked since `since`.
 fn assess(machine: &Machine, now: Instant, since: Instant) -> Assessment {
     let unasked = machine.topology.members.iter().find(|member| !member.asked_since(since));

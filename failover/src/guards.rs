@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_health::{Lsn, Member, MemberState, NodeId, Position, Report};
 
-use crate::state::Attempt;
+use crate::state::{Attempt, State};
 use crate::synchronous::Synchronous;
 use crate::{Machine, Mode, Outcome, election};
 
@@ -31,6 +31,15 @@ pub(crate) fn all(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict
     let failed = verdicts.iter().find(|verdict| matches!(verdict, Verdict::Fail(_)));
     let waiting = || verdicts.iter().find(|verdict| matches!(verdict, Verdict::Wait(_)));
     failed.or_else(waiting).cloned().unwrap_or(Verdict::Pass)
+}
+
+/// What Confirm waits for.
+pub(crate) fn awaited(machine: &Machine, now: Instant) -> Option<String> {
+    let State::Confirm(attempt) = &machine.state else { return None };
+    match all(machine, attempt, now) {
+        Verdict::Wait(why) => Some(why),
+        Verdict::Pass | Verdict::Fail(_) => None,
+    }
 }
 
 /// Only what was asked after the primary failed counts.

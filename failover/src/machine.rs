@@ -11,7 +11,8 @@ use crate::orders::Orders;
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
 use crate::transition::{On, Transition, transitions};
 use crate::{
-    Cadence, Command, CommandId, Epoch, Event, Order, Routing, Settings, Status, Step, Writes, care, reading,
+    Cadence, Command, CommandId, Epoch, Event, Order, Routing, Settings, Status, Step, Writes, care,
+    discover, guards, reading,
 };
 
 /// More transitions than this in one step would be a loop in the table: the rest is left to the next event.
@@ -83,6 +84,9 @@ impl Machine {
             if !self.transit(now, kind) {
                 break;
             }
+        }
+        if let Some(why) = discover::awaited(self, now).or_else(|| guards::awaited(self, now)) {
+            self.reason = why;
         }
         if matches!(self.state, State::Steady { .. }) {
             // The primary is here: an order that was meant for its loss must not wait for the next one.

@@ -62,6 +62,8 @@ pub struct Seen {
     pub report: Option<Arc<Dated>>,
     /// Its last answer as a primary; kept while pgherd runs.
     pub as_primary: Option<Arc<Dated>>,
+    /// Since when its furthest position is known to be what it is.
+    pub reached_at: Instant,
     /// In this run it had more WAL than the primary of its own branch had ever written: it has it from somebody else,
     /// since two servers that are promoted at one position have equal histories.
     pub stray: bool,
@@ -125,10 +127,11 @@ impl Knowledge {
         let answered = self.seen.get(&primary).filter(|seen| seen.contact == Contact::Answered);
         let Some(dated) = answered.and_then(|seen| seen.report.clone()) else { return };
         let Position::Primary { insert, .. } = dated.report.position else { return };
-        let branch = Branch::of(&dated.report);
+        let (branch, cluster) = (Branch::of(&dated.report), dated.report.system_identifier);
         let of_branch = |seen: &Seen| {
             let answers = seen.contact == Contact::Answered;
-            seen.report.clone().filter(|of| answers && Branch::of(&of.report) == branch)
+            let same = |of: &Report| of.system_identifier == cluster && Branch::of(of) == branch;
+            seen.report.clone().filter(|of| answers && same(&of.report))
         };
         let primaries = self.seen.values().filter_map(of_branch).filter(|of| of.report.is_writable());
         if primaries.count() > 1 {
@@ -136,9 +139,8 @@ impl Knowledge {
         }
         for seen in self.seen.values_mut() {
             let standby = of_branch(seen).filter(|of| !of.report.is_writable());
-            seen.stray |= standby.is_some_and(|standby| {
-                standby.answered_at <= dated.asked_at && standby.report.furthest() > insert
-            });
+            let further = standby.is_some_and(|standby| standby.report.furthest() > insert);
+            seen.stray |= further && seen.reached_at <= dated.asked_at;
         }
     }
 
@@ -248,9 +250,11 @@ fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, out
         Contact::Refused(_) | Contact::StartingUp | Contact::ShuttingDown => true,
         Contact::Unwilling { .. } | Contact::TimedOut => before.is_some_and(|seen| seen.restarted),
     };
-    let same_run = was.zip(report.as_ref()).is_some_and(|(was, is)| {
+    let run = was.zip(report.as_ref()).filter(|(was, is)| {
         was.report.started_at == is.report.started_at && Branch::of(&was.report) == Branch::of(&is.report)
     });
+    let same_run = run.is_some();
+    let stands = run.is_some_and(|(was, is)| was.report.furthest() == is.report.furthest());
     let same_kind = before.is_some_and(|seen| same_kind(&seen.contact, &contact));
     Seen {
         asked_at,
@@ -263,6 +267,7 @@ fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, out
         restarted,
         report,
         as_primary,
+        reached_at: before.filter(|_| stands).map_or(answered_at, |seen| seen.reached_at),
         stray: same_run && before.is_some_and(|seen| seen.stray),
     }
 }

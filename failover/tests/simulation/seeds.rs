@@ -36,7 +36,10 @@ pub(crate) fn tell(seed: u64, told: bool) -> Ending {
         world.run_until(at);
         match world.unrest() {
             None => rested += 1,
-            Some(why) if at > calm_at + REST_WITHIN => world.violate(format!("I9: {why}")),
+            Some(why) if at > calm_at + REST_WITHIN => {
+                let warnings = world.living().map(|it| world.pgherds[it].machine.status().warnings);
+                world.violate(format!("I9: {why}; {warnings:?}"));
+            }
             Some(_) => rested = 0,
         }
     }

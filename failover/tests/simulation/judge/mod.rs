@@ -20,7 +20,7 @@ pub(crate) struct Judge {
     pub(crate) taken: BTreeSet<&'static str>,
     pub(crate) promotions: Vec<Promotion>,
     /// The branch that was last opened for writes, by whichever pgherd.
-    opened: Option<Branch>,
+    opened: Option<(Id, Branch)>,
     /// Where the last commit was acknowledged.
     acknowledged: Option<(Id, Branch)>,
     pub(crate) excused: Excused,
@@ -82,6 +82,7 @@ pub(crate) struct Notes {
 #[derive(Clone, Debug)]
 struct Known {
     asked_at: Time,
+    run: i64,
     ours: bool,
     branch: Branch,
     writable: bool,
@@ -152,11 +153,13 @@ impl World {
                 if notes.opened.as_ref().is_some_and(|(primary, _)| *primary == id) && report.is_writable() {
                     notes.primary_at = report.furthest();
                 }
-                if notes.stopped.get(&id).is_some_and(|at| asked_at >= *at) {
+                let another_run = notes.known[id].as_ref().is_none_or(|it| it.run != report.started_at);
+                if another_run && notes.stopped.get(&id).is_some_and(|at| asked_at >= *at) {
                     notes.stopped.remove(&id);
                 }
                 notes.known[id] = Some(Known {
                     asked_at,
+                    run: report.started_at,
                     ours: report.system_identifier == OURS,
                     branch: Branch::of(report),
                     writable: report.is_writable(),

@@ -78,10 +78,13 @@ impl World {
         }
         let excused = self.judge.excused.any();
         // What a pgherd without memory cannot know, it cannot be blamed for.
-        let before = notes.opened.as_ref().map(|(_, branch)| branch.clone());
-        let forks = |before: &Option<Branch>| {
-            let relation = before.as_ref().map(|before| known.branch.relation(before));
-            matches!(relation, Some(Relation::SupersededBy { .. } | Relation::Siblings))
+        let before = notes.opened.clone();
+        let forks = |before: &Option<(Id, Branch)>| {
+            before.as_ref().is_some_and(|(server, before)| match known.branch.relation(before) {
+                Relation::Same => *server != id,
+                Relation::Supersedes { .. } => false,
+                Relation::SupersededBy { .. } | Relation::Siblings => true,
+            })
         };
         let fork = forks(&self.judge.opened);
         self.judge.excused.forgotten |= fork && !forks(&before);
@@ -92,7 +95,7 @@ impl World {
             self.judge_complete(id);
         }
         if !fork {
-            self.judge.opened = Some(known.branch.clone());
+            self.judge.opened = Some((id, known.branch.clone()));
         }
         let notes = &mut self.pgherds[pgherd].notes;
         notes.primary_at = known.furthest;

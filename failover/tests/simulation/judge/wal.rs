@@ -33,7 +33,7 @@ impl World {
     /// this one cannot know of it.
     fn unknowable(&self, earlier: &Promotion, pgherd: Option<usize>) -> bool {
         let born = pgherd.map_or(self.now, |pgherd| self.pgherds[pgherd].born);
-        let away = !self.servers[earlier.server].is_writable();
+        let away = !self.servers[earlier.server].is_writable() || !self.servers[earlier.server].is_ours();
         earlier.pgherd != pgherd && earlier.at < born && away
     }
 

@@ -126,6 +126,8 @@ impl World {
             let it = &self.servers[id];
             let stuck = it.wal.end() < it.consistent_at;
             let idle = !it.rejoining && (it.process != Process::Starting || stuck);
+            // What cannot finish its start, and was left so by a pgherd that has died, is seen by its long silence.
+            let named = named || (stuck && self.now > self.plan.calm_at + Time::from_secs(90));
             if named && id != primary && idle && !self.servers[id].lost {
                 tell!(self, "an operator clones {} from {}", name(id), name(primary));
                 self.clone_from(id, primary);
