@@ -13,6 +13,7 @@
 mod judge;
 mod model;
 mod plan;
+mod scenarios;
 mod seeds;
 mod story;
 mod world;

@@ -129,6 +129,8 @@ pub(crate) enum Fault {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) servers: usize,
+    /// Who is the primary at first.
+    pub(crate) primary: Id,
     pub(crate) settings: Settings,
     pub(crate) identifier: Option<u64>,
     /// How many of the listed standbys a commit waits for.
@@ -153,7 +155,8 @@ pub(crate) struct Plan {
     pub(crate) commit_every: u64,
     /// How many commits in a hundred are large.
     pub(crate) big_writes: u64,
-    pub(crate) upstreams: Vec<Id>,
+    /// Whom standbys follow at first, where that is not the primary.
+    pub(crate) upstreams: Vec<Option<Id>>,
     pub(crate) priorities: Vec<i32>,
     pub(crate) may_be_promoted: Vec<bool>,
     pub(crate) apply_delays: Vec<Time>,
@@ -166,6 +169,7 @@ impl Plan {
     pub(crate) fn quiet(servers: usize) -> Self {
         Self {
             servers,
+            primary: 0,
             settings: Settings::default(),
             identifier: None,
             needed: 0,
@@ -181,7 +185,7 @@ impl Plan {
             slow_starts: 0,
             commit_every: 40,
             big_writes: 0,
-            upstreams: vec![0; servers],
+            upstreams: vec![None; servers],
             priorities: vec![100; servers],
             may_be_promoted: vec![true; servers],
             apply_delays: vec![Time::ZERO; servers],
@@ -238,7 +242,7 @@ impl Plan {
         }
         if rng.percent(20) && servers > 2 {
             let last = servers - 1;
-            self.upstreams[last] = rng.index(last);
+            self.upstreams[last] = Some(rng.index(last));
         }
         if rng.percent(20) {
             self.may_be_promoted[rng.index(servers)] = false;

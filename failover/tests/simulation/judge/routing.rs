@@ -69,6 +69,11 @@ impl World {
             return;
         };
         let resumed = notes.opened.as_ref() == Some(&(id, known.branch.clone()));
+        if resumed && !notes.answered_last[id] && !self.servers[id].is_ours() {
+            // A wrong password and an empty cluster answer alike to who was cut off.
+            self.judge.deceived = true;
+            return;
+        }
         if !resumed && !notes.answered_last[id] {
             return self.violate(format!("I12: {} does not answer, and is opened", name(id)));
         }

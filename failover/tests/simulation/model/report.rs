@@ -10,13 +10,13 @@ use pgherd_health::{
 use crate::model::server::name;
 use crate::model::{Id, Process, Server, Time, Wal};
 
-/// `repmgr.nodes` of a herd whose primary is the first.
-pub(crate) fn first_rows(servers: usize, priorities: &[i32]) -> Vec<RepmgrNode> {
+/// `repmgr.nodes` of a herd at its beginning.
+pub(crate) fn first_rows(servers: usize, primary: Id, priorities: &[i32]) -> Vec<RepmgrNode> {
     let row = |id: Id| RepmgrNode {
         node_id: repmgr_id(id),
         node_name: name(id),
-        node_type: if id == 0 { RepmgrNodeType::Primary } else { RepmgrNodeType::Standby },
-        upstream_node_id: (id != 0).then_some(1),
+        node_type: if id == primary { RepmgrNodeType::Primary } else { RepmgrNodeType::Standby },
+        upstream_node_id: (id != primary).then_some(repmgr_id(primary)),
         active: true,
         priority: priorities[id],
         host: name(id),

@@ -95,7 +95,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(id: Id) -> Self {
+    pub(crate) fn new(id: Id, primary: Id) -> Self {
         let wal = Wal::new();
         Self {
             id,
@@ -104,8 +104,8 @@ impl Server {
             consistent_at: wal.end(),
             wal,
             control_timeline: 1,
-            standby: id != 0,
-            upstream: (id != 0).then_some(0),
+            standby: id != primary,
+            upstream: (id != primary).then_some(primary),
             cut_off: false,
             process: Process::Up,
             frozen: false,

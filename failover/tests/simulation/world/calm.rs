@@ -152,6 +152,11 @@ impl World {
 
     /// What is not at rest yet; none when all is well.
     pub(crate) fn unrest(&self) -> Option<String> {
+        self.unrest_but(&[])
+    }
+
+    /// The same of all servers but these.
+    pub(crate) fn unrest_but(&self, apart: &[Id]) -> Option<String> {
         let pgherd = self.living()?;
         let it = &self.pgherds[pgherd];
         let dead = |server: &Server| {
@@ -169,7 +174,10 @@ impl World {
             return Some(format!("{} takes writes, and is no primary", name(primary)));
         }
         let branch = &self.servers[primary].wal.branch;
-        let others = self.servers.iter().filter(|it| it.id != primary && it.is_ours() && !it.lost);
+        let others = self
+            .servers
+            .iter()
+            .filter(|it| it.id != primary && it.is_ours() && !it.lost && !apart.contains(&it.id));
         for server in others {
             if !server.standby {
                 return Some(format!("{} is no standby", server.name()));

@@ -82,13 +82,14 @@ impl World {
     /// A herd at work, whose first server is the primary, and no pgherd yet.
     pub(crate) fn new(seed: u64, plan: Plan, told: bool) -> Self {
         let servers = plan.servers;
-        let rows = vec![Arc::new(first_rows(servers, &plan.priorities))];
+        let primary = plan.primary;
+        let rows = vec![Arc::new(first_rows(servers, primary, &plan.priorities))];
         let mut world = Self {
             now: Time::ZERO,
             base: Instant::now(),
             rng: Rng::new(seed),
             agenda: Agenda::new(),
-            servers: (0..servers).map(Server::new).collect(),
+            servers: (0..servers).map(|id| Server::new(id, primary)).collect(),
             network: Network::new(servers),
             rows,
             pgherds: Vec::new(),
@@ -101,11 +102,11 @@ impl World {
             numbers: 0,
             plan,
         };
-        world.append(0, 500, What::Rows(0));
-        for id in 1..servers {
-            world.servers[id].upstream = Some(world.plan.upstreams[id]);
+        world.append(primary, 500, What::Rows(0));
+        for id in (0..servers).filter(|id| *id != primary) {
+            world.servers[id].upstream = world.plan.upstreams[id].or(Some(primary));
             world.servers[id].apply_delay = world.plan.apply_delays[id];
-            let [first, standby] = world.servers.get_disjoint_mut([0, id]).unwrap();
+            let [first, standby] = world.servers.get_disjoint_mut([primary, id]).unwrap();
             standby.wal = first.wal.clone();
             standby.replay = standby.wal.end();
             world.reconnect(id, Time::ZERO);
