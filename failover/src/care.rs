@@ -196,7 +196,9 @@ fn follows(machine: &Machine, epoch: Epoch, member: &Member) -> bool {
 /// What a server needs now.
 fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Option<Step> {
     // repmgr's rows are right only once the promotion's command has ended.
-    if machine.orders.under_way().any(|placed| placed.node == node || placed.step == Step::Promote) {
+    let since = now.checked_sub(machine.settings.retry_after).unwrap_or(now);
+    let promoting = machine.orders.under_way().any(|placed| placed.step == Step::Promote);
+    if promoting || machine.orders.occupying(node, Some(epoch.primary), since).next().is_some() {
         return None;
     }
     let member = machine.topology.member(node)?;

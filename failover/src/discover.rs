@@ -280,7 +280,8 @@ pub(crate) fn presumed_primary(machine: &Machine) -> Option<NodeId> {
         .members
         .iter()
         .filter_map(|member| {
-            let dated = member.seen.as_ref()?.as_primary.as_ref()?;
+            let dated =
+                member.seen.as_ref()?.as_primary.as_ref().filter(|dated| machine.is_ours(&dated.report))?;
             Some((dated.report.timeline, dated.asked_at, member.node))
         })
         .max();

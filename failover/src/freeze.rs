@@ -6,6 +6,7 @@ use pgherd_health::{Branch, Lsn, MemberState, NodeId};
 
 use crate::confirm::led_by_another;
 use crate::guards::{Verdict, durable, everyone_known, one_decider, permitted};
+use crate::orders::Placed;
 use crate::state::{Attempt, Stage, State};
 use crate::transition::{On, Transition};
 use crate::{Machine, Outcome, StateName, Step, election};
@@ -30,8 +31,8 @@ pub(crate) const ROWS: &[Transition] = &[
         to: StateName::Freeze,
         commands: "Freeze it",
         reason: "it has just come back, or was being repaired",
-        when: |machine, _| {
-            let next = unfrozen(machine).next()?;
+        when: |machine, now| {
+            let next = unfrozen(machine, now).next()?;
             Some(format!("node {next} is reachable"))
         },
         then: |machine, now, _| freeze_reachable(machine, now),
@@ -105,7 +106,7 @@ pub(crate) const ROWS: &[Transition] = &[
 
 /// Tells every reachable standby that was not told yet, and where nothing else is under way, to stop receiving.
 pub(crate) fn freeze_reachable(machine: &mut Machine, now: Instant) {
-    let next: Vec<NodeId> = unfrozen(machine).collect();
+    let next: Vec<NodeId> = unfrozen(machine, now).collect();
     for node in next {
         let id = machine.order(now, node, Step::Freeze);
         if let Some(attempt) = machine.state.attempt_mut() {
@@ -181,7 +182,9 @@ fn position(machine: &Machine, attempt: &Attempt, node: NodeId) -> Option<Lsn> {
     }
 }
 
-fn unfrozen(machine: &Machine) -> impl Iterator<Item = NodeId> {
+/// Standbys that were not told, and where nothing is under way but waiting for a primary that is lost.
+fn unfrozen(machine: &Machine, now: Instant) -> impl Iterator<Item = NodeId> {
+    let since = now.checked_sub(machine.settings.retry_after).unwrap_or(now);
     let told = machine.state.attempt().map(|attempt| &attempt.freezes);
     machine
         .topology
@@ -190,7 +193,7 @@ fn unfrozen(machine: &Machine) -> impl Iterator<Item = NodeId> {
         .filter(|member| member.state == MemberState::Standby)
         .map(|member| member.node)
         .filter(move |node| told.is_some_and(|told| !told.contains_key(node)))
-        .filter(|node| !machine.orders.reshaping(*node))
+        .filter(move |node| !machine.orders.occupying(*node, None, since).any(Placed::reshapes))
 }
 
 fn describe(frozen: &[(NodeId, Lsn)]) -> String {

@@ -251,7 +251,8 @@ pub(crate) fn waited_for(machine: &Machine, attempt: &Attempt) -> Waited {
 fn last_report<'a>(machine: &'a Machine, attempt: &Attempt) -> Option<&'a Report> {
     let seen = machine.topology.member(attempt.old?)?.seen.as_ref()?;
     let report = &seen.as_primary.as_ref()?.report;
-    (pgherd_health::Branch::of(report) == attempt.branch).then_some(report)
+    let continues = pgherd_health::Branch::of(report) == attempt.branch && machine.is_ours(report);
+    continues.then_some(report)
 }
 
 fn others<'a>(machine: &'a Machine, attempt: &Attempt) -> impl Iterator<Item = &'a Member> {

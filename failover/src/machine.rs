@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_health::{Knowledge, Leadership, Node, NodeId, Topology};
+use pgherd_health::{Knowledge, Leadership, Node, NodeId, Report, Topology};
 
 use crate::care::Care;
 use crate::history::{Decision, History};
@@ -236,6 +236,11 @@ impl Machine {
     /// True if the servers that answer are the right cluster, or those that might say otherwise have had their time.
     pub(crate) fn knows_the_cluster(&self, now: Instant) -> bool {
         pgherd_health::settled(&self.knowledge).is_some() || now >= self.started + self.settings.cold_grace
+    }
+
+    /// True if the report is of a server of our cluster.
+    pub(crate) fn is_ours(&self, report: &Report) -> bool {
+        matches!(self.topology.system_identifier, Ok(Some(right)) if right == report.system_identifier)
     }
 
     /// Every server is to be probed now.

@@ -117,11 +117,13 @@ pub(crate) fn judge(members: &[Member], knowledge: &Knowledge, right: Option<u64
     }
 }
 
-/// A server that was writable on a sibling of `branch`, and cannot be asked now.
+/// A server that was writable on a sibling of `branch`, or on one of equal history, and cannot be asked now.
 fn is_silent_fork(member: &Member, branch: &Branch) -> bool {
     let answers = matches!(member.state, MemberState::Primary | MemberState::Standby);
-    let forked =
-        |report: &Report| report.is_writable() && Branch::of(report).relation(branch) == Relation::Siblings;
+    let forked = |report: &Report| {
+        let relation = Branch::of(report).relation(branch);
+        report.is_writable() && matches!(relation, Relation::Siblings | Relation::Same)
+    };
     !answers && member.report().is_some_and(forked)
 }
 

@@ -61,6 +61,7 @@ impl World {
                 && self.network.slowness[server.id].is_zero();
             let primary = self.receives_from_primary(server.id);
             seen && primary
+                && notes.answered_last[server.id]
                 && server.is_up()
                 && !server.unwilling
                 && since.is_some_and(|at| at + UNSEEN < self.now)

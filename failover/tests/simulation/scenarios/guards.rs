@@ -45,7 +45,7 @@ stories! {
         for receiver_timeout in [seconds(2), seconds(60)] {
             let mut herd = Herd::with(Plan { receiver_timeout, ..Plan::quiet(3) });
             herd.part(Whom::Pgherd, Whom::This(PG01), Packets::Both);
-            herd.holds("can log in to the primary, pgherd cannot", seconds(8));
+            herd.holds("the primary, pgherd", seconds(8));
             assert!(herd.keeps_connections(), "they may yet be answered");
             assert_eq!(herd.reads(), [PG02, PG03]);
             herd.runs(seconds(60)).heal().serves(PG01, seconds(2));
@@ -57,7 +57,7 @@ stories! {
     fn a_primary_that_only_rejects_pgherd_is_not_replaced() {
         let mut herd = Herd::of(3);
         herd.part(Whom::Pgherd, Whom::This(PG01), Packets::Rejected);
-        herd.holds("can log in to the primary", seconds(2));
+        herd.holds("the primary, pgherd", seconds(2));
         herd.heal().serves(PG01, seconds(2));
         assert_eq!(herd.promotions(), 0);
     }

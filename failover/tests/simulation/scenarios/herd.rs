@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgherd_failover::{Event, Order, StateName, Step, Writes};
 use pgherd_health::{NodeId, ProbeOutcome};
 
-use crate::model::{Circumstances, Id, Time, answer, name, node, server_of};
+use crate::model::{Circumstances, Id, Process, Time, answer, name, node, server_of};
 use crate::plan::{Fault, Packets, Plan, Whom};
 use crate::world::{Happening, Trick, World};
 
@@ -79,6 +79,16 @@ impl Herd {
 
     pub(crate) fn start(&mut self, id: Id) -> &mut Self {
         self.world.start(id);
+        self
+    }
+
+    /// Starts it, and lets it recover from its crash for so long.
+    pub(crate) fn recovers_for(&mut self, id: Id, time: Time) -> &mut Self {
+        let server = &mut self.world.servers[id];
+        server.process = Process::Starting;
+        server.incarnation += 1;
+        let incarnation = server.incarnation;
+        self.world.after(time, Happening::Started { server: id, incarnation });
         self
     }
 

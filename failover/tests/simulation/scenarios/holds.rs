@@ -9,9 +9,13 @@ use crate::plan::{Packets, Plan, Whom};
 
 const ACCEPTED: Order = Order::Failover { accept_data_loss: true };
 
-/// Two servers, each promoted from the first timeline beside the other.
-fn forks() -> Herd {
+/// Two servers, each promoted from the first timeline beside the other, at one point of it or at two.
+fn forks(equal: bool) -> Herd {
     let mut herd = Herd::of(3);
+    if !equal {
+        herd.world.servers[PG03].lagging = true;
+        herd.runs(seconds(2));
+    }
     herd.pgherd_dies().kill(PG01).usurp(PG02).runs(seconds(2)).usurp(PG03).runs(seconds(2)).pgherd_starts();
     herd
 }
@@ -19,8 +23,8 @@ fn forks() -> Herd {
 stories! {
     /// S22
     fn of_diverged_forks_the_operator_chooses() {
-        for chosen in [PG02, PG03] {
-            let mut herd = forks();
+        for (chosen, equal) in [(PG02, false), (PG03, false), (PG02, true)] {
+            let mut herd = forks(equal);
             herd.holds("accept writes on a fork", seconds(2));
             herd.runs(seconds(60)).orders(Order::Trust(node(chosen))).serves(chosen, seconds(1));
             herd.keeps(chosen, seconds(20));
@@ -29,14 +33,16 @@ stories! {
 
     /// S22
     fn a_fork_that_falls_silent_does_not_settle_the_matter() {
-        let mut herd = forks();
-        herd.holds("accept writes on a fork", seconds(2));
-        herd.kill(PG03).holds("another, which does not answer now, was writable on another", seconds(2));
-        herd.orders(Order::Trust(node(PG02))).serves(PG02, seconds(1));
+        for equal in [false, true] {
+            let mut herd = forks(equal);
+            herd.holds("accept writes on a fork", seconds(2));
+            herd.kill(PG03).holds("another, which does not answer now, was writable on another", seconds(2));
+            herd.orders(Order::Trust(node(PG02))).serves(PG02, seconds(1));
+        }
     }
 
     fn a_hold_stays_and_shows_its_reason() {
-        let mut herd = forks();
+        let mut herd = forks(false);
         herd.holds("accept writes on a fork", seconds(2));
         let changes = herd.world.pgherds[1].machine.history().iter().count();
         herd.runs(seconds(60));
@@ -67,8 +73,10 @@ stories! {
 
     fn a_later_timeline_that_was_seen_once_is_not_forgotten() {
         let mut herd = Herd::of(3);
-        herd.kill(PG03).usurp(PG02).runs(millis(560));
-        assert_eq!(herd.state().0, StateName::Discover, "{}", herd.story());
+        herd.kill(PG03).runs(seconds(2)).usurp(PG02);
+        while herd.state().0 != StateName::Discover {
+            herd.runs(millis(1));
+        }
         herd.isolate(Whom::This(PG02)).runs(seconds(5));
         assert_eq!(herd.served(), None, "{}", herd.story());
         herd.holds("a later timeline was seen, of which no server answers", seconds(20));
@@ -99,7 +107,7 @@ stories! {
     }
 
     fn standbys_on_forks_with_nobody_writable_need_an_order() {
-        let mut herd = forks();
+        let mut herd = forks(false);
         for id in [PG02, PG03] {
             herd.kill(id);
             herd.world.servers[id].standby = true;

@@ -52,7 +52,7 @@ stories! {
         let mut herd = Herd::of(2);
         herd.freeze(PG01).runs(seconds(2));
         assert_eq!(herd.state().0, StateName::Suspect);
-        herd.usurp(PG02).serves(PG02, seconds(1));
+        herd.usurp(PG02).serves(PG02, seconds(3));
     }
 
     /// S15
@@ -150,7 +150,7 @@ stories! {
     fn a_primary_that_answers_ever_too_late_but_is_heard_is_held() {
         let mut herd = Herd::of(3);
         herd.strikes(Fault::Slow { whom: Whom::This(PG01), by: millis(1_500) });
-        herd.holds("can log in to the primary", seconds(8));
+        herd.holds("the primary, pgherd", seconds(8));
         herd.heal().serves(PG01, seconds(2));
         assert_eq!(herd.promotions(), 0);
     }
