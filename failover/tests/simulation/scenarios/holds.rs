@@ -80,7 +80,7 @@ stories! {
         herd.isolate(Whom::This(PG02)).runs(seconds(5));
         assert_eq!(herd.served(), None, "{}", herd.story());
         herd.holds("a later timeline was seen, of which no server answers", seconds(20));
-        herd.orders(Order::Trust(node(PG01))).serves(PG01, seconds(1));
+        herd.orders(Order::Trust(node(PG01))).serves(PG01, seconds(3));
     }
 
     fn where_the_last_primary_is_lost_for_good_an_older_standby_needs_an_order() {
@@ -111,6 +111,7 @@ stories! {
         for id in [PG02, PG03] {
             herd.kill(id);
             herd.world.servers[id].standby = true;
+            herd.world.servers[id].control_timeline = 2;
             herd.start(id);
         }
         herd.pgherd_dies().runs(seconds(3)).pgherd_starts();

@@ -192,7 +192,7 @@ stories! {
         for _ in 0..30 {
             herd.kill(primary).runs(seconds(2));
             let next = herd.served().unwrap_or_else(|| panic!("{}", herd.story()));
-            herd.start(primary).rests(seconds(40));
+            herd.start(primary).rests(seconds(40)).runs(seconds(1));
             primary = next;
         }
         assert_eq!(herd.promotions(), 30);
