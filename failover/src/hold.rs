@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use pgherd_health::MemberState;
 
+use crate::candidate::{estranged, promoted};
 use crate::confirm::led_by_another;
 use crate::discover::{Assessment, judge};
 use crate::guards::{self, Verdict};
-use crate::promote::{estranged, promoted};
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
 use crate::steady::recovered;
 use crate::transition::{On, Transition};

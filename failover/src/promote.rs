@@ -1,18 +1,17 @@
 //! Promote: lock, look again, promote, and never let an order fire late.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pgherd_health::{Member, MemberState, NodeId, Relation};
+use pgherd_health::{Member, MemberState, NodeId};
 
+use crate::candidate::{beside, estranged, lost, ordered, promoted, still_writable, unresolved};
 use crate::freeze::{ceased, frozen, leader, not_frozen};
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
 use crate::transition::{On, Transition};
-use crate::{CommandId, Machine, Outcome, StateName, Step, election};
+use crate::{CommandId, Machine, Outcome, StateName, Step};
 
 /// How often a candidate whose promotion has an unknown outcome is told again before it is fenced.
 const TRIES: u32 = 2;
-/// How long a candidate may still be seen as a standby after its promotion was reported done.
-const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
 pub(crate) const ROWS: &[Transition] = &[
     Transition {
@@ -227,11 +226,11 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "candidate lost",
         from: StateName::Promote,
         on: On::Any,
-        guard: "it was ordered to promote and then became unreachable, or could not be fenced",
+        guard: "it was ordered to promote and then became unreachable or lets nobody in, or could not be fenced",
         to: StateName::Hold,
         commands: "Fence the candidate",
         reason: "it may be the primary: nobody else is promoted until it answers or is fenced",
-        when: lost,
+        when: |machine, _| lost(machine),
         then: |machine, now, why| hold_ordered(machine, now, why),
     },
 ];
@@ -248,44 +247,6 @@ fn refused_lock(machine: &Machine, attempt: &Attempt) -> Option<String> {
         Outcome::Done => None,
         other => Some(format!("node {node} was not locked: {other}")),
     })
-}
-
-/// Even a false primary must not be writable while another is promoted. What it said before it was fenced is over.
-fn still_writable(machine: &Machine, attempt: &Attempt) -> Option<String> {
-    let fenced_since = |member: &Member| {
-        attempt.fences.get(&member.node).is_some_and(|id| {
-            let fenced = matches!(machine.orders.outcome(*id), Some(Outcome::Fenced { .. }));
-            fenced && machine.orders.ended_at(*id).is_some_and(|ended| !member.asked_since(ended))
-        })
-    };
-    let mut members = machine.topology.members.iter();
-    let writable = members.find(|member| member.state == MemberState::Primary && !fenced_since(member));
-    writable.map(|member| format!("node {} still accepts writes", member.node))
-}
-
-/// A primary that a promotion now would stand beside.
-fn beside(machine: &Machine) -> Option<String> {
-    let hears = |member: &&Member| machine.topology.hears_a_primary(member);
-    still_writable(machine, machine.state.attempt()?)
-        .or_else(|| {
-            let hearing = machine.topology.standbys().find(hears)?;
-            Some(format!("node {} streams from a primary", hearing.node))
-        })
-        .or_else(|| surpassed(machine))
-}
-
-/// A standby that has come since the comparison and has more than the candidate.
-fn surpassed(machine: &Machine) -> Option<String> {
-    let State::Promote { attempt, candidate, .. } = &machine.state else { return None };
-    let compared = frozen(machine, attempt);
-    let (_, own) = *compared.iter().find(|(node, _)| node == candidate)?;
-    let mut come =
-        machine.topology.standbys().filter(|member| !compared.iter().any(|(it, _)| *it == member.node));
-    let more = come.find(|member| {
-        let lsn = member.furthest().unwrap_or_default();
-        lsn > own && election::continues(machine, attempt, member, lsn)
-    })?;
-    Some(format!("node {} has come with more WAL than node {candidate}", more.node))
 }
 
 fn next_lock(machine: &Machine) -> Option<NodeId> {
@@ -320,55 +281,6 @@ fn give_order(machine: &mut Machine, now: Instant, tries: u32) {
     }
 }
 
-/// The candidate is a primary whose history contains the old lineage.
-pub(crate) fn promoted(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> Option<String> {
-    let member = machine.topology.member(candidate).filter(|member| member.state == MemberState::Primary)?;
-    let branch = member.branch()?;
-    let grown = matches!(branch.relation(&attempt.branch), Relation::Supersedes { .. });
-    grown.then(|| format!("node {candidate} is writable on {branch}"))
-}
-
-/// The candidate is neither a standby nor the primary that the promotion would have made of it.
-pub(crate) fn estranged(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> Option<String> {
-    let member = machine.topology.member(candidate)?;
-    match &member.state {
-        MemberState::Foreign { system_identifier } => {
-            Some(format!("node {candidate} belongs to another cluster now ({system_identifier})"))
-        }
-        MemberState::Primary if promoted(machine, attempt, candidate).is_none() => {
-            Some(format!("node {candidate} is writable, and has not grown from the old timeline"))
-        }
-        _ => None,
-    }
-}
-
-/// The candidate, its order, how that ended, and whether the candidate was seen as a standby since.
-fn ordered(machine: &Machine) -> Option<(NodeId, u32, &Outcome, bool)> {
-    let State::Promote { candidate, stage: Stage::Ordered { id, tries }, .. } = &machine.state else {
-        return None;
-    };
-    let (ended, outcome) = (machine.orders.ended_at(*id)?, machine.orders.outcome(*id)?);
-    let member = machine.topology.member(*candidate)?;
-    let standby = member.state == MemberState::Standby && member.asked_since(ended);
-    Some((*candidate, *tries, outcome, standby))
-}
-
-/// The order's outcome cannot be told although the candidate answers; and how often it was given.
-fn unresolved(machine: &Machine, now: Instant) -> Option<(String, u32)> {
-    let (candidate, tries, outcome, standby) = ordered(machine)?;
-    let State::Promote { stage: Stage::Ordered { id, .. }, .. } = &machine.state else { return None };
-    let late = now >= machine.orders.ended_at(*id)? + SEEN_WITHIN;
-    match outcome {
-        _ if !standby => None,
-        Outcome::Failed(_) => None,
-        Outcome::Unknown(why) => Some((format!("node {candidate} is still a standby: {why}"), tries)),
-        _ if late => {
-            Some((format!("node {candidate} is still a standby although promotion was reported"), tries))
-        }
-        _ => None,
-    }
-}
-
 fn pass_over(machine: &mut Machine, now: Instant, _: &str) {
     let State::Promote { candidate, .. } = machine.state else { return };
     if let Some(mut attempt) = machine.take_attempt(now) {
@@ -377,22 +289,6 @@ fn pass_over(machine: &mut Machine, now: Instant, _: &str) {
             machine.order(now, node, Step::Unlock);
         }
         machine.state = State::Elect(attempt);
-    }
-}
-
-fn lost(machine: &Machine, _: Instant) -> Option<String> {
-    let State::Promote { candidate, stage, .. } = &machine.state else { return None };
-    let member = machine.topology.member(*candidate)?;
-    let seen = member.seen.as_ref()?;
-    match stage {
-        Stage::Ordered { .. } if seen.failures >= 2 && !member.is_alive() => {
-            Some(format!("node {candidate} was told to promote and is unreachable since"))
-        }
-        Stage::Disarm { fence, .. } => match machine.orders.outcome(*fence)? {
-            Outcome::Fenced { .. } => None,
-            other => Some(format!("node {candidate} was told to promote and could not be fenced: {other}")),
-        },
-        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pgherd_health::MemberState;
 
-use crate::promote::promoted;
+use crate::candidate::promoted;
 use crate::state::State;
 use crate::transition::{On, Transition};
 use crate::{Machine, Outcome, StateName, Step};
@@ -38,7 +38,7 @@ pub(crate) const ROWS: &[Transition] = &[
         on: On::Any,
         guard: "it is seen writable on the new timeline, and a write was committed there",
         to: StateName::Swap,
-        commands: "Unlock all; Checkpoint the new primary",
+        commands: "Unlock all",
         reason: "it is the primary: one atomic store, and the waiting writes go there",
         when: |machine, _| {
             let State::Verify { attempt, candidate, write, .. } = &machine.state else { return None };

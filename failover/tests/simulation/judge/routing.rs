@@ -198,13 +198,13 @@ impl World {
         let member = topology.member(node(id));
         let readable = it.routing.readable.contains(&node(id));
         let standing = lineage.standing_of(&known.branch, known.furthest);
-        let valid = known.ours && !known.writable && standing == Standing::OnLineage;
+        let marked = member.is_some_and(|member| member.standing == Standing::Diverged);
+        let valid = known.ours && !known.writable && standing == Standing::OnLineage && !marked;
         let young = self.now < it.born + self.plan.settings.cold_grace && it.notes.opened.is_none();
         let settled = matches!(topology.system_identifier, Ok(Some(_))) && !young;
-        let marked = member.is_some_and(|member| member.standing == Standing::Diverged);
-        if readable && !(valid && !marked) {
+        if readable && !valid {
             self.violate(format!("I4, I10: {} is read, and may not be: {known:?}", name(id)));
-        } else if !readable && valid && settled && !marked && it.notes.answered_last[id] {
+        } else if !readable && valid && settled && it.notes.answered_last[id] {
             self.violate(format!("I10: {} is a valid standby that answers, and is not read", name(id)));
         }
     }

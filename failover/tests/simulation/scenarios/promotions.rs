@@ -175,11 +175,13 @@ stories! {
         assert_eq!(herd.promotions(), 1);
     }
 
+    /// Its name leads to another server now.
     fn a_candidate_that_turns_out_to_be_of_another_cluster_is_no_candidate() {
         let mut herd = Herd::of(3);
         herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
         until_ordered(&mut herd, PG02);
-        herd.empty(PG02).runs(seconds(5));
+        herd.world.servers[PG02].system_identifier += 1;
+        herd.runs(seconds(5));
         assert_eq!(herd.state().0, StateName::Discover, "{}", herd.story());
         herd.kill(PG02).serves(PG03, seconds(30));
     }
@@ -224,6 +226,25 @@ stories! {
         until_ordered(&mut herd, PG02);
         herd.world.servers[PG02].lagging = false;
         herd.start(PG03).serves(PG03, seconds(25));
+        assert_eq!(herd.promotions(), 1);
+    }
+
+    fn a_standby_that_returns_while_the_others_freeze_is_frozen_too() {
+        let mut herd = Herd::of(3);
+        herd.part(Whom::Pgherd, Whom::This(PG03), Packets::Rejected).runs(seconds(2));
+        herd.next_goes(Step::Freeze, Trick::Hangs).kill(PG01).runs(millis(500)).heal().runs(seconds(1));
+        assert_eq!(herd.state().0, StateName::Freeze, "{}", herd.story());
+        assert_eq!(herd.commands(PG03, |step| *step == Step::Freeze), 1);
+        herd.serves(PG02, seconds(15));
+    }
+
+    fn a_candidate_that_lets_nobody_in_is_waited_for_and_fenced() {
+        let mut herd = Herd::of(3);
+        herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
+        until_ordered(&mut herd, PG02);
+        herd.world.servers[PG02].unwilling = true;
+        herd.holds("node 1 was told to promote and lets nobody in", seconds(12));
+        herd.serves(PG03, seconds(10));
         assert_eq!(herd.promotions(), 1);
     }
 

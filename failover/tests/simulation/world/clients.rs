@@ -157,7 +157,7 @@ impl World {
         if self.servers[from].is_ours() {
             self.judge_acknowledged(pgherd, from);
         }
-        if tx % 64 == 0 {
+        if tx.is_multiple_of(64) {
             self.settle();
         }
     }

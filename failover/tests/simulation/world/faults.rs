@@ -106,10 +106,8 @@ impl World {
                 self.begin_pgherd();
                 self.later(Some(lasts), Fault::EndPgherd { pgherd });
             }
-            Fault::EndPgherd { pgherd } => {
-                if self.pgherds.iter().filter(|it| it.alive).count() > 1 {
-                    self.end_pgherd(pgherd);
-                }
+            Fault::EndPgherd { pgherd } if self.pgherds.iter().filter(|it| it.alive).count() > 1 => {
+                self.end_pgherd(pgherd);
             }
             Fault::Ordered(ref order) => {
                 tell!(self, "an operator orders {order:?}");

@@ -102,8 +102,8 @@ impl World {
             _ if it.receiver.is_some() || !it.cut_off => self.act_after(run, 10, 10, 1),
             _ => {
                 let held_back = it.replay_paused || !it.apply_delay.is_zero();
-                let received = it.has_streamed.then(|| it.wal.end()).unwrap_or_default();
-                let lsn = if held_back { received.max(it.replay) } else { it.wal.end() };
+                let received = if it.has_streamed { it.wal.end() } else { it.replay };
+                let lsn = if held_back { received } else { it.wal.end() };
                 self.answer(run, Outcome::Frozen { lsn });
             }
         }
