@@ -195,12 +195,13 @@ stories! {
 
     fn a_fence_that_succeeds_outweighs_an_older_answer() {
         let mut plan = Plan::quiet(3);
-        plan.supervisor = Some(millis(1_000));
+        plan.settings.min_interval = seconds(0);
         let mut herd = Herd::with(plan);
-        // The old primary is superseded, comes back again and again, and the new one is lost.
         herd.kill(PG01).serves(PG02, seconds(1));
-        herd.runs(seconds(30));
-        assert_eq!(herd.served(), Some(PG02), "{}", herd.story());
-        herd.rests(seconds(60));
+        herd.runs(seconds(3)).orders(Order::Pause).kill(PG02).runs(seconds(1)).start(PG01);
+        herd.holds("failover is paused", seconds(5));
+        assert!(herd.world.servers[PG01].is_writable(), "superseded, and nobody fences it yet");
+        herd.orders(Order::Resume).serves(PG03, seconds(2));
+        herd.start(PG02).rests(seconds(60));
     }
 }

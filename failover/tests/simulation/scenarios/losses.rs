@@ -1,11 +1,12 @@
 //! Servers are lost and come back: S1 to S13, S20, S21, S24.
 
-use pgherd_failover::{StateName, Step};
+use pgherd_failover::{Order, StateName, Step};
 use pgherd_health::RepmgrNodeType;
 
 use super::herd::{Herd, PG01, PG02, PG03, millis, seconds};
 use super::stories;
-use crate::plan::{Fault, Plan, Whom};
+use crate::plan::{Fault, Packets, Plan, Whom};
+use crate::world::Trick;
 
 stories! {
     /// S1
@@ -214,15 +215,15 @@ stories! {
         herd.start(PG01).rests(seconds(30));
     }
 
-    fn a_server_that_an_operator_stops_later_is_left_alone() {
+    fn a_primary_that_was_fenced_once_and_is_stopped_by_an_operator_later_is_left_alone() {
         let mut herd = Herd::of(3);
-        // Fenced while it ran, and led again by an operator's hand: no candidate was left.
-        herd.kill(PG02).kill(PG03).freeze(PG01).runs(seconds(6));
-        herd.thaw(PG01).serves(PG01, seconds(5));
-        herd.start(PG02).start(PG03).rests(seconds(30));
+        herd.next_goes(Step::Lock, Trick::Fails).freeze(PG01).holds("was not locked", seconds(8));
+        assert_eq!(herd.commands(PG01, |step| *step == Step::Fence), 1);
+        herd.orders(Order::Pause).start(PG01).serves(PG01, seconds(4));
+        herd.orders(Order::Resume).rests(seconds(30)).runs(seconds(1));
         herd.stop(PG01).serves(PG02, seconds(3));
         herd.runs(seconds(30));
-        assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. })), 0);
+        assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. })), 0, "{}", herd.story());
     }
 
     fn a_standby_left_frozen_by_a_pgherd_that_died_is_told_whom_to_follow() {
@@ -235,10 +236,21 @@ stories! {
 
     fn a_rejoin_that_is_cut_short_is_finished() {
         let mut herd = Herd::of(3);
-        herd.next_goes(Step::Rejoin { upstream: pgherd_health::NodeId(1) }, crate::world::Trick::Hangs);
+        herd.next_goes(Step::Rejoin { upstream: pgherd_health::NodeId(1) }, Trick::Hangs);
         herd.freeze(PG01).serves(PG02, seconds(8));
         herd.rests(seconds(90));
         assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. })), 2);
+    }
+
+    fn a_superseded_standby_whose_rejoin_is_cut_short_is_not_left_down() {
+        let mut herd = Herd::of(3);
+        herd.world.servers[PG02].lagging = true;
+        herd.runs(seconds(1)).isolate(Whom::This(PG03)).pgherd_dies().kill(PG01).usurp(PG02);
+        herd.world.servers[PG02].lagging = false;
+        herd.pgherd_starts().serves(PG02, seconds(12));
+        herd.heal().part(Whom::This(PG02), Whom::This(PG03), Packets::Both).runs(seconds(4));
+        assert_eq!(herd.commands(PG03, |step| matches!(step, Step::Rejoin { .. })), 1, "{}", herd.story());
+        herd.heal().rests_but(&[PG01], seconds(60));
     }
 
     fn a_fault_a_second_ends_in_peace() {

@@ -91,15 +91,17 @@ stories! {
         assert_eq!(herd.promotions(), 0);
     }
 
-    fn a_primary_that_is_frozen_again_and_again_by_its_fence_is_not_served_in_between() {
+    fn a_primary_that_returns_into_its_own_fence_is_not_served_by_what_it_said_before() {
         let mut herd = Herd::of(2);
-        // The fence ends only after the old primary has come back, and takes it away again.
-        herd.next_goes(Step::Fence, Trick::None).kill(PG01);
+        herd.kill(PG01);
         while herd.state().0 != StateName::Fence {
             herd.runs(millis(1));
         }
-        herd.start(PG01).runs(seconds(30));
-        assert!(herd.served().is_some(), "{}", herd.story());
+        herd.recovers_for(PG01, millis(1)).runs(seconds(1));
+        assert_eq!(herd.commands(PG01, |step| *step == Step::Fence), 1);
+        assert_ne!(herd.served(), Some(PG01), "{}", herd.story());
+        herd.runs(seconds(30));
+        assert_eq!(herd.served(), Some(PG02), "{}", herd.story());
     }
 
     fn a_primary_that_comes_back_as_a_standby_is_looked_at() {
