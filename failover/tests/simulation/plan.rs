@@ -214,7 +214,7 @@ impl Plan {
         let mut plan = Self::quiet(servers);
         plan.choose_herd(&mut rng);
         plan.choose_settings(&mut rng);
-        let faults = rng.between(1, 7);
+        let faults = if rng.percent(10) { rng.between(8, 16) } else { rng.between(1, 7) };
         plan.calm_at = Time::from_secs(rng.between(30, 60));
         let last = u64::try_from(plan.calm_at.as_millis()).unwrap_or_default();
         for _ in 0..faults {
@@ -261,6 +261,7 @@ impl Plan {
         self.big_writes = rng.pick(&[0, 0, 3]);
         self.commit_every = rng.between(20, 120);
         self.tricks = rng.pick(&[0, 0, 5, 15, 30]);
+        self.wire = rng.pick(&[(300, 1_200), (300, 1_200), (300, 1_200), (2_000, 30_000)]);
     }
 
     fn choose_settings(&mut self, rng: &mut Rng) {
@@ -280,6 +281,8 @@ impl Plan {
         if rng.percent(10) {
             self.settings.min_interval = Duration::ZERO;
         }
+        self.settings.max_data_loss = rng.pick(&[1 << 20, 1 << 20, 10_000]);
+        self.settings.interval = Duration::from_millis(rng.pick(&[500, 500, 500, 100, 2_000]));
     }
 }
 

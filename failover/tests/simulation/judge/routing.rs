@@ -99,7 +99,9 @@ impl World {
         if forks(&before) && !excused {
             self.violate(format!("I3: {} is opened on {}, after {before:?}", name(id), known.branch));
         }
-        if !excused && !fork && self.servers[id].wal.branch == known.branch {
+        let server = &self.servers[id];
+        let same = server.is_ours() && i64::try_from(server.incarnation) == Ok(known.run);
+        if !excused && !fork && same && server.wal.branch == known.branch {
             self.judge_complete(id);
         }
         if !fork {

@@ -90,6 +90,8 @@ pub(crate) struct Server {
     pub(crate) buffered: Vec<Late>,
     /// It takes no WAL for now, although it is connected.
     pub(crate) lagging: bool,
+    /// When an operator has cloned it last.
+    pub(crate) cloned_at: Time,
     /// It never comes back.
     pub(crate) lost: bool,
 }
@@ -126,6 +128,7 @@ impl Server {
             repmgrd: false,
             buffered: Vec::new(),
             lagging: false,
+            cloned_at: Time::ZERO,
             lost: false,
         }
     }

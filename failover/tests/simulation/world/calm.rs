@@ -128,7 +128,8 @@ impl World {
             let idle = !it.rejoining && (it.process != Process::Starting || stuck);
             // What cannot finish its start, and was left so by a pgherd that has died, is seen by its long silence.
             let named = named || (stuck && self.now > self.plan.calm_at + Time::from_secs(90));
-            if named && id != primary && idle && !self.servers[id].lost {
+            let patient = self.now > it.cloned_at + PATIENCE * 2;
+            if named && id != primary && idle && patient && !it.lost {
                 tell!(self, "an operator clones {} from {}", name(id), name(primary));
                 self.clone_from(id, primary);
             }
@@ -137,6 +138,7 @@ impl World {
 
     fn clone_from(&mut self, id: Id, primary: Id) {
         self.end_processes(id);
+        let now = self.now;
         let [target, source] = self.servers.get_disjoint_mut([id, primary]).unwrap();
         target.wal = source.wal.clone();
         target.system_identifier = source.system_identifier;
@@ -146,6 +148,7 @@ impl World {
         target.orphans = false;
         target.control_timeline = source.control_timeline;
         target.consistent_at = source.wal.end();
+        target.cloned_at = now;
         self.judge.operated += 1;
         self.start(id);
     }
