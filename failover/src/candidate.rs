@@ -51,6 +51,9 @@ pub(crate) fn unresolved(machine: &Machine, now: Instant) -> Option<(String, u32
     let late = now >= machine.orders.ended_at(*id)? + SEEN_WITHIN;
     match outcome {
         _ if !standby => None,
+        Outcome::Failed(why) if machine.state.attempt()?.doubtful => {
+            Some((format!("node {candidate} was told twice, and may yet heed the first order: {why}"), tries))
+        }
         Outcome::Failed(_) => None,
         Outcome::Unknown(why) => Some((format!("node {candidate} is still a standby: {why}"), tries)),
         _ if late => {

@@ -148,6 +148,7 @@ pub(crate) const ROWS: &[Transition] = &[
             if let Some(mut attempt) = machine.take_attempt(now) {
                 attempt.passed_over.insert(candidate);
                 attempt.disarmed.insert(candidate);
+                attempt.doubtful = false;
                 machine.state = State::Elect(attempt);
             }
         },

@@ -151,12 +151,15 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "candidate refused to promote",
         from: StateName::Promote,
         on: On::Any,
-        guard: "the command failed for good, and the candidate was seen as a standby after that",
+        guard: "every order to it failed for good, and it was seen as a standby after that",
         to: StateName::Elect,
         commands: "none",
         reason: "nothing was changed: the next candidate",
         when: |machine, _| match ordered(machine)? {
-            (candidate, _, Outcome::Failed(why), true) => Some(format!("node {candidate}: {why}")),
+            (candidate, _, Outcome::Failed(why), true) => {
+                let doubtful = machine.state.attempt()?.doubtful;
+                (!doubtful).then(|| format!("node {candidate}: {why}"))
+            }
             _ => None,
         },
         then: pass_over,
@@ -177,6 +180,9 @@ pub(crate) const ROWS: &[Transition] = &[
         },
         then: |machine, now, _| {
             let tries = unresolved(machine, now).map_or(TRIES, |(_, tries)| tries + 1);
+            if let Some(attempt) = machine.state.attempt_mut() {
+                attempt.doubtful = true;
+            }
             give_order(machine, now, tries);
         },
     },
@@ -285,6 +291,7 @@ fn pass_over(machine: &mut Machine, now: Instant, _: &str) {
     let State::Promote { candidate, .. } = machine.state else { return };
     if let Some(mut attempt) = machine.take_attempt(now) {
         attempt.passed_over.insert(candidate);
+        attempt.doubtful = false;
         for node in std::mem::take(&mut attempt.locks).into_keys() {
             machine.order(now, node, Step::Unlock);
         }

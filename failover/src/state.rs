@@ -114,6 +114,8 @@ pub(crate) struct Attempt {
     pub(crate) freezes: BTreeMap<NodeId, CommandId>,
     /// Standbys that were locked.
     pub(crate) locks: BTreeMap<NodeId, CommandId>,
+    /// An order to the present candidate had an unknown outcome: it may fire although a later one failed.
+    pub(crate) doubtful: bool,
     /// Candidates whose promotion failed.
     pub(crate) passed_over: BTreeSet<NodeId>,
     /// Those of them that were fenced, whether or not their promotion had taken place.
@@ -165,6 +167,7 @@ impl Attempt {
             fences: BTreeMap::new(),
             freezes: BTreeMap::new(),
             locks: BTreeMap::new(),
+            doubtful: false,
             passed_over: BTreeSet::new(),
             disarmed: BTreeSet::new(),
         }

@@ -128,6 +128,16 @@ stories! {
         assert_eq!(herd.promotions(), 1, "{}", herd.story());
     }
 
+    /// The first order may yet fire, whatever became of the second.
+    fn where_a_second_order_fails_the_candidate_is_disarmed() {
+        let mut herd = Herd::of(3);
+        herd.next_goes(Step::Promote, Trick::Late(seconds(20))).next_goes(Step::Promote, Trick::Fails);
+        herd.kill(PG01).serves(PG03, seconds(25));
+        assert_eq!(herd.commands(PG02, |step| *step == Step::Fence), 1, "{}", herd.story());
+        herd.runs(seconds(20)).start(PG01).rests(seconds(40));
+        assert_eq!(herd.promotions(), 1);
+    }
+
     /// A fence that fails says nothing of the promotion.
     fn where_the_candidate_cannot_be_fenced_nobody_else_is_promoted() {
         let mut herd = Herd::of(3);

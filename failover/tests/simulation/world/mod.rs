@@ -191,6 +191,7 @@ impl World {
             Happening::Send => self.send(),
             Happening::Arrive { tx, tries } => self.arrive(tx, tries),
             Happening::Reply { tx, from, synchronous } => self.acknowledge(tx, from, synchronous),
+            Happening::PgherdStarts if self.calm && self.living().is_some() => {}
             Happening::PgherdStarts => self.begin_pgherd(),
             Happening::Ask { pgherd, server, token } => self.ask(pgherd, server, token),
             Happening::Question { pgherd, server, asked_at } => self.question(pgherd, server, asked_at),
