@@ -105,8 +105,10 @@ pub(crate) fn enter(machine: &mut Machine, now: Instant) {
     };
     let Some(attempt) = machine.take_attempt(now) else { return };
     machine.knowledge.accept(candidate);
-    for node in attempt.disarmed.iter().filter(|node| **node != candidate) {
-        machine.knowledge.disown(*node);
+    // An operator who accepts the loss has given up what the old primary may come back with.
+    let given_up = attempt.old.filter(|_| machine.wanted == Some(true));
+    for node in attempt.disarmed.iter().copied().chain(given_up).filter(|node| *node != candidate) {
+        machine.knowledge.disown(node);
     }
     let write = machine.order(now, candidate, Step::VerifyWrite);
     machine.state = State::Verify { attempt, candidate, write, tries: 1 };

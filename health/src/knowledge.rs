@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::{Branch, Node, NodeId, Position, ProbeOutcome, Report};
+use crate::{Branch, Node, NodeId, Position, ProbeOutcome, Relation, Report};
 
 /// How the last probe of a server ended; the report itself is in [`Seen::report`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,10 +169,12 @@ impl Knowledge {
         self.disowned.insert(node);
     }
 
-    /// True if what `node` writes on `branch` is nobody's.
+    /// True if what `node` writes on `branch`, beside the accepted lineage, is nobody's.
     #[must_use]
     pub fn disowns(&self, node: NodeId, branch: &Branch) -> bool {
-        let beside = |lineage: &Lineage| !branch.supersedes(&lineage.branch);
+        let beside = |lineage: &Lineage| {
+            matches!(branch.relation(&lineage.branch), Relation::Siblings | Relation::Same)
+        };
         self.disowned.contains(&node) && self.accepted.as_ref().is_some_and(beside)
     }
 

@@ -3,11 +3,12 @@
 //! `PGHERD_SIM_SEEDS=100000` tells that many, `PGHERD_SIM_FROM=5000` begins there, and `PGHERD_SIM_SEED=123` tells one and
 //! prints it.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::model::{Rng, Time, name};
+use crate::model::{Rng, Server, Time, name};
 use crate::plan::{Fault, Plan, Whom};
 use crate::world::{Happening, World};
 
@@ -48,6 +49,15 @@ fn tell(seed: u64, told: bool) -> Result<World, (String, String)> {
     }
 }
 
+/// A reason without its names and numbers.
+fn kind(reason: &str) -> String {
+    let mut kind: String = reason.chars().map(|it| if it.is_ascii_digit() { '#' } else { it }).collect();
+    while kind.contains("##") {
+        kind = kind.replace("##", "#");
+    }
+    kind
+}
+
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
 }
@@ -64,7 +74,8 @@ fn every_seed_keeps_the_invariants() {
     let from = from_environment("PGHERD_SIM_FROM").unwrap_or(0);
     let end = from + from_environment("PGHERD_SIM_SEEDS").unwrap_or(SEEDS);
     let next = AtomicU64::new(from);
-    let [promotions, orders, deceived] = [0; 3].map(AtomicU64::new);
+    let [promotions, deceived] = [0; 2].map(AtomicU64::new);
+    let operated: Mutex<BTreeMap<String, u64>> = Mutex::default();
     let failed: Mutex<Vec<(u64, String)>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
@@ -77,7 +88,11 @@ fn every_seed_keeps_the_invariants() {
                     match tell(seed, false) {
                         Ok(world) => {
                             promotions.fetch_add(world.judge.promotions.len() as u64, Ordering::Relaxed);
-                            orders.fetch_add(u64::from(world.judge.operated), Ordering::Relaxed);
+                            let by_itself =
+                                !world.judge.excused.usurped && world.servers.iter().all(Server::is_whole);
+                            for reason in world.judge.operated.iter().filter(|_| by_itself) {
+                                *operated.lock().unwrap().entry(kind(reason)).or_default() += 1;
+                            }
                             deceived.fetch_add(u64::from(world.judge.deceived), Ordering::Relaxed);
                         }
                         Err((violation, _)) => {
@@ -90,10 +105,15 @@ fn every_seed_keeps_the_invariants() {
         }
     });
     eprintln!(
-        "{} stories: {promotions:?} promotions, {orders:?} times an operator had to act, {deceived:?} times an empty \
-         cluster was all that answered",
+        "{} stories: {promotions:?} promotions, {deceived:?} times an empty cluster was all that answered",
         end - from
     );
+    eprintln!(
+        "what an operator had to decide, although nobody else had promoted and no server was lost for good:"
+    );
+    for (reason, times) in operated.into_inner().unwrap() {
+        eprintln!("{times:>6}  {reason}");
+    }
     let failed = failed.into_inner().unwrap();
     if let Some((seed, violation)) = failed.iter().min() {
         let story = tell(*seed, true).err().map(|(_, story)| story).unwrap_or_default();

@@ -24,7 +24,8 @@ pub(crate) struct Judge {
     /// Where the last commit was acknowledged.
     acknowledged: Option<(Id, Branch)>,
     pub(crate) excused: Excused,
-    pub(crate) operated: u32,
+    /// What an operator had to decide, as the hold or the warning said.
+    pub(crate) operated: Vec<String>,
     /// An empty cluster was all there was to see: the story is over.
     pub(crate) deceived: bool,
 }
@@ -100,7 +101,7 @@ impl Judge {
             opened: None,
             acknowledged: None,
             excused: Excused::default(),
-            operated: 0,
+            operated: Vec::new(),
             deceived: false,
         }
     }

@@ -137,6 +137,11 @@ impl Server {
         self.system_identifier == OURS
     }
 
+    /// It has its volume, and may come back.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.is_ours() && !self.lost
+    }
+
     /// Its processes run and are not stopped.
     pub(crate) fn responds(&self) -> bool {
         self.process != Process::Down && !self.frozen && !self.host_down

@@ -51,12 +51,13 @@ impl World {
             self.rejoin_by_hand(&status.warnings);
             return;
         }
-        if status.state != StateName::Hold || self.now < self.pgherds[pgherd].notes.held_since + PATIENCE {
+        let since = self.pgherds[pgherd].notes.held_since.max(self.plan.calm_at);
+        if status.state != StateName::Hold || self.now < since + PATIENCE {
             return;
         }
         let Some(order) = self.way_out(pgherd, &status.reason) else { return };
         tell!(self, "an operator reads \"{}\" and orders {order:?}", status.reason);
-        self.judge.operated += 1;
+        self.judge.operated.push(status.reason);
         self.pgherds[pgherd].notes.held_since = self.now;
         self.judge_ordered(&order);
         self.step(pgherd, Event::Ordered(order));
@@ -104,7 +105,7 @@ impl World {
             return writable.map(Order::Trust);
         };
         tell!(self, "an operator promotes {}", name(best));
-        self.judge.operated += 1;
+        self.judge.operated.push("nobody can be promoted".to_owned());
         if self.promote(best, None) {
             self.record_promotion(best);
         }
@@ -149,7 +150,7 @@ impl World {
         target.control_timeline = source.control_timeline;
         target.consistent_at = source.wal.end();
         target.cloned_at = now;
-        self.judge.operated += 1;
+        self.judge.operated.push("a server had to be cloned".to_owned());
         self.start(id);
     }
 
