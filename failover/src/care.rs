@@ -11,6 +11,9 @@ use crate::{CommandId, Epoch, Machine, Outcome, Step};
 /// The longest pause between two repairs of one server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
+/// After so many failed repairs of one server an operator is told. They go on.
+const TRIES: u32 = 3;
+
 /// What is being done for the servers that do not lead.
 #[derive(Debug, Default)]
 pub(crate) struct Care {
@@ -27,14 +30,36 @@ struct Patient {
     frozen: bool,
     /// Its fences, until they end.
     fences: BTreeSet<CommandId>,
-    /// We stopped it: we start it again.
-    stopped: bool,
+    /// We have stopped it, or a rejoin is about to: we start it again.
+    stopped: Option<Stop>,
     /// A repair that was given, until it is seen to have worked.
     repair: Option<CommandId>,
     not_before: Option<Instant>,
     failures: u32,
+    /// How the last repair that failed ended.
+    trouble: String,
     /// Why it is left alone.
     given_up: Option<String>,
+}
+
+/// What was known of a server when it was stopped.
+#[derive(Clone, Copy, Debug)]
+struct Stop {
+    at: Instant,
+    /// Its start time then.
+    run: Option<i64>,
+}
+
+impl Stop {
+    fn of(member: &Member, at: Instant) -> Self {
+        Self { at, run: member.report().map(|report| report.started_at) }
+    }
+
+    /// It answers, from another run. If that ends, it is not our doing.
+    fn is_over(&self, member: &Member) -> bool {
+        let answers = matches!(member.state, MemberState::Primary | MemberState::Standby);
+        answers && member.asked_since(self.at) && Self::of(member, self.at).run != self.run
+    }
 }
 
 impl Care {
@@ -51,8 +76,15 @@ impl Care {
             patient.loose_since = Some(now);
             patient.not_before = None;
         }
-        self.patients.remove(&primary);
+        self.leads(primary);
         self.checkpoint = None;
+    }
+
+    /// This server leads: what was done to it before is over.
+    pub(crate) fn leads(&mut self, primary: NodeId) {
+        if let Some(patient) = self.patients.get_mut(&primary) {
+            *patient = Patient { fences: std::mem::take(&mut patient.fences), ..Patient::default() };
+        }
     }
 
     /// True if no server is being repaired.
@@ -61,9 +93,14 @@ impl Care {
     }
 
     pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
-        self.patients
-            .iter()
-            .filter_map(|(node, patient)| patient.given_up.as_ref().map(|why| format!("node {node}: {why}")))
+        self.patients.iter().filter_map(|(node, patient)| {
+            let failed = format!(
+                "{} attempts to repair it have failed, an operator must rejoin it: {}",
+                patient.failures, patient.trouble
+            );
+            let why = patient.given_up.clone().or_else(|| (patient.failures >= TRIES).then_some(failed))?;
+            Some(format!("node {node}: {why}"))
+        })
     }
 }
 
@@ -76,27 +113,34 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
     for node in nodes {
         examine(machine, now, epoch, node);
         let Some(step) = remedy(machine, now, epoch, node) else { continue };
-        let fence = step == Step::Fence;
+        let (fence, rejoin) = (step == Step::Fence, matches!(step, Step::Rejoin { .. }));
+        let stop = machine.topology.member(node).filter(|_| rejoin).map(|member| Stop::of(member, now));
         let id = machine.order(now, node, step);
         if fence {
             machine.care.fencing(node, id);
         }
-        machine.care.patients.entry(node).or_default().repair = Some(id);
+        let patient = machine.care.patients.entry(node).or_default();
+        patient.repair = Some(id);
+        // A rejoin begins with a stop, and may end there.
+        patient.stopped = patient.stopped.or(stop);
     }
 }
 
 fn note_fences(machine: &mut Machine) {
     let orders = &machine.orders;
-    for patient in machine.care.patients.values_mut() {
+    for (node, patient) in &mut machine.care.patients {
+        let Some(member) = machine.topology.member(*node) else { continue };
         let mut stopped = patient.stopped;
         patient.fences.retain(|fence| match orders.outcome(*fence) {
             None => orders.get(*fence).is_some(),
             Some(outcome) => {
-                stopped |= matches!(outcome, Outcome::Fenced { stopped: true });
+                if matches!(outcome, Outcome::Fenced { stopped: true }) {
+                    stopped = orders.ended_at(*fence).map(|at| Stop::of(member, at));
+                }
                 false
             }
         });
-        patient.stopped = stopped;
+        patient.stopped = stopped.filter(|stop| !stop.is_over(member));
     }
 }
 
@@ -113,26 +157,26 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
     }
     if recovering {
         patient.loose_since.get_or_insert(now);
-        // Somebody else has started it, as a standby.
-        patient.stopped &= busy;
     } else {
         patient.loose_since = None;
     }
     // An exit code proves nothing: a repair that ended has this long to be seen to work.
     let ended = patient.repair.and_then(|id| machine.orders.ended_at(id));
-    let (failed, fence) = match patient.repair.map(|id| (id, machine.orders.get(id))) {
-        Some((id, Some(placed))) => {
-            let done = matches!(machine.orders.outcome(id), Some(Outcome::Done | Outcome::Fenced { .. }));
-            (!done, placed.step == Step::Fence)
-        }
-        _ => (true, false),
-    };
+    let (failed, fence, how) =
+        match patient.repair.map(|id| (machine.orders.outcome(id), machine.orders.get(id))) {
+            Some((Some(outcome), Some(placed))) => {
+                let done = matches!(outcome, Outcome::Done | Outcome::Fenced { .. });
+                (!done, placed.step == Step::Fence, format!("{:?}: {outcome}", placed.step))
+            }
+            _ => (true, false, String::new()),
+        };
     let Some(ended) = ended else { return };
     if fence && !failed && member.state != MemberState::Primary {
         patient.repair = None;
     } else if failed || now >= ended + machine.settings.retry_after {
         patient.repair = None;
         patient.failures += 1;
+        patient.trouble = how;
         let pause = machine.settings.retry_after * 2_u32.saturating_pow(patient.failures.min(8) - 1);
         patient.not_before = Some(now + pause.min(LONGEST_PAUSE));
     }
@@ -152,13 +196,16 @@ fn follows(machine: &Machine, epoch: Epoch, member: &Member) -> bool {
 /// What a server needs now.
 fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Option<Step> {
     // repmgr's rows are right only once the promotion's command has ended.
-    if machine.orders.under_way().any(|placed| placed.node == node || placed.step == Step::Promote) {
+    let since = now.checked_sub(machine.settings.retry_after).unwrap_or(now);
+    let promoting = machine.orders.under_way().any(|placed| placed.step == Step::Promote);
+    if promoting || machine.orders.occupying(node, Some(epoch.primary), since).next().is_some() {
         return None;
     }
     let member = machine.topology.member(node)?;
     let upstream = epoch.primary;
     let registered = member.repmgr.is_some()
         && machine.topology.member(upstream).is_some_and(|primary| primary.repmgr.is_some());
+    let ours = member.report().is_none_or(|report| report.system_identifier == epoch.system_identifier);
     let divergence = match member.standing {
         Standing::Superseded { divergence, .. } => divergence,
         Standing::Diverged => u64::MAX,
@@ -177,11 +224,11 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
         MemberState::Foreign { .. } | MemberState::Unwilling { .. } | MemberState::Primary => return None,
         _ => {}
     }
-    if !registered {
+    if !registered || !ours {
         return None;
     }
     let superseded = state == MemberState::Standby && matches!(standing, Standing::Superseded { .. });
-    if superseded || patient.stopped {
+    if superseded || patient.stopped.is_some() {
         if divergence > settings.max_data_loss {
             let how = "has more WAL of its own than max_data_loss: an operator must rejoin it";
             patient.given_up = Some(how.to_owned());

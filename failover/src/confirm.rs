@@ -33,7 +33,6 @@ pub(crate) const ROWS: &[Transition] = &[
         when: |machine, _| recovered(machine, machine.state.epoch()?),
         then: |machine, _, _| {
             if let Some(epoch) = machine.state.epoch() {
-                machine.wanted = None;
                 machine.state = State::Steady { epoch };
             }
         },
@@ -130,9 +129,12 @@ pub(crate) fn led_by_another(machine: &Machine) -> Option<String> {
 
 /// Standbys that may hear the primary and have not been asked.
 fn to_ask(machine: &Machine) -> Vec<NodeId> {
-    let Some(attempt) = machine.state.attempt().filter(|attempt| attempt.old.is_some()) else {
+    let Some(attempt) = machine.state.attempt() else { return Vec::new() };
+    let Some(old) = attempt.old.and_then(|old| machine.topology.member(old)) else { return Vec::new() };
+    if matches!(old.state, MemberState::Foreign { .. }) {
+        // Its name answers, but not with the primary.
         return Vec::new();
-    };
+    }
     let hearing = machine.topology.standbys().filter(|member| machine.topology.hears_a_primary(member));
     hearing.map(|member| member.node).filter(|node| !attempt.logins.contains_key(node)).collect()
 }
@@ -141,7 +143,12 @@ fn to_ask(machine: &Machine) -> Vec<NodeId> {
 fn begin(machine: &mut Machine, now: Instant) {
     let Some(attempt) = machine.take_attempt(now) else { return };
     let false_primaries = machine.topology.leadership.false_primaries().iter().map(|it| it.node);
-    let mut targets: Vec<NodeId> = attempt.old.into_iter().chain(false_primaries).collect();
+    // Whoever has taken the place of the old primary with another cluster is not ours to stop.
+    let foreign = |node: &NodeId| {
+        machine.topology.member(*node).is_some_and(|it| matches!(it.state, MemberState::Foreign { .. }))
+    };
+    let old = attempt.old.filter(|old| !foreign(old));
+    let mut targets: Vec<NodeId> = old.into_iter().chain(false_primaries).collect();
     targets.sort();
     targets.dedup();
     machine.state = State::Fence(attempt);

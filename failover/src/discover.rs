@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use pgherd_health::{FalsePrimary, Leadership, MemberState, NodeId, Standing};
+use pgherd_health::{
+    Branch, FalsePrimary, Leadership, Member, MemberState, NodeId, RepmgrNodeType, Standing,
+};
 
 use crate::state::{Attempt, State};
 use crate::transition::{On, Transition};
@@ -26,7 +28,7 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "primary found",
         from: StateName::Discover,
         on: On::Any,
-        guard: "every server was asked; one writable server that nobody reachable supersedes",
+        guard: "every server was asked; one writable server that nobody who ever answered supersedes",
         to: StateName::Steady,
         commands: "none",
         reason: "the servers themselves are the truth",
@@ -45,7 +47,8 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "undecidable",
         from: StateName::Discover,
         on: On::Any,
-        guard: "forks, foreign clusters, a false primary with standbys or much WAL of its own, or nobody to promote",
+        guard: "forks, foreign clusters, a false primary with standbys or much WAL of its own, a standby that has more WAL than \
+                its primary, or nobody to promote",
         to: StateName::Hold,
         commands: "none",
         reason: "a wrong guess would lose data",
@@ -59,7 +62,7 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "nobody leads",
         from: StateName::Discover,
         on: On::Any,
-        guard: "nobody is writable, no standby hears a primary, and cold_grace is over",
+        guard: "nobody is writable or recovers from a crash, no standby hears a primary, and cold_grace is over",
         to: StateName::Confirm,
         commands: "probe all at once",
         reason: "the primary is gone, whoever it was",
@@ -68,8 +71,8 @@ pub(crate) const ROWS: &[Transition] = &[
             _ => None,
         },
         then: |machine, now, _| {
-            machine.follow_newest(now);
-            if let Some(branch) = machine.topology.lineage.clone() {
+            if let Ok(branch) = continued(machine) {
+                machine.follow_newest(now);
                 let attempt = Attempt::new(None, presumed_primary(machine), branch, now);
                 machine.state = State::Confirm(attempt);
                 machine.look_at_once();
@@ -85,24 +88,42 @@ const fn since(machine: &Machine) -> Option<Instant> {
     }
 }
 
-/// Judges the herd by what was asked since `since`.
-pub(crate) fn assess(machine: &Machine, now: Instant, since: Instant) -> Assessment {
-    let topology = &machine.topology;
-    if let Some(member) = topology.members.iter().find(|member| !member.asked_since(since)) {
-        return Assessment::Wait(format!("node {} has not answered yet", member.node));
+/// What Discover waits for.
+pub(crate) fn awaited(machine: &Machine, now: Instant) -> Option<String> {
+    match assess(machine, now, since(machine)?) {
+        Assessment::Wait(why) => Some(why),
+        _ => None,
     }
-    if let Some(node) = role_may_change(machine) {
-        return Assessment::Wait(format!("a command that may change what node {node} is has not ended"));
+}
+
+/// Judges the herd by what was asked since `since`.
+fn assess(machine: &Machine, now: Instant, since: Instant) -> Assessment {
+    let unasked = machine.topology.members.iter().find(|member| !member.asked_since(since));
+    match unasked {
+        Some(member) => Assessment::Wait(format!("node {} has not answered yet", member.node)),
+        None => judge(machine, now),
+    }
+}
+
+/// Judges the herd by what is known of it.
+pub(crate) fn judge(machine: &Machine, now: Instant) -> Assessment {
+    let topology = &machine.topology;
+    if let Some(node) = under_way(machine, |step| *step == Step::Promote) {
+        return Assessment::Wait(format!("a promotion of node {node} has not ended"));
     }
     if let Err(why) = &topology.system_identifier {
         return Assessment::Stuck(why.clone());
     }
     match &topology.leadership {
         Leadership::Primary { node, false_primaries } => {
-            match false_primaries.iter().find_map(|it| rival(machine, it)) {
-                Some(why) if !established(machine, *node) => Assessment::Stuck(why),
-                _ => Assessment::Serve(*node, format!("node {node} is writable and nobody supersedes it")),
-            }
+            let doubts = || {
+                let rival = false_primaries.iter().find_map(|it| rival(machine, it)).map(Assessment::Stuck);
+                rival.or_else(|| outdone(machine, *node))
+            };
+            let doubt = if established(machine, *node) { None } else { doubts() };
+            doubt.or_else(|| postponed(machine, *node, now)).unwrap_or_else(|| {
+                Assessment::Serve(*node, format!("node {node} is writable and nobody supersedes it"))
+            })
         }
         Leadership::Contested { reason, .. } => Assessment::Stuck(reason.clone()),
         Leadership::OnlyFalse(them) => match them.iter().find_map(|it| rival(machine, it)) {
@@ -113,37 +134,114 @@ pub(crate) fn assess(machine: &Machine, now: Instant, since: Instant) -> Assessm
     }
 }
 
+/// What has yet to come before a primary is served.
+fn postponed(machine: &Machine, node: NodeId, now: Instant) -> Option<Assessment> {
+    let why = if !machine.knows_the_cluster(now) {
+        "nothing says yet that the servers that answer are the right cluster".to_owned()
+    } else if machine.orders.unmaking(node) {
+        format!("a command that stops node {node} has not ended")
+    } else if asked_before_its_end(machine, node) {
+        format!("node {node} has not answered since it was stopped")
+    } else {
+        return None;
+    };
+    Some(Assessment::Wait(why))
+}
+
+fn asked_before_its_end(machine: &Machine, node: NodeId) -> bool {
+    let unmade = machine.orders.unmade_at(node);
+    unmade.zip(machine.topology.member(node)).is_some_and(|(at, member)| !member.asked_since(at))
+}
+
+/// A standby of the primary's own timeline has more WAL than the primary: unless that has only just been written, it is
+/// of a later timeline, which the standby does not tell after a restart, or the primary has lost it.
+fn outdone(machine: &Machine, primary: NodeId) -> Option<Assessment> {
+    let topology = &machine.topology;
+    let (of, written) =
+        topology.member(primary).and_then(|it| Some((it.branch()?, it.report()?.furthest())))?;
+    let further =
+        |member: &&Member| member.branch().as_ref() == Some(&of) && member.furthest() > Some(written);
+    let member = topology.standbys().find(further)?;
+    let node = member.node;
+    Some(if member.seen.as_ref().is_some_and(|seen| seen.stray) {
+        Assessment::Stuck(format!(
+            "node {node} has WAL that node {primary} has never written: an operator may trust node {primary}"
+        ))
+    } else {
+        Assessment::Wait(format!("node {node} seems to be ahead of node {primary}"))
+    })
+}
+
 fn leaderless(machine: &Machine, now: Instant) -> Assessment {
     let topology = &machine.topology;
     if let Some(member) = topology.standbys().find(|member| topology.hears_a_primary(member)) {
         return Assessment::Wait(format!("node {} still streams from a primary", member.node));
     }
+    if let Some(node) = under_way(machine, |step| *step == Step::Fence) {
+        return Assessment::Wait(format!("the fence of node {node} has not ended"));
+    }
     let since = machine.leaderless_since.unwrap_or(now).max(machine.started);
     if now < since + machine.settings.cold_grace {
         return Assessment::Wait("no server is writable; it may just be slow to start".to_owned());
+    }
+    if let Some(node) = recovering(machine, now) {
+        return Assessment::Wait(format!("node {node} is starting up, and may be the primary"));
     }
     let nobody =
         topology.members.iter().all(|member| member.seen.as_ref().is_none_or(|it| it.report.is_none()));
     if nobody {
         return Assessment::Stuck("no server has answered yet".to_owned());
     }
-    let Some(newest) = &topology.newest else {
-        return Assessment::Stuck("the standbys are on different forks, and none is writable".to_owned());
-    };
-    let on_it = |member: &pgherd_health::Member| {
+    match continued(machine) {
+        Ok(_) => Assessment::Replace("no server is writable, and cold_grace is over".to_owned()),
+        Err(why) => Assessment::Stuck(why),
+    }
+}
+
+/// The branch that the next primary is to continue: the newest, or where an operator accepts the loss that of any standby.
+fn continued(machine: &Machine) -> Result<Branch, String> {
+    let topology = &machine.topology;
+    let on = |newest: &Branch, member: &Member| {
         let standing = member.branch().zip(member.furthest()).map(|(of, lsn)| newest.standing_of(&of, lsn));
         standing == Some(Standing::OnLineage)
     };
-    if !topology.standbys().any(on_it) {
-        return Assessment::Stuck("no server is writable, and no standby of its lineage answers".to_owned());
+    let newest = topology.newest.as_ref();
+    if let Some(newest) = newest.filter(|newest| topology.standbys().any(|member| on(newest, member))) {
+        return Ok(newest.clone());
     }
-    Assessment::Replace("no server is writable, no standby hears one, and cold_grace is over".to_owned())
+    let any = topology.standbys().filter_map(Member::branch).max_by_key(|branch| branch.timeline);
+    if let Some(branch) = any.filter(|_| machine.wanted == Some(true)) {
+        return Ok(branch);
+    }
+    let writable: Vec<String> =
+        topology.leadership.false_primaries().iter().map(|it| format!("node {}", it.node)).collect();
+    Err(if !writable.is_empty() {
+        format!(
+            "{} is writable, but a later timeline was seen, of which no server answers: an operator may trust it",
+            writable.join(" and ")
+        )
+    } else if newest.is_none() {
+        "the standbys are on different forks, and none is writable: an operator may order the failover"
+            .to_owned()
+    } else {
+        "no server is writable, and no standby of the latest timeline answers".to_owned()
+    })
 }
 
-/// The server where a command that makes or unmakes a primary is under way.
-fn role_may_change(machine: &Machine) -> Option<NodeId> {
-    let changes = |step: &Step| matches!(step, Step::Promote | Step::Fence | Step::Rejoin { .. });
-    machine.orders.under_way().find(|placed| changes(&placed.step)).map(|placed| placed.node)
+/// A server that recovers from a crash and was not seen as a standby, within `start_grace`.
+fn recovering(machine: &Machine, now: Instant) -> Option<NodeId> {
+    let starts = |member: &&Member| {
+        let since = member.seen.as_ref().and_then(|seen| seen.failing_since);
+        let in_time = since.is_some_and(|since| now < since + machine.settings.start_grace);
+        let standby = member.report().is_some_and(|report| !report.is_writable());
+        member.state == MemberState::StartingUp && in_time && !standby
+    };
+    machine.topology.members.iter().find(starts).map(|member| member.node)
+}
+
+/// A server where such a command has not ended.
+fn under_way(machine: &Machine, such: fn(&Step) -> bool) -> Option<NodeId> {
+    machine.orders.under_way().find(|placed| such(&placed.step)).map(|placed| placed.node)
 }
 
 /// Why a false primary may not just be set aside.
@@ -162,7 +260,7 @@ fn rival(machine: &Machine, it: &FalsePrimary) -> Option<String> {
 
 /// True if the lineage that was served is the node's own, or an operator chose it.
 fn established(machine: &Machine, node: NodeId) -> bool {
-    let branch = machine.topology.member(node).and_then(pgherd_health::Member::branch);
+    let branch = machine.topology.member(node).and_then(Member::branch);
     machine.knowledge.trusted() == Some(node)
         || machine.knowledge.accepted().is_some_and(|lineage| Some(&lineage.branch) == branch.as_ref())
 }
@@ -182,16 +280,14 @@ pub(crate) fn presumed_primary(machine: &Machine) -> Option<NodeId> {
         .members
         .iter()
         .filter_map(|member| {
-            let dated = member.seen.as_ref()?.as_primary.as_ref()?;
+            let dated =
+                member.seen.as_ref()?.as_primary.as_ref().filter(|dated| machine.is_ours(&dated.report))?;
             Some((dated.report.timeline, dated.asked_at, member.node))
         })
         .max();
     let recorded = || {
-        let is_primary = |member: &&pgherd_health::Member| {
-            member
-                .repmgr
-                .as_ref()
-                .is_some_and(|row| row.active && row.node_type == pgherd_health::RepmgrNodeType::Primary)
+        let is_primary = |member: &&Member| {
+            member.repmgr.as_ref().is_some_and(|row| row.active && row.node_type == RepmgrNodeType::Primary)
         };
         topology.members.iter().find(is_primary).map(|member| member.node)
     };

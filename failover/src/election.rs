@@ -21,11 +21,17 @@ pub(crate) fn ranked(
     let mut eligible = Vec::new();
     for (node, lsn) in standbys {
         let Some(member) = machine.topology.member(*node) else { continue };
-        match bar(member, attempt, *lsn) {
+        match bar(machine, member, attempt, *lsn) {
             Some(why) => refused.push(format!("node {node} {why}")),
             None => {
                 let priority = member.repmgr.as_ref().map_or(0, |row| row.priority);
-                eligible.push((Reverse(*lsn), Reverse(priority), *node));
+                // Where an operator accepts the loss, their choice comes first, and then the lineage itself.
+                let rank = if machine.knowledge.trusted() == Some(*node) {
+                    0
+                } else {
+                    1 + u8::from(member.branch().as_ref() != Some(&attempt.branch))
+                };
+                eligible.push((rank, Reverse(*lsn), Reverse(priority), *node));
             }
         }
     }
@@ -34,7 +40,7 @@ pub(crate) fn ranked(
         let none = if refused.is_empty() { "no standby answers".to_owned() } else { refused.join("; ") };
         return Err(format!("nobody can be promoted: {none}"));
     }
-    Ok(eligible.into_iter().map(|(Reverse(lsn), _, node)| (node, lsn)).collect())
+    Ok(eligible.into_iter().map(|(_, Reverse(lsn), _, node)| (node, lsn)).collect())
 }
 
 /// The one to promote, of the frozen standbys.
@@ -60,21 +66,29 @@ pub(crate) fn elect(
     }
 }
 
+/// True if a standby with WAL up to `lsn` is on the lineage, or an operator accepts the loss of what is not.
+pub(crate) fn continues(machine: &Machine, attempt: &Attempt, member: &Member, lsn: Lsn) -> bool {
+    let standing = member.branch().map(|branch| attempt.branch.standing_of(&branch, lsn));
+    standing == Some(Standing::OnLineage) || machine.wanted == Some(true)
+}
+
 /// Why a standby may not be promoted.
-fn bar(member: &Member, attempt: &Attempt, lsn: Lsn) -> Option<&'static str> {
+fn bar(machine: &Machine, member: &Member, attempt: &Attempt, lsn: Lsn) -> Option<&'static str> {
     let Some(report) = member.report() else { return Some("has never answered") };
     let Position::Standby { replay_paused, apply_delay, .. } = &report.position else {
         return Some("is no standby");
     };
     let Some(row) = &member.repmgr else { return Some("is not registered with repmgr") };
-    let standing = member.branch().map(|branch| attempt.branch.standing_of(&branch, lsn));
+    // Promoted from an older timeline it would fork off beside the lineage, whose own WAL would be lost.
+    let behind = member.branch().as_ref() != Some(&attempt.branch) && machine.wanted != Some(true);
     let bars = [
         (attempt.passed_over.contains(&member.node), "failed to promote"),
         (!member.may_be_promoted, "is marked DISALLOW_TO_FAILOVER"),
         (row.priority <= 0, "has priority 0"),
         (!row.active, "is not active in repmgr"),
         (row.node_type == RepmgrNodeType::Witness, "is a witness"),
-        (standing != Some(Standing::OnLineage), "is not on the lineage"),
+        (!continues(machine, attempt, member, lsn), "is not on the lineage"),
+        (behind, "has not followed the last promotion: what came after it may be lost"),
         (*replay_paused, "has its replay paused"),
         (!apply_delay.is_zero(), "has a recovery_min_apply_delay"),
     ];

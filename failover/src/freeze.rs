@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use pgherd_health::{Lsn, Member, MemberState, NodeId, Standing};
+use pgherd_health::{Branch, Lsn, MemberState, NodeId};
 
 use crate::confirm::led_by_another;
 use crate::guards::{Verdict, durable, everyone_known, one_decider, permitted};
+use crate::orders::Placed;
 use crate::state::{Attempt, Stage, State};
 use crate::transition::{On, Transition};
 use crate::{Machine, Outcome, StateName, Step, election};
@@ -30,8 +31,8 @@ pub(crate) const ROWS: &[Transition] = &[
         to: StateName::Freeze,
         commands: "Freeze it",
         reason: "it has just come back, or was being repaired",
-        when: |machine, _| {
-            let next = unfrozen(machine).next()?;
+        when: |machine, now| {
+            let next = unfrozen(machine, now).next()?;
             Some(format!("node {next} is reachable"))
         },
         then: |machine, now, _| freeze_reachable(machine, now),
@@ -83,7 +84,9 @@ pub(crate) const ROWS: &[Transition] = &[
             Some(format!("node {node} at {lsn} of {}", describe(&frozen(machine, machine.state.attempt()?))))
         },
         then: |machine, now, _| {
-            if let (Ok((candidate, _)), Some(attempt)) = (choice(machine), machine.take_attempt(now)) {
+            if let (Ok((candidate, _)), Some(mut attempt)) = (choice(machine), machine.take_attempt(now)) {
+                // Another than the lineage's own only where an operator accepts the loss of what came after it.
+                attempt.branch = branch_of(machine, candidate).unwrap_or(attempt.branch);
                 machine.state = State::Promote { attempt, candidate, stage: Stage::Lock };
             }
         },
@@ -103,7 +106,7 @@ pub(crate) const ROWS: &[Transition] = &[
 
 /// Tells every reachable standby that was not told yet, and where nothing else is under way, to stop receiving.
 pub(crate) fn freeze_reachable(machine: &mut Machine, now: Instant) {
-    let next: Vec<NodeId> = unfrozen(machine).collect();
+    let next: Vec<NodeId> = unfrozen(machine, now).collect();
     for node in next {
         let id = machine.order(now, node, Step::Freeze);
         if let Some(attempt) = machine.state.attempt_mut() {
@@ -114,15 +117,11 @@ pub(crate) fn freeze_reachable(machine: &mut Machine, now: Instant) {
 
 /// Standbys that were stopped from receiving and are still reachable, with the end of their WAL.
 pub(crate) fn frozen(machine: &Machine, attempt: &Attempt) -> Vec<(NodeId, Lsn)> {
-    let on_lineage = |member: &&Member, lsn: Lsn| {
-        let standing = member.branch().map(|branch| attempt.branch.standing_of(&branch, lsn));
-        standing == Some(Standing::OnLineage)
-    };
     machine
         .topology
         .standbys()
         .filter_map(|member| Some((member, position(machine, attempt, member.node)?)))
-        .filter(|(member, lsn)| on_lineage(member, *lsn))
+        .filter(|(member, lsn)| election::continues(machine, attempt, member, *lsn))
         .map(|(member, lsn)| (member.node, lsn))
         .collect()
 }
@@ -156,12 +155,12 @@ pub(crate) fn not_frozen(machine: &Machine, attempt: &Attempt) -> Option<String>
 
 /// A guard that may have ceased to hold since the confirmation.
 pub(crate) fn ceased(machine: &Machine, attempt: &Attempt, now: Instant) -> Option<String> {
-    [everyone_known(machine, attempt), one_decider(machine), permitted(machine, now)].into_iter().find_map(
-        |verdict| match verdict {
+    [everyone_known(machine, attempt, now), one_decider(machine), permitted(machine, now)]
+        .into_iter()
+        .find_map(|verdict| match verdict {
             Verdict::Pass => None,
             Verdict::Wait(why) | Verdict::Fail(why) => Some(why),
-        },
-    )
+        })
 }
 
 fn choice(machine: &Machine) -> Result<(NodeId, Lsn), String> {
@@ -172,6 +171,10 @@ fn choice(machine: &Machine) -> Result<(NodeId, Lsn), String> {
     Ok((node, lsn))
 }
 
+fn branch_of(machine: &Machine, node: NodeId) -> Option<Branch> {
+    machine.topology.member(node)?.branch()
+}
+
 fn position(machine: &Machine, attempt: &Attempt, node: NodeId) -> Option<Lsn> {
     match machine.orders.outcome(*attempt.freezes.get(&node)?)? {
         Outcome::Frozen { lsn } => Some(*lsn),
@@ -179,7 +182,9 @@ fn position(machine: &Machine, attempt: &Attempt, node: NodeId) -> Option<Lsn> {
     }
 }
 
-fn unfrozen(machine: &Machine) -> impl Iterator<Item = NodeId> {
+/// Standbys that were not told, and where nothing is under way but waiting for a primary that is lost.
+fn unfrozen(machine: &Machine, now: Instant) -> impl Iterator<Item = NodeId> {
+    let since = now.checked_sub(machine.settings.retry_after).unwrap_or(now);
     let told = machine.state.attempt().map(|attempt| &attempt.freezes);
     machine
         .topology
@@ -188,7 +193,7 @@ fn unfrozen(machine: &Machine) -> impl Iterator<Item = NodeId> {
         .filter(|member| member.state == MemberState::Standby)
         .map(|member| member.node)
         .filter(move |node| told.is_some_and(|told| !told.contains_key(node)))
-        .filter(|node| !machine.orders.reshaping(*node))
+        .filter(move |node| !machine.orders.occupying(*node, None, since).any(Placed::reshapes))
 }
 
 fn describe(frozen: &[(NodeId, Lsn)]) -> String {

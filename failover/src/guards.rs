@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use pgherd_health::{Lsn, Member, MemberState, NodeId, Position, Report, Standing};
+use pgherd_health::{Lsn, Member, MemberState, NodeId, Position, Report};
 
-use crate::state::Attempt;
+use crate::state::{Attempt, State};
 use crate::synchronous::Synchronous;
 use crate::{Machine, Mode, Outcome, election};
 
@@ -23,7 +23,7 @@ pub(crate) fn all(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict
         looked(machine, attempt),
         no_login(machine, attempt),
         unheard(machine, attempt, now),
-        everyone_known(machine, attempt),
+        everyone_known(machine, attempt, now),
         somebody_eligible(machine, attempt),
         one_decider(machine),
         permitted(machine, now),
@@ -31,6 +31,15 @@ pub(crate) fn all(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict
     let failed = verdicts.iter().find(|verdict| matches!(verdict, Verdict::Fail(_)));
     let waiting = || verdicts.iter().find(|verdict| matches!(verdict, Verdict::Wait(_)));
     failed.or_else(waiting).cloned().unwrap_or(Verdict::Pass)
+}
+
+/// What Confirm waits for.
+pub(crate) fn awaited(machine: &Machine, now: Instant) -> Option<String> {
+    let State::Confirm(attempt) = &machine.state else { return None };
+    match all(machine, attempt, now) {
+        Verdict::Wait(why) => Some(why),
+        Verdict::Pass | Verdict::Fail(_) => None,
+    }
 }
 
 /// Only what was asked after the primary failed counts.
@@ -85,8 +94,8 @@ fn patience(member: &Member) -> Duration {
 }
 
 /// Without a lock service every registered standby must have answered or refused: one that is silent or shut to us may
-/// be led by another pgherd, or still receive.
-pub(crate) fn everyone_known(machine: &Machine, attempt: &Attempt) -> Verdict {
+/// be led by another pgherd, or still receive. One that starts has `start_grace` to come to answer.
+pub(crate) fn everyone_known(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict {
     if machine.wanted == Some(true) {
         return Verdict::Pass;
     }
@@ -96,7 +105,7 @@ pub(crate) fn everyone_known(machine: &Machine, attempt: &Attempt) -> Verdict {
                 "does not answer: it may be on the other side of a partition"
             }
             MemberState::Unwilling { .. } => "lets nobody in: it may still receive from the primary",
-            MemberState::StartingUp | MemberState::ShuttingDown => {
+            MemberState::StartingUp | MemberState::ShuttingDown if within_grace(machine, member, now) => {
                 "is starting or stopping: it cannot be asked yet"
             }
             _ => return None,
@@ -106,13 +115,19 @@ pub(crate) fn everyone_known(machine: &Machine, attempt: &Attempt) -> Verdict {
     silent.next().map_or(Verdict::Pass, Verdict::Fail)
 }
 
+fn within_grace(machine: &Machine, member: &Member, now: Instant) -> bool {
+    let since = member.seen.as_ref().and_then(|seen| seen.failing_since);
+    since.is_none_or(|since| now < since + machine.settings.start_grace)
+}
+
 /// There is somebody to promote, with all that it must have: (c) and (d), as far as can be told before the freeze.
 fn somebody_eligible(machine: &Machine, attempt: &Attempt) -> Verdict {
     let reachable: Vec<(NodeId, Lsn)> = machine
         .topology
         .standbys()
-        .filter(|member| member.standing == Standing::OnLineage)
-        .filter_map(|member| Some((member.node, member.furthest()?)))
+        .filter_map(|member| Some((member, member.furthest()?)))
+        .filter(|(member, lsn)| election::continues(machine, attempt, member, *lsn))
+        .map(|(member, lsn)| (member.node, lsn))
         .collect();
     let eligible = match election::ranked(machine, attempt, &reachable) {
         Ok(ranked) => ranked,
@@ -141,8 +156,7 @@ pub(crate) fn durable(
             let listed =
                 |node: NodeId| name(node).is_some_and(|row| these.lists(&row.node_name)) || these.lists("*");
             let have = frozen.iter().filter(|(node, _)| listed(*node)).count();
-            let primary = attempt.old.and_then(name).map(|row| row.node_name.as_str());
-            (have, these.to_freeze(registered, primary))
+            (have, these.to_freeze(registered))
         }
     };
     if have >= need {
@@ -210,7 +224,15 @@ pub(crate) enum Waited {
 }
 
 pub(crate) fn waited_for(machine: &Machine, attempt: &Attempt) -> Waited {
-    let named = |setting: &str| Synchronous::parse(setting).map_or(Waited::Nobody, Waited::For);
+    let old = attempt.old.and_then(|old| machine.topology.member(old)?.repmgr.as_ref());
+    let parse = |setting: &str| {
+        let these = Synchronous::parse(setting)?;
+        Some(match old {
+            Some(old) => these.without(&old.node_name),
+            None => these,
+        })
+    };
+    let named = |setting: &str| parse(setting).map_or(Waited::Nobody, Waited::For);
     if let Some(report) = last_report(machine, attempt) {
         return named(&report.synchronous_standby_names);
     }
@@ -220,8 +242,8 @@ pub(crate) fn waited_for(machine: &Machine, attempt: &Attempt) -> Waited {
     // A standby's own empty setting says nothing of the primary's.
     let own = machine.topology.standbys().filter_map(|member| member.report());
     let strictest = own
-        .filter_map(|report| Synchronous::parse(&report.synchronous_standby_names))
-        .max_by_key(|these| these.to_freeze(machine.knowledge.nodes().len().saturating_sub(1), None));
+        .filter_map(|report| parse(&report.synchronous_standby_names))
+        .max_by_key(|these| these.to_freeze(machine.knowledge.nodes().len().saturating_sub(1)));
     strictest.map_or(Waited::Unknown, Waited::For)
 }
 
@@ -229,7 +251,8 @@ pub(crate) fn waited_for(machine: &Machine, attempt: &Attempt) -> Waited {
 fn last_report<'a>(machine: &'a Machine, attempt: &Attempt) -> Option<&'a Report> {
     let seen = machine.topology.member(attempt.old?)?.seen.as_ref()?;
     let report = &seen.as_primary.as_ref()?.report;
-    (pgherd_health::Branch::of(report) == attempt.branch).then_some(report)
+    let continues = pgherd_health::Branch::of(report) == attempt.branch && machine.is_ours(report);
+    continues.then_some(report)
 }
 
 fn others<'a>(machine: &'a Machine, attempt: &Attempt) -> impl Iterator<Item = &'a Member> {

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use pgherd_health::MemberState;
 
+use crate::candidate::{estranged, promoted};
 use crate::confirm::led_by_another;
-use crate::discover::{Assessment, assess};
+use crate::discover::{Assessment, judge};
 use crate::guards::{self, Verdict};
-use crate::promote::promoted;
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
 use crate::steady::recovered;
 use crate::transition::{On, Transition};
@@ -23,8 +23,9 @@ pub(crate) const ROWS: &[Transition] = &[
         commands: "probe all at once",
         reason: "look afresh",
         when: |machine, now| {
-            let hold = of_kind(machine, |kind| matches!(kind, HoldKind::Undecided))?;
-            match assess(machine, now, hold.since) {
+            of_kind(machine, |kind| matches!(kind, HoldKind::Undecided))?;
+            // By what is known: all were asked before the hold, and it lasts until one says something else.
+            match judge(machine, now) {
                 Assessment::Stuck(_) => None,
                 Assessment::Wait(why) | Assessment::Serve(_, why) | Assessment::Replace(why) => Some(why),
             }
@@ -57,7 +58,6 @@ pub(crate) const ROWS: &[Transition] = &[
         when: |machine, _| recovered(machine, guarded(machine)?.epoch?),
         then: |machine, _, _| {
             if let Some(epoch) = machine.state.epoch() {
-                machine.wanted = None;
                 machine.state = State::Steady { epoch };
             }
         },
@@ -115,6 +115,20 @@ pub(crate) const ROWS: &[Transition] = &[
         then: |machine, now, _| crate::verify::enter(machine, now),
     },
     Transition {
+        name: "lost candidate is something else",
+        from: StateName::Hold,
+        on: On::Look,
+        guard: "the candidate is writable on another timeline or belongs to another cluster",
+        to: StateName::Discover,
+        commands: "Unlock and Unfreeze all; probe all at once",
+        reason: "somebody else has made it what it is: look",
+        when: |machine, _| {
+            let (attempt, candidate) = ordered(machine)?;
+            estranged(machine, attempt, candidate)
+        },
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
         name: "lost candidate is fenced",
         from: StateName::Hold,
         on: On::Any,
@@ -133,6 +147,8 @@ pub(crate) const ROWS: &[Transition] = &[
             let Some((_, candidate)) = ordered(machine) else { return };
             if let Some(mut attempt) = machine.take_attempt(now) {
                 attempt.passed_over.insert(candidate);
+                attempt.disarmed.insert(candidate);
+                attempt.doubtful = false;
                 machine.state = State::Elect(attempt);
             }
         },
@@ -225,7 +241,7 @@ fn ordered(machine: &Machine) -> Option<(&Attempt, pgherd_health::NodeId)> {
 fn other_reason(machine: &Machine, now: Instant) -> Option<String> {
     let hold = of_kind(machine, |kind| !matches!(kind, HoldKind::Ordered { .. }))?;
     let reason = match &hold.kind {
-        HoldKind::Undecided => match assess(machine, now, hold.since) {
+        HoldKind::Undecided => match judge(machine, now) {
             Assessment::Stuck(why) => why,
             _ => return None,
         },

@@ -4,6 +4,7 @@
 //! Its table is [`transitions`].
 
 pub mod actor;
+mod candidate;
 mod care;
 mod command;
 mod confirm;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_health::{Knowledge, Leadership, Node, NodeId, Topology};
+use pgherd_health::{Knowledge, Leadership, Node, NodeId, Report, Topology};
 
 use crate::care::Care;
 use crate::history::{Decision, History};
@@ -11,7 +11,8 @@ use crate::orders::Orders;
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
 use crate::transition::{On, Transition, transitions};
 use crate::{
-    Cadence, Command, CommandId, Epoch, Event, Order, Routing, Settings, Status, Step, Writes, care, reading,
+    Cadence, Command, CommandId, Epoch, Event, Order, Routing, Settings, Status, Step, Writes, care,
+    discover, guards, reading,
 };
 
 /// More transitions than this in one step would be a loop in the table: the rest is left to the next event.
@@ -84,8 +85,15 @@ impl Machine {
                 break;
             }
         }
+        if let Some(why) = discover::awaited(self, now).or_else(|| guards::awaited(self, now)) {
+            self.reason = why;
+        }
+        if matches!(self.state, State::Steady { .. }) {
+            // The primary is here: an order that was meant for its loss must not wait for the next one.
+            self.wanted = None;
+        }
         care::tend(self, now);
-        self.route();
+        self.route(now);
         self.orders.take()
     }
 
@@ -180,7 +188,7 @@ impl Machine {
         true
     }
 
-    fn route(&mut self) {
+    fn route(&mut self, now: Instant) {
         let writes = match &self.state {
             State::Steady { epoch } | State::Swap { epoch } => Writes::Open(*epoch),
             state => {
@@ -196,7 +204,7 @@ impl Machine {
                 }
             }
         };
-        let readable = reading::readable(self);
+        let readable = reading::readable(self, now);
         if writes != self.routing.writes || readable != self.routing.readable {
             self.routing = Routing { generation: self.routing.generation + 1, writes, readable };
         }
@@ -207,10 +215,12 @@ impl Machine {
     /// Gives a command.
     pub(crate) fn order(&mut self, now: Instant, node: NodeId, step: Step) -> CommandId {
         let deadline = match step {
-            Step::Fence | Step::Follow { .. } | Step::Rejoin { .. } | Step::Checkpoint => {
-                self.settings.care_deadline
-            }
+            Step::Fence | Step::Rejoin { .. } | Step::Checkpoint => self.settings.care_deadline,
+            // While it goes on the standby cannot be frozen, should the new primary be lost too.
+            Step::Follow { .. } => self.settings.care_deadline / 3,
             Step::Promote => self.settings.promote_deadline,
+            // Of a server that is silent it is known only when psql and pg_isready have waited 2 s each.
+            Step::CanLogIn { .. } => self.settings.command_deadline * 2,
             _ => self.settings.command_deadline,
         };
         self.orders.place(now, node, step, deadline)
@@ -221,6 +231,16 @@ impl Machine {
         let fence = self.order(now, candidate, Step::Fence);
         self.care.fencing(candidate, fence);
         fence
+    }
+
+    /// True if the servers that answer are the right cluster, or those that might say otherwise have had their time.
+    pub(crate) fn knows_the_cluster(&self, now: Instant) -> bool {
+        pgherd_health::settled(&self.knowledge).is_some() || now >= self.started + self.settings.cold_grace
+    }
+
+    /// True if the report is of a server of our cluster.
+    pub(crate) fn is_ours(&self, report: &Report) -> bool {
+        matches!(self.topology.system_identifier, Ok(Some(right)) if right == report.system_identifier)
     }
 
     /// Every server is to be probed now.
@@ -290,7 +310,7 @@ impl Machine {
     pub(crate) fn serve(&mut self, node: NodeId) {
         if let Some(epoch) = self.epoch_of(node) {
             self.knowledge.accept(node);
-            self.wanted = None;
+            self.care.leads(node);
             self.state = State::Steady { epoch };
         }
     }

@@ -17,9 +17,20 @@ const REMEMBERED: usize = 512;
 pub(crate) struct Placed {
     pub(crate) node: NodeId,
     pub(crate) step: Step,
+    began: Instant,
     due: Instant,
     /// How it ended and when that was known; none while it is under way.
     pub(crate) ended: Option<(Instant, Outcome)>,
+}
+
+impl Placed {
+    /// It changes what the server is or whom it follows.
+    pub(crate) const fn reshapes(&self) -> bool {
+        matches!(
+            self.step,
+            Step::Fence | Step::Promote | Step::Follow { .. } | Step::Rejoin { .. } | Step::Freeze
+        )
+    }
 }
 
 /// All commands of one machine.
@@ -36,7 +47,7 @@ impl Orders {
         self.next += 1;
         let id = CommandId(self.next);
         let due = now + deadline + REPORT_SLACK;
-        self.placed.insert(id, Placed { node, step: step.clone(), due, ended: None });
+        self.placed.insert(id, Placed { node, step: step.clone(), began: now, due, ended: None });
         self.outbox.push(Command { id, node, step, deadline });
         self.forget();
         id
@@ -78,13 +89,39 @@ impl Orders {
 
     /// True if a command that changes what a server is or whom it follows is under way there.
     pub(crate) fn reshaping(&self, node: NodeId) -> bool {
-        self.under_way().any(|placed| {
-            placed.node == node
-                && matches!(
-                    placed.step,
-                    Step::Fence | Step::Promote | Step::Follow { .. } | Step::Rejoin { .. } | Step::Freeze
-                )
+        self.under_way().any(|placed| placed.node == node && placed.reshapes())
+    }
+
+    /// Commands under way there; without those that, begun before `since`, only wait for another upstream than
+    /// `upstream` to show the standby: that one is gone.
+    pub(crate) fn occupying(
+        &self,
+        node: NodeId,
+        upstream: Option<NodeId>,
+        since: Instant,
+    ) -> impl Iterator<Item = &Placed> {
+        self.under_way().filter(move |placed| {
+            let forlorn = match placed.step {
+                Step::Follow { upstream: of } | Step::Rejoin { upstream: of } => Some(of) != upstream,
+                _ => false,
+            };
+            placed.node == node && !(forlorn && placed.began < since)
         })
+    }
+
+    /// True if a command that stops a primary is under way there.
+    pub(crate) fn unmaking(&self, node: NodeId) -> bool {
+        self.under_way()
+            .any(|placed| placed.node == node && matches!(placed.step, Step::Fence | Step::Rejoin { .. }))
+    }
+
+    /// When the last command that stops a primary has ended there.
+    pub(crate) fn unmade_at(&self, node: NodeId) -> Option<Instant> {
+        let unmade = self
+            .placed
+            .values()
+            .filter(|placed| placed.node == node && matches!(placed.step, Step::Fence | Step::Rejoin { .. }));
+        unmade.filter_map(|placed| placed.ended.as_ref().map(|(at, _)| *at)).max()
     }
 
     /// The commands given since the last call.

@@ -1,9 +1,10 @@
 //! Promote: lock, look again, promote, and never let an order fire late.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pgherd_health::{Member, MemberState, NodeId, Relation};
+use pgherd_health::{Member, MemberState, NodeId};
 
+use crate::candidate::{beside, estranged, lost, ordered, promoted, still_writable, unresolved};
 use crate::freeze::{ceased, frozen, leader, not_frozen};
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
 use crate::transition::{On, Transition};
@@ -11,8 +12,6 @@ use crate::{CommandId, Machine, Outcome, StateName, Step};
 
 /// How often a candidate whose promotion has an unknown outcome is told again before it is fenced.
 const TRIES: u32 = 2;
-/// How long a candidate may still be seen as a standby after its promotion was reported done.
-const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
 pub(crate) const ROWS: &[Transition] = &[
     Transition {
@@ -38,7 +37,7 @@ pub(crate) const ROWS: &[Transition] = &[
             let attempt = before_order(machine)?;
             refused_lock(machine, attempt)
                 .or_else(|| not_frozen(machine, attempt))
-                .or_else(|| still_writable(machine))
+                .or_else(|| still_writable(machine, attempt))
                 .or_else(|| ceased(machine, attempt, now))
         },
         then: |machine, now, why| machine.hold(now, why),
@@ -133,15 +132,34 @@ pub(crate) const ROWS: &[Transition] = &[
         then: |machine, now, _| crate::verify::enter(machine, now),
     },
     Transition {
+        name: "candidate is something else",
+        from: StateName::Promote,
+        on: On::Look,
+        guard: "it was ordered to promote, and is writable on another timeline or belongs to another cluster",
+        to: StateName::Discover,
+        commands: "Unlock and Unfreeze all; probe all at once",
+        reason: "somebody else has made it what it is: look",
+        when: |machine, _| match &machine.state {
+            State::Promote { attempt, candidate, stage: Stage::Ordered { .. } | Stage::Disarm { .. } } => {
+                estranged(machine, attempt, *candidate)
+            }
+            _ => None,
+        },
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
         name: "candidate refused to promote",
         from: StateName::Promote,
         on: On::Any,
-        guard: "the command failed for good, and the candidate was seen as a standby after that",
+        guard: "every order to it failed for good, and it was seen as a standby after that",
         to: StateName::Elect,
         commands: "none",
         reason: "nothing was changed: the next candidate",
         when: |machine, _| match ordered(machine)? {
-            (candidate, _, Outcome::Failed(why), true) => Some(format!("node {candidate}: {why}")),
+            (candidate, _, Outcome::Failed(why), true) => {
+                let doubtful = machine.state.attempt()?.doubtful;
+                (!doubtful).then(|| format!("node {candidate}: {why}"))
+            }
             _ => None,
         },
         then: pass_over,
@@ -150,13 +168,21 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "tell it again",
         from: StateName::Promote,
         on: On::Any,
-        guard: "the outcome is unknown, or done and not seen; the candidate is still a standby; tries are left",
+        guard: "the outcome is unknown, or done and not seen; the candidate is still a standby; tries are left; nobody is \
+                writable or heard, or has come with more WAL",
         to: StateName::Promote,
         commands: "Promote the same candidate",
-        reason: "a late first order does no harm on the same server",
-        when: |machine, now| unresolved(machine, now).filter(|(_, tries)| *tries < TRIES).map(|(why, _)| why),
+        reason: "a late first order does no harm on the same server, which is still the best",
+        when: |machine, now| {
+            let (why, tries) = unresolved(machine, now)?;
+            let again = tries < TRIES && beside(machine).is_none();
+            again.then_some(why)
+        },
         then: |machine, now, _| {
             let tries = unresolved(machine, now).map_or(TRIES, |(_, tries)| tries + 1);
+            if let Some(attempt) = machine.state.attempt_mut() {
+                attempt.doubtful = true;
+            }
             give_order(machine, now, tries);
         },
     },
@@ -164,16 +190,18 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "disarm",
         from: StateName::Promote,
         on: On::Any,
-        guard: "the outcome is unknown, the candidate is still a standby, and no tries are left",
+        guard: "the outcome is unknown, the candidate is still a standby, and it cannot be told again",
         to: StateName::Promote,
         commands: "Fence the candidate",
         reason: "the order must not fire late, beside another's",
-        when: |machine, now| unresolved(machine, now).map(|(why, _)| why),
+        when: |machine, now| unresolved(machine, now).map(|(why, _)| beside(machine).unwrap_or(why)),
         then: |machine, now, _| {
-            let State::Promote { candidate, .. } = machine.state else { return };
+            let State::Promote { candidate, stage: Stage::Ordered { id, .. }, .. } = machine.state else {
+                return;
+            };
             let fence = machine.fence_candidate(now, candidate);
             if let State::Promote { stage, .. } = &mut machine.state {
-                *stage = Stage::Disarm { fence };
+                *stage = Stage::Disarm { id, fence };
             }
         },
     },
@@ -186,23 +214,29 @@ pub(crate) const ROWS: &[Transition] = &[
         commands: "none",
         reason: "its order cannot fire any more: the next candidate",
         when: |machine, _| {
-            let State::Promote { stage: Stage::Disarm { fence }, candidate, .. } = &machine.state else {
+            let State::Promote { stage: Stage::Disarm { fence, .. }, candidate, .. } = &machine.state else {
                 return None;
             };
             matches!(machine.orders.outcome(*fence)?, Outcome::Fenced { .. })
                 .then(|| format!("node {candidate} is fenced"))
         },
-        then: pass_over,
+        then: |machine, now, seen| {
+            let State::Promote { candidate, .. } = machine.state else { return };
+            if let Some(attempt) = machine.state.attempt_mut() {
+                attempt.disarmed.insert(candidate);
+            }
+            pass_over(machine, now, seen);
+        },
     },
     Transition {
         name: "candidate lost",
         from: StateName::Promote,
         on: On::Any,
-        guard: "it was ordered to promote and then became unreachable, or could not be fenced",
+        guard: "it was ordered to promote and then became unreachable or lets nobody in, or could not be fenced",
         to: StateName::Hold,
         commands: "Fence the candidate",
         reason: "it may be the primary: nobody else is promoted until it answers or is fenced",
-        when: lost,
+        when: |machine, _| lost(machine),
         then: |machine, now, why| hold_ordered(machine, now, why),
     },
 ];
@@ -219,12 +253,6 @@ fn refused_lock(machine: &Machine, attempt: &Attempt) -> Option<String> {
         Outcome::Done => None,
         other => Some(format!("node {node} was not locked: {other}")),
     })
-}
-
-/// Even a false primary must not be writable while another is promoted.
-fn still_writable(machine: &Machine) -> Option<String> {
-    let mut writable = machine.topology.members.iter().filter(|member| member.state == MemberState::Primary);
-    writable.next().map(|member| format!("node {} still accepts writes", member.node))
 }
 
 fn next_lock(machine: &Machine) -> Option<NodeId> {
@@ -259,65 +287,15 @@ fn give_order(machine: &mut Machine, now: Instant, tries: u32) {
     }
 }
 
-/// The candidate is a primary whose history contains the old lineage.
-pub(crate) fn promoted(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> Option<String> {
-    let member = machine.topology.member(candidate).filter(|member| member.state == MemberState::Primary)?;
-    let branch = member.branch()?;
-    let grown = matches!(branch.relation(&attempt.branch), Relation::Supersedes { .. });
-    grown.then(|| format!("node {candidate} is writable on {branch}"))
-}
-
-/// The candidate, its order, how that ended, and whether the candidate was seen as a standby since.
-fn ordered(machine: &Machine) -> Option<(NodeId, u32, &Outcome, bool)> {
-    let State::Promote { candidate, stage: Stage::Ordered { id, tries }, .. } = &machine.state else {
-        return None;
-    };
-    let (ended, outcome) = (machine.orders.ended_at(*id)?, machine.orders.outcome(*id)?);
-    let member = machine.topology.member(*candidate)?;
-    let standby = member.state == MemberState::Standby && member.asked_since(ended);
-    Some((*candidate, *tries, outcome, standby))
-}
-
-/// The order's outcome cannot be told although the candidate answers; and how often it was given.
-fn unresolved(machine: &Machine, now: Instant) -> Option<(String, u32)> {
-    let (candidate, tries, outcome, standby) = ordered(machine)?;
-    let State::Promote { stage: Stage::Ordered { id, .. }, .. } = &machine.state else { return None };
-    let late = now >= machine.orders.ended_at(*id)? + SEEN_WITHIN;
-    match outcome {
-        _ if !standby => None,
-        Outcome::Failed(_) => None,
-        Outcome::Unknown(why) => Some((format!("node {candidate} is still a standby: {why}"), tries)),
-        _ if late => {
-            Some((format!("node {candidate} is still a standby although promotion was reported"), tries))
-        }
-        _ => None,
-    }
-}
-
 fn pass_over(machine: &mut Machine, now: Instant, _: &str) {
     let State::Promote { candidate, .. } = machine.state else { return };
     if let Some(mut attempt) = machine.take_attempt(now) {
         attempt.passed_over.insert(candidate);
+        attempt.doubtful = false;
         for node in std::mem::take(&mut attempt.locks).into_keys() {
             machine.order(now, node, Step::Unlock);
         }
         machine.state = State::Elect(attempt);
-    }
-}
-
-fn lost(machine: &Machine, _: Instant) -> Option<String> {
-    let State::Promote { candidate, stage, .. } = &machine.state else { return None };
-    let member = machine.topology.member(*candidate)?;
-    let seen = member.seen.as_ref()?;
-    match stage {
-        Stage::Ordered { .. } if seen.failures >= 2 && !member.is_alive() => {
-            Some(format!("node {candidate} was told to promote and is unreachable since"))
-        }
-        Stage::Disarm { fence } => match machine.orders.outcome(*fence)? {
-            Outcome::Fenced { .. } => None,
-            other => Some(format!("node {candidate} was told to promote and could not be fenced: {other}")),
-        },
-        _ => None,
     }
 }
 
@@ -331,7 +309,7 @@ fn hold_ordered(machine: &mut Machine, now: Instant, why: &str) {
                 machine.topology.member(candidate).is_some_and(|it| it.state == MemberState::Refused);
             (id, refused.then(|| machine.fence_candidate(now, candidate)))
         }
-        Stage::Disarm { fence } => (fence, Some(fence)),
+        Stage::Disarm { id, fence } => (id, Some(fence)),
         Stage::Lock | Stage::Look { .. } => return,
     };
     let kind = HoldKind::Ordered { attempt, candidate, promote, fence };

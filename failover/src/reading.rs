@@ -1,12 +1,14 @@
 //! What is read off the state: who may be read, and what is wrong but stops nothing.
 
+use std::time::Instant;
+
 use pgherd_health::{Member, MemberState, NodeId, Standing};
 
 use crate::Machine;
 
 /// Standbys on the lineage that answer. One silence or a full server does not take a standby out of the rotation.
-pub(crate) fn readable(machine: &Machine) -> Vec<NodeId> {
-    if !matches!(machine.topology.system_identifier, Ok(Some(_))) {
+pub(crate) fn readable(machine: &Machine, now: Instant) -> Vec<NodeId> {
+    if !matches!(machine.topology.system_identifier, Ok(Some(_))) || !machine.knows_the_cluster(now) {
         return Vec::new();
     }
     let valid = |member: &&Member| {

@@ -42,11 +42,12 @@ pub struct Settings {
     pub fence_wait: Duration,
     /// How long the look before a promotion waits for a server that was silent before.
     pub look_wait: Duration,
-    /// Deadline of a command that a standby's SQL answers (freeze, lock, verify).
+    /// Deadline of a command that a standby's SQL answers (freeze, lock, verify); a login that is tried over ssh has twice
+    /// as long.
     pub command_deadline: Duration,
     /// Deadline of `repmgr standby promote`.
     pub promote_deadline: Duration,
-    /// Deadline of fence, follow, rejoin and checkpoint.
+    /// Deadline of fence, rejoin and checkpoint; a follow has a third of it.
     pub care_deadline: Duration,
     /// How long a standby that streams from nobody is left to help itself before it is told whom to follow.
     pub repoint_after: Duration,

@@ -114,8 +114,12 @@ pub(crate) struct Attempt {
     pub(crate) freezes: BTreeMap<NodeId, CommandId>,
     /// Standbys that were locked.
     pub(crate) locks: BTreeMap<NodeId, CommandId>,
+    /// An order to the present candidate had an unknown outcome: it may fire although a later one failed.
+    pub(crate) doubtful: bool,
     /// Candidates whose promotion failed.
     pub(crate) passed_over: BTreeSet<NodeId>,
+    /// Those of them that were fenced, whether or not their promotion had taken place.
+    pub(crate) disarmed: BTreeSet<NodeId>,
 }
 
 /// How far a promotion has come.
@@ -127,8 +131,8 @@ pub(crate) enum Stage {
     Look { since: Instant },
     /// `Promote` was ordered.
     Ordered { id: CommandId, tries: u32 },
-    /// Nobody knows what became of the order: the candidate is fenced, so that it cannot fire late.
-    Disarm { fence: CommandId },
+    /// Nobody knows what became of the order `id`: the candidate is fenced, so that it cannot fire late.
+    Disarm { id: CommandId, fence: CommandId },
 }
 
 /// Why nothing can be done, and when it is tried again.
@@ -163,7 +167,9 @@ impl Attempt {
             fences: BTreeMap::new(),
             freezes: BTreeMap::new(),
             locks: BTreeMap::new(),
+            doubtful: false,
             passed_over: BTreeSet::new(),
+            disarmed: BTreeSet::new(),
         }
     }
 

@@ -8,6 +8,9 @@ use crate::state::{Attempt, State};
 use crate::transition::{On, Transition};
 use crate::{Epoch, Machine, StateName};
 
+/// The class of SQLSTATEs of a server that lacks resources, such as free connections.
+const TOO_BUSY: &str = "53";
+
 pub(crate) const ROWS: &[Transition] = &[
     Transition {
         name: "surprised while steady",
@@ -58,7 +61,6 @@ pub(crate) const ROWS: &[Transition] = &[
         when: |machine, _| recovered(machine, machine.state.epoch()?),
         then: |machine, _, _| {
             if let Some(epoch) = machine.state.epoch() {
-                machine.wanted = None;
                 machine.state = State::Steady { epoch };
             }
         },
@@ -67,7 +69,8 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "primary given up",
         from: StateName::Suspect,
         on: On::Look,
-        guard: "refused twice and not back within restart_grace, silent for confirm, or starting for start_grace",
+        guard: "refused twice and not back within restart_grace, silent for confirm, starting or not known again for \
+                start_grace",
         to: StateName::Confirm,
         commands: "none",
         reason: "its time is over; the guards decide whether it is replaced",
@@ -130,20 +133,28 @@ fn failure(machine: &Machine, epoch: Epoch) -> Option<String> {
     Some(format!("node {node} {how}"))
 }
 
-/// The primary answers as before. An unwilling one is alive.
+/// The primary answers as before. An unwilling one is alive; but one that was down in between and has no such role or
+/// database may be an empty cluster in its place.
 pub(crate) fn recovered(machine: &Machine, epoch: Epoch) -> Option<String> {
     let member = machine.topology.member(epoch.primary)?;
-    let leads = machine.topology.leadership.primary() == Some(epoch.primary);
-    let alive = matches!(member.state, MemberState::Unwilling { .. }) || leads;
+    let restarted = member.seen.as_ref().is_some_and(|seen| seen.restarted);
+    let alive = match &member.state {
+        MemberState::Unwilling { sqlstate, .. } => !restarted || sqlstate.starts_with(TOO_BUSY),
+        _ => machine.topology.leadership.primary() == Some(epoch.primary),
+    };
     alive.then(|| format!("node {} answers again", epoch.primary))
 }
 
 fn given_up(machine: &Machine, now: Instant) -> Option<String> {
-    let State::Suspect { epoch, .. } = &machine.state else { return None };
+    let State::Suspect { epoch, since } = &machine.state else { return None };
     let member = machine.topology.member(epoch.primary)?;
     let seen = member.seen.as_ref()?;
-    let failing_since = seen.failing_since?;
     let settings = &machine.settings;
+    if let MemberState::Unwilling { message, .. } = &member.state {
+        let over = now >= *since + settings.start_grace;
+        return over.then(|| format!("node {} does not let pgherd in: {message}", epoch.primary));
+    }
+    let failing_since = seen.failing_since?;
     let lasted = now.saturating_duration_since(failing_since);
     let node = epoch.primary;
     // Refusals a moment apart are one observation; probes come a little early or late.

@@ -28,21 +28,21 @@ impl Synchronous {
         Some(Self { needed, names })
     }
 
+    /// The same without a server that cannot be its own standby: one list may serve all servers.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.names.retain(|listed| *listed != name.to_ascii_lowercase());
+        self
+    }
+
     /// True if the standby of this name may be waited for.
     pub(crate) fn lists(&self, name: &str) -> bool {
         self.names.iter().any(|listed| listed == "*" || *listed == name.to_ascii_lowercase())
     }
 
     /// How many of the listed standbys must be frozen so that no commit can be acknowledged any more, and so that
-    /// one of them has every acknowledged one: n-k+1. `registered` is how many standbys `*` stands for. A list that is the
-    /// same on all servers names the `primary` too, which is no standby of its own.
-    pub(crate) fn to_freeze(&self, registered: usize, primary: Option<&str>) -> usize {
-        let is_primary = |name: &str| primary.is_some_and(|primary| name == primary.to_ascii_lowercase());
-        let listed = if self.names.iter().any(|name| name == "*") {
-            registered
-        } else {
-            self.names.iter().filter(|name| !is_primary(name)).count()
-        };
+    /// one of them has every acknowledged one: n-k+1. `registered` is how many standbys `*` stands for.
+    pub(crate) fn to_freeze(&self, registered: usize) -> usize {
+        let listed = if self.names.iter().any(|name| name == "*") { registered } else { self.names.len() };
         (listed + 1).saturating_sub(self.needed).max(1)
     }
 }
@@ -61,14 +61,21 @@ mod tests {
             ("FIRST 2 (pg02, pg03)", 2, 1),
             ("any 1 (\"pg02\",pg03,pg04)", 1, 3),
             ("ANY 2 (*)", 2, 1),
-            ("ANY 1 (\"pg01\", \"pg02\", \"pg03\")", 1, 2),
         ];
         for (setting, needed, to_freeze) in cases {
             let parsed = Synchronous::parse(setting).unwrap();
             assert_eq!(parsed.needed, needed, "{setting}");
-            assert_eq!(parsed.to_freeze(2, Some("pg01")), to_freeze, "{setting}");
+            assert_eq!(parsed.to_freeze(2), to_freeze, "{setting}");
             assert!(parsed.lists("PG02"), "{setting}");
         }
         assert_eq!(Synchronous::parse("  "), None);
+    }
+
+    #[test]
+    fn a_primary_is_not_its_own_standby() {
+        let these = Synchronous::parse("ANY 1 (pg01, PG02, pg03)").unwrap();
+        assert_eq!(these.to_freeze(2), 3);
+        assert_eq!(these.without("pg01").to_freeze(2), 2);
+        assert_eq!(Synchronous::parse("ANY 1 (*)").unwrap().without("pg01").to_freeze(2), 2);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pgherd_health::MemberState;
 
-use crate::promote::promoted;
+use crate::candidate::promoted;
 use crate::state::State;
 use crate::transition::{On, Transition};
 use crate::{Machine, Outcome, StateName, Step};
@@ -38,7 +38,7 @@ pub(crate) const ROWS: &[Transition] = &[
         on: On::Any,
         guard: "it is seen writable on the new timeline, and a write was committed there",
         to: StateName::Swap,
-        commands: "Unlock all; Checkpoint the new primary",
+        commands: "Unlock all",
         reason: "it is the primary: one atomic store, and the waiting writes go there",
         when: |machine, _| {
             let State::Verify { attempt, candidate, write, .. } = &machine.state else { return None };
@@ -105,6 +105,11 @@ pub(crate) fn enter(machine: &mut Machine, now: Instant) {
     };
     let Some(attempt) = machine.take_attempt(now) else { return };
     machine.knowledge.accept(candidate);
+    // An operator who accepts the loss has given up what the old primary may come back with.
+    let given_up = attempt.old.filter(|_| machine.wanted == Some(true));
+    for node in attempt.disarmed.iter().copied().chain(given_up).filter(|node| *node != candidate) {
+        machine.knowledge.disown(node);
+    }
     let write = machine.order(now, candidate, Step::VerifyWrite);
     machine.state = State::Verify { attempt, candidate, write, tries: 1 };
 }
@@ -123,7 +128,6 @@ fn swap(machine: &mut Machine, now: Instant, _: &str) {
         return;
     };
     machine.last_promotion = Some(now);
-    machine.wanted = None;
     machine.state = State::Swap { epoch };
     for node in attempt.locks.keys() {
         machine.order(now, *node, Step::Unlock);

@@ -2,41 +2,160 @@
 
 use std::collections::BTreeMap;
 
-use crate::Knowledge;
+use crate::member::row_of;
+use crate::{Knowledge, Report};
 
-/// The right system identifier: the configured one, else that of the accepted lineage, else that of the most servers,
-/// a writable one among them unless more than half of all configured servers agree. None before anybody answered.
+/// What speaks for one identifier.
+#[derive(Debug, Default)]
+struct Voices {
+    servers: usize,
+    writable: bool,
+    /// A server of it knows most of the configured ones by repmgr: an empty cluster in a lost one's place does not.
+    vouched: bool,
+}
+
+/// The right system identifier: the configured one, else that of the accepted lineage, else the one whose `repmgr.nodes`
+/// name most of the configured servers, else that of the most servers, a writable one among them unless more than half
+/// of all configured servers agree. None before anybody answered.
 ///
 /// # Errors
 /// Why it cannot be told, in words for an operator.
 pub fn system_identifier(knowledge: &Knowledge) -> Result<Option<u64>, String> {
-    let known = knowledge.accepted().map(|lineage| lineage.system_identifier);
-    if let Some(right) = knowledge.configured_identifier().or(known) {
+    if let Some(right) = settled(knowledge) {
         return Ok(Some(right));
     }
-    let mut votes: BTreeMap<u64, (usize, bool)> = BTreeMap::new();
-    for node in knowledge.nodes() {
-        if let Some(dated) = knowledge.seen(node.id).and_then(|seen| seen.report.as_ref()) {
-            let (count, writable) = votes.entry(dated.report.system_identifier).or_default();
-            *count += 1;
-            *writable |= dated.report.is_writable();
-        }
-    }
-    let most = votes.values().map(|(count, _)| *count).max().unwrap_or(0);
-    let mut leading = votes.iter().filter(|(_, (count, _))| *count == most);
-    let (Some((identifier, (count, writable))), None) = (leading.next(), leading.next()) else {
+    let votes = votes(knowledge);
+    let most = votes.values().map(|voices| voices.servers).max().unwrap_or(0);
+    let mut leading = votes.iter().filter(|(_, voices)| voices.servers == most);
+    let (Some((identifier, voices)), None) = (leading.next(), leading.next()) else {
         return if votes.is_empty() { Ok(None) } else { Err(undecided(&votes)) };
     };
-    let majority = count * 2 > knowledge.nodes().len();
-    let writable_elsewhere = votes.values().any(|(_, writable)| *writable);
-    if majority || *writable || !writable_elsewhere { Ok(Some(*identifier)) } else { Err(undecided(&votes)) }
+    let writable_elsewhere = votes.values().any(|voices| voices.writable);
+    if voices.writable || !writable_elsewhere { Ok(Some(*identifier)) } else { Err(undecided(&votes)) }
 }
 
-fn undecided(votes: &BTreeMap<u64, (usize, bool)>) -> String {
+/// The right identifier, if it does not depend on who has yet to answer.
+#[must_use]
+pub fn settled(knowledge: &Knowledge) -> Option<u64> {
+    let known = knowledge.accepted().map(|lineage| lineage.system_identifier);
+    if let Some(right) = knowledge.configured_identifier().or(known) {
+        return Some(right);
+    }
+    let votes = votes(knowledge);
+    let only = |such: &dyn Fn(&Voices) -> bool| {
+        let mut those = votes.iter().filter(|(_, voices)| such(voices)).map(|(identifier, _)| *identifier);
+        those.next().filter(|_| those.next().is_none())
+    };
+    let most = knowledge.nodes().len() / 2;
+    only(&|voices| voices.vouched).or_else(|| only(&|voices| voices.servers > most))
+}
+
+fn votes(knowledge: &Knowledge) -> BTreeMap<u64, Voices> {
+    let mut votes: BTreeMap<u64, Voices> = BTreeMap::new();
+    for node in knowledge.nodes() {
+        if let Some(dated) = knowledge.seen(node.id).and_then(|seen| seen.report.as_ref()) {
+            let voices = votes.entry(dated.report.system_identifier).or_default();
+            voices.servers += 1;
+            voices.writable |= dated.report.is_writable();
+            voices.vouched |= names_most(knowledge, &dated.report);
+        }
+    }
+    votes
+}
+
+fn names_most(knowledge: &Knowledge, report: &Report) -> bool {
+    let nodes = knowledge.nodes();
+    let named = nodes.iter().filter(|node| row_of(node, &report.repmgr_nodes).is_some()).count();
+    named * 2 > nodes.len()
+}
+
+fn undecided(votes: &BTreeMap<u64, Voices>) -> String {
     let seen: Vec<String> = votes.keys().map(u64::to_string).collect();
     format!(
         "the servers belong to different clusters (system identifiers {}), and no majority tells which is right: \
          set monitor.system_identifier",
         seen.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::{Lsn, Node, NodeId, Position, ProbeOutcome, RepmgrNode, RepmgrNodeType, TimelineId};
+
+    const OURS: u64 = 1;
+    const EMPTY: u64 = 2;
+
+    fn herd(of: u32) -> Knowledge {
+        let node = |id| Node {
+            id: NodeId(id),
+            host: format!("pg{id}"),
+            port: 5432,
+            weight: 1.0,
+            data_directory: String::new(),
+            may_be_promoted: true,
+        };
+        Knowledge::new((0..of).map(node).collect(), None)
+    }
+
+    fn rows(of: u32) -> Vec<RepmgrNode> {
+        let row = |id: u32| RepmgrNode {
+            node_id: 1,
+            node_name: format!("pg{id}"),
+            node_type: RepmgrNodeType::Standby,
+            upstream_node_id: None,
+            active: true,
+            priority: 100,
+            host: format!("pg{id}"),
+            port: 5432,
+        };
+        (0..of).map(row).collect()
+    }
+
+    fn answers(knowledge: &mut Knowledge, node: u32, system_identifier: u64, rows: Vec<RepmgrNode>) {
+        let now = Instant::now();
+        let report = Report {
+            system_identifier,
+            timeline: TimelineId(1),
+            history: Arc::default(),
+            started_at: 0,
+            position: Position::Primary { insert: Lsn(1), flush: Lsn(1), senders: Vec::new() },
+            synchronous_standby_names: String::new(),
+            wal_receiver_timeout: Duration::from_secs(2),
+            repmgr_nodes: Arc::new(rows),
+            repmgrd_decides: false,
+        };
+        knowledge.observe(NodeId(node), now, now, ProbeOutcome::Answered(Box::new(report)));
+    }
+
+    #[test]
+    fn one_of_several_servers_settles_nothing_by_itself() {
+        let mut knowledge = herd(3);
+        assert_eq!(system_identifier(&knowledge), Ok(None));
+        answers(&mut knowledge, 0, EMPTY, Vec::new());
+        assert_eq!((settled(&knowledge), system_identifier(&knowledge)), (None, Ok(Some(EMPTY))));
+        answers(&mut knowledge, 1, OURS, Vec::new());
+        assert!(system_identifier(&knowledge).is_err());
+        answers(&mut knowledge, 2, OURS, Vec::new());
+        assert_eq!(settled(&knowledge), Some(OURS));
+    }
+
+    #[test]
+    fn a_server_that_knows_the_others_by_repmgr_settles_it() {
+        let mut knowledge = herd(3);
+        answers(&mut knowledge, 0, EMPTY, rows(1));
+        assert_eq!(settled(&knowledge), None);
+        answers(&mut knowledge, 1, OURS, rows(3));
+        assert_eq!(settled(&knowledge), Some(OURS));
+    }
+
+    #[test]
+    fn a_herd_of_one_is_settled_by_its_server() {
+        let mut knowledge = herd(1);
+        answers(&mut knowledge, 0, OURS, Vec::new());
+        assert_eq!(settled(&knowledge), Some(OURS));
+    }
 }

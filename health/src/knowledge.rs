@@ -1,10 +1,10 @@
 //! What the probes have told so far, server by server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::{Branch, Node, NodeId, ProbeOutcome, Report};
+use crate::{Branch, Node, NodeId, Position, ProbeOutcome, Relation, Report};
 
 /// How the last probe of a server ended; the report itself is in [`Seen::report`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +56,17 @@ pub struct Seen {
     pub failures: u32,
     /// Probes that were refused in a row, nothing else between them.
     pub refusals: u32,
+    /// It was down or starting since its last answer: something else may stand in its place.
+    pub restarted: bool,
     /// Its last answer.
     pub report: Option<Arc<Dated>>,
     /// Its last answer as a primary; kept while pgherd runs.
     pub as_primary: Option<Arc<Dated>>,
+    /// Since when its furthest position is known to be what it is.
+    pub reached_at: Instant,
+    /// In this run it had more WAL than the primary of its own branch had ever written: it has it from somebody else,
+    /// since two servers that are promoted at one position have equal histories.
+    pub stray: bool,
 }
 
 /// The lineage that the herd is known to be on.
@@ -78,6 +85,7 @@ pub struct Knowledge {
     configured_identifier: Option<u64>,
     accepted: Option<Lineage>,
     trusted: Option<(NodeId, Branch)>,
+    disowned: BTreeSet<NodeId>,
     seen: BTreeMap<NodeId, Seen>,
 }
 
@@ -90,6 +98,7 @@ impl Knowledge {
             configured_identifier: system_identifier,
             accepted: None,
             trusted: None,
+            disowned: BTreeSet::new(),
             seen: BTreeMap::new(),
         }
     }
@@ -109,7 +118,30 @@ impl Knowledge {
         }
         let seen = follow_up(before, asked_at, answered_at, outcome);
         self.seen.insert(node, seen);
+        self.find_strays(node);
         true
+    }
+
+    /// Compares the standbys of `primary`'s branch with what it has just said.
+    fn find_strays(&mut self, primary: NodeId) {
+        let answered = self.seen.get(&primary).filter(|seen| seen.contact == Contact::Answered);
+        let Some(dated) = answered.and_then(|seen| seen.report.clone()) else { return };
+        let Position::Primary { insert, .. } = dated.report.position else { return };
+        let (branch, cluster) = (Branch::of(&dated.report), dated.report.system_identifier);
+        let of_branch = |seen: &Seen| {
+            let answers = seen.contact == Contact::Answered;
+            let same = |of: &Report| of.system_identifier == cluster && Branch::of(of) == branch;
+            seen.report.clone().filter(|of| answers && same(&of.report))
+        };
+        let primaries = self.seen.values().filter_map(of_branch).filter(|of| of.report.is_writable());
+        if primaries.count() > 1 {
+            return;
+        }
+        for seen in self.seen.values_mut() {
+            let standby = of_branch(seen).filter(|of| !of.report.is_writable());
+            let further = standby.is_some_and(|standby| standby.report.furthest() > insert);
+            seen.stray |= further && seen.reached_at <= dated.asked_at;
+        }
     }
 
     /// Takes `node`'s last report as the lineage of the herd; false if it never answered.
@@ -119,8 +151,31 @@ impl Knowledge {
         let branch = Branch::of(&report.report);
         // Once somebody else leads, an operator's choice has been overtaken.
         self.trusted = self.trusted.take().filter(|trusted| trusted.0 == node && trusted.1 == branch);
+        let continues = self
+            .accepted
+            .as_ref()
+            .is_none_or(|before| before.branch == branch || branch.supersedes(&before.branch));
+        if !continues {
+            self.disowned.clear();
+        }
+        self.disowned.remove(&node);
         self.accepted = Some(Lineage { system_identifier, branch });
         true
+    }
+
+    /// This server was told to promote and then was given up for the one whose lineage is accepted: what it may have
+    /// written beside it is nobody's.
+    pub fn disown(&mut self, node: NodeId) {
+        self.disowned.insert(node);
+    }
+
+    /// True if what `node` writes on `branch`, beside the accepted lineage, is nobody's.
+    #[must_use]
+    pub fn disowns(&self, node: NodeId, branch: &Branch) -> bool {
+        let beside = |lineage: &Lineage| {
+            matches!(branch.relation(&lineage.branch), Relation::Siblings | Relation::Same)
+        };
+        self.disowned.contains(&node) && self.accepted.as_ref().is_some_and(beside)
     }
 
     /// An operator's word: of several forks, this server's branch is the right one, as long as it is on it.
@@ -128,6 +183,7 @@ impl Knowledge {
         let report = self.seen.get(&node).and_then(|seen| seen.report.as_ref());
         let branch = report.map(|dated| (node, Branch::of(&dated.report)));
         let known = branch.is_some();
+        self.disowned.remove(&node);
         self.trusted = branch.or(self.trusted.take());
         known
     }
@@ -172,6 +228,7 @@ impl Knowledge {
 fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, outcome: ProbeOutcome) -> Seen {
     let mut report = before.and_then(|seen| seen.report.clone());
     let mut as_primary = before.and_then(|seen| seen.as_primary.clone());
+    let was = report.clone();
     let contact = match outcome {
         ProbeOutcome::Answered(answer) => {
             let dated = Arc::new(Dated { asked_at, answered_at, report: *answer });
@@ -190,6 +247,16 @@ fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, out
     // An unwilling server is alive: it neither fails nor says anything new.
     let fails = !matches!(contact, Contact::Answered | Contact::Unwilling { .. });
     let refused = matches!(contact, Contact::Refused(_));
+    let restarted = match contact {
+        Contact::Answered => false,
+        Contact::Refused(_) | Contact::StartingUp | Contact::ShuttingDown => true,
+        Contact::Unwilling { .. } | Contact::TimedOut => before.is_some_and(|seen| seen.restarted),
+    };
+    let run = was.zip(report.as_ref()).filter(|(was, is)| {
+        was.report.started_at == is.report.started_at && Branch::of(&was.report) == Branch::of(&is.report)
+    });
+    let same_run = run.is_some();
+    let stands = run.is_some_and(|(was, is)| was.report.furthest() == is.report.furthest());
     let same_kind = before.is_some_and(|seen| same_kind(&seen.contact, &contact));
     Seen {
         asked_at,
@@ -199,8 +266,11 @@ fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, out
         failures: if fails { before.map_or(0, |seen| seen.failures).saturating_add(1) } else { 0 },
         refusals: if refused { before.map_or(0, |seen| seen.refusals).saturating_add(1) } else { 0 },
         contact,
+        restarted,
         report,
         as_primary,
+        reached_at: before.filter(|_| stands).map_or(answered_at, |seen| seen.reached_at),
+        stray: same_run && before.is_some_and(|seen| seen.stray),
     }
 }
 

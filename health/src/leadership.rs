@@ -1,7 +1,7 @@
 //! Who is writable, and which of them is the primary.
 
 use crate::member::{Member, MemberState};
-use crate::{Branch, Knowledge, NodeId, Relation};
+use crate::{Branch, Knowledge, NodeId, Relation, Report};
 
 /// A server that accepts writes although another's history supersedes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,14 +19,14 @@ pub struct FalsePrimary {
 pub enum Leadership {
     /// Nobody that answered.
     Nobody,
-    /// One, whom nobody reachable and no accepted lineage supersedes.
+    /// One, whom nobody that ever answered and no accepted lineage supersedes.
     Primary {
         /// It.
         node: NodeId,
         /// The others that accept writes.
         false_primaries: Vec<FalsePrimary>,
     },
-    /// Only servers that are superseded, by a reachable standby or by the accepted lineage.
+    /// Only servers that are superseded, by another that has answered or by the accepted lineage.
     OnlyFalse(Vec<FalsePrimary>),
     /// Forks of which none supersedes the others.
     Contested {
@@ -68,18 +68,17 @@ impl Leadership {
     }
 }
 
-pub(crate) fn judge(members: &[Member], knowledge: &Knowledge) -> Leadership {
+pub(crate) fn judge(members: &[Member], knowledge: &Knowledge, right: Option<u64>) -> Leadership {
+    let is_ours = |member: &Member| member.report().map(|report| report.system_identifier) == right;
     let accepted = knowledge.accepted();
     let writable: Vec<(&Member, Branch)> = members
         .iter()
         .filter(|member| member.state == MemberState::Primary)
         .filter_map(|member| Some((member, member.branch()?)))
         .collect();
-    let mut rivals: Vec<Branch> = members
-        .iter()
-        .filter(|member| matches!(member.state, MemberState::Primary | MemberState::Standby))
-        .filter_map(Member::branch)
-        .collect();
+    // A later timeline that was seen once goes on to exist, whether or not its server answers now.
+    let mut rivals: Vec<Branch> =
+        members.iter().filter(|member| is_ours(member)).filter_map(Member::branch).collect();
     rivals.extend(accepted.map(|lineage| lineage.branch.clone()));
     let superseded = |branch: &Branch| rivals.iter().any(|rival| rival.supersedes(branch));
     if let Some((trusted, branch)) = writable.iter().find(|(it, branch)| knowledge.trusts(it.node, branch)) {
@@ -88,8 +87,9 @@ pub(crate) fn judge(members: &[Member], knowledge: &Knowledge) -> Leadership {
         let beneath = others.map(|(member, of)| false_primary(member, past(member, branch, of), members));
         return Leadership::Primary { node, false_primaries: beneath.collect() };
     }
-    let (beneath, leading): (Vec<_>, Vec<_>) =
-        writable.into_iter().partition(|(_, branch)| superseded(branch));
+    let (beneath, leading): (Vec<_>, Vec<_>) = writable
+        .into_iter()
+        .partition(|(member, branch)| superseded(branch) || knowledge.disowns(member.node, branch));
     let false_primaries: Vec<FalsePrimary> = beneath
         .iter()
         .map(|(member, branch)| {
@@ -105,6 +105,9 @@ pub(crate) fn judge(members: &[Member], knowledge: &Knowledge) -> Leadership {
             Some(Relation::Siblings) => {
                 contested(&[member.node], "it forked off the lineage that was served")
             }
+            None if members.iter().any(|other| is_ours(other) && is_silent_fork(other, branch)) => {
+                contested(&[member.node], "another, which does not answer now, was writable on another")
+            }
             _ => Leadership::Primary { node: member.node, false_primaries },
         },
         several => {
@@ -112,6 +115,16 @@ pub(crate) fn judge(members: &[Member], knowledge: &Knowledge) -> Leadership {
             contested(&nodes, "neither's history contains the other's")
         }
     }
+}
+
+/// A server that was writable on a sibling of `branch`, or on one of equal history, and cannot be asked now.
+fn is_silent_fork(member: &Member, branch: &Branch) -> bool {
+    let answers = matches!(member.state, MemberState::Primary | MemberState::Standby);
+    let forked = |report: &Report| {
+        let relation = Branch::of(report).relation(branch);
+        report.is_writable() && matches!(relation, Relation::Siblings | Relation::Same)
+    };
+    !answers && member.report().is_some_and(forked)
 }
 
 fn contested(nodes: &[NodeId], why: &str) -> Leadership {

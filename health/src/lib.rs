@@ -13,7 +13,7 @@ mod prober;
 mod report;
 mod topology;
 
-pub use identity::system_identifier;
+pub use identity::{settled, system_identifier};
 pub use knowledge::{Contact, Dated, Knowledge, Lineage, Seen};
 pub use leadership::{FalsePrimary, Leadership};
 pub use lineage::{Branch, Relation, Standing};

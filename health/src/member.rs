@@ -134,7 +134,6 @@ pub(crate) fn members(
         knowledge.nodes().iter().map(|node| member(knowledge, node, now, right, lineage, &rows)).collect();
     members.sort_by_key(|member| member.node);
     name_unknown_senders(&mut members);
-    mark_wal_of_nobody(&mut members);
     members
 }
 
@@ -152,7 +151,10 @@ fn member(
         .as_ref()
         .and_then(|seen| seen.report.as_ref())
         .filter(|dated| right.is_none_or(|right| dated.report.system_identifier == right));
+    let nobodys = |report: &Report| report.is_writable() && knowledge.disowns(node.id, &Branch::of(report));
+    let stray = seen.as_ref().is_some_and(|seen| seen.stray);
     let standing = match (lineage, ours) {
+        (Some(_), Some(dated)) if stray || nobodys(&dated.report) => Standing::Diverged,
         (Some(lineage), Some(dated)) => {
             lineage.standing_of(&Branch::of(&dated.report), dated.report.furthest())
         }
@@ -227,25 +229,6 @@ fn name_unknown_senders(members: &mut [Member]) {
     }
 }
 
-/// A standby on the primary's own branch that has more WAL than the primary ever wrote has it from somebody else:
-/// two servers promoted at one position have equal histories.
-fn mark_wal_of_nobody(members: &mut [Member]) {
-    let mut primaries = members.iter().filter(|member| member.state == MemberState::Primary);
-    let (Some(primary), None) = (primaries.next(), primaries.next()) else { return };
-    let (Some(dated), Some(branch)) = (primary.dated().cloned(), primary.branch()) else { return };
-    let Position::Primary { insert, .. } = dated.report.position else { return };
-    for member in members.iter_mut().filter(|member| member.state == MemberState::Standby) {
-        let foreign_wal = member.dated().is_some_and(|standby| {
-            standby.answered_at <= dated.asked_at
-                && Branch::of(&standby.report) == branch
-                && standby.report.furthest() > insert
-        });
-        if foreign_wal {
-            member.standing = Standing::Diverged;
-        }
-    }
-}
-
 /// repmgr's rows as the best witness has them: a writable server of ours, else whoever answered last.
 fn repmgr_rows(knowledge: &Knowledge, right: Option<u64>) -> Arc<Vec<RepmgrNode>> {
     let witness = knowledge
@@ -259,7 +242,7 @@ fn repmgr_rows(knowledge: &Knowledge, right: Option<u64>) -> Arc<Vec<RepmgrNode>
 }
 
 /// The row with the node's host and port, else the one that is named like its host.
-fn row_of<'a>(node: &Node, rows: &'a [RepmgrNode]) -> Option<&'a RepmgrNode> {
+pub(crate) fn row_of<'a>(node: &Node, rows: &'a [RepmgrNode]) -> Option<&'a RepmgrNode> {
     let by_address = rows.iter().find(|row| row.host == node.host && row.port == node.port);
     by_address.or_else(|| rows.iter().find(|row| row.node_name == node.host))
 }

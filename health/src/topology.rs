@@ -39,7 +39,7 @@ impl Topology {
         let newest = newest(knowledge, right);
         let lineage = knowledge.accepted().map(|it| it.branch.clone()).or_else(|| newest.clone());
         let members = members(knowledge, now, right, lineage.as_ref());
-        let leadership = judge(&members, knowledge);
+        let leadership = judge(&members, knowledge, right);
         let mut topology = Self { generation: 0, system_identifier, lineage, newest, members, leadership };
         topology.generation = match previous {
             Some(before) if before.same_as(&topology) => before.generation,
@@ -60,18 +60,18 @@ impl Topology {
         self.members.iter().filter(|member| member.state == MemberState::Standby)
     }
 
-    /// True if `member` still hears a server above it that is not itself a standby that we can see: its WAL
-    /// receiver streams and is fresh.
+    /// True if `member` still hears a server above it that is neither a standby nor a false primary that we can see:
+    /// its WAL receiver streams and is fresh.
     #[must_use]
     pub fn hears_a_primary(&self, member: &Member) -> bool {
-        let from_standby = |receiving: &Receiving| {
-            receiving
-                .from
-                .and_then(|sender| self.member(sender))
-                .is_some_and(|sender| sender.state == MemberState::Standby)
+        let known_otherwise = |receiving: &Receiving| {
+            receiving.from.and_then(|sender| self.member(sender)).is_some_and(|sender| {
+                let falsely = self.leadership.false_primaries().iter().any(|it| it.node == sender.node);
+                sender.state == MemberState::Standby || (falsely && sender.state == MemberState::Primary)
+            })
         };
         member.receiving.as_ref().is_some_and(|receiving| {
-            receiving.status == "streaming" && receiving.fresh && !from_standby(receiving)
+            receiving.status == "streaming" && receiving.fresh && !known_otherwise(receiving)
         })
     }
 

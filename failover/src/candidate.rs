@@ -1,0 +1,125 @@
+//! What is seen of a candidate and beside it, once it is chosen and once it is told to promote.
+
+use std::time::{Duration, Instant};
+
+use pgherd_health::{Member, MemberState, NodeId, Relation};
+
+use crate::freeze::frozen;
+use crate::state::{Attempt, Stage, State};
+use crate::{Machine, Outcome, election};
+
+/// How long a candidate may still be seen as a standby after its promotion was reported done.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// The candidate is a primary whose history contains the old lineage.
+pub(crate) fn promoted(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> Option<String> {
+    let member = machine.topology.member(candidate).filter(|member| member.state == MemberState::Primary)?;
+    let branch = member.branch()?;
+    let grown = matches!(branch.relation(&attempt.branch), Relation::Supersedes { .. });
+    grown.then(|| format!("node {candidate} is writable on {branch}"))
+}
+
+/// The candidate is neither a standby nor the primary that the promotion would have made of it.
+pub(crate) fn estranged(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> Option<String> {
+    let member = machine.topology.member(candidate)?;
+    match &member.state {
+        MemberState::Foreign { system_identifier } => {
+            Some(format!("node {candidate} belongs to another cluster now ({system_identifier})"))
+        }
+        MemberState::Primary if promoted(machine, attempt, candidate).is_none() => {
+            Some(format!("node {candidate} is writable, and has not grown from the old timeline"))
+        }
+        _ => None,
+    }
+}
+
+/// The candidate, its order, how that ended, and whether the candidate was seen as a standby since.
+pub(crate) fn ordered(machine: &Machine) -> Option<(NodeId, u32, &Outcome, bool)> {
+    let State::Promote { candidate, stage: Stage::Ordered { id, tries }, .. } = &machine.state else {
+        return None;
+    };
+    let (ended, outcome) = (machine.orders.ended_at(*id)?, machine.orders.outcome(*id)?);
+    let member = machine.topology.member(*candidate)?;
+    let standby = member.state == MemberState::Standby && member.asked_since(ended);
+    Some((*candidate, *tries, outcome, standby))
+}
+
+/// The order's outcome cannot be told although the candidate answers; and how often it was given.
+pub(crate) fn unresolved(machine: &Machine, now: Instant) -> Option<(String, u32)> {
+    let (candidate, tries, outcome, standby) = ordered(machine)?;
+    let State::Promote { stage: Stage::Ordered { id, .. }, .. } = &machine.state else { return None };
+    let late = now >= machine.orders.ended_at(*id)? + SEEN_WITHIN;
+    match outcome {
+        _ if !standby => None,
+        Outcome::Failed(why) if machine.state.attempt()?.doubtful => {
+            Some((format!("node {candidate} was told twice, and may yet heed the first order: {why}"), tries))
+        }
+        Outcome::Failed(_) => None,
+        Outcome::Unknown(why) => Some((format!("node {candidate} is still a standby: {why}"), tries)),
+        _ if late => {
+            Some((format!("node {candidate} is still a standby although promotion was reported"), tries))
+        }
+        _ => None,
+    }
+}
+
+/// It was ordered to promote, and what became of that cannot be seen.
+pub(crate) fn lost(machine: &Machine) -> Option<String> {
+    let State::Promote { candidate, stage, .. } = &machine.state else { return None };
+    let member = machine.topology.member(*candidate)?;
+    let seen = member.seen.as_ref()?;
+    match stage {
+        Stage::Ordered { .. } if seen.failures >= 2 && !member.is_alive() => {
+            Some(format!("node {candidate} was told to promote and is unreachable since"))
+        }
+        Stage::Ordered { id, .. } if matches!(member.state, MemberState::Unwilling { .. }) => {
+            let ended = machine.orders.ended_at(*id)?;
+            member
+                .asked_since(ended)
+                .then(|| format!("node {candidate} was told to promote and lets nobody in since"))
+        }
+        Stage::Disarm { fence, .. } => match machine.orders.outcome(*fence)? {
+            Outcome::Fenced { .. } => None,
+            other => Some(format!("node {candidate} was told to promote and could not be fenced: {other}")),
+        },
+        _ => None,
+    }
+}
+
+/// Even a false primary must not be writable while another is promoted. What it said before it was fenced is over.
+pub(crate) fn still_writable(machine: &Machine, attempt: &Attempt) -> Option<String> {
+    let fenced_since = |member: &Member| {
+        attempt.fences.get(&member.node).is_some_and(|id| {
+            let fenced = matches!(machine.orders.outcome(*id), Some(Outcome::Fenced { .. }));
+            fenced && machine.orders.ended_at(*id).is_some_and(|ended| !member.asked_since(ended))
+        })
+    };
+    let mut members = machine.topology.members.iter();
+    let writable = members.find(|member| member.state == MemberState::Primary && !fenced_since(member));
+    writable.map(|member| format!("node {} still accepts writes", member.node))
+}
+
+/// A primary that a promotion now would stand beside.
+pub(crate) fn beside(machine: &Machine) -> Option<String> {
+    let hears = |member: &&Member| machine.topology.hears_a_primary(member);
+    still_writable(machine, machine.state.attempt()?)
+        .or_else(|| {
+            let hearing = machine.topology.standbys().find(hears)?;
+            Some(format!("node {} streams from a primary", hearing.node))
+        })
+        .or_else(|| surpassed(machine))
+}
+
+/// A standby that has come since the comparison and has more than the candidate.
+fn surpassed(machine: &Machine) -> Option<String> {
+    let State::Promote { attempt, candidate, .. } = &machine.state else { return None };
+    let compared = frozen(machine, attempt);
+    let (_, own) = *compared.iter().find(|(node, _)| node == candidate)?;
+    let mut come =
+        machine.topology.standbys().filter(|member| !compared.iter().any(|(it, _)| *it == member.node));
+    let more = come.find(|member| {
+        let lsn = member.furthest().unwrap_or_default();
+        lsn > own && election::continues(machine, attempt, member, lsn)
+    })?;
+    Some(format!("node {} has come with more WAL than node {candidate}", more.node))
+}
