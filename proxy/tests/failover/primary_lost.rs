@@ -116,7 +116,8 @@ async fn s13_without_restart_grace_a_primary_that_returns_is_fenced_and_rejoined
     let running = herd.workload().await?.start().await?;
     running.wait_acknowledged(50, PATIENCE).await?;
     one.kill9_all().await?;
-    herd.pgherd.wait_log("to=Fence", PATIENCE).await?;
+    // Before that it would be served again.
+    herd.pgherd.wait_log("step=Promote", PATIENCE).await?;
     // It comes back by itself, writable, as a container's restart policy would have it.
     one.launch().await?;
     let serving = eventually("another primary", PATIENCE, || async {
