@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -28,37 +29,53 @@ pub(crate) struct CancelPoint {
     key: CancelKey,
     /// Requests on their way.
     on_their_way: watch::Sender<usize>,
+    /// A request was sent, and whether the server has acted on it is not known: it may at any time.
+    is_haunted: AtomicBool,
 }
 
 impl CancelPoint {
     /// For a connection to `address` whose BackendKeyData was `key`.
     pub(crate) fn new(address: SocketAddr, key: CancelKey) -> Self {
-        Self { address, key, on_their_way: watch::Sender::new(0) }
+        Self { address, key, on_their_way: watch::Sender::new(0), is_haunted: AtomicBool::new(false) }
     }
 
-    /// True if no request is on its way.
+    /// True if no request can meet the next client's query.
     pub(crate) fn is_clear(&self) -> bool {
-        *self.on_their_way.borrow() == 0
+        *self.on_their_way.borrow() == 0 && !self.is_haunted.load(Ordering::Acquire)
     }
 
     /// Waits until no request is on its way. The server has then acted on all of them, and an idle backend ignores
-    /// them (`ProcessInterrupts()` in PostgreSQL's `tcop/postgres.c`). False if it takes too long.
+    /// them (`ProcessInterrupts()` in PostgreSQL's `tcop/postgres.c`). False if it takes too long, or cannot be told.
     pub(crate) async fn cleared(&self) -> bool {
         let mut count = self.on_their_way.subscribe();
         let clear = tokio::time::timeout(CANCEL_TIMEOUT, count.wait_for(|count| *count == 0)).await;
-        matches!(clear, Ok(Ok(_)))
+        matches!(clear, Ok(Ok(_))) && self.is_clear()
     }
 
     /// Sends a request and waits until the server closes the connection, which it does after it has signalled.
     pub(crate) async fn send(&self) -> std::io::Result<()> {
-        let request = async {
-            let mut stream = TcpStream::connect(self.address).await?;
-            stream.write_all(&write::cancel_request(self.key)).await?;
-            let mut rest = [0; 16];
-            while stream.read(&mut rest).await? > 0 {}
-            Ok(())
-        };
-        tokio::time::timeout(CANCEL_TIMEOUT, request).await.map_err(|_| std::io::ErrorKind::TimedOut)?
+        tokio::time::timeout(CANCEL_TIMEOUT, self.request())
+            .await
+            .map_err(|_| std::io::ErrorKind::TimedOut)?
+    }
+
+    async fn request(&self) -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        let unknown = Haunting(&self.is_haunted);
+        stream.write_all(&write::cancel_request(self.key)).await?;
+        let mut rest = [0; 16];
+        while stream.read(&mut rest).await? > 0 {}
+        std::mem::forget(unknown);
+        Ok(())
+    }
+}
+
+/// Marks the point when a request ends, by an error or because nobody waits any more, before its server has acted on it.
+struct Haunting<'a>(&'a AtomicBool);
+
+impl Drop for Haunting<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 

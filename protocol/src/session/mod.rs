@@ -270,6 +270,12 @@ impl Session {
         self.expected.is_empty() && !self.unsynced && !self.copying_in && !self.skipping
     }
 
+    /// How many replies are owed to the client.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.expected.len()
+    }
+
     /// True if the server waits for more of the client: the Sync of a batch, or the end of a COPY.
     #[must_use]
     pub const fn awaits_client(&self) -> bool {

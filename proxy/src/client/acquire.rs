@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use super::parameters::StartupParameters;
 use crate::seat::{Seat, WaitEnd};
 use crate::server::connect::{ConnectError, ConnectRequest};
-use crate::server::connection::{OwnError, ServerConnection};
 use crate::server::pool::{Checkout, Grant, Lease, Permit, Pool};
 use crate::server::table::{Server, Target};
 use crate::worker::Worker;
@@ -291,10 +290,20 @@ impl Access {
     async fn prepare(&self, mut held: Held, worker: &Worker) -> Result<Held, Trouble> {
         held.lease.move_to(worker.id).map_err(|_| Trouble::TryAgain)?;
         let Some(connection) = held.lease.connection() else { return Err(Trouble::TryAgain) };
-        match apply(connection, &self.parameters, worker).await {
-            Ok(()) => Ok(held),
-            Err(OwnError::Refused(body)) => Err(Trouble::Final(Failure::Refused(body))),
-            Err(OwnError::Lost(error)) => {
+        if connection.applied == self.parameters {
+            return Ok(held);
+        }
+        let set = self.parameters.to_sql().unwrap_or_default();
+        // In messages of their own: the second is read under the server's own settings, not under the last client's. What
+        // goes wrong with the first is no fault of this client.
+        match connection.run_all(["RESET ALL", &set], &worker.buffers).await {
+            Ok([Ok(()), Ok(())]) => {
+                connection.applied = Arc::clone(&self.parameters);
+                Ok(held)
+            }
+            Ok([Ok(()), Err(body)]) => Err(Trouble::Final(Failure::Refused(body))),
+            Ok([Err(_), _]) => Err(Trouble::TryAgain),
+            Err(error) => {
                 tracing::debug!(server = %held.server.node, %error, "a connection was lost before it was used");
                 worker.shared.doubt(held.server.node.id);
                 Err(Trouble::Unreachable)
@@ -310,19 +319,6 @@ impl Drop for LeaveAtEnd<'_> {
     fn drop(&mut self) {
         self.0.leave();
     }
-}
-
-/// Sets what the session wants and the connection's last user did not.
-async fn apply(
-    connection: &mut ServerConnection,
-    wanted: &Arc<StartupParameters>,
-    worker: &Worker,
-) -> Result<(), OwnError> {
-    if let Some(sql) = wanted.transition_from(&connection.applied) {
-        connection.run(&sql, &worker.buffers).await?;
-    }
-    connection.applied = Arc::clone(wanted);
-    Ok(())
 }
 
 fn cancelled() -> ClientError {

@@ -106,10 +106,6 @@ pub(super) async fn log_in(
     startup: Startup,
 ) -> Result<LoggedIn, LoginFailure> {
     let shared = &worker.shared;
-    let counted = shared.clients.enter().ok_or_else(|| {
-        ClientError::new("53300", "sorry, too many clients already")
-            .detail("pool.max_clients of pgherd is reached")
-    })?;
     let mut out = Vec::new();
     if startup.minor > MINOR_VERSION || !startup.unknown_extensions.is_empty() {
         write::negotiate_protocol_version(&mut out, MINOR_VERSION, &startup.unknown_extensions);
@@ -122,6 +118,11 @@ pub(super) async fn log_in(
             .into());
     }
     authenticate(worker, stream, &startup.user).await?;
+    // Those who have not proven who they are keep nobody out.
+    let counted = shared.clients.enter().ok_or_else(|| {
+        ClientError::new("53300", "sorry, too many clients already")
+            .detail("pool.max_clients of pgherd is reached")
+    })?;
     let parameters = shared.settings.share(StartupParameters::new(&startup.parameters)?);
     let seat = Arc::new(Seat::default());
     let mut access =

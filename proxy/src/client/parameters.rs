@@ -65,31 +65,16 @@ impl StartupParameters {
         hasher.finish()
     }
 
-    /// The statements that bring a server connection from `current` to `self`; none if it is there already.
-    pub(crate) fn transition_from(&self, current: &Self) -> Option<String> {
-        if self == current {
-            return None;
-        }
+    /// The statement that sets them on a connection without any; none if there are none.
+    pub(crate) fn to_sql(&self) -> Option<String> {
         let mut sql = String::new();
-        for (name, _) in current.0.iter().filter(|(name, _)| self.get(name).is_none()) {
-            let _ = write!(sql, "RESET {};", quote_identifier(name));
+        for (name, value) in &self.0 {
+            let separator = if sql.is_empty() { "SELECT " } else { ", " };
+            let (name, value) = (quote_literal(name), quote_literal(value));
+            let _ = write!(sql, "{separator}pg_catalog.set_config({name}, {value}, false)");
         }
-        let mut separator = "SELECT ";
-        for (name, value) in self.0.iter().filter(|(name, value)| current.get(name) != Some(value)) {
-            let _ = write!(
-                sql,
-                "{separator}pg_catalog.set_config({}, {}, false)",
-                quote_literal(name),
-                quote_literal(value)
-            );
-            separator = ", ";
-        }
-        Some(sql)
+        (!sql.is_empty()).then_some(sql)
     }
-}
-
-fn quote_identifier(name: &str) -> String {
-    name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")
 }
 
 /// Works whatever standard_conforming_strings says.
@@ -160,14 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn a_transition_resets_what_is_gone_and_quotes_what_is_hostile() {
-        let from = parameters(&[("a", "1"), ("b", "2")]);
-        let to = parameters(&[("b", "2"), ("c", r"'); DROP \")]);
+    fn what_is_hostile_is_quoted() {
+        let set = parameters(&[("b", "2"), ("c", r"'); DROP \")]);
         assert_eq!(
-            to.transition_from(&from).unwrap(),
-            r#"RESET "a";SELECT pg_catalog.set_config('c', E'''); DROP \\', false)"#
+            set.to_sql().unwrap(),
+            r"SELECT pg_catalog.set_config('b', '2', false), pg_catalog.set_config('c', E'''); DROP \\', false)"
         );
-        assert_eq!(to.transition_from(&to), None);
+        assert_eq!(parameters(&[]).to_sql(), None);
     }
 
     #[test]

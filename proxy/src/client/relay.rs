@@ -8,12 +8,21 @@ use pgherd_protocol::frame::FrameError;
 use pgherd_protocol::prepared::Statements;
 use pgherd_protocol::session::Session as Machine;
 use pgherd_protocol::startup::CancelKey;
+use pgherd_protocol::write;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 use super::pipe::{Filled, Pipe};
 use crate::buffer::Buffers;
 use crate::server::connection::ServerConnection;
+
+/// A client to which so many replies are owed is not read from until some of them are there. Far more than what a server
+/// keeps to itself before a Sync, so that nobody waits for the other.
+const MOST_OWED: usize = 4096;
+/// A client that leaves so many bytes of pgherd's own unread is not read from.
+const MOST_UNREAD: usize = 64 * 1024;
+/// How often a session reads before others have their turn.
+const READS_A_TURN: u8 = 16;
 
 /// Why the two were parted, or should be looked at.
 #[derive(Debug)]
@@ -70,6 +79,8 @@ pub(super) struct Front {
     pub(super) machine: Machine,
     /// Why nothing more of the client is read.
     pub(super) ending: Option<Ending>,
+    /// The client has asked for so much that it is not read from for now.
+    pub(super) held_back: bool,
     /// The client's cancel key, for the log.
     pub(super) key: CancelKey,
 }
@@ -82,11 +93,18 @@ impl Front {
         (buffers, statements): (&Buffers, &Statements),
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
-        if let Poll::Ready(event) = self.poll_up(server, (buffers, statements), cx) {
-            return Poll::Ready(event);
-        }
-        if let Poll::Ready(event) = self.poll_down(server, buffers, cx) {
-            return Poll::Ready(event);
+        let mut reads = READS_A_TURN;
+        loop {
+            if let Poll::Ready(event) = self.poll_up(server, (buffers, statements), &mut reads, cx) {
+                return Poll::Ready(event);
+            }
+            if let Poll::Ready(event) = self.poll_down(server, buffers, &mut reads, cx) {
+                return Poll::Ready(event);
+            }
+            if !self.held_back || self.has_enough() {
+                break;
+            }
+            self.held_back = false;
         }
         match self.ending.filter(|_| self.machine.owes_nothing() || self.machine.awaits_client()) {
             Some(Ending::Terminate) => Poll::Ready(Event::Terminated),
@@ -95,24 +113,41 @@ impl Front {
         }
     }
 
+    /// True if the client has asked for more than it may before it reads.
+    fn has_enough(&self) -> bool {
+        self.machine.owed() > MOST_OWED || self.down.out.len() > MOST_UNREAD
+    }
+
+    /// Has the server say what it keeps to itself until a Sync: the client may be waiting for it.
+    fn hold_back(&mut self) {
+        if !std::mem::replace(&mut self.held_back, true) && !self.up.flow.is_inside_message() {
+            write::empty(&mut self.up.out, b'H');
+        }
+    }
+
     fn poll_up(
         &mut self,
         server: &mut ServerConnection,
         (buffers, statements): (&Buffers, &Statements),
+        reads: &mut u8,
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
         loop {
             if let Err(error) = ready!(self.up.poll_flush(&mut server.stream, buffers, cx)) {
                 return Poll::Ready(Lost::because(error));
             }
-            if self.ending.is_some() {
+            if self.ending.is_some() || self.held_back {
                 return Poll::Pending;
+            }
+            if self.has_enough() {
+                self.hold_back();
+                continue;
             }
             if self.up.has_input() {
                 let (flow, input, out) = self.up.uncut();
                 let cut = flow.cut_frontend(&mut self.machine, &mut server.state, statements, input, out);
                 self.up.accept(&cut);
-                if self.machine.has_local() {
+                if self.machine.has_local() && !self.down.flow.is_inside_message() {
                     self.machine.drain_local(self.down.append());
                 }
                 self.ending = match cut.stop {
@@ -124,6 +159,7 @@ impl Front {
                     continue;
                 }
             }
+            ready!(poll_turn(reads, cx));
             match ready!(self.up.poll_fill(&mut self.stream, buffers, cx)) {
                 Ok(Filled::Bytes) => {}
                 Ok(Filled::End) | Err(_) => return Poll::Ready(Event::ClientGone),
@@ -135,6 +171,7 @@ impl Front {
         &mut self,
         server: &mut ServerConnection,
         buffers: &Buffers,
+        reads: &mut u8,
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
         loop {
@@ -162,9 +199,11 @@ impl Front {
                     continue;
                 }
             }
-            if self.machine.is_at_rest() && self.machine.pin().is_none() && !self.down.has_input() {
+            let at_rest = self.machine.is_at_rest() && !self.down.has_input() && self.up.is_flushed();
+            if at_rest && self.machine.pin().is_none() {
                 return Poll::Ready(Event::AtRest);
             }
+            ready!(poll_turn(reads, cx));
             match ready!(self.down.poll_fill(&mut server.stream, buffers, cx)) {
                 Ok(Filled::Bytes) => {}
                 Ok(Filled::End) => return Poll::Ready(Lost::because("the server closed the connection")),
@@ -190,6 +229,16 @@ impl Front {
     ) -> Poll<std::io::Result<()>> {
         self.down.poll_flush(&mut self.stream, buffers, cx)
     }
+}
+
+/// Pending, and woken at once, if others are to have their turn.
+fn poll_turn(reads: &mut u8, cx: &Context<'_>) -> Poll<()> {
+    let Some(left) = reads.checked_sub(1) else {
+        cx.waker().wake_by_ref();
+        return Poll::Pending;
+    };
+    *reads = left;
+    Poll::Ready(())
 }
 
 fn last_words(body: &[u8]) -> Event {

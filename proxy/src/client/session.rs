@@ -20,7 +20,6 @@ use super::pipe::{Filled, Pipe};
 use super::relay::{Event, Front, Lost};
 use crate::cancel::Registration;
 use crate::config::PoolMode;
-use crate::server::connection::OwnError;
 use crate::shared::Counted;
 use crate::worker::{Connected, Membership, Stage, Worker};
 
@@ -65,6 +64,7 @@ impl Session {
             down: Pipe::default(),
             machine: Machine::new(pooling, access.parameters.scope()),
             ending: None,
+            held_back: false,
             key: registration.key,
         };
         Self {
@@ -239,25 +239,20 @@ impl Session {
             }
             return;
         }
-        if machine.transaction() != Transaction::Idle && self.run_own(&mut held, "ROLLBACK").await.is_err() {
+        let buffers = &self.worker.buffers;
+        if machine.transaction() != Transaction::Idle
+            && !matches!(connection.run_all(["ROLLBACK"], buffers).await, Ok([Ok(())]))
+        {
             return;
         }
-        if self.front.machine.pin().is_some() {
-            if self.run_own(&mut held, "DISCARD ALL").await.is_err() {
+        if machine.pin().is_some() {
+            if !matches!(connection.run_all(["DISCARD ALL"], buffers).await, Ok([Ok(())])) {
                 return;
             }
-            let Some(connection) = held.lease.connection() else { return };
             connection.state.statements.clear();
             connection.state.discarded = true;
         }
         self.give_back(held).await;
-    }
-
-    async fn run_own(&self, held: &mut Held, sql: &str) -> Result<(), OwnError> {
-        match held.lease.connection() {
-            Some(connection) => connection.run(sql, &self.worker.buffers).await,
-            None => Ok(()),
-        }
     }
 
     async fn lost(&mut self, held: Held, lost: Lost) -> Turn {
@@ -346,12 +341,18 @@ impl Session {
     fn say_violation(&mut self, error: FrameError) {
         tracing::info!(peer = %self.peer, %error, "a client broke the protocol");
         if let FrameError::UnknownTag(_) = error {
-            ClientError::new("08P01", error.to_string()).write(self.front.down.append(), Severity::Fatal);
+            self.say_last(&ClientError::new("08P01", error.to_string()));
         }
     }
 
     fn say_goodbye(&mut self) {
-        ClientError::new("57P01", "terminating connection due to administrator command")
-            .write(self.front.down.append(), Severity::Fatal);
+        self.say_last(&ClientError::new("57P01", "terminating connection due to administrator command"));
+    }
+
+    /// In the middle of a message nothing that was said would be understood.
+    fn say_last(&mut self, error: &ClientError) {
+        if !self.front.down.flow.is_inside_message() {
+            error.write(self.front.down.append(), Severity::Fatal);
+        }
     }
 }

@@ -13,7 +13,7 @@ use pgherd_protocol::frame::{Frame, backend_header};
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::write;
 use socket2::SockRef;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::buffer::{Buffer, Buffers};
@@ -67,7 +67,11 @@ impl ServerConnection {
     /// True if the server has said nothing since the connection was given back: neither an end nor a change of
     /// settings that this connection's state would lack.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+        let mut byte = [0];
+        // A look at the socket itself, but only where something has been reported of it since the last look.
+        let look =
+            self.stream.poll_peek(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte));
+        look.is_pending()
     }
 
     /// Moves the socket to another worker's event loop; must be called on that worker.
@@ -84,71 +88,70 @@ impl ServerConnection {
         Ok(self)
     }
 
-    /// Runs a statement of pgherd's own and waits until the server is idle again.
+    /// Runs statements of pgherd's own, all sent at once, each in a message of its own; the server's error for each that it
+    /// refused.
     ///
     /// # Errors
-    /// The server's error (it stays usable), or the loss of the connection.
-    pub(crate) async fn run(&mut self, sql: &str, buffers: &Buffers) -> Result<(), OwnError> {
+    /// The loss of the connection.
+    pub(crate) async fn run_all<const N: usize>(
+        &mut self,
+        statements: [&str; N],
+        buffers: &Buffers,
+    ) -> Result<[Outcome; N], io::Error> {
         let mut request = Vec::new();
-        write::query(&mut request, sql);
-        let answer = async {
+        statements.iter().for_each(|sql| write::query(&mut request, sql));
+        let mut buffer = buffers.take();
+        let answers = async {
             self.stream.write_all(&request).await?;
-            self.answer(buffers).await
+            let mut outcomes = [const { Ok(()) }; N];
+            for outcome in &mut outcomes {
+                *outcome = self.answer(&mut buffer).await?;
+            }
+            Ok(outcomes)
         };
-        tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answer).await.unwrap_or_else(|_| {
-            Err(OwnError::Lost(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "no answer to pgherd's own statement",
-            )))
-        })
+        let outcomes = tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answers).await.unwrap_or_else(|_| {
+            Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to pgherd's own statement"))
+        })?;
+        buffers.give(buffer);
+        Ok(outcomes)
     }
 
-    async fn answer(&mut self, buffers: &Buffers) -> Result<(), OwnError> {
-        let mut buffer = buffers.take();
-        let mut error = None;
+    /// Reads up to the next ReadyForQuery.
+    async fn answer(&mut self, buffer: &mut Buffer) -> io::Result<Outcome> {
+        let mut seen = Seen::default();
         let mut skip = 0;
-        let outcome = loop {
-            if buffer.filled().is_empty() || !self.take_frame(&mut buffer, &mut skip, &mut error)? {
-                match poll_fn(|cx| buffer.poll_fill(&mut self.stream, cx)).await {
-                    Ok(0) => break Err(OwnError::Lost(io::ErrorKind::UnexpectedEof.into())),
-                    Ok(_) => {}
-                    Err(error) => break Err(OwnError::Lost(error)),
+        loop {
+            if buffer.filled().is_empty() || !self.take_frame(buffer, &mut skip, &mut seen)? {
+                if poll_fn(|cx| buffer.poll_fill(&mut self.stream, cx)).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-            } else if let Some(ready) = error.take_if(|error| error.ready) {
-                break ready.body.map_or(Ok(()), |body| Err(OwnError::Refused(body)));
+            } else if seen.ready && skip == 0 {
+                return seen.body.map_or(Ok(Ok(())), |body| Ok(Err(body)));
             }
-        };
-        buffers.give(buffer);
-        outcome
+        }
     }
 
     /// Takes one message off the buffer; false if it is not whole yet.
-    fn take_frame(
-        &mut self,
-        buffer: &mut Buffer,
-        skip: &mut usize,
-        seen: &mut Option<Seen>,
-    ) -> Result<bool, OwnError> {
+    fn take_frame(&mut self, buffer: &mut Buffer, skip: &mut usize, seen: &mut Seen) -> io::Result<bool> {
         if *skip > 0 {
             let here = (*skip).min(buffer.filled().len());
             buffer.consume(here);
             *skip -= here;
             return Ok(*skip == 0);
         }
-        let bad = |error| OwnError::Lost(io::Error::new(io::ErrorKind::InvalidData, error));
+        let bad = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         let Some(header) = backend_header(buffer.filled()).map_err(bad)? else { return Ok(false) };
         let frame = Frame::new(header, buffer.filled());
         if !frame.is_complete() && !buffer.is_full() {
             return Ok(false);
         }
-        let so_far = seen.get_or_insert_default();
         match header.tag {
             b'S' => self.state.on_parameter_status(frame.body),
             b'E' if ErrorFields::parse(frame.body).ends_session() => {
-                return Err(OwnError::Lost(io::Error::other("the server ended the connection")));
+                return Err(io::Error::other("the server ended the connection"));
             }
-            b'E' => so_far.body = Some(frame.body.into()),
-            b'Z' => so_far.ready = true,
+            b'E' => seen.body = Some(frame.body.into()),
+            b'Z' => seen.ready = true,
             _ => {}
         }
         let here = header.len.min(buffer.filled().len());
@@ -165,17 +168,5 @@ struct Seen {
     ready: bool,
 }
 
-/// Why a statement of pgherd's own failed.
-#[derive(Debug)]
-pub(crate) enum OwnError {
-    /// The server refused it; the body of its ErrorResponse.
-    Refused(Box<[u8]>),
-    /// The connection is of no more use.
-    Lost(io::Error),
-}
-
-impl From<io::Error> for OwnError {
-    fn from(error: io::Error) -> Self {
-        Self::Lost(error)
-    }
-}
+/// How a statement of pgherd's own ended: the body of the server's ErrorResponse if it was refused.
+pub(crate) type Outcome = Result<(), Box<[u8]>>;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::connection::ServerConnection;
 use crate::seat::{Seat, Ticket, WaitEnd};
@@ -50,7 +50,7 @@ struct Inner {
     waiters: Vec<VecDeque<Waiter>>,
     /// Lent (not pinned), idle, and being opened.
     regular: usize,
-    /// Lent to pinned sessions.
+    /// Lent to pinned sessions. Those beyond their allowance take the places of the regular ones.
     pinned: usize,
     /// The server is out of the table: nothing is lent any more.
     closed: bool,
@@ -111,7 +111,7 @@ impl Pool {
             return Checkout::Granted(Grant::Lease(Lease::new(self, connection)));
         }
         let now = Instant::now();
-        match inner.take_place(self.limits.size, now.checked_sub(CHANGE_THREADS_AFTER), &mut dead) {
+        match inner.take_place(&self.limits, now.checked_sub(CHANGE_THREADS_AFTER), &mut dead) {
             Some(Place::Free) => Checkout::Granted(Grant::Permit(Permit { pool: Some(Arc::clone(self)) })),
             Some(Place::Idle(connection)) => {
                 drop(inner);
@@ -153,7 +153,7 @@ impl Pool {
         } else if waited < CHANGE_THREADS_AFTER {
             return None;
         } else {
-            WaitEnd::Granted(match inner.take_place(self.limits.size, Some(now), &mut dead)? {
+            WaitEnd::Granted(match inner.take_place(&self.limits, Some(now), &mut dead)? {
                 Place::Free => Grant::Permit(Permit { pool: Some(Arc::clone(self)) }),
                 Place::Idle(connection) => Grant::Lease(Lease::new(self, connection)),
             })
@@ -217,12 +217,13 @@ impl Pool {
         }
         if pinned {
             inner.pinned -= 1;
-            if inner.regular >= self.limits.size {
+            inner.regular += 1;
+            if inner.taken(&self.limits) > self.limits.size {
+                inner.regular -= 1;
                 drop(inner);
                 drop(connection);
                 return;
             }
-            inner.regular += 1;
         }
         while let Some(Waiter { seat, ticket, .. }) = inner.next_waiter(worker, now) {
             drop(inner);
@@ -253,34 +254,44 @@ impl Pool {
         let mut inner = self.inner.lock();
         if pinned {
             inner.pinned -= 1;
-            return;
+        } else {
+            inner.regular -= 1;
         }
-        while let Some(Waiter { seat, ticket, .. }) = inner.longest_waiter() {
-            drop(inner);
-            let permit = Permit { pool: Some(Arc::clone(self)) };
-            match seat.end_wait(ticket, WaitEnd::Granted(Grant::Permit(permit))) {
-                Err(WaitEnd::Granted(Grant::Permit(mut permit))) => drop(permit.pool.take()),
-                _ => return,
-            }
-            inner = self.inner.lock();
-        }
-        inner.regular -= 1;
+        self.offer_places(inner);
     }
 
-    /// Moves a lent connection to the allowance of pinned sessions. False if that is used up.
-    fn pin(self: &Arc<Self>) -> bool {
+    /// Moves a lent connection to the allowance of pinned sessions.
+    fn pin(self: &Arc<Self>) {
         let mut inner = self.inner.lock();
-        if inner.pinned >= self.limits.pinned_size {
-            return false;
-        }
+        inner.regular -= 1;
         inner.pinned += 1;
-        drop(inner);
-        self.forget(false);
-        true
+        self.offer_places(inner);
+    }
+
+    /// Gives free places to those who wait.
+    fn offer_places<'a>(self: &'a Arc<Self>, mut inner: MutexGuard<'a, Inner>) {
+        while inner.taken(&self.limits) < self.limits.size {
+            let Some(Waiter { seat, ticket, .. }) = inner.longest_waiter() else { return };
+            inner.regular += 1;
+            drop(inner);
+            let permit = Permit { pool: Some(Arc::clone(self)) };
+            let granted = seat.end_wait(ticket, WaitEnd::Granted(Grant::Permit(permit)));
+            inner = self.inner.lock();
+            if let Err(WaitEnd::Granted(Grant::Permit(mut permit))) = granted {
+                // It gave up meanwhile.
+                inner.regular -= 1;
+                drop(permit.pool.take());
+            }
+        }
     }
 }
 
 impl Inner {
+    /// Places that are taken of those for transactions.
+    const fn taken(&self, limits: &PoolLimits) -> usize {
+        self.regular + self.pinned.saturating_sub(limits.pinned_size)
+    }
+
     /// The worker's own that was given back last: its memory is warm.
     fn take_own(&mut self, worker: WorkerId, dead: &mut Vec<Connection>) -> Option<Connection> {
         while let Some(connection) = self.idle.get_mut(worker.0)?.pop_back() {
@@ -296,11 +307,11 @@ impl Inner {
     /// The place of a connection that may be opened, else a connection of any worker that is idle since `idle_since`.
     fn take_place(
         &mut self,
-        size: usize,
+        limits: &PoolLimits,
         idle_since: Option<Instant>,
         dead: &mut Vec<Connection>,
     ) -> Option<Place> {
-        if self.regular >= size {
+        if self.taken(limits) >= limits.size {
             for idle in &mut self.idle {
                 let (quiet, ended) = std::mem::take(idle).into_iter().partition(|c| c.is_quiet());
                 *idle = quiet;
@@ -308,7 +319,7 @@ impl Inner {
                 dead.extend(ended);
             }
         }
-        if self.regular < size {
+        if self.taken(limits) < limits.size {
             self.regular += 1;
             return Some(Place::Free);
         }
@@ -429,9 +440,11 @@ impl Lease {
         self.clean = true;
     }
 
-    /// The session keeps the connection beyond its transaction: it counts with the pinned ones, if there is room.
+    /// The session keeps the connection beyond its transaction: it counts with the pinned ones.
     pub(crate) fn pin(&mut self) {
-        self.pinned = self.pinned || self.pool.pin();
+        if !std::mem::replace(&mut self.pinned, true) {
+            self.pool.pin();
+        }
     }
 }
 
