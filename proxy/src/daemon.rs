@@ -22,6 +22,7 @@ use crate::check::print_problems;
 use crate::cli::RunArgs;
 use crate::client::welcome::Welcomes;
 use crate::config::{self, Config, Executor, FailoverMode, LogFormat, LogLevel};
+use crate::descriptors::Bounds;
 use crate::listener;
 use crate::server::table::Backends;
 use crate::shared::{Credentials, Gauge, Shared};
@@ -56,16 +57,21 @@ async fn serve(config: Config) -> io::Result<()> {
     let (control, control_thread) = actor::start(control_settings(&config), stop.clone())?;
     let (shared, reader) = build(&config, control.clone());
     let reading = tokio::spawn(reader.run(stop.clone()));
-    let publishing = tokio::spawn(publish(control.routing, Arc::clone(&shared.backends)));
+    let mut publishing = tokio::spawn(publish(control.routing, Arc::clone(&shared.backends)));
+    let broken = CancellationToken::new();
     let workers: Vec<_> = (0..config.runtime.workers.get())
-        .map(|id| WorkerHandle::start(WorkerId(id), Arc::clone(&shared)))
+        .map(|id| WorkerHandle::start(WorkerId(id), Arc::clone(&shared), broken.clone()))
         .collect::<io::Result<_>>()?;
     tracing::info!(address = %config.listen.address, workers = workers.len(), "pgherd serves");
     let stop_listening = CancellationToken::new();
     let limit = config.pool.max_clients.saturating_add(LOGGING_IN);
-    let accepting = listener::accept(listener, &workers, limit, stop_listening.clone());
+    let accepting = listener::accept(listener, &workers, limit, shared.descriptors, stop_listening.clone());
     tokio::select! {
         () = accepting => {}
+        // Better to be started again than to serve by a table that nobody keeps.
+        _ = &mut publishing => return Err(io::Error::other("the control thread has ended: a defect of pgherd")),
+        () = broken.cancelled() => return Err(io::Error::other("a worker thread has ended: a defect of pgherd")),
+        error = disregard_hangups() => return Err(error),
         signal = shutdown_signal() => {
             tracing::info!(signal = signal?, timeout = ?config.runtime.drain_timeout, "draining");
             stop_listening.cancel();
@@ -151,6 +157,7 @@ fn build(config: &Config, control: Control) -> (Arc<Shared>, Reader) {
         cancel_keys: Arc::new(CancelKeys::default()),
         welcomes: Welcomes::default(),
         mock_secret: rand::random(),
+        descriptors: Bounds::claim(config.nodes.len(), pool.size + pool.pinned_size),
         clients: Gauge::new(pool.max_clients),
         waiting: Gauge::new(config.failover.max_waiting),
         pool,
@@ -209,6 +216,19 @@ fn decision_settings(failover: &config::Failover, interval: Duration) -> pgherd_
 
 fn endpoint(node: &Node) -> Endpoint {
     Endpoint { host: node.host.clone(), port: node.port }
+}
+
+/// Never ends but with an error: SIGHUP, with which daemons are told to read their configuration again, must not end
+/// every session.
+async fn disregard_hangups() -> io::Error {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => return error,
+    };
+    while hangups.recv().await.is_some() {
+        tracing::warn!("SIGHUP changes nothing: the configuration is read when pgherd starts");
+    }
+    std::future::pending().await
 }
 
 async fn shutdown_signal() -> io::Result<&'static str> {

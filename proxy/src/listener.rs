@@ -2,18 +2,21 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::descriptors::Bounds;
 use crate::worker::{Accepted, WorkerHandle};
 
 /// Connections that the kernel holds before they are accepted.
 const BACKLOG: i32 = 4096;
 /// Pause after an accept that failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(50);
+/// A flood of connections that are too many is told of once in this time.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Binds the listener.
 ///
@@ -34,9 +37,11 @@ pub(crate) async fn accept(
     listener: TcpListener,
     workers: &[WorkerHandle],
     limit: usize,
+    descriptors: Bounds,
     stop: CancellationToken,
 ) {
     let mut next = 0;
+    let mut turned_away = TurnedAway::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -51,8 +56,9 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        if workers.iter().map(WorkerHandle::load).sum::<usize>() >= limit {
-            tracing::warn!(%peer, limit, "too many connections: one was closed");
+        let is_full = workers.iter().map(WorkerHandle::load).sum::<usize>() >= limit;
+        if is_full || !descriptors.has_room_for_client(&stream) {
+            turned_away.one_more(peer, if is_full { "pool.max_clients" } else { "the limit of open files" });
             continue;
         }
         next += 1;
@@ -62,5 +68,22 @@ pub(crate) async fn accept(
         });
         let (Some((_, worker)), Ok(stream)) = (least, stream.into_std()) else { continue };
         worker.serve(Accepted { stream, peer }).await;
+    }
+}
+
+/// Connections that were closed at once since the log last told of it.
+#[derive(Debug, Default)]
+struct TurnedAway {
+    count: u64,
+    told_at: Option<Instant>,
+}
+
+impl TurnedAway {
+    fn one_more(&mut self, peer: SocketAddr, limit: &str) {
+        self.count += 1;
+        if self.told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            tracing::warn!(%peer, limit, closed = self.count, "too many connections");
+            *self = Self { count: 0, told_at: Some(Instant::now()) };
+        }
     }
 }

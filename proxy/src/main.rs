@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod config;
 mod daemon;
+mod descriptors;
 mod listener;
 mod seat;
 mod server;

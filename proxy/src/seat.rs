@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 use crate::cancel::{CancelPoint, OnItsWay};
-use crate::server::pool::Grant;
+use crate::server::lease::Grant;
 
 /// One seat a session, for its life.
 #[derive(Debug, Default)]

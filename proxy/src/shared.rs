@@ -15,6 +15,7 @@ use crate::cancel::CancelKeys;
 use crate::client::parameters::StartupParameters;
 use crate::client::welcome::Welcomes;
 use crate::config;
+use crate::descriptors::Bounds;
 use crate::server::table::Backends;
 use crate::verifiers::Verifiers;
 
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) welcomes: Welcomes,
     /// Makes logins of unknown users look like others.
     pub(crate) mock_secret: [u8; 32],
+    /// How many sockets there may be.
+    pub(crate) descriptors: Bounds,
     /// Logged-in clients.
     pub(crate) clients: Arc<Gauge>,
     /// Clients that wait for a primary.

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffers;
 use crate::client::{self, Connection, Session};
@@ -165,20 +166,21 @@ pub(crate) struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts a worker. It serves until its handle is [ended](Self::end).
+    /// Starts a worker. It serves until its handle is [ended](Self::end); `ended` tells when it serves no more.
     ///
     /// # Errors
     /// When the thread or its event loop cannot be made.
-    pub(crate) fn start(id: WorkerId, shared: Arc<Shared>) -> io::Result<Self> {
+    pub(crate) fn start(id: WorkerId, shared: Arc<Shared>, ended: CancellationToken) -> io::Result<Self> {
         let (accepted, receiver) = mpsc::channel(ACCEPTED);
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
-        let runtime_made = move || {
+        let serve = move || {
+            let _told_whatever_ends_it = ended.drop_guard();
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
             runtime.block_on(run(id, shared, receiver, count));
             Ok(())
         };
-        let thread = thread::Builder::new().name(format!("pgherd-worker-{}", id.0)).spawn(runtime_made)?;
+        let thread = thread::Builder::new().name(format!("pgherd-worker-{}", id.0)).spawn(serve)?;
         Ok(Self { accepted, connections, thread })
     }
 

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::parameters::StartupParameters;
 use crate::seat::{Seat, WaitEnd};
 use crate::server::connect::{ConnectError, ConnectRequest};
-use crate::server::pool::{Checkout, Grant, Lease, Permit, Pool};
+use crate::server::lease::{Grant, Lease, Permit};
+use crate::server::pool::{Checkout, Pool};
 use crate::server::table::{Server, Target};
 use crate::worker::Worker;
 
@@ -81,6 +82,8 @@ enum Trouble {
     Final(Failure),
     Unreachable,
     NoPrimary,
+    /// No more connections can be opened, but one of the pool will come free; what to say if none does.
+    Full(Failure),
     TryAgain,
 }
 
@@ -109,6 +112,14 @@ impl Access {
             Checkout::Granted(grant) => self.granted(Arc::clone(server), grant, worker),
             Checkout::Queued => Attempt::Queued(Arc::clone(server)),
             Checkout::Closed => Attempt::Slow(Slow::Wait),
+        }
+    }
+
+    /// True if the primary's pool has a connection to give.
+    pub(super) fn can_be_served_now(&self, worker: &Worker) -> bool {
+        match &worker.shared.backends.load().writes {
+            Target::Open(server) => server.pool(&self.database, &self.user).can_serve(),
+            Target::Held { .. } => false,
         }
     }
 
@@ -224,6 +235,8 @@ impl Access {
         let until = match outcome {
             Ok(held) => return Ok(Some(held)),
             Err(Trouble::Final(failure)) => return Err(failure),
+            Err(Trouble::Full(_)) if Instant::now() < deadline => return Ok(None),
+            Err(Trouble::Full(failure)) => return Err(failure),
             Err(Trouble::TryAgain) => Instant::now(),
             Err(Trouble::Unreachable) => deadline.min(Instant::now() + RETRY_INTERVAL),
             Err(Trouble::NoPrimary) if matches!(backends.load().writes, Target::Open(_)) => Instant::now(),
@@ -247,6 +260,7 @@ impl Access {
             timeout: settings.server_connect_timeout,
             max_prepared_statements: settings.prepared_statements,
             worker: worker.id,
+            descriptors: worker.shared.descriptors,
         };
         match request.open().await {
             Ok(connection) => {
@@ -261,7 +275,13 @@ impl Access {
                 let lease = permit.fill(connection).ok_or(Trouble::TryAgain)?;
                 self.prepare(Held { server, lease }, worker).await
             }
-            Err(error) => Err(self.judge(error, &server, worker)),
+            Err(error) => {
+                let may_come_free = error.is_for_want_of_room() && permit.refused();
+                Err(match self.judge(error, &server, worker) {
+                    Trouble::Final(failure) if may_come_free => Trouble::Full(failure),
+                    trouble => trouble,
+                })
+            }
         }
     }
 
@@ -271,9 +291,12 @@ impl Access {
             worker.shared.doubt(server.node.id);
             return Trouble::Unreachable;
         }
-        tracing::info!(server = %server.node, database = %self.database, user = %self.user, %error, "a server refused a login");
+        tracing::info!(server = %server.node, database = %self.database, user = %self.user, %error, "no server connection");
         Trouble::Final(match error {
             ConnectError::Refused(body) => Failure::Refused(body),
+            ConnectError::NoDescriptors => ClientError::new("53000", "pgherd has too many files open")
+                .hint("Raise the limit of open files (ulimit -n) of pgherd.")
+                .into(),
             other => {
                 worker.shared.verifiers.login_failed(&self.user);
                 ClientError::new(
@@ -335,6 +358,19 @@ fn no_primary(worker: &Worker) -> ClientError {
         .hint("Try again later. The operator can see more with pgherd's log.")
 }
 
+/// What a client is told whose login waits for a server for too long.
+pub(super) fn not_in_time(worker: &Worker, access: &Access) -> ClientError {
+    if matches!(worker.shared.backends.load().writes, Target::Open(_)) {
+        let Access { database, user, .. } = access;
+        return ClientError::new("53300", "no server connection became free in time").detail(format!(
+            "The login needs one of the pool of database \"{database}\" and user \"{user}\", and they were in use for \
+             {:?}.",
+            worker.shared.pool.client_login_timeout
+        ));
+    }
+    no_primary(worker)
+}
+
 /// A connection to any server, for what needs no primary: the primary's if there is one.
 pub(super) async fn any_server(access: &mut Access, worker: &Worker) -> Result<Held, Failure> {
     let standby = {
@@ -359,6 +395,5 @@ pub(super) async fn any_server(access: &mut Access, worker: &Worker) -> Result<H
         }
     }
     let first = access.try_now(worker);
-    // A login that takes too long is ended by its own time-out.
     access.persist(worker, first, |_| Poll::Pending).await
 }

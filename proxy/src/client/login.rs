@@ -16,8 +16,9 @@ use pgherd_protocol::startup::Startup;
 use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use super::acquire::Access;
+use super::acquire::{self, Access};
 use super::parameters::StartupParameters;
 use super::welcome;
 use crate::cancel::Registration;
@@ -99,11 +100,13 @@ impl From<ClientError> for LoginFailure {
     }
 }
 
-/// Authenticates the client and sends everything up to the first ReadyForQuery.
+/// Authenticates the client and sends everything up to the first ReadyForQuery. A client that has proven who it is gets an
+/// error if no server answers before `deadline`.
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
     stream: &mut TcpStream,
     startup: Startup,
+    deadline: Instant,
 ) -> Result<LoggedIn, LoginFailure> {
     let shared = &worker.shared;
     let mut out = Vec::new();
@@ -127,7 +130,11 @@ pub(super) async fn log_in(
     let seat = Arc::new(Seat::default());
     let mut access =
         Access::new(startup.database.into(), startup.user.into(), Arc::clone(&parameters), Arc::clone(&seat));
-    let welcome = welcome::find(worker, &mut access).await?;
+    let found = tokio::time::timeout_at(deadline, welcome::find(worker, &mut access)).await;
+    let welcome = match found {
+        Ok(welcome) => welcome?,
+        Err(_) => return Err(acquire::not_in_time(worker, &access).into()),
+    };
     let registration = shared.cancel_keys.register(&seat);
     out.clear();
     write::authentication(&mut out, 0, &[]);

@@ -11,17 +11,22 @@ pub(crate) mod welcome;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use pgherd_protocol::startup::CancelKey;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::worker::{Connected, Worker};
 use login::LoginFailure;
 use startup::Opening;
 
 pub(crate) use session::Session;
+
+/// Time for the last words to a client whose login has taken too long.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Startup and login. The session that it leads to, if it does, is for the caller to run, as a task of its own: so it does
 /// not carry the space of its login for life.
@@ -33,7 +38,9 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> Option<
         return None;
     }
     let limit = worker.shared.pool.client_login_timeout;
-    let opening = tokio::time::timeout(limit, open(&worker, &mut stream, peer));
+    let deadline = Instant::now() + limit;
+    // A little later, so that a client that has proven who it is hears why it is not served.
+    let opening = tokio::time::timeout_at(deadline + FAREWELL, open(&worker, &mut stream, peer, deadline));
     let membership = worker.enter();
     let opened = tokio::select! {
         opened = opening => opened,
@@ -68,7 +75,12 @@ enum Opened {
 }
 
 /// Startup and login.
-async fn open(worker: &Rc<Worker>, stream: &mut TcpStream, peer: SocketAddr) -> std::io::Result<Opened> {
+async fn open(
+    worker: &Rc<Worker>,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> std::io::Result<Opened> {
     let startup = match startup::receive(stream).await? {
         Opening::Startup(startup) => startup,
         Opening::Cancel(key) => return Ok(Opened::Cancel(key)),
@@ -79,7 +91,7 @@ async fn open(worker: &Rc<Worker>, stream: &mut TcpStream, peer: SocketAddr) -> 
         Opening::Closed => return Ok(Opened::Nothing),
     };
     let (user, database) = (startup.user.clone(), startup.database.clone());
-    match login::log_in(worker, stream, startup).await {
+    match login::log_in(worker, stream, startup, deadline).await {
         Ok(logged_in) => {
             tracing::debug!(%peer, user, database, "a client logged in");
             Ok(Opened::Session(logged_in))

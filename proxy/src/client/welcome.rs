@@ -11,7 +11,6 @@ use pgherd_protocol::error::ClientError;
 use super::acquire::{Access, Failure, any_server};
 use super::login::{LoginFailure, Refusal};
 use super::parameters::StartupParameters;
-use crate::server::table::Target;
 use crate::worker::Worker;
 
 /// Databases, users and settings that are remembered; past it all are forgotten and asked for again.
@@ -26,7 +25,7 @@ type Key = (Box<str>, Box<str>, StartupParameters);
 #[derive(Debug, Default)]
 pub(crate) struct Welcomes(Mutex<HashMap<Key, Known>>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     reported: Arc<Parameters>,
     learnt_at: Instant,
@@ -53,20 +52,11 @@ impl Welcomes {
 
     /// What is known for these settings. Those that are set to what the server reports anyway change nothing: so most
     /// drivers' settings are known as soon as anybody has connected.
-    fn find(
-        &self,
-        database: &str,
-        user: &str,
-        parameters: &StartupParameters,
-        is_good: impl Fn(Instant) -> bool,
-    ) -> Option<Arc<Parameters>> {
+    fn find(&self, database: &str, user: &str, parameters: &StartupParameters) -> Option<Known> {
         let welcomes = self.0.lock();
-        let get = |parameters| {
-            let known = welcomes.get(&(database.into(), user.into(), parameters))?;
-            is_good(known.learnt_at).then(|| Arc::clone(&known.reported))
-        };
+        let get = |parameters| welcomes.get(&(database.into(), user.into(), parameters)).cloned();
         match get(StartupParameters::default()) {
-            Some(own) if parameters.change_nothing_of(&own) => Some(own),
+            Some(own) if parameters.change_nothing_of(&own.reported) => Some(own),
             _ => get(parameters.clone()),
         }
     }
@@ -91,14 +81,15 @@ impl Welcome {
 }
 
 /// What to tell this client. Asks a server, as the client, unless the answer is known: so an unknown database, a
-/// missing privilege or a bad parameter is refused in the server's own words.
+/// missing privilege or a bad parameter is refused in the server's own words. An old answer will do while no server
+/// can be asked at once.
 pub(super) async fn find(worker: &Worker, access: &mut Access) -> Result<Welcome, LoginFailure> {
     let welcomes = &worker.shared.welcomes;
     let application_name = access.parameters.get("application_name").unwrap_or_default().into();
     let settings = access.parameters.without_application_name();
-    let can_ask = matches!(worker.shared.backends.load().writes, Target::Open(_));
-    let is_good = |learnt_at: Instant| !can_ask || learnt_at.elapsed() < GOOD_FOR;
-    if let Some(reported) = welcomes.find(&access.database, &access.user, &settings, is_good) {
+    if let Some(Known { reported, learnt_at }) = welcomes.find(&access.database, &access.user, &settings)
+        && (learnt_at.elapsed() < GOOD_FOR || !access.can_be_served_now(worker))
+    {
         return Ok(Welcome { reported, application_name });
     }
     let mut held = any_server(access, worker).await.map_err(|failure| match failure {

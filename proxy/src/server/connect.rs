@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use super::connection::{Cutter, ServerConnection};
 use crate::cancel::CancelPoint;
 use crate::client::parameters::StartupParameters;
+use crate::descriptors::{self, Bounds};
 use crate::worker::WorkerId;
 
 /// The longest message that a server may send during login.
@@ -28,7 +29,7 @@ const MAX_LOGIN_MESSAGE: usize = 64 * 1024;
 pub(crate) enum ConnectError {
     /// The server could not be reached, or went away: it may be dead.
     #[error("{0}")]
-    Unreachable(#[from] io::Error),
+    Unreachable(io::Error),
     /// The server answered with an error; this is the body of its ErrorResponse.
     #[error("the server refused the connection: {}", String::from_utf8_lossy(ErrorFields::parse(.0).message))]
     Refused(Box<[u8]>),
@@ -38,6 +39,9 @@ pub(crate) enum ConnectError {
     /// It took too long.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// pgherd's own machine has no means for one more connection.
+    #[error("pgherd has too many files open")]
+    NoDescriptors,
     /// The server does not speak the protocol.
     #[error("the server broke the protocol during login")]
     Protocol,
@@ -50,8 +54,23 @@ impl ConnectError {
             Self::Unreachable(_) | Self::TimedOut(_) | Self::Protocol => true,
             // 57P01 to 57P03: shutting down, crashed, starting up.
             Self::Refused(body) => ErrorFields::parse(body).sqlstate.starts_with(b"57P"),
-            Self::Login(_) => false,
+            Self::Login(_) | Self::NoDescriptors => false,
         }
+    }
+
+    /// True if one more connection is too many, and there will be room when another one ends.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::NoDescriptors => true,
+            Self::Refused(body) => ErrorFields::parse(body).sqlstate == b"53300",
+            _ => false,
+        }
+    }
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        if descriptors::is_exhausted(&error) { Self::NoDescriptors } else { Self::Unreachable(error) }
     }
 }
 
@@ -65,6 +84,7 @@ pub(crate) struct ConnectRequest<'a> {
     pub(crate) timeout: Duration,
     pub(crate) max_prepared_statements: usize,
     pub(crate) worker: WorkerId,
+    pub(crate) descriptors: Bounds,
 }
 
 impl ConnectRequest<'_> {
@@ -79,6 +99,9 @@ impl ConnectRequest<'_> {
 
     async fn login(self) -> Result<Box<ServerConnection>, ConnectError> {
         let mut stream = TcpStream::connect((self.node.host.as_str(), self.node.port)).await?;
+        if !self.descriptors.has_room_for_server(&stream) {
+            return Err(ConnectError::NoDescriptors);
+        }
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_keepalive(true)?;
         let address = stream.peer_addr()?;

@@ -2,5 +2,6 @@
 
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod lease;
 pub(crate) mod pool;
 pub(crate) mod table;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::connection::ServerConnection;
+use super::lease::{Grant, Lease, Permit};
 use crate::seat::{Seat, Ticket, WaitEnd};
 use crate::worker::WorkerId;
 
@@ -18,9 +19,11 @@ use crate::worker::WorkerId;
 const CHANGE_THREADS_AFTER: Duration = Duration::from_millis(1);
 /// A client of another worker that has waited this much longer than the longest waiting of this one goes first.
 const UNFAIRNESS: Duration = Duration::from_millis(5);
+/// How long a pool asks for no more connections than the server took, after it has refused one for want of places.
+const CEILING_HOLDS: Duration = Duration::from_secs(1);
 
 /// Boxed, so that a lease takes a pointer and not some hundred bytes.
-type Connection = Box<ServerConnection>;
+pub(super) type Connection = Box<ServerConnection>;
 
 /// How large a pool is and how long its connections live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +55,16 @@ struct Inner {
     regular: usize,
     /// Lent to pinned sessions. Those beyond their allowance take the places of the regular ones.
     pinned: usize,
+    /// What the server was found to take.
+    ceiling: Option<Ceiling>,
     /// The server is out of the table: nothing is lent any more.
     closed: bool,
+}
+
+#[derive(Debug)]
+struct Ceiling {
+    connections: usize,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -61,15 +72,6 @@ struct Waiter {
     since: Instant,
     seat: Arc<Seat>,
     ticket: Ticket,
-}
-
-/// What a client gets from a pool.
-#[derive(Debug)]
-pub(crate) enum Grant {
-    /// An idle connection.
-    Lease(Lease),
-    /// The right to open one.
-    Permit(Permit),
 }
 
 /// The answer to a client that asks for a connection.
@@ -93,6 +95,7 @@ impl Pool {
                 waiters: (0..workers).map(|_| VecDeque::new()).collect(),
                 regular: 0,
                 pinned: 0,
+                ceiling: None,
                 closed: false,
             }),
         })
@@ -112,7 +115,7 @@ impl Pool {
         }
         let now = Instant::now();
         match inner.take_place(&self.limits, now.checked_sub(CHANGE_THREADS_AFTER), &mut dead) {
-            Some(Place::Free) => Checkout::Granted(Grant::Permit(Permit { pool: Some(Arc::clone(self)) })),
+            Some(Place::Free) => Checkout::Granted(Grant::Permit(Permit::new(self))),
             Some(Place::Idle(connection)) => {
                 drop(inner);
                 Checkout::Granted(Grant::Lease(Lease::new(self, connection)))
@@ -154,7 +157,7 @@ impl Pool {
             return None;
         } else {
             WaitEnd::Granted(match inner.take_place(&self.limits, Some(now), &mut dead)? {
-                Place::Free => Grant::Permit(Permit { pool: Some(Arc::clone(self)) }),
+                Place::Free => Grant::Permit(Permit::new(self)),
                 Place::Idle(connection) => Grant::Lease(Lease::new(self, connection)),
             })
         };
@@ -190,6 +193,13 @@ impl Pool {
         }
     }
 
+    /// True if one that asks now need not wait for others.
+    pub(crate) fn can_serve(&self) -> bool {
+        let inner = self.inner.lock();
+        !inner.closed
+            && (inner.has_room(&self.limits) || inner.idle.iter().any(|idle| !VecDeque::is_empty(idle)))
+    }
+
     /// True if it has no connection and nobody waits.
     pub(crate) fn is_unused(&self) -> bool {
         let inner = self.inner.lock();
@@ -205,7 +215,7 @@ impl Pool {
     }
 
     /// Takes a connection back that is fit for the next client.
-    fn check_in(self: &Arc<Self>, mut connection: Connection, pinned: bool) {
+    pub(super) fn check_in(self: &Arc<Self>, mut connection: Connection, pinned: bool) {
         let now = Instant::now();
         connection.idle_since = now;
         let worker = connection.home;
@@ -250,7 +260,7 @@ impl Pool {
     }
 
     /// A connection is gone: its place goes to whoever waits.
-    fn forget(self: &Arc<Self>, pinned: bool) {
+    pub(super) fn forget(self: &Arc<Self>, pinned: bool) {
         let mut inner = self.inner.lock();
         if pinned {
             inner.pinned -= 1;
@@ -260,8 +270,17 @@ impl Pool {
         self.offer_places(inner);
     }
 
+    /// The server has refused one more connection. False if the pool has none that could come free.
+    pub(super) fn refused(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.regular -= 1;
+        let connections = inner.regular + inner.pinned;
+        inner.ceiling = Some(Ceiling { connections, until: Instant::now() + CEILING_HOLDS });
+        connections > 0
+    }
+
     /// Moves a lent connection to the allowance of pinned sessions.
-    fn pin(self: &Arc<Self>) {
+    pub(super) fn pin(self: &Arc<Self>) {
         let mut inner = self.inner.lock();
         inner.regular -= 1;
         inner.pinned += 1;
@@ -270,17 +289,17 @@ impl Pool {
 
     /// Gives free places to those who wait.
     fn offer_places<'a>(self: &'a Arc<Self>, mut inner: MutexGuard<'a, Inner>) {
-        while inner.taken(&self.limits) < self.limits.size {
+        while inner.has_room(&self.limits) {
             let Some(Waiter { seat, ticket, .. }) = inner.longest_waiter() else { return };
             inner.regular += 1;
             drop(inner);
-            let permit = Permit { pool: Some(Arc::clone(self)) };
+            let permit = Permit::new(self);
             let granted = seat.end_wait(ticket, WaitEnd::Granted(Grant::Permit(permit)));
             inner = self.inner.lock();
-            if let Err(WaitEnd::Granted(Grant::Permit(mut permit))) = granted {
+            if let Err(WaitEnd::Granted(Grant::Permit(permit))) = granted {
                 // It gave up meanwhile.
                 inner.regular -= 1;
-                drop(permit.pool.take());
+                permit.disarm();
             }
         }
     }
@@ -290,6 +309,14 @@ impl Inner {
     /// Places that are taken of those for transactions.
     const fn taken(&self, limits: &PoolLimits) -> usize {
         self.regular + self.pinned.saturating_sub(limits.pinned_size)
+    }
+
+    /// True if one more may be opened.
+    fn has_room(&self, limits: &PoolLimits) -> bool {
+        let is_refused = |ceiling: &Ceiling| {
+            self.regular + self.pinned >= ceiling.connections && Instant::now() < ceiling.until
+        };
+        self.taken(limits) < limits.size && !self.ceiling.as_ref().is_some_and(is_refused)
     }
 
     /// The worker's own that was given back last: its memory is warm.
@@ -311,7 +338,7 @@ impl Inner {
         idle_since: Option<Instant>,
         dead: &mut Vec<Connection>,
     ) -> Option<Place> {
-        if self.taken(limits) >= limits.size {
+        if !self.has_room(limits) {
             for idle in &mut self.idle {
                 let (quiet, ended) = std::mem::take(idle).into_iter().partition(|c| c.is_quiet());
                 *idle = quiet;
@@ -319,7 +346,7 @@ impl Inner {
                 dead.extend(ended);
             }
         }
-        if self.taken(limits) < limits.size {
+        if self.has_room(limits) {
             self.regular += 1;
             return Some(Place::Free);
         }
@@ -359,105 +386,4 @@ enum Place {
     Free,
     /// A connection.
     Idle(Connection),
-}
-
-/// The right to open a connection. Dropped, it goes to whoever waits.
-#[derive(Debug)]
-pub(crate) struct Permit {
-    pool: Option<Arc<Pool>>,
-}
-
-impl Permit {
-    /// The connection was opened.
-    pub(crate) fn fill(mut self, connection: Connection) -> Option<Lease> {
-        self.pool.take().map(|pool| Lease {
-            pool,
-            connection: Some(connection),
-            pinned: false,
-            clean: false,
-            counted: true,
-        })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(pool) = self.pool.take() {
-            pool.forget(false);
-        }
-    }
-}
-
-/// A connection lent to one session. Dropped, it is closed, unless it was marked clean.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    pool: Arc<Pool>,
-    /// `None` once it is given back or lost.
-    connection: Option<Connection>,
-    pinned: bool,
-    clean: bool,
-    /// False once the pool needs not be told of its end.
-    counted: bool,
-}
-
-impl Lease {
-    fn new(pool: &Arc<Pool>, connection: Connection) -> Self {
-        Self {
-            pool: Arc::clone(pool),
-            connection: Some(connection),
-            pinned: false,
-            clean: true,
-            counted: true,
-        }
-    }
-
-    /// The connection; from now on it is closed when the lease is dropped. `None` only after it was lost in a move.
-    pub(crate) fn connection(&mut self) -> Option<&mut ServerConnection> {
-        self.clean = false;
-        self.connection.as_deref_mut()
-    }
-
-    /// Takes the connection out without the pool being told.
-    fn disarm(mut self) -> Option<Connection> {
-        self.counted = false;
-        self.connection.take()
-    }
-
-    /// Brings the connection to the worker that runs this.
-    ///
-    /// # Errors
-    /// When the event loop refuses it.
-    pub(crate) fn move_to(&mut self, worker: WorkerId) -> std::io::Result<()> {
-        if let Some(connection) = self.connection.take() {
-            self.clean = false;
-            self.connection = Some(connection.move_to(worker)?);
-        }
-        Ok(())
-    }
-
-    /// Nothing of the session is left on the connection: the next client may have it.
-    pub(crate) fn give_back(mut self) {
-        self.clean = true;
-    }
-
-    /// The session keeps the connection beyond its transaction: it counts with the pinned ones.
-    pub(crate) fn pin(&mut self) {
-        if !std::mem::replace(&mut self.pinned, true) {
-            self.pool.pin();
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        match self.connection.take() {
-            Some(connection) if self.clean => self.pool.check_in(connection, self.pinned),
-            connection => {
-                drop(connection);
-                if self.counted {
-                    self.pool.forget(self.pinned);
-                }
-            }
-        }
-    }
 }

@@ -63,3 +63,31 @@ async fn a_second_signal_ends_it_at_once() -> Result<()> {
     ensure!(!front.pgherd.wait_exit().await?.success());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_farewell_is_not_put_into_the_middle_of_a_row() -> Result<()> {
+    let mut front = Front::with(|pgherd| pgherd.set("runtime.drain_timeout", "1s")).await?;
+    let mut client = front.raw().await?;
+    // Far more than sockets hold, and the client reads nothing for now.
+    client.send(&messages(|out| frontend::query("SELECT repeat('x', 60000000)", out))?).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    front.pgherd.terminate()?;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let bytes = client.read_bytes_to_end().await?;
+    let end = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(200)..]).into_owned();
+    ensure!(!end.contains("57P01"), "{} of 60000000 bytes of a value end with {end:?}", bytes.len());
+    front.pgherd.wait_exit().await.map(drop)
+}
+
+#[tokio::test]
+async fn sighup_ends_nobody() -> Result<()> {
+    let mut front = Front::start().await?;
+    let mut client = front.raw().await?;
+    client.query("BEGIN").await?;
+    front.pgherd.send(rustix::process::Signal::HUP)?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    ensure!(client.query("COMMIT").await?.error().is_none());
+    front.pgherd.terminate()?;
+    ensure!(front.pgherd.wait_exit().await?.success());
+    Ok(())
+}

@@ -143,3 +143,58 @@ async fn clients_are_told_that_they_can_write_whichever_server_was_asked_first()
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_client_is_not_blamed_for_the_settings_of_the_one_before_it() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
+    let login = async |parameters: &[(&str, &str)]| {
+        let mut packet = bytes::BytesMut::new();
+        let all = [("user", "app"), ("database", "app")].into_iter().chain(parameters.iter().copied());
+        pgherd_testkit::client::frontend::startup_message(all, &mut packet)?;
+        let mut client = RawClient::connect(front.pgherd.address()).await?;
+        client.send(&packet).await?;
+        client.authenticate("app", front.password("app")).await?;
+        Ok::<_, pgherd_testkit::Error>(client)
+    };
+    let mut japanese = login(&[("client_encoding", "EUC_JP")]).await?;
+    ensure!(japanese.query("SELECT 1").await?.error().is_none());
+    // No text of EUC_JP.
+    let mut other = login(&[("application_name", "\u{c0}")]).await?;
+    let answer = other.query("SELECT 1").await?;
+    ensure!(answer.error().is_none(), "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn clients_that_have_not_proven_who_they_are_keep_nobody_out() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.max_clients", 3)).await?;
+    let mut strangers = Vec::new();
+    for _ in 0..3 {
+        let mut stranger = RawClient::connect(front.pgherd.address()).await?;
+        stranger.send(&startup_packet("app", "app")?).await?;
+        stranger.expect_frame().await?;
+        strangers.push(stranger);
+    }
+    let answer = refusal(front.pgherd.address(), "app", "app", front.password("app")).await?;
+    ensure!(answer == "let in", "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_logs_in_while_all_server_connections_are_in_use_is_let_in_or_told_why_not() -> Result<()> {
+    let front = Front::with(|pgherd| {
+        pgherd.set("pool.size", 1).set("pool.pinned_size", 0).set("pool.client_login_timeout", "3s")
+    })
+    .await?;
+    let mut holder = front.raw().await?;
+    holder.query("BEGIN").await?;
+    let mut packet = bytes::BytesMut::new();
+    let parameters = [("user", "app"), ("database", "app"), ("TimeZone", "Asia/Tokyo")];
+    pgherd_testkit::client::frontend::startup_message(parameters, &mut packet)?;
+    let mut client = RawClient::connect(front.pgherd.address()).await?;
+    client.send(&packet).await?;
+    match client.authenticate("app", front.password("app")).await {
+        Ok(_) => Ok(()),
+        Err(error) => error.downcast::<ErrorFields>().map(drop),
+    }
+}

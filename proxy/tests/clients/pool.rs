@@ -183,3 +183,53 @@ async fn a_cold_pool_grows_as_fast_as_it_is_asked_to_and_never_past_its_size() -
     ensure!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_place_that_a_pinned_session_leaves_serves_those_who_wait() -> Result<()> {
+    let front = Front::with(|pgherd| {
+        pgherd.set("pool.size", 1).set("pool.pinned_size", 1).set("pool.query_wait_timeout", "3s")
+    })
+    .await?;
+    // The first is counted with the pinned ones. For the second there is no room among them: it keeps the place of a
+    // transaction.
+    let (mut first, mut second, mut third) = (front.raw().await?, front.raw().await?, front.raw().await?);
+    first.query("LISTEN a").await?;
+    second.query("LISTEN b").await?;
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Of two places one is used.
+    let answer = third.query("SELECT 1").await?;
+    ensure!(answer.error().is_none(), "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_connection_that_a_login_opened_serves_the_first_statement() -> Result<()> {
+    let front = Front::start().await?;
+    let mut client = front.raw().await?;
+    let sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'";
+    let opened = front.server()?.scalar(sql).await?;
+    let used = backend(&mut client).await?;
+    ensure!(used == opened, "{opened} was opened at login, {used} is used");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_takes_fewer_connections_than_the_pool_may_have_serves_all_clients_in_turn()
+-> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 10)).await?;
+    front.server()?.query("ALTER ROLE app CONNECTION LIMIT 2").await?;
+    let mut asking: JoinSet<Result<()>> = JoinSet::new();
+    for _ in 0..6 {
+        let mut client = front.raw().await?;
+        asking.spawn(async move {
+            let answer = client.query("SELECT pg_sleep(0.3)").await?;
+            ensure!(answer.error().is_none(), "{:?}", answer.error());
+            Ok(())
+        });
+    }
+    while let Some(done) = asking.join_next().await {
+        done??;
+    }
+    Ok(())
+}

@@ -4,6 +4,7 @@
 
 mod campaign;
 mod cold_start;
+mod descriptors;
 mod herd;
 mod outage;
 mod primary_lost;

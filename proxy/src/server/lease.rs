@@ -1,0 +1,131 @@
+//! What a pool lends: a connection, or the right to open one.
+
+use std::sync::Arc;
+
+use super::connection::ServerConnection;
+use super::pool::{Connection, Pool};
+use crate::worker::WorkerId;
+
+/// What a client gets from a pool.
+#[derive(Debug)]
+pub(crate) enum Grant {
+    /// An idle connection.
+    Lease(Lease),
+    /// The right to open one.
+    Permit(Permit),
+}
+
+/// The right to open a connection. Dropped, it goes to whoever waits.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    pool: Option<Arc<Pool>>,
+}
+
+impl Permit {
+    pub(super) fn new(pool: &Arc<Pool>) -> Self {
+        Self { pool: Some(Arc::clone(pool)) }
+    }
+
+    /// The connection was opened.
+    pub(crate) fn fill(mut self, connection: Connection) -> Option<Lease> {
+        self.pool.take().map(|pool| Lease {
+            pool,
+            connection: Some(connection),
+            pinned: false,
+            clean: false,
+            counted: true,
+        })
+    }
+
+    /// The server takes no more connections now. False if the pool has none that could come free.
+    pub(crate) fn refused(mut self) -> bool {
+        self.pool.take().is_some_and(|pool| pool.refused())
+    }
+
+    /// Ends it without the pool being told.
+    pub(super) fn disarm(mut self) {
+        self.pool = None;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.forget(false);
+        }
+    }
+}
+
+/// A connection lent to one session. Dropped, it is closed, unless it was marked clean.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pool: Arc<Pool>,
+    /// `None` once it is given back or lost.
+    connection: Option<Connection>,
+    pinned: bool,
+    clean: bool,
+    /// False once the pool needs not be told of its end.
+    counted: bool,
+}
+
+impl Lease {
+    pub(super) fn new(pool: &Arc<Pool>, connection: Connection) -> Self {
+        Self {
+            pool: Arc::clone(pool),
+            connection: Some(connection),
+            pinned: false,
+            clean: true,
+            counted: true,
+        }
+    }
+
+    /// The connection; from now on it is closed when the lease is dropped. `None` only after it was lost in a move.
+    pub(crate) fn connection(&mut self) -> Option<&mut ServerConnection> {
+        self.clean = false;
+        self.connection.as_deref_mut()
+    }
+
+    /// Takes the connection out without the pool being told.
+    pub(super) fn disarm(mut self) -> Option<Connection> {
+        self.counted = false;
+        self.connection.take()
+    }
+
+    /// Brings the connection to the worker that runs this.
+    ///
+    /// # Errors
+    /// When the event loop refuses it.
+    pub(crate) fn move_to(&mut self, worker: WorkerId) -> std::io::Result<()> {
+        if let Some(connection) = self.connection.take() {
+            self.clean = false;
+            self.connection = Some(connection.move_to(worker)?);
+        }
+        Ok(())
+    }
+
+    /// Nothing of the session is left on the connection: the next client may have it.
+    pub(crate) fn give_back(mut self) {
+        self.clean = true;
+    }
+
+    /// The session keeps the connection beyond its transaction: it counts with the pinned ones.
+    pub(crate) fn pin(&mut self) {
+        if !std::mem::replace(&mut self.pinned, true) {
+            self.pool.pin();
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match self.connection.take() {
+            Some(connection) if self.clean => self.pool.check_in(connection, self.pinned),
+            connection => {
+                drop(connection);
+                if self.counted {
+                    self.pool.forget(self.pinned);
+                }
+            }
+        }
+    }
+}
