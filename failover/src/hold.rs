@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pgherd_health::MemberState;
 
-use crate::candidate::{estranged, promoted};
+use crate::candidate::{estranged, heir, promoted};
 use crate::confirm::led_by_another;
 use crate::discover::{Assessment, judge};
 use crate::guards::{self, Verdict};
@@ -190,14 +190,17 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "fence the lost candidate",
         from: StateName::Hold,
         on: On::Any,
-        guard: "it is time to ask again, and no fence of the candidate is under way",
+        guard: "it is time to ask again, no fence of the candidate is under way, and another could be promoted",
         to: StateName::Hold,
         commands: "Fence the candidate",
         reason: "a candidate that cannot be asked can at least be stopped",
         when: |machine, now| match &machine.state {
-            State::Hold(Hold { kind: HoldKind::Ordered { candidate, fence, .. }, retry_at, .. }) => {
+            State::Hold(Hold {
+                kind: HoldKind::Ordered { attempt, candidate, fence, .. }, retry_at, ..
+            }) => {
                 let under_way = fence.is_some_and(|fence| machine.orders.outcome(fence).is_none());
-                (!under_way && now >= *retry_at).then(|| format!("node {candidate}"))
+                let due = !under_way && now >= *retry_at;
+                (due && heir(machine, attempt, *candidate)).then(|| format!("node {candidate}"))
             }
             _ => None,
         },

@@ -109,7 +109,8 @@ impl Machine {
         let Settings { interval, suspicious_interval, .. } = self.settings;
         let probe = match &self.state {
             State::Steady { .. } | State::Swap { .. } if self.care.is_idle() => interval,
-            State::Promote { stage: Stage::Ordered { .. }, .. } | State::Verify { .. } => PROMOTING_INTERVAL,
+            State::Promote { stage: Stage::Ordered { .. } | Stage::Relock { .. }, .. }
+            | State::Verify { .. } => PROMOTING_INTERVAL,
             _ => suspicious_interval,
         };
         let tick = if matches!(self.state, State::Steady { .. }) { suspicious_interval } else { BUSY_TICK };

@@ -131,6 +131,8 @@ pub(crate) enum Stage {
     Look { since: Instant },
     /// `Promote` was ordered.
     Ordered { id: CommandId, tries: u32 },
+    /// Nobody knows what became of the order `id`: the lock, which may be lost, is taken again before the next order.
+    Relock { id: CommandId, tries: u32, lock: CommandId },
     /// Nobody knows what became of the order `id`: the candidate is fenced, so that it cannot fire late.
     Disarm { id: CommandId, fence: CommandId },
 }

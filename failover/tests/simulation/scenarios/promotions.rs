@@ -113,6 +113,32 @@ stories! {
         assert_eq!(herd.promotions(), 1);
     }
 
+    fn the_only_candidate_is_told_again_and_again_and_not_fenced() {
+        let mut herd = Herd::of(2);
+        (0..3).for_each(|_| {
+            herd.next_goes(Step::Promote, Trick::Hangs);
+        });
+        herd.kill(PG01).serves(PG02, seconds(60));
+        assert_eq!(herd.commands(PG02, is_promote), 4);
+        assert_eq!(herd.commands(PG02, |step| *step == Step::Fence), 0);
+    }
+
+    fn the_only_candidate_is_waited_for_when_it_falls_silent() {
+        let mut herd = Herd::of(2);
+        herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
+        until_ordered(&mut herd, PG02);
+        herd.freeze(PG02).holds("node 1 was told to promote and is unreachable since", seconds(4));
+        herd.runs(seconds(60)).thaw(PG02).serves(PG02, seconds(5));
+        assert_eq!(herd.commands(PG02, |step| *step == Step::Fence), 0);
+    }
+
+    fn a_candidate_that_was_restarted_is_locked_again() {
+        let mut herd = Herd::of(2);
+        herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
+        until_ordered(&mut herd, PG02);
+        herd.kill(PG02).runs(seconds(3)).start(PG02).serves(PG02, seconds(20));
+    }
+
     fn a_promotion_that_fires_late_is_seen() {
         let mut herd = Herd::of(3);
         herd.next_goes(Step::Promote, Trick::Late(seconds(8))).kill(PG01).serves(PG02, seconds(10));
