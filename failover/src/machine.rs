@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_health::{Knowledge, Leadership, Node, NodeId, Report, Topology};
+use pgherd_health::{Branch, Knowledge, Leadership, Member, Node, NodeId, Report, Topology};
 
 use crate::care::Care;
 use crate::history::{Decision, History};
@@ -35,6 +35,8 @@ pub struct Machine {
     /// Since when nobody has been seen writable.
     pub(crate) leaderless_since: Option<Instant>,
     pub(crate) last_promotion: Option<Instant>,
+    /// The branch that last took writes.
+    pub(crate) served: Option<Branch>,
     pub(crate) paused: bool,
     /// An operator wants a failover; true if also at the price of acknowledged commits.
     pub(crate) wanted: Option<bool>,
@@ -62,6 +64,7 @@ impl Machine {
             started: now,
             leaderless_since: None,
             last_promotion: None,
+            served: None,
             paused: false,
             wanted: None,
             at_once: 0,
@@ -312,6 +315,7 @@ impl Machine {
         if let Some(epoch) = self.epoch_of(node) {
             self.knowledge.accept(node);
             self.care.leads(node);
+            self.served = self.topology.member(node).and_then(Member::branch);
             self.state = State::Steady { epoch };
         }
     }

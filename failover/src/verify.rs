@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pgherd_health::MemberState;
+use pgherd_health::{Member, MemberState};
 
 use crate::candidate::promoted;
 use crate::state::State;
@@ -128,6 +128,7 @@ fn swap(machine: &mut Machine, now: Instant, _: &str) {
         return;
     };
     machine.last_promotion = Some(now);
+    machine.served = machine.topology.member(candidate).and_then(Member::branch);
     machine.state = State::Swap { epoch };
     for node in attempt.locks.keys() {
         machine.order(now, *node, Step::Unlock);
