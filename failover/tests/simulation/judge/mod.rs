@@ -21,8 +21,8 @@ pub(crate) struct Judge {
     pub(crate) promotions: Vec<Promotion>,
     /// The branch that was last opened for writes, by whichever pgherd.
     opened: Option<(Id, Branch)>,
-    /// Where the last commit was acknowledged.
-    acknowledged: Option<(Id, Branch)>,
+    /// Where the last commit was acknowledged, and since when commits are there.
+    acknowledged: Option<(Id, Branch, Time)>,
     pub(crate) excused: Excused,
     /// What an operator had to decide, as the hold or the warning said.
     pub(crate) operated: Vec<String>,

@@ -95,7 +95,8 @@ impl World {
             })
         };
         let fork = forks(&self.judge.opened);
-        self.judge.excused.forgotten |= fork && !forks(&before);
+        let replaced = self.servers.iter().any(|it| it.is_ours() && it.wal.branch.supersedes(&known.branch));
+        self.judge.excused.forgotten |= (fork || replaced) && !forks(&before);
         if forks(&before) && !excused {
             self.violate(format!("I3: {} is opened on {}, after {before:?}", name(id), known.branch));
         }
