@@ -34,9 +34,16 @@ pub(crate) fn promoted(machine: &Machine, attempt: &Attempt, candidate: NodeId) 
     grown.then(|| format!("node {candidate} is writable on {branch}"))
 }
 
-/// The candidate is neither a standby nor the primary that the promotion would have made of it.
+/// The candidate is neither a standby nor the primary that the promotion would have made of it; or standbys stream from
+/// whom it supersedes, which another pgherd may have served in the meantime.
 pub(crate) fn estranged(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> Option<String> {
     let member = machine.topology.member(candidate)?;
+    let mut beneath = machine.topology.leadership.false_primaries().iter();
+    if let Some(rival) = beneath.find(|it| it.has_standbys)
+        && promoted(machine, attempt, candidate).is_some()
+    {
+        return Some(format!("node {} is superseded by node {candidate}, but has standbys", rival.node));
+    }
     match &member.state {
         MemberState::Foreign { system_identifier } => {
             Some(format!("node {candidate} belongs to another cluster now ({system_identifier})"))

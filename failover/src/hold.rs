@@ -101,6 +101,20 @@ pub(crate) const ROWS: &[Transition] = &[
         },
     },
     Transition {
+        name: "lost candidate is something else",
+        from: StateName::Hold,
+        on: On::Look,
+        guard: "the candidate is writable on another timeline, belongs to another cluster, or supersedes one that has standbys",
+        to: StateName::Discover,
+        commands: "Unlock and Unfreeze all; probe all at once",
+        reason: "somebody else has been at work: look",
+        when: |machine, _| {
+            let (attempt, candidate) = ordered(machine)?;
+            estranged(machine, attempt, candidate)
+        },
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
         name: "lost candidate is primary",
         from: StateName::Hold,
         on: On::Look,
@@ -113,20 +127,6 @@ pub(crate) const ROWS: &[Transition] = &[
             promoted(machine, attempt, candidate)
         },
         then: |machine, now, _| crate::verify::enter(machine, now),
-    },
-    Transition {
-        name: "lost candidate is something else",
-        from: StateName::Hold,
-        on: On::Look,
-        guard: "the candidate is writable on another timeline or belongs to another cluster",
-        to: StateName::Discover,
-        commands: "Unlock and Unfreeze all; probe all at once",
-        reason: "somebody else has made it what it is: look",
-        when: |machine, _| {
-            let (attempt, candidate) = ordered(machine)?;
-            estranged(machine, attempt, candidate)
-        },
-        then: |machine, now, _| machine.discover(now),
     },
     Transition {
         name: "lost candidate is fenced",
@@ -147,7 +147,7 @@ pub(crate) const ROWS: &[Transition] = &[
             let Some((_, candidate)) = ordered(machine) else { return };
             if let Some(mut attempt) = machine.take_attempt(now) {
                 attempt.passed_over.insert(candidate);
-                attempt.disarmed.insert(candidate);
+                machine.disarmed.insert(candidate, attempt.branch.clone());
                 attempt.doubtful = false;
                 machine.state = State::Elect(attempt);
             }

@@ -113,6 +113,18 @@ pub(crate) const ROWS: &[Transition] = &[
         then: |machine, now, _| give_order(machine, now, 1),
     },
     Transition {
+        name: "candidate is something else",
+        from: StateName::Promote,
+        on: On::Look,
+        guard: "it was ordered to promote, and is writable on another timeline, belongs to another cluster, or supersedes one that \
+                has standbys",
+        to: StateName::Discover,
+        commands: "Unlock and Unfreeze all; probe all at once",
+        reason: "somebody else has been at work: look",
+        when: |machine, _| after_order(machine).and_then(|(of, candidate)| estranged(machine, of, candidate)),
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
         name: "seen promoted",
         from: StateName::Promote,
         on: On::Look,
@@ -122,17 +134,6 @@ pub(crate) const ROWS: &[Transition] = &[
         reason: "what is seen counts, whatever the command says",
         when: |machine, _| after_order(machine).and_then(|(of, candidate)| promoted(machine, of, candidate)),
         then: |machine, now, _| crate::verify::enter(machine, now),
-    },
-    Transition {
-        name: "candidate is something else",
-        from: StateName::Promote,
-        on: On::Look,
-        guard: "it was ordered to promote, and is writable on another timeline or belongs to another cluster",
-        to: StateName::Discover,
-        commands: "Unlock and Unfreeze all; probe all at once",
-        reason: "somebody else has made it what it is: look",
-        when: |machine, _| after_order(machine).and_then(|(of, candidate)| estranged(machine, of, candidate)),
-        then: |machine, now, _| machine.discover(now),
     },
     Transition {
         name: "candidate refused to promote",
@@ -240,9 +241,8 @@ pub(crate) const ROWS: &[Transition] = &[
                 .then(|| format!("node {candidate} is fenced"))
         },
         then: |machine, now, seen| {
-            let State::Promote { candidate, .. } = machine.state else { return };
-            if let Some(attempt) = machine.state.attempt_mut() {
-                attempt.disarmed.insert(candidate);
+            if let State::Promote { attempt, candidate, .. } = &machine.state {
+                machine.disarmed.insert(*candidate, attempt.branch.clone());
             }
             pass_over(machine, now, seen);
         },

@@ -118,8 +118,6 @@ pub(crate) struct Attempt {
     pub(crate) doubtful: bool,
     /// Candidates whose promotion failed.
     pub(crate) passed_over: BTreeSet<NodeId>,
-    /// Those of them that were fenced, whether or not their promotion had taken place.
-    pub(crate) disarmed: BTreeSet<NodeId>,
 }
 
 /// How far a promotion has come.
@@ -171,7 +169,6 @@ impl Attempt {
             locks: BTreeMap::new(),
             doubtful: false,
             passed_over: BTreeSet::new(),
-            disarmed: BTreeSet::new(),
         }
     }
 

@@ -67,6 +67,8 @@ pub(crate) struct Notes {
     /// The outcome of the last freeze, and when it came.
     frozen: Vec<Option<(Lsn, Time)>>,
     tried: BTreeSet<Id>,
+    /// When a fence of it has ended last.
+    fenced: Vec<Option<Time>>,
     /// It ran, and a fence has stopped it.
     stopped: BTreeMap<Id, Time>,
     pub(crate) opened: Option<(Id, Branch)>,
@@ -115,6 +117,7 @@ impl Notes {
             answered_last: vec![false; servers],
             frozen: vec![None; servers],
             tried: BTreeSet::new(),
+            fenced: vec![None; servers],
             stopped: BTreeMap::new(),
             opened: None,
             primary_at: Lsn::default(),
@@ -175,6 +178,9 @@ impl World {
                 let server = self.runs[run].server();
                 let now = self.now;
                 let notes = &mut self.pgherds[pgherd].notes;
+                if matches!(outcome, Outcome::Fenced { .. }) {
+                    notes.fenced[server] = Some(now);
+                }
                 match outcome {
                     Outcome::Frozen { lsn } => notes.frozen[server] = Some((*lsn, now)),
                     Outcome::Fenced { stopped: true } => {

@@ -244,6 +244,18 @@ stories! {
         assert!(herd.warns("an operator must rejoin it"), "{}", herd.story());
     }
 
+    /// The same, and the old primary has come back in the meantime.
+    fn a_candidate_that_dies_of_its_promotion_does_not_supersede_who_is_served_since() {
+        let mut herd = Herd::of(2);
+        herd.next_goes(Step::Promote, Trick::Unheard).kill(PG01);
+        until_ordered(&mut herd, PG02);
+        while herd.world.servers[PG02].standby {
+            herd.runs(millis(1));
+        }
+        herd.kill(PG02).runs(seconds(2)).start(PG01).serves(PG01, seconds(12));
+        herd.runs(seconds(20)).start(PG02).keeps(PG01, seconds(20)).rests(seconds(60));
+    }
+
     fn an_old_primary_that_returns_while_an_order_is_unresolved_is_no_neighbour() {
         let mut herd = Herd::of(3);
         herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
