@@ -5,7 +5,7 @@ use std::time::Instant;
 use pgherd_health::{Member, MemberState, NodeId};
 
 use crate::candidate::{self, Remedy, estranged, lost, ordered, promoted, still_writable};
-use crate::freeze::{ceased, frozen, leader, not_frozen};
+use crate::freeze::{ceased, choice, frozen, leader, not_frozen};
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
 use crate::transition::{On, Transition};
 use crate::{CommandId, Machine, Outcome, StateName, Step};
@@ -43,7 +43,7 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "herd changed before the order",
         from: StateName::Promote,
         on: On::Any,
-        guard: "nothing is ordered yet, and a standby was lost or another has come",
+        guard: "nothing is ordered yet, and a standby was lost, another has come, or the candidate is not the best any more",
         to: StateName::Freeze,
         commands: "Unlock all",
         reason: "who has most must be found out again",
@@ -54,6 +54,7 @@ pub(crate) const ROWS: &[Transition] = &[
             let come = here.iter().find(|node| !attempt.freezes.contains_key(node));
             lost.map(|node| format!("node {node} was lost"))
                 .or_else(|| come.map(|node| format!("node {node} has come back")))
+                .or_else(|| outdone(machine))
         },
         then: |machine, now, _| {
             if let Some(mut attempt) = machine.take_attempt(now) {
@@ -264,6 +265,16 @@ fn before_order(machine: &Machine) -> Option<&Attempt> {
     match &machine.state {
         State::Promote { attempt, stage: Stage::Lock | Stage::Look { .. }, .. } => Some(attempt),
         _ => None,
+    }
+}
+
+/// What the servers say of their timelines may make another the best.
+fn outdone(machine: &Machine) -> Option<String> {
+    let State::Promote { candidate, .. } = &machine.state else { return None };
+    match choice(machine) {
+        Ok((node, _)) if node == *candidate => None,
+        Ok((node, lsn)) => Some(format!("node {node} at {lsn} is better than node {candidate}")),
+        Err(why) => Some(why),
     }
 }
 
