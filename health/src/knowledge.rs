@@ -132,13 +132,15 @@ impl Knowledge {
         true
     }
 
-    /// A disowned server that streams on the accepted lineage has been rewound or cloned.
+    /// A disowned server that answers as a standby, and not of what it was disowned for, was not promoted after all; one
+    /// that streams on the accepted lineage, which may have the same history, has been rewound or cloned.
     fn forgive(&mut self, node: NodeId) {
         let answer = self.seen.get(&node).filter(|seen| seen.contact == Contact::Answered);
         let Some(dated) = answer.and_then(|seen| seen.report.as_ref()) else { return };
-        let streams = matches!(&dated.report.position, Position::Standby { receiver: Some(_), .. });
-        let on_it = self.accepted.as_ref().is_some_and(|of| of.branch == Branch::of(&dated.report));
-        if streams && on_it {
+        let branch = Branch::of(&dated.report);
+        let Position::Standby { receiver, .. } = &dated.report.position else { return };
+        let accepted = self.accepted.as_ref().is_some_and(|of| of.branch == branch);
+        if !self.disowns(node, &branch) || (accepted && receiver.is_some()) {
             self.disowned.remove(&node);
         }
     }

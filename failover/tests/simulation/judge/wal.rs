@@ -46,7 +46,8 @@ impl World {
             let opened = self.pgherds[pgherd].notes.opened.as_ref();
             opened.is_some_and(|(server, branch)| *server == earlier.server && *branch != earlier.parent)
         };
-        !self.servers[earlier.server].is_up() && !earlier.pgherd.is_some_and(opened)
+        let server = &self.servers[earlier.server];
+        !(server.is_up() && server.is_ours()) && !earlier.pgherd.is_some_and(opened)
     }
 
     /// A commit is acknowledged by a server: on the lineage of the one before. Of two pgherds that live at once, one may

@@ -191,6 +191,16 @@ stories! {
         herd.runs(seconds(20)).start(PG02).keeps(PG01, seconds(20)).rests(seconds(60));
     }
 
+    /// It comes back as a standby, and later is promoted by somebody else.
+    fn a_candidate_that_was_disarmed_in_time_can_be_promoted_later() {
+        let mut herd = Herd::of(2);
+        herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
+        until_ordered(&mut herd, PG02);
+        herd.kill(PG02).runs(seconds(2)).start(PG01).serves(PG01, seconds(12));
+        herd.start(PG02).rests(seconds(60)).runs(seconds(1));
+        herd.kill(PG01).usurp(PG02).serves(PG02, seconds(2));
+    }
+
     fn an_old_primary_that_returns_while_an_order_is_unresolved_is_no_neighbour() {
         let mut herd = Herd::of(3);
         herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
