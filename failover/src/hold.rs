@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pgherd_health::MemberState;
+use pgherd_health::{MemberState, NodeId};
 
 use crate::candidate::{estranged, heir, promoted};
 use crate::confirm::led_by_another;
@@ -190,7 +190,8 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "fence the lost candidate",
         from: StateName::Hold,
         on: On::Any,
-        guard: "it is time to ask again, no fence of the candidate is under way, and another could be promoted",
+        guard: "it is time to ask again, no fence of the candidate is under way, and nobody listens there, another is writable, \
+                or another could be promoted",
         to: StateName::Hold,
         commands: "Fence the candidate",
         reason: "a candidate that cannot be asked can at least be stopped",
@@ -200,7 +201,7 @@ pub(crate) const ROWS: &[Transition] = &[
             }) => {
                 let under_way = fence.is_some_and(|fence| machine.orders.outcome(fence).is_none());
                 let due = !under_way && now >= *retry_at;
-                (due && heir(machine, attempt, *candidate)).then(|| format!("node {candidate}"))
+                (due && dispensable(machine, attempt, *candidate)).then(|| format!("node {candidate}"))
             }
             _ => None,
         },
@@ -218,6 +219,13 @@ pub(crate) const ROWS: &[Transition] = &[
     },
 ];
 
+/// The fence of a lost candidate loses nothing, or lets another lead.
+fn dispensable(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> bool {
+    let refused = machine.topology.member(candidate).is_some_and(|it| it.state == MemberState::Refused);
+    let writable = machine.topology.members.iter().any(|it| it.state == MemberState::Primary);
+    refused || writable || heir(machine, attempt, candidate)
+}
+
 fn of_kind(machine: &Machine, wanted: fn(&HoldKind) -> bool) -> Option<&Hold> {
     match &machine.state {
         State::Hold(hold) if wanted(&hold.kind) => Some(hold),
@@ -232,7 +240,7 @@ fn guarded(machine: &Machine) -> Option<&Attempt> {
     }
 }
 
-fn ordered(machine: &Machine) -> Option<(&Attempt, pgherd_health::NodeId)> {
+fn ordered(machine: &Machine) -> Option<(&Attempt, NodeId)> {
     match &machine.state {
         State::Hold(Hold { kind: HoldKind::Ordered { attempt, candidate, .. }, .. }) => {
             Some((attempt, *candidate))

@@ -67,6 +67,19 @@ stories! {
         assert_eq!(herd.commands(PG02, |step| *step == Step::Fence), 0);
     }
 
+    fn the_only_candidate_does_not_stand_in_the_way_of_the_old_primary() {
+        for back in [false, true] {
+            let mut herd = Herd::of(2);
+            herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
+            until_ordered(&mut herd, PG02);
+            herd.freeze(PG02).holds("node 1 was told to promote and is unreachable since", seconds(4));
+            if back {
+                herd.kill(PG02).runs(seconds(3));
+            }
+            herd.start(PG01).serves(PG01, seconds(20));
+        }
+    }
+
     fn a_candidate_that_was_restarted_is_locked_again() {
         let mut herd = Herd::of(2);
         herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
