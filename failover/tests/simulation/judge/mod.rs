@@ -13,7 +13,7 @@ use crate::model::{Id, OURS, Time, server_of};
 use crate::world::World;
 
 /// What is known of the whole story.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Judge {
     pub(crate) violation: Option<String>,
     /// The rows of the table that were taken.
@@ -92,21 +92,6 @@ struct Known {
     receiving: bool,
     paused: bool,
     furthest: Lsn,
-}
-
-impl Judge {
-    pub(crate) fn new(_: usize) -> Self {
-        Self {
-            violation: None,
-            taken: BTreeSet::new(),
-            promotions: Vec::new(),
-            opened: None,
-            acknowledged: None,
-            excused: Excused::default(),
-            operated: Vec::new(),
-            deceived: false,
-        }
-    }
 }
 
 impl Notes {

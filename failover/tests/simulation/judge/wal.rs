@@ -47,7 +47,8 @@ impl World {
             opened.is_some_and(|(server, branch)| *server == earlier.server && *branch != earlier.parent)
         };
         let server = &self.servers[earlier.server];
-        !(server.is_up() && server.is_ours()) && !earlier.pgherd.is_some_and(opened)
+        let gone = !server.is_up() || !server.is_ours();
+        gone && !earlier.pgherd.is_some_and(opened)
     }
 
     /// A commit is acknowledged by a server: on the lineage of the one before. Of two pgherds that live at once, one may
