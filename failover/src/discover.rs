@@ -258,11 +258,10 @@ fn rival(machine: &Machine, it: &FalsePrimary) -> Option<String> {
     }
 }
 
-/// True if the lineage that was served is the node's own, or an operator chose it.
+/// True if the node is on the branch that last took writes, or an operator chose it.
 fn established(machine: &Machine, node: NodeId) -> bool {
     let branch = machine.topology.member(node).and_then(Member::branch);
-    machine.knowledge.trusted() == Some(node)
-        || machine.knowledge.accepted().is_some_and(|lineage| Some(&lineage.branch) == branch.as_ref())
+    machine.knowledge.trusted() == Some(node) || (branch.is_some() && branch == machine.served)
 }
 
 /// Who was the primary, if nobody is seen as one: who last was, while pgherd ran; else who repmgr says was and does

@@ -69,7 +69,8 @@ pub(crate) fn elect(
 /// True if a standby with WAL up to `lsn` is on the lineage, or an operator accepts the loss of what is not.
 pub(crate) fn continues(machine: &Machine, attempt: &Attempt, member: &Member, lsn: Lsn) -> bool {
     let standing = member.branch().map(|branch| attempt.branch.standing_of(&branch, lsn));
-    standing == Some(Standing::OnLineage) || machine.wanted == Some(true)
+    let stray = member.seen.as_ref().is_some_and(|seen| seen.stray);
+    (standing == Some(Standing::OnLineage) && !stray) || machine.wanted == Some(true)
 }
 
 /// Why a standby may not be promoted.

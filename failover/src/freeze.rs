@@ -163,7 +163,8 @@ pub(crate) fn ceased(machine: &Machine, attempt: &Attempt, now: Instant) -> Opti
         })
 }
 
-fn choice(machine: &Machine) -> Result<(NodeId, Lsn), String> {
+/// The best that may be promoted of those that are frozen, if all that may have been acknowledged is there.
+pub(crate) fn choice(machine: &Machine) -> Result<(NodeId, Lsn), String> {
     let attempt = machine.state.attempt().ok_or("no attempt is under way")?;
     let frozen = frozen(machine, attempt);
     let (node, lsn) = election::elect(machine, attempt, &frozen)?;

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use pgherd_health::MemberState;
+use pgherd_health::{MemberState, NodeId};
 
-use crate::candidate::{estranged, promoted};
+use crate::candidate::{estranged, heir, promoted};
 use crate::confirm::led_by_another;
 use crate::discover::{Assessment, judge};
 use crate::guards::{self, Verdict};
@@ -101,6 +101,20 @@ pub(crate) const ROWS: &[Transition] = &[
         },
     },
     Transition {
+        name: "lost candidate is something else",
+        from: StateName::Hold,
+        on: On::Look,
+        guard: "the candidate is writable on another timeline, belongs to another cluster, or supersedes one that has standbys",
+        to: StateName::Discover,
+        commands: "Unlock and Unfreeze all; probe all at once",
+        reason: "somebody else has been at work: look",
+        when: |machine, _| {
+            let (attempt, candidate) = ordered(machine)?;
+            estranged(machine, attempt, candidate)
+        },
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
         name: "lost candidate is primary",
         from: StateName::Hold,
         on: On::Look,
@@ -113,20 +127,6 @@ pub(crate) const ROWS: &[Transition] = &[
             promoted(machine, attempt, candidate)
         },
         then: |machine, now, _| crate::verify::enter(machine, now),
-    },
-    Transition {
-        name: "lost candidate is something else",
-        from: StateName::Hold,
-        on: On::Look,
-        guard: "the candidate is writable on another timeline or belongs to another cluster",
-        to: StateName::Discover,
-        commands: "Unlock and Unfreeze all; probe all at once",
-        reason: "somebody else has made it what it is: look",
-        when: |machine, _| {
-            let (attempt, candidate) = ordered(machine)?;
-            estranged(machine, attempt, candidate)
-        },
-        then: |machine, now, _| machine.discover(now),
     },
     Transition {
         name: "lost candidate is fenced",
@@ -147,7 +147,7 @@ pub(crate) const ROWS: &[Transition] = &[
             let Some((_, candidate)) = ordered(machine) else { return };
             if let Some(mut attempt) = machine.take_attempt(now) {
                 attempt.passed_over.insert(candidate);
-                attempt.disarmed.insert(candidate);
+                machine.disarmed.insert(candidate, attempt.branch.clone());
                 attempt.doubtful = false;
                 machine.state = State::Elect(attempt);
             }
@@ -190,14 +190,18 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "fence the lost candidate",
         from: StateName::Hold,
         on: On::Any,
-        guard: "it is time to ask again, and no fence of the candidate is under way",
+        guard: "it is time to ask again, no fence of the candidate is under way, and nobody listens there, another is writable, \
+                or another could be promoted",
         to: StateName::Hold,
         commands: "Fence the candidate",
         reason: "a candidate that cannot be asked can at least be stopped",
         when: |machine, now| match &machine.state {
-            State::Hold(Hold { kind: HoldKind::Ordered { candidate, fence, .. }, retry_at, .. }) => {
+            State::Hold(Hold {
+                kind: HoldKind::Ordered { attempt, candidate, fence, .. }, retry_at, ..
+            }) => {
                 let under_way = fence.is_some_and(|fence| machine.orders.outcome(fence).is_none());
-                (!under_way && now >= *retry_at).then(|| format!("node {candidate}"))
+                let due = !under_way && now >= *retry_at;
+                (due && dispensable(machine, attempt, *candidate)).then(|| format!("node {candidate}"))
             }
             _ => None,
         },
@@ -215,6 +219,13 @@ pub(crate) const ROWS: &[Transition] = &[
     },
 ];
 
+/// The fence of a lost candidate loses nothing, or lets another lead.
+fn dispensable(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> bool {
+    let refused = machine.topology.member(candidate).is_some_and(|it| it.state == MemberState::Refused);
+    let writable = machine.topology.members.iter().any(|it| it.state == MemberState::Primary);
+    refused || writable || heir(machine, attempt, candidate)
+}
+
 fn of_kind(machine: &Machine, wanted: fn(&HoldKind) -> bool) -> Option<&Hold> {
     match &machine.state {
         State::Hold(hold) if wanted(&hold.kind) => Some(hold),
@@ -229,7 +240,7 @@ fn guarded(machine: &Machine) -> Option<&Attempt> {
     }
 }
 
-fn ordered(machine: &Machine) -> Option<(&Attempt, pgherd_health::NodeId)> {
+fn ordered(machine: &Machine) -> Option<(&Attempt, NodeId)> {
     match &machine.state {
         State::Hold(Hold { kind: HoldKind::Ordered { attempt, candidate, .. }, .. }) => {
             Some((attempt, *candidate))

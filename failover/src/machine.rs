@@ -1,9 +1,10 @@
 //! The machine: events in, commands and a routing out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_health::{Knowledge, Leadership, Node, NodeId, Report, Topology};
+use pgherd_health::{Branch, Knowledge, Leadership, Member, Node, NodeId, Report, Topology, Void};
 
 use crate::care::Care;
 use crate::history::{Decision, History};
@@ -35,6 +36,10 @@ pub struct Machine {
     /// Since when nobody has been seen writable.
     pub(crate) leaderless_since: Option<Instant>,
     pub(crate) last_promotion: Option<Instant>,
+    /// Candidates that were fenced although their promotion from this branch may have taken place.
+    pub(crate) disarmed: BTreeMap<NodeId, Branch>,
+    /// The branch that last took writes.
+    pub(crate) served: Option<Branch>,
     pub(crate) paused: bool,
     /// An operator wants a failover; true if also at the price of acknowledged commits.
     pub(crate) wanted: Option<bool>,
@@ -62,6 +67,8 @@ impl Machine {
             started: now,
             leaderless_since: None,
             last_promotion: None,
+            disarmed: BTreeMap::new(),
+            served: None,
             paused: false,
             wanted: None,
             at_once: 0,
@@ -109,7 +116,8 @@ impl Machine {
         let Settings { interval, suspicious_interval, .. } = self.settings;
         let probe = match &self.state {
             State::Steady { .. } | State::Swap { .. } if self.care.is_idle() => interval,
-            State::Promote { stage: Stage::Ordered { .. }, .. } | State::Verify { .. } => PROMOTING_INTERVAL,
+            State::Promote { stage: Stage::Ordered { .. } | Stage::Relock { .. }, .. }
+            | State::Verify { .. } => PROMOTING_INTERVAL,
             _ => suspicious_interval,
         };
         let tick = if matches!(self.state, State::Steady { .. }) { suspicious_interval } else { BUSY_TICK };
@@ -310,8 +318,19 @@ impl Machine {
     pub(crate) fn serve(&mut self, node: NodeId) {
         if let Some(epoch) = self.epoch_of(node) {
             self.knowledge.accept(node);
+            self.disown(node);
             self.care.leads(node);
+            self.served = self.topology.member(node).and_then(Member::branch);
             self.state = State::Steady { epoch };
+        }
+    }
+
+    /// Once `node` leads, whatever grew by the promotions that were given up counts for nothing.
+    pub(crate) fn disown(&mut self, node: NodeId) {
+        for (given_up, parent) in std::mem::take(&mut self.disarmed) {
+            if given_up != node {
+                self.knowledge.disown(given_up, Void::GrownFrom(parent));
+            }
         }
     }
 

@@ -4,14 +4,11 @@ use std::time::Instant;
 
 use pgherd_health::{Member, MemberState, NodeId};
 
-use crate::candidate::{beside, estranged, lost, ordered, promoted, still_writable, unresolved};
-use crate::freeze::{ceased, frozen, leader, not_frozen};
+use crate::candidate::{self, Remedy, estranged, lost, ordered, promoted, still_writable};
+use crate::freeze::{ceased, choice, frozen, leader, not_frozen};
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
 use crate::transition::{On, Transition};
 use crate::{CommandId, Machine, Outcome, StateName, Step};
-
-/// How often a candidate whose promotion has an unknown outcome is told again before it is fenced.
-const TRIES: u32 = 2;
 
 pub(crate) const ROWS: &[Transition] = &[
     Transition {
@@ -46,7 +43,7 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "herd changed before the order",
         from: StateName::Promote,
         on: On::Any,
-        guard: "nothing is ordered yet, and a standby was lost or another has come",
+        guard: "nothing is ordered yet, and a standby was lost, another has come, or the candidate is not the best any more",
         to: StateName::Freeze,
         commands: "Unlock all",
         reason: "who has most must be found out again",
@@ -57,6 +54,7 @@ pub(crate) const ROWS: &[Transition] = &[
             let come = here.iter().find(|node| !attempt.freezes.contains_key(node));
             lost.map(|node| format!("node {node} was lost"))
                 .or_else(|| come.map(|node| format!("node {node} has come back")))
+                .or_else(|| outdone(machine))
         },
         then: |machine, now, _| {
             if let Some(mut attempt) = machine.take_attempt(now) {
@@ -116,6 +114,18 @@ pub(crate) const ROWS: &[Transition] = &[
         then: |machine, now, _| give_order(machine, now, 1),
     },
     Transition {
+        name: "candidate is something else",
+        from: StateName::Promote,
+        on: On::Look,
+        guard: "it was ordered to promote, and is writable on another timeline, belongs to another cluster, or supersedes one that \
+                has standbys",
+        to: StateName::Discover,
+        commands: "Unlock and Unfreeze all; probe all at once",
+        reason: "somebody else has been at work: look",
+        when: |machine, _| after_order(machine).and_then(|(of, candidate)| estranged(machine, of, candidate)),
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
         name: "seen promoted",
         from: StateName::Promote,
         on: On::Look,
@@ -123,29 +133,8 @@ pub(crate) const ROWS: &[Transition] = &[
         to: StateName::Verify,
         commands: "VerifyWrite",
         reason: "what is seen counts, whatever the command says",
-        when: |machine, _| match &machine.state {
-            State::Promote { attempt, candidate, stage: Stage::Ordered { .. } | Stage::Disarm { .. } } => {
-                promoted(machine, attempt, *candidate)
-            }
-            _ => None,
-        },
+        when: |machine, _| after_order(machine).and_then(|(of, candidate)| promoted(machine, of, candidate)),
         then: |machine, now, _| crate::verify::enter(machine, now),
-    },
-    Transition {
-        name: "candidate is something else",
-        from: StateName::Promote,
-        on: On::Look,
-        guard: "it was ordered to promote, and is writable on another timeline or belongs to another cluster",
-        to: StateName::Discover,
-        commands: "Unlock and Unfreeze all; probe all at once",
-        reason: "somebody else has made it what it is: look",
-        when: |machine, _| match &machine.state {
-            State::Promote { attempt, candidate, stage: Stage::Ordered { .. } | Stage::Disarm { .. } } => {
-                estranged(machine, attempt, *candidate)
-            }
-            _ => None,
-        },
-        then: |machine, now, _| machine.discover(now),
     },
     Transition {
         name: "candidate refused to promote",
@@ -165,38 +154,70 @@ pub(crate) const ROWS: &[Transition] = &[
         then: pass_over,
     },
     Transition {
+        name: "lock it again",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "the outcome is unknown, or done and not seen; the candidate is still a standby; nobody is writable or heard, \
+                or has come with more WAL; it was told only once, or nobody else could be promoted",
+        to: StateName::Promote,
+        commands: "Lock the candidate",
+        reason: "a late order does no harm on the same server, which is still the best",
+        when: |machine, now| match candidate::remedy(machine, now)? {
+            (Remedy::Lock(_), why) => Some(why),
+            _ => None,
+        },
+        then: |machine, now, _| {
+            let (
+                State::Promote {
+                    candidate, stage: Stage::Ordered { id, .. } | Stage::Relock { id, .. }, ..
+                },
+                Some((Remedy::Lock(tries), _)),
+            ) = (&machine.state, candidate::remedy(machine, now))
+            else {
+                return;
+            };
+            let (id, lock) = (*id, machine.order(now, *candidate, Step::Lock));
+            if let State::Promote { attempt, stage, .. } = &mut machine.state {
+                attempt.doubtful = true;
+                *stage = Stage::Relock { id, tries, lock };
+            }
+        },
+    },
+    Transition {
         name: "tell it again",
         from: StateName::Promote,
         on: On::Any,
-        guard: "the outcome is unknown, or done and not seen; the candidate is still a standby; tries are left; nobody is \
-                writable or heard, or has come with more WAL",
+        guard: "it is locked again; nobody is writable or heard, or has come with more WAL",
         to: StateName::Promote,
         commands: "Promote the same candidate",
-        reason: "a late first order does no harm on the same server, which is still the best",
-        when: |machine, now| {
-            let (why, tries) = unresolved(machine, now)?;
-            let again = tries < TRIES && beside(machine).is_none();
-            again.then_some(why)
+        reason: "the first order did not work, or has yet to",
+        when: |machine, now| match candidate::remedy(machine, now)? {
+            (Remedy::Tell(_), why) => Some(why),
+            _ => None,
         },
         then: |machine, now, _| {
-            let tries = unresolved(machine, now).map_or(TRIES, |(_, tries)| tries + 1);
-            if let Some(attempt) = machine.state.attempt_mut() {
-                attempt.doubtful = true;
+            if let Some((Remedy::Tell(tries), _)) = candidate::remedy(machine, now) {
+                give_order(machine, now, tries);
             }
-            give_order(machine, now, tries);
         },
     },
     Transition {
         name: "disarm",
         from: StateName::Promote,
         on: On::Any,
-        guard: "the outcome is unknown, the candidate is still a standby, and it cannot be told again",
+        guard: "the outcome is unknown, the candidate is still a standby, and another is to be promoted, or none",
         to: StateName::Promote,
         commands: "Fence the candidate",
         reason: "the order must not fire late, beside another's",
-        when: |machine, now| unresolved(machine, now).map(|(why, _)| beside(machine).unwrap_or(why)),
+        when: |machine, now| match candidate::remedy(machine, now)? {
+            (Remedy::Disarm, why) => Some(why),
+            _ => None,
+        },
         then: |machine, now, _| {
-            let State::Promote { candidate, stage: Stage::Ordered { id, .. }, .. } = machine.state else {
+            let State::Promote {
+                candidate, stage: Stage::Ordered { id, .. } | Stage::Relock { id, .. }, ..
+            } = machine.state
+            else {
                 return;
             };
             let fence = machine.fence_candidate(now, candidate);
@@ -221,9 +242,8 @@ pub(crate) const ROWS: &[Transition] = &[
                 .then(|| format!("node {candidate} is fenced"))
         },
         then: |machine, now, seen| {
-            let State::Promote { candidate, .. } = machine.state else { return };
-            if let Some(attempt) = machine.state.attempt_mut() {
-                attempt.disarmed.insert(candidate);
+            if let State::Promote { attempt, candidate, .. } = &machine.state {
+                machine.disarmed.insert(*candidate, attempt.branch.clone());
             }
             pass_over(machine, now, seen);
         },
@@ -244,6 +264,24 @@ pub(crate) const ROWS: &[Transition] = &[
 fn before_order(machine: &Machine) -> Option<&Attempt> {
     match &machine.state {
         State::Promote { attempt, stage: Stage::Lock | Stage::Look { .. }, .. } => Some(attempt),
+        _ => None,
+    }
+}
+
+/// What the servers say of their timelines may make another the best.
+fn outdone(machine: &Machine) -> Option<String> {
+    let State::Promote { candidate, .. } = &machine.state else { return None };
+    match choice(machine) {
+        Ok((node, _)) if node == *candidate => None,
+        Ok((node, lsn)) => Some(format!("node {node} at {lsn} is better than node {candidate}")),
+        Err(why) => Some(why),
+    }
+}
+
+fn after_order(machine: &Machine) -> Option<(&Attempt, NodeId)> {
+    match &machine.state {
+        State::Promote { stage: Stage::Lock | Stage::Look { .. }, .. } => None,
+        State::Promote { attempt, candidate, .. } => Some((attempt, *candidate)),
         _ => None,
     }
 }
@@ -303,7 +341,7 @@ fn hold_ordered(machine: &mut Machine, now: Instant, why: &str) {
     let State::Promote { candidate, stage, .. } = machine.state.clone() else { return };
     let Some(attempt) = machine.take_attempt(now) else { return };
     let (promote, fence) = match stage {
-        Stage::Ordered { id, .. } => {
+        Stage::Ordered { id, .. } | Stage::Relock { id, .. } => {
             // Where nobody listens nothing is cut off by a fence; a silent one is given time to answer.
             let refused =
                 machine.topology.member(candidate).is_some_and(|it| it.state == MemberState::Refused);

@@ -118,8 +118,6 @@ pub(crate) struct Attempt {
     pub(crate) doubtful: bool,
     /// Candidates whose promotion failed.
     pub(crate) passed_over: BTreeSet<NodeId>,
-    /// Those of them that were fenced, whether or not their promotion had taken place.
-    pub(crate) disarmed: BTreeSet<NodeId>,
 }
 
 /// How far a promotion has come.
@@ -131,6 +129,8 @@ pub(crate) enum Stage {
     Look { since: Instant },
     /// `Promote` was ordered.
     Ordered { id: CommandId, tries: u32 },
+    /// Nobody knows what became of the order `id`: the lock, which may be lost, is taken again before the next order.
+    Relock { id: CommandId, tries: u32, lock: CommandId },
     /// Nobody knows what became of the order `id`: the candidate is fenced, so that it cannot fire late.
     Disarm { id: CommandId, fence: CommandId },
 }
@@ -169,7 +169,6 @@ impl Attempt {
             locks: BTreeMap::new(),
             doubtful: false,
             passed_over: BTreeSet::new(),
-            disarmed: BTreeSet::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pgherd_health::MemberState;
+use pgherd_health::{Member, MemberState, Void};
 
 use crate::candidate::promoted;
 use crate::state::State;
@@ -105,10 +105,13 @@ pub(crate) fn enter(machine: &mut Machine, now: Instant) {
     };
     let Some(attempt) = machine.take_attempt(now) else { return };
     machine.knowledge.accept(candidate);
-    // An operator who accepts the loss has given up what the old primary may come back with.
-    let given_up = attempt.old.filter(|_| machine.wanted == Some(true));
-    for node in attempt.disarmed.iter().copied().chain(given_up).filter(|node| *node != candidate) {
-        machine.knowledge.disown(node);
+    machine.disown(candidate);
+    if machine.wanted == Some(true)
+        && let Some(old) = attempt.old.and_then(|old| machine.topology.member(old))
+        && let Some(branch) = old.branch()
+    {
+        // An operator who accepts the loss has given up what the old primary may come back with.
+        machine.knowledge.disown(old.node, Void::Branch(branch));
     }
     let write = machine.order(now, candidate, Step::VerifyWrite);
     machine.state = State::Verify { attempt, candidate, write, tries: 1 };
@@ -128,6 +131,7 @@ fn swap(machine: &mut Machine, now: Instant, _: &str) {
         return;
     };
     machine.last_promotion = Some(now);
+    machine.served = machine.topology.member(candidate).and_then(Member::branch);
     machine.state = State::Swap { epoch };
     for node in attempt.locks.keys() {
         machine.order(now, *node, Step::Unlock);

@@ -1,10 +1,10 @@
 //! What the probes have told so far, server by server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::{Branch, Node, NodeId, Position, ProbeOutcome, Relation, Report};
+use crate::{Branch, Node, NodeId, Position, ProbeOutcome, Report};
 
 /// How the last probe of a server ended; the report itself is in [`Seen::report`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +78,15 @@ pub struct Lineage {
     pub branch: Branch,
 }
 
+/// What a server is known to have written beside the lineage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Void {
+    /// This branch: an operator has accepted its loss.
+    Branch(Branch),
+    /// The timeline that grew from this branch by a promotion that was given up, if it took place.
+    GrownFrom(Branch),
+}
+
 /// All that the probes have told, and the lineage that was accepted on its strength.
 #[derive(Clone, Debug)]
 pub struct Knowledge {
@@ -85,7 +94,7 @@ pub struct Knowledge {
     configured_identifier: Option<u64>,
     accepted: Option<Lineage>,
     trusted: Option<(NodeId, Branch)>,
-    disowned: BTreeSet<NodeId>,
+    disowned: BTreeMap<NodeId, Void>,
     seen: BTreeMap<NodeId, Seen>,
 }
 
@@ -98,7 +107,7 @@ impl Knowledge {
             configured_identifier: system_identifier,
             accepted: None,
             trusted: None,
-            disowned: BTreeSet::new(),
+            disowned: BTreeMap::new(),
             seen: BTreeMap::new(),
         }
     }
@@ -119,7 +128,21 @@ impl Knowledge {
         let seen = follow_up(before, asked_at, answered_at, outcome);
         self.seen.insert(node, seen);
         self.find_strays(node);
+        self.forgive(node);
         true
+    }
+
+    /// A disowned server that answers as a standby, and not of what it was disowned for, was not promoted after all; one
+    /// that streams on the accepted lineage, which may have the same history, has been rewound or cloned.
+    fn forgive(&mut self, node: NodeId) {
+        let answer = self.seen.get(&node).filter(|seen| seen.contact == Contact::Answered);
+        let Some(dated) = answer.and_then(|seen| seen.report.as_ref()) else { return };
+        let branch = Branch::of(&dated.report);
+        let Position::Standby { receiver, .. } = &dated.report.position else { return };
+        let accepted = self.accepted.as_ref().is_some_and(|of| of.branch == branch);
+        if !self.disowns(node, &branch) || (accepted && receiver.is_some()) {
+            self.disowned.remove(&node);
+        }
     }
 
     /// Compares the standbys of `primary`'s branch with what it has just said.
@@ -163,19 +186,19 @@ impl Knowledge {
         true
     }
 
-    /// This server was told to promote and then was given up for the one whose lineage is accepted: what it may have
-    /// written beside it is nobody's.
-    pub fn disown(&mut self, node: NodeId) {
-        self.disowned.insert(node);
+    /// What `node` has written on `of` counts for nothing: it was given up for the server that is accepted.
+    pub fn disown(&mut self, node: NodeId, of: Void) {
+        self.disowned.insert(node, of);
     }
 
-    /// True if what `node` writes on `branch`, beside the accepted lineage, is nobody's.
+    /// True if `node` has written `branch` for nothing.
     #[must_use]
     pub fn disowns(&self, node: NodeId, branch: &Branch) -> bool {
-        let beside = |lineage: &Lineage| {
-            matches!(branch.relation(&lineage.branch), Relation::Siblings | Relation::Same)
-        };
-        self.disowned.contains(&node) && self.accepted.as_ref().is_some_and(beside)
+        match self.disowned.get(&node) {
+            Some(Void::Branch(of)) => branch == of,
+            Some(Void::GrownFrom(parent)) => branch.grew_from(parent),
+            None => false,
+        }
     }
 
     /// An operator's word: of several forks, this server's branch is the right one, as long as it is on it.

@@ -77,8 +77,12 @@ pub(crate) fn judge(members: &[Member], knowledge: &Knowledge, right: Option<u64
         .filter_map(|member| Some((member, member.branch()?)))
         .collect();
     // A later timeline that was seen once goes on to exist, whether or not its server answers now.
-    let mut rivals: Vec<Branch> =
-        members.iter().filter(|member| is_ours(member)).filter_map(Member::branch).collect();
+    let disowned = |member: &Member, branch: &Branch| knowledge.disowns(member.node, branch);
+    let mut rivals: Vec<Branch> = members
+        .iter()
+        .filter(|member| is_ours(member))
+        .filter_map(|member| member.branch().filter(|branch| !disowned(member, branch)))
+        .collect();
     rivals.extend(accepted.map(|lineage| lineage.branch.clone()));
     let superseded = |branch: &Branch| rivals.iter().any(|rival| rival.supersedes(branch));
     if let Some((trusted, branch)) = writable.iter().find(|(it, branch)| knowledge.trusts(it.node, branch)) {
@@ -87,9 +91,8 @@ pub(crate) fn judge(members: &[Member], knowledge: &Knowledge, right: Option<u64
         let beneath = others.map(|(member, of)| false_primary(member, past(member, branch, of), members));
         return Leadership::Primary { node, false_primaries: beneath.collect() };
     }
-    let (beneath, leading): (Vec<_>, Vec<_>) = writable
-        .into_iter()
-        .partition(|(member, branch)| superseded(branch) || knowledge.disowns(member.node, branch));
+    let (beneath, leading): (Vec<_>, Vec<_>) =
+        writable.into_iter().partition(|(member, branch)| superseded(branch) || disowned(member, branch));
     let false_primaries: Vec<FalsePrimary> = beneath
         .iter()
         .map(|(member, branch)| {

@@ -14,7 +14,7 @@ mod report;
 mod topology;
 
 pub use identity::{settled, system_identifier};
-pub use knowledge::{Contact, Dated, Knowledge, Lineage, Seen};
+pub use knowledge::{Contact, Dated, Knowledge, Lineage, Seen, Void};
 pub use leadership::{FalsePrimary, Leadership};
 pub use lineage::{Branch, Relation, Standing};
 pub use lsn::{Lsn, ParseLsnError};

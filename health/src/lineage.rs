@@ -83,6 +83,14 @@ impl Branch {
         self.left(other).is_some()
     }
 
+    /// True if it is the timeline of a promotion from `parent`.
+    #[must_use]
+    pub fn grew_from(&self, parent: &Self) -> bool {
+        self.history.0.split_last().is_some_and(|(last, before)| {
+            last.timeline == parent.timeline && before == parent.history.0.as_slice()
+        })
+    }
+
     /// How a server on `other` with WAL up to `furthest` stands to the lineage `self`.
     #[must_use]
     pub fn standing_of(&self, other: &Self, furthest: Lsn) -> Standing {
@@ -135,6 +143,8 @@ mod tests {
         assert_eq!(new.relation(&old), Relation::Supersedes { switch_point: Lsn(100) });
         assert_eq!(old.relation(&new), Relation::SupersededBy { switch_point: Lsn(100) });
         assert!(!old.supersedes(&new) && !old.supersedes(&old));
+        assert!(new.grew_from(&old) && !old.grew_from(&new) && !old.grew_from(&old));
+        assert!(!branch(3, &[(1, 100), (2, 300)]).grew_from(&old));
     }
 
     #[test]

@@ -151,10 +151,14 @@ fn member(
         .as_ref()
         .and_then(|seen| seen.report.as_ref())
         .filter(|dated| right.is_none_or(|right| dated.report.system_identifier == right));
-    let nobodys = |report: &Report| report.is_writable() && knowledge.disowns(node.id, &Branch::of(report));
+    let nobodys = |lineage: &Branch, report: &Report| {
+        let branch = Branch::of(report);
+        knowledge.disowns(node.id, &branch) && !lineage.supersedes(&branch)
+    };
     let stray = seen.as_ref().is_some_and(|seen| seen.stray);
     let standing = match (lineage, ours) {
-        (Some(_), Some(dated)) if stray || nobodys(&dated.report) => Standing::Diverged,
+        (Some(_), Some(_)) if stray => Standing::Diverged,
+        (Some(lineage), Some(dated)) if nobodys(lineage, &dated.report) => grown(lineage, &dated.report),
         (Some(lineage), Some(dated)) => {
             lineage.standing_of(&Branch::of(&dated.report), dated.report.furthest())
         }
@@ -165,6 +169,17 @@ fn member(
         .and_then(|dated| receiving(dated, now, knowledge.nodes(), rows));
     let repmgr = row_of(node, rows).cloned();
     Member { node: node.id, may_be_promoted: node.may_be_promoted, state, standing, receiving, seen, repmgr }
+}
+
+/// What grew beside the lineage, from the lineage itself or from an ancestor of it.
+fn grown(lineage: &Branch, report: &Report) -> Standing {
+    match report.history.0.last() {
+        Some(fork) if Branch::of(report).grew_from(lineage) => Standing::Superseded {
+            switch_point: fork.switch_point,
+            divergence: report.furthest().bytes_since(fork.switch_point),
+        },
+        _ => Standing::Diverged,
+    }
 }
 
 fn state(seen: &Seen, right: Option<u64>) -> MemberState {

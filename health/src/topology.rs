@@ -102,6 +102,9 @@ fn newest(knowledge: &Knowledge, right: Option<u64>) -> Option<Branch> {
             continue;
         };
         let branch = Branch::of(&dated.report);
+        if knowledge.disowns(node.id, &branch) {
+            continue;
+        }
         let known =
             |head: &Branch| matches!(head.relation(&branch), Relation::Same | Relation::Supersedes { .. });
         if !heads.iter().any(known) {

@@ -13,7 +13,7 @@ use crate::model::{Id, OURS, Time, server_of};
 use crate::world::World;
 
 /// What is known of the whole story.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Judge {
     pub(crate) violation: Option<String>,
     /// The rows of the table that were taken.
@@ -21,8 +21,8 @@ pub(crate) struct Judge {
     pub(crate) promotions: Vec<Promotion>,
     /// The branch that was last opened for writes, by whichever pgherd.
     opened: Option<(Id, Branch)>,
-    /// Where the last commit was acknowledged.
-    acknowledged: Option<(Id, Branch)>,
+    /// Where the last commit was acknowledged, and since when commits are there.
+    acknowledged: Option<(Id, Branch, Time)>,
     pub(crate) excused: Excused,
     /// What an operator had to decide, as the hold or the warning said.
     pub(crate) operated: Vec<String>,
@@ -67,6 +67,8 @@ pub(crate) struct Notes {
     /// The outcome of the last freeze, and when it came.
     frozen: Vec<Option<(Lsn, Time)>>,
     tried: BTreeSet<Id>,
+    /// When a fence of it has ended last.
+    fenced: Vec<Option<Time>>,
     /// It ran, and a fence has stopped it.
     stopped: BTreeMap<Id, Time>,
     pub(crate) opened: Option<(Id, Branch)>,
@@ -92,21 +94,6 @@ struct Known {
     furthest: Lsn,
 }
 
-impl Judge {
-    pub(crate) fn new(_: usize) -> Self {
-        Self {
-            violation: None,
-            taken: BTreeSet::new(),
-            promotions: Vec::new(),
-            opened: None,
-            acknowledged: None,
-            excused: Excused::default(),
-            operated: Vec::new(),
-            deceived: false,
-        }
-    }
-}
-
 impl Notes {
     pub(crate) fn new(servers: usize, now: Time) -> Self {
         Self {
@@ -115,6 +102,7 @@ impl Notes {
             answered_last: vec![false; servers],
             frozen: vec![None; servers],
             tried: BTreeSet::new(),
+            fenced: vec![None; servers],
             stopped: BTreeMap::new(),
             opened: None,
             primary_at: Lsn::default(),
@@ -175,6 +163,9 @@ impl World {
                 let server = self.runs[run].server();
                 let now = self.now;
                 let notes = &mut self.pgherds[pgherd].notes;
+                if matches!(outcome, Outcome::Fenced { .. }) {
+                    notes.fenced[server] = Some(now);
+                }
                 match outcome {
                     Outcome::Frozen { lsn } => notes.frozen[server] = Some((*lsn, now)),
                     Outcome::Fenced { stopped: true } => {

@@ -2,7 +2,9 @@
 
 use pgherd_failover::{Command, Step};
 
-use crate::model::{Id, Time, Way, name, server_of};
+use pgherd_health::Standing;
+
+use crate::model::{Id, Time, Way, name, node, server_of};
 use crate::world::World;
 
 /// A receiver that began to stream only just now could not be seen yet.
@@ -79,6 +81,7 @@ impl World {
         let Some((own, _)) = notes.frozen[candidate] else {
             return Some(format!("I7: {} is promoted, and was not frozen", name(candidate)));
         };
+        let topology = self.pgherds[pgherd].machine.topology();
         let better = notes.of_ours().find(|(id, known)| {
             let eligible = self.plan.may_be_promoted[*id]
                 && self.plan.priorities[*id] > 0
@@ -87,7 +90,9 @@ impl World {
                 && !notes.tried.contains(id);
             let counts = eligible || self.plan.needed > 0;
             let same = known.branch == notes.known[candidate].as_ref().unwrap().branch;
-            let ahead = notes.frozen[*id].is_some_and(|(lsn, _)| lsn > own);
+            let member = topology.member(node(*id));
+            let diverged = member.is_some_and(|member| member.standing == Standing::Diverged);
+            let ahead = !diverged && notes.frozen[*id].is_some_and(|(lsn, _)| lsn > own);
             counts && same && ahead && !known.writable && notes.answered_last[*id]
         });
         let excused = self.judge.excused.loss;

@@ -95,7 +95,8 @@ impl World {
             })
         };
         let fork = forks(&self.judge.opened);
-        self.judge.excused.forgotten |= fork && !forks(&before);
+        let replaced = self.servers.iter().any(|it| it.is_ours() && it.wal.branch.supersedes(&known.branch));
+        self.judge.excused.forgotten |= (fork || replaced) && !forks(&before);
         if forks(&before) && !excused {
             self.violate(format!("I3: {} is opened on {}, after {before:?}", name(id), known.branch));
         }
@@ -183,7 +184,16 @@ impl World {
         }
         let notes = &self.pgherds[pgherd].notes;
         let Some((_, branch)) = &notes.opened else { return };
-        let above = notes.of_ours().find(|(_, known)| known.branch.supersedes(branch));
+        // A candidate that was fenced after its promotion, unseen, and given up, supersedes nobody.
+        let void = |other: Id, of: &Branch| {
+            self.judge.promotions.iter().any(|it| {
+                let fenced = notes.fenced[other].is_some_and(|at| at > it.at);
+                it.server == other && it.pgherd == Some(pgherd) && of.grew_from(&it.parent) && fenced
+            })
+        };
+        let above = notes
+            .of_ours()
+            .find(|(other, known)| known.branch.supersedes(branch) && !void(*other, &known.branch));
         if let Some((other, known)) = above {
             let what = format!(
                 "I3: {} takes writes on {branch}, and {} was seen on {}",

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use pgherd_health::{Branch, Relation};
+use pgherd_health::Branch;
 
 use super::routing::commits;
 use crate::judge::Promotion;
-use crate::model::{Id, Record, TxId, name};
+use crate::model::{Id, Record, Time, TxId, name};
 use crate::world::World;
+
+/// A pgherd has seen by then what another has done.
+const LEARNT_WITHIN: Time = Time::from_secs(5);
 
 impl World {
     /// I5: of one branch, one promotion. `run` is the command that caused it; none where somebody else did.
@@ -43,32 +46,32 @@ impl World {
             let opened = self.pgherds[pgherd].notes.opened.as_ref();
             opened.is_some_and(|(server, branch)| *server == earlier.server && *branch != earlier.parent)
         };
-        !self.servers[earlier.server].is_up() && !earlier.pgherd.is_some_and(opened)
+        let server = &self.servers[earlier.server];
+        let gone = !server.is_up() || !server.is_ours();
+        gone && !earlier.pgherd.is_some_and(opened)
     }
 
-    /// A commit is acknowledged by a server: on the lineage of the one before.
-    pub(crate) fn judge_acknowledged(&mut self, pgherd: usize, id: Id) {
+    /// A commit is acknowledged by a server: on the lineage of the one before. Of two pgherds that live at once, one may
+    /// learn of the other's promotion a probe later.
+    pub(crate) fn judge_acknowledged(&mut self, id: Id) {
         let branch = self.servers[id].wal.branch.clone();
-        let alone = self.pgherds.iter().filter(|it| it.alive).count() == 1;
-        let excused = self.judge.excused.any() || !alone;
-        let continues = match &self.judge.acknowledged {
-            None => true,
-            Some((before, of)) => match branch.relation(of) {
-                Relation::Same => *before == id,
-                Relation::Supersedes { .. } => true,
-                _ => false,
-            },
+        let (before, since) = match &self.judge.acknowledged {
+            None => (None, self.now),
+            Some((server, of, since)) => (Some((*server, of.clone())), *since),
         };
-        let remembered = self.pgherds[pgherd].notes.opened.is_some()
-            && self.judge.acknowledged.as_ref().is_some_and(|(_, of)| {
-                self.pgherds[pgherd].notes.of_ours().any(|(_, known)| known.branch == *of)
-            });
-        if !continues && !excused && remembered {
+        let same = before.as_ref() == Some(&(id, branch.clone()));
+        let continues = same || before.as_ref().is_none_or(|(_, of)| branch.supersedes(of));
+        if continues {
+            self.judge.acknowledged = Some((id, branch, if same { since } else { self.now }));
+            return;
+        }
+        let alone = self.pgherds.iter().filter(|it| it.alive).count() == 1;
+        let grace = if alone { Time::ZERO } else { LEARNT_WITHIN };
+        if !self.judge.excused.any() && self.now > since + grace {
             let what =
                 format!("I3: {} acknowledges on {branch}, after {:?}", name(id), self.judge.acknowledged);
             self.violate(what);
         }
-        self.judge.acknowledged = Some((id, branch));
     }
 
     /// I2, at the end of the story.

@@ -271,6 +271,18 @@ impl Herd {
     }
 }
 
+pub(crate) fn is_promote(step: &Step) -> bool {
+    *step == Step::Promote
+}
+
+/// Runs until a promotion is ordered there.
+pub(crate) fn until_ordered(herd: &mut Herd, id: Id) {
+    while herd.commands(id, is_promote) == 0 {
+        assert!(herd.world.now < seconds(60), "{}", herd.story());
+        herd.runs(millis(1));
+    }
+}
+
 impl Drop for Herd {
     /// The rows that were taken count for the coverage of the table.
     fn drop(&mut self) {

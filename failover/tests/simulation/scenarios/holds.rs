@@ -184,6 +184,7 @@ stories! {
             herd.runs(millis(97));
             assert_eq!(herd.reads(), [PG02]);
         }
+        herd.kill(PG01).serves(PG02, seconds(1));
     }
 
     fn a_repair_that_fails_again_and_again_is_told_to_the_operator() {

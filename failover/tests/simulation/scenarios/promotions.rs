@@ -1,24 +1,12 @@
-//! Who is promoted, and what can go wrong with it: S19.
+//! Who is promoted, and what stands in the way before and after the order.
 
 use pgherd_failover::{Order, StateName, Step};
 use pgherd_health::NodeId;
 
-use super::herd::{Herd, PG01, PG02, PG03, PG04, millis, seconds};
+use super::herd::{Herd, PG01, PG02, PG03, PG04, millis, seconds, until_ordered};
 use super::stories;
 use crate::plan::{Fault, Packets, Plan, Whom};
 use crate::world::Trick;
-
-fn is_promote(step: &Step) -> bool {
-    *step == Step::Promote
-}
-
-/// Runs until a promotion is ordered there.
-fn until_ordered(herd: &mut Herd, id: usize) {
-    while herd.commands(id, is_promote) == 0 {
-        assert!(herd.world.now < seconds(60), "{}", herd.story());
-        herd.runs(millis(1));
-    }
-}
 
 stories! {
     fn the_standby_that_has_most_is_promoted() {
@@ -73,172 +61,6 @@ stories! {
         assert_eq!(herd.reads(), [PG02]);
     }
 
-    /// S19
-    fn a_promotion_that_fails_passes_to_the_next() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Fails).kill(PG01).serves(PG03, seconds(2));
-        herd.start(PG01).rests(seconds(40));
-        assert_eq!(herd.promotions(), 1);
-    }
-
-    /// S19
-    fn where_every_promotion_fails_it_is_held_and_tried_again() {
-        let mut herd = Herd::of(2);
-        herd.next_goes(Step::Promote, Trick::Fails).kill(PG01);
-        herd.holds("node 1 failed to promote", seconds(2));
-        herd.serves(PG02, seconds(8));
-    }
-
-    /// I12
-    fn an_exit_code_is_not_believed() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Lies).kill(PG01).serves(PG02, seconds(5));
-        assert_eq!(herd.commands(PG02, is_promote), 2, "it is told again");
-    }
-
-    fn a_promotion_that_is_done_and_not_heard_of_is_seen() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Unheard).kill(PG01).serves(PG02, seconds(1));
-        assert_eq!(herd.promotions(), 1);
-        herd.runs(seconds(30)).start(PG01).rests(seconds(40));
-    }
-
-    fn a_promotion_that_hangs_is_ordered_again_and_then_disarmed_for_the_next() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Hangs).next_goes(Step::Promote, Trick::Hangs);
-        herd.kill(PG01).serves(PG03, seconds(25));
-        assert_eq!(herd.commands(PG02, is_promote), 2);
-        assert_eq!(herd.commands(PG02, |step| *step == Step::Fence), 1);
-        herd.start(PG01).rests(seconds(40));
-        assert_eq!(herd.promotions(), 1);
-    }
-
-    fn a_promotion_that_fires_late_is_seen() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Late(seconds(8))).kill(PG01).serves(PG02, seconds(10));
-        assert_eq!(herd.promotions(), 1);
-    }
-
-    fn a_promotion_cannot_fire_once_its_candidate_was_disarmed() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Late(seconds(23)));
-        herd.next_goes(Step::Promote, Trick::Hangs);
-        herd.kill(PG01).serves(PG03, seconds(25));
-        herd.runs(seconds(20)).start(PG01).rests(seconds(40));
-        assert_eq!(herd.promotions(), 1, "{}", herd.story());
-    }
-
-    /// The first order may yet fire, whatever became of the second.
-    fn where_a_second_order_fails_the_candidate_is_disarmed() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Late(seconds(20))).next_goes(Step::Promote, Trick::Fails);
-        herd.kill(PG01).serves(PG03, seconds(25));
-        assert_eq!(herd.commands(PG02, |step| *step == Step::Fence), 1, "{}", herd.story());
-        herd.runs(seconds(20)).start(PG01).rests(seconds(40));
-        assert_eq!(herd.promotions(), 1);
-    }
-
-    /// A fence that fails says nothing of the promotion.
-    fn where_the_candidate_cannot_be_fenced_nobody_else_is_promoted() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Fence, Trick::None).next_goes(Step::Fence, Trick::Fails);
-        herd.next_goes(Step::Promote, Trick::Late(seconds(24))).next_goes(Step::Promote, Trick::Hangs);
-        herd.kill(PG01).serves(PG02, seconds(40));
-        assert_eq!(herd.commands(PG03, is_promote), 0, "{}", herd.story());
-        assert_eq!(herd.promotions(), 1);
-    }
-
-    fn a_candidate_that_dies_before_its_promotion_makes_way_for_the_next() {
-        let mut herd = Herd::of(3);
-        herd.kill(PG01);
-        until_ordered(&mut herd, PG02);
-        herd.kill(PG02).serves(PG03, seconds(2));
-        herd.start(PG02).start(PG01).rests(seconds(60));
-        assert_eq!(herd.promotions(), 1);
-    }
-
-    fn a_candidate_that_falls_silent_is_waited_for_and_fenced() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
-        until_ordered(&mut herd, PG02);
-        herd.freeze(PG02).holds("node 1 was told to promote and is unreachable since", seconds(4));
-        herd.serves(PG03, seconds(10));
-        assert_eq!(herd.promotions(), 1);
-    }
-
-    fn a_silent_candidate_that_was_promoted_after_all_is_served() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Unheard).kill(PG01);
-        until_ordered(&mut herd, PG02);
-        herd.part(Whom::Pgherd, Whom::This(PG02), Packets::Both);
-        herd.holds("was told to promote and is unreachable", seconds(4));
-        herd.heal().serves(PG02, seconds(2));
-        assert_eq!(herd.promotions(), 1);
-    }
-
-    fn a_silent_candidate_that_was_not_promoted_is_told_again() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
-        until_ordered(&mut herd, PG02);
-        herd.part(Whom::Pgherd, Whom::This(PG02), Packets::Both);
-        herd.runs(seconds(30)).heal().serves(PG02, seconds(15));
-        assert_eq!(herd.promotions(), 1);
-    }
-
-    /// Its name leads to another server now.
-    fn a_candidate_that_turns_out_to_be_of_another_cluster_is_no_candidate() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
-        until_ordered(&mut herd, PG02);
-        herd.world.servers[PG02].system_identifier += 1;
-        herd.runs(seconds(5));
-        assert_eq!(herd.state().0, StateName::Discover, "{}", herd.story());
-        herd.kill(PG02).serves(PG03, seconds(30));
-    }
-
-    fn a_lost_candidate_that_is_of_another_cluster_now_is_no_candidate() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
-        until_ordered(&mut herd, PG02);
-        herd.lose_host(PG02).holds("was told to promote and is unreachable", seconds(4));
-        herd.world.host(PG02, false);
-        herd.empty(PG02).runs(seconds(4)).kill(PG02).serves(PG03, seconds(40));
-    }
-
-    /// Its promotion took place, and nobody saw it.
-    fn a_candidate_that_dies_of_its_promotion_is_no_rival_when_it_comes_back() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Unheard).kill(PG01);
-        until_ordered(&mut herd, PG02);
-        while herd.world.servers[PG02].standby {
-            herd.runs(millis(1));
-        }
-        herd.kill(PG02).serves(PG03, seconds(2));
-        herd.runs(seconds(20)).start(PG02).keeps(PG03, seconds(20));
-        assert!(herd.warns("an operator must rejoin it"), "{}", herd.story());
-    }
-
-    fn an_old_primary_that_returns_while_an_order_is_unresolved_is_no_neighbour() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
-        until_ordered(&mut herd, PG02);
-        herd.runs(seconds(2)).start(PG01).serves(PG01, seconds(15));
-        assert_eq!(herd.commands(PG02, is_promote), 1, "{}", herd.story());
-        herd.rests(seconds(60));
-        assert_eq!(herd.promotions(), 0);
-    }
-
-    fn a_standby_that_returns_with_more_wal_is_promoted_instead() {
-        let mut herd = Herd::of(3);
-        herd.world.servers[PG02].lagging = true;
-        herd.runs(seconds(2)).kill(PG03).runs(seconds(1));
-        herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
-        until_ordered(&mut herd, PG02);
-        herd.world.servers[PG02].lagging = false;
-        herd.start(PG03).serves(PG03, seconds(25));
-        assert_eq!(herd.promotions(), 1);
-    }
-
     fn a_standby_that_returns_while_the_others_freeze_is_frozen_too() {
         let mut herd = Herd::of(3);
         herd.part(Whom::Pgherd, Whom::This(PG03), Packets::Rejected).runs(seconds(2));
@@ -246,16 +68,6 @@ stories! {
         assert_eq!(herd.state().0, StateName::Freeze, "{}", herd.story());
         assert_eq!(herd.commands(PG03, |step| *step == Step::Freeze), 1);
         herd.serves(PG02, seconds(15));
-    }
-
-    fn a_candidate_that_lets_nobody_in_is_waited_for_and_fenced() {
-        let mut herd = Herd::of(3);
-        herd.next_goes(Step::Promote, Trick::Hangs).kill(PG01);
-        until_ordered(&mut herd, PG02);
-        herd.world.servers[PG02].unwilling = true;
-        herd.holds("node 1 was told to promote and lets nobody in", seconds(12));
-        herd.serves(PG03, seconds(10));
-        assert_eq!(herd.promotions(), 1);
     }
 
     fn a_standby_that_returns_before_the_order_is_compared_too() {
@@ -267,6 +79,29 @@ stories! {
         }
         herd.start(PG03).serves(PG02, seconds(15));
         assert!(herd.commands(PG03, |step| *step == Step::Freeze) > 0);
+    }
+
+    /// After a restart its control file tells of its timeline only late.
+    fn a_standby_that_turns_out_to_be_on_the_lineage_is_compared_too() {
+        let mut plan = Plan::quiet(4);
+        plan.settings.synchronous = Some(String::new());
+        let mut herd = Herd::with(plan);
+        herd.kill(PG01).serves(PG02, seconds(1));
+        herd.runs(seconds(12)).kill(PG03);
+        herd.world.servers[PG03].control_timeline = 1;
+        herd.start(PG03).runs(seconds(2)).pgherd_dies();
+        herd.world.servers[PG04].lagging = true;
+        herd.runs(seconds(1)).kill(PG02).runs(seconds(1));
+        // pgherd knows pg03 by what its control file says, and pg04 has seen the new timeline.
+        herd.world.detach(PG03, false);
+        herd.pgherd_starts();
+        herd.world.servers[PG04].control_timeline = 2;
+        while herd.commands(PG04, |step| *step == Step::Lock) < 2 {
+            assert!(herd.world.now < seconds(90), "{}", herd.story());
+            herd.runs(millis(1));
+        }
+        herd.world.servers[PG03].control_timeline = 2;
+        herd.serves(PG03, seconds(10));
     }
 
     fn a_lock_that_another_pgherd_holds_stops_the_attempt() {

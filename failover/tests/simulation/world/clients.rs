@@ -153,9 +153,8 @@ impl World {
         }
         flight.acknowledged = Some(self.now);
         flight.synchronous = synchronous;
-        let pgherd = flight.pgherd;
         if self.servers[from].is_ours() {
-            self.judge_acknowledged(pgherd, from);
+            self.judge_acknowledged(from);
         }
         if tx.is_multiple_of(64) {
             self.settle();

@@ -97,7 +97,7 @@ impl World {
             ledger: Ledger::default(),
             clients_wanted: true,
             story: Story::new(told),
-            judge: Judge::new(servers),
+            judge: Judge::default(),
             calm: false,
             numbers: 0,
             plan,
