@@ -57,20 +57,17 @@ impl Session {
 
     /// Appends the replies that pgherd gives itself and whose turn has come.
     pub fn drain_local(&mut self, out: &mut Vec<u8>) {
-        loop {
-            match self.expected.front().map(|e| e.kind) {
-                Some(Kind::Local(tag)) => write::empty(out, tag),
-                Some(Kind::CopyEnd) => {}
-                _ => return,
+        while self.has_local() {
+            if let Some(Kind::Local(tag)) = self.expected.pop_front().map(|e| e.kind) {
+                write::empty(out, tag);
             }
-            self.expected.pop_front();
         }
     }
 
     /// True if [`Session::drain_local`] has something to say.
     #[must_use]
     pub fn has_local(&self) -> bool {
-        matches!(self.expected.front(), Some(Expected { kind: Kind::Local(_) | Kind::CopyEnd, .. }))
+        !self.gets_inside && matches!(self.front(), Some(Kind::Local(_) | Kind::CopyEnd))
     }
 
     fn front(&self) -> Option<Kind> {
@@ -81,6 +78,7 @@ impl Session {
         match self.expected.pop_front() {
             Some(e) if e.kind == kind || (kind == Kind::Parse && e.kind == Kind::ParseUnnamed) => {
                 self.preparing -= usize::from(matches!(e.about, About::Prepares(_)));
+                self.copy_syncs = 0;
                 if e.shown { Reply::Forward } else { Reply::Drop }
             }
             _ => Reply::OutOfStep,
@@ -188,24 +186,32 @@ impl Session {
     fn on_ready(&mut self, frame: &Frame<'_>, server: &ServerStatements) -> Reply {
         let transaction = frame.body.first().and_then(|&b| Transaction::from_byte(b));
         let Some(transaction) = transaction else { return Reply::OutOfStep };
-        match self.expected.pop_front() {
-            Some(front) if matches!(front.kind, Kind::Query | Kind::Sync | Kind::FunctionCall) => {}
+        let shown = match self.expected.front() {
+            Some(front) if front.kind.ends_batch() => {
+                self.expected.pop_front().is_none_or(|front| front.shown)
+            }
             // A COPY failed before it read anything, and with it the Sync that followed.
-            None if self.copy_syncs > 0 => self.skipping = false,
+            front if self.copy_syncs > 0 => {
+                if front.is_none() {
+                    self.unsynced = false;
+                    self.skipping = false;
+                }
+                self.copy_syncs -= 1;
+                true
+            }
             _ => return Reply::OutOfStep,
-        }
+        };
         self.on_transaction(transaction);
         if self.is_at_rest() {
             self.bound_by_name = None;
         }
         if self.owes_nothing() {
-            self.copy_syncs = 0;
             self.lease_start = server.now();
             if let Placed::InBatch(_) = self.unnamed.placed {
                 self.unnamed.placed = Placed::Surely;
             }
         }
-        Reply::Forward
+        if shown { Reply::Forward } else { Reply::Drop }
     }
 
     fn on_copy_in(&mut self) -> Reply {
@@ -232,7 +238,7 @@ impl Session {
         self.answered.on_error();
         match (fields.sqlstate, failed.about) {
             // "prepared statement does not exist", "cached plan must not change result type"
-            (b"26000" | b"0A000", About::Uses(id)) if !self.prepares(id) => server.make_stale(id),
+            (b"26000" | b"0A000", About::Uses(id)) if !self.prepares(id) => server.distrust(id),
             // "prepared statement already exists"
             (b"42P05", About::Prepares(id)) => {
                 self.preparing -= 1;

@@ -38,8 +38,11 @@ impl Session {
         statements: &Statements,
         out: &mut Vec<u8>,
     ) -> Pass {
+        if self.copy_syncs > 0 && self.expected.is_empty() && !self.copying_in && !self.skipping {
+            self.add_barrier(out);
+        }
         match frame.header.tag {
-            b'S' => return self.on_sync(),
+            b'S' => return self.on_sync(out),
             // Even a Query is ignored by a server that waits for Sync, and gets no reply.
             _ if self.skipping => return Pass::Drop,
             b'd' => return self.on_copy_data(),
@@ -107,17 +110,35 @@ impl Session {
         Pass::Forward
     }
 
-    fn on_sync(&mut self) -> Pass {
+    fn on_sync(&mut self, out: &mut Vec<u8>) -> Pass {
         if self.copying_in && !self.has_ended_copy() {
             // The server ignores a Sync while it reads CopyData, and so owes nothing for it.
             self.copy_syncs += 1;
             return Pass::Forward;
         }
+        // Behind anything else, the server might take the barrier for a part of the next COPY.
+        let ends_copy = self.skipping || (self.copying_in && self.expected.len() == 2);
         self.unsynced = false;
         self.skipping = false;
         self.batch += 1;
         self.expect(Kind::Sync);
-        Pass::Forward
+        if self.copy_syncs == 0 || !ends_copy {
+            return Pass::Forward;
+        }
+        write::empty(out, b'S');
+        self.add_barrier(out);
+        Pass::Replaced { consumed: HEADER_LEN }
+    }
+
+    /// The reply to a Close that changes nothing says that the server has answered all Syncs before it.
+    fn add_barrier(&mut self, out: &mut Vec<u8>) {
+        write::message(out, b'C', |out| {
+            out.push(b'P');
+            write::cstr(out, ESCAPED_PREFIX.as_bytes());
+        });
+        write::empty(out, b'S');
+        self.expect_hidden(Kind::Close, About::Nothing);
+        self.expect_hidden(Kind::Sync, About::Nothing);
     }
 
     fn on_copy_data(&self) -> Pass {
@@ -163,7 +184,7 @@ impl Session {
             return self.on_parse_again((frame, name), existing, server, out);
         }
         if !frame.is_complete() {
-            return self.on_long_parse(frame, name, out);
+            return self.on_long_parse((frame, name), existing, statements.unkept(findings), out);
         }
         let statement = self.intern(definition, statements);
         self.define(name, existing, statement, server, out);
@@ -189,16 +210,23 @@ impl Session {
         Pass::Replaced { consumed }
     }
 
-    /// Too long to be kept: it stays where it is prepared, under the client's own name.
-    fn on_long_parse(&mut self, frame: &Frame<'_>, name: &[u8], out: &mut Vec<u8>) -> Pass {
+    /// Too long to be kept: it stays where it is prepared, under a name that no other statement has.
+    fn on_long_parse(
+        &mut self,
+        (frame, name): (&Frame<'_>, &[u8]),
+        before: Option<Arc<Statement>>,
+        statement: Arc<Statement>,
+        out: &mut Vec<u8>,
+    ) -> Pass {
         self.pin = self.pin.or(Some(Pin::LongStatement));
-        let is_escaped = name.starts_with(SERVER_PREFIX.as_bytes());
-        self.expect_about(Kind::Parse, if is_escaped { About::Escaped } else { About::Nothing });
-        if !is_escaped {
-            return Pass::Forward;
-        }
         let consumed = HEADER_LEN + name.len() + 1;
-        rename(frame, None, Name::Escaped(name), consumed, out);
+        rename(frame, None, Name::Server(statement.id), consumed, out);
+        self.expected.push_back(Expected {
+            about: About::Uses(statement.id),
+            undo: Some(Box::new(Undo { name: name.into(), before })),
+            ..Expected::new(Kind::Parse)
+        });
+        self.named.insert(name.into(), statement);
         Pass::Replaced { consumed }
     }
 
@@ -258,11 +286,13 @@ impl Session {
             return Pass::Replaced { consumed: frame.header.len };
         };
         // Others may use it: on the server it stays until it is the one used longest ago.
-        self.expected.push_back(Expected {
-            undo: Some(Box::new(Undo { name, before: Some(before) })),
-            ..Expected::new(Kind::Local(b'3'))
-        });
-        Pass::Drop
+        let kind = if before.is_kept() { Kind::Local(b'3') } else { Kind::Close };
+        if kind == Kind::Close {
+            write_statement_message(b'C', Name::Server(before.id), out);
+        }
+        let undo = Some(Box::new(Undo { name, before: Some(before) }));
+        self.expected.push_back(Expected { undo, ..Expected::new(kind) });
+        if kind == Kind::Close { Pass::Replaced { consumed: frame.header.len } } else { Pass::Drop }
     }
 
     fn pass_on(&mut self, kind: Kind) -> Pass {

@@ -84,7 +84,8 @@ pub struct Session {
     skipping: bool,
     /// The server reads CopyData, and ignores Sync.
     copying_in: bool,
-    /// Syncs that the server ignores if it reads CopyData when it meets them.
+    /// Syncs of which it is not known whether the server met them while it read CopyData, and so ignored them, or
+    /// behind the failure of the COPY, and answers them.
     copy_syncs: u32,
     pin: Option<Pin>,
     named: HashMap<Box<[u8]>, Arc<Statement>>,
@@ -95,6 +96,10 @@ pub struct Session {
     bound_by_name: Option<Scan>,
     /// What the server has answered since its last ReadyForQuery.
     answered: Answered,
+    /// Of a client's message, the server has got a part.
+    pub(crate) sends_inside: bool,
+    /// Of a server's message, the client has got a part.
+    pub(crate) gets_inside: bool,
     /// The server's uses counter when the lease began.
     lease_start: u64,
 }
@@ -245,6 +250,8 @@ impl Session {
             bound: Scan::CURSOR,
             bound_by_name: None,
             answered: Answered::since(Transaction::Idle),
+            sends_inside: false,
+            gets_inside: false,
             lease_start: 0,
         }
     }
@@ -264,13 +271,13 @@ impl Session {
     /// True if the server has answered everything, in or out of a transaction.
     #[must_use]
     pub fn owes_nothing(&self) -> bool {
-        self.expected.is_empty() && !self.unsynced && !self.copying_in && !self.skipping
+        self.expected.is_empty() && !self.awaits_client()
     }
 
-    /// True if the server waits for more of the client: the Sync of a batch, or the end of a COPY.
+    /// True if the server waits for more of the client: the Sync of a batch, the end of a COPY, the rest of a message.
     #[must_use]
     pub const fn awaits_client(&self) -> bool {
-        self.unsynced || self.copying_in || self.skipping
+        self.unsynced || self.copying_in || self.skipping || self.sends_inside || self.copy_syncs > 0
     }
 
     /// True if the client has ended the CopyData that the server reads.

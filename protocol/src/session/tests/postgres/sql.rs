@@ -38,6 +38,8 @@ pub(crate) enum Sql {
     /// `create database dN`: commits at once.
     Immediate(u32),
     CopyIn,
+    /// `copy b from stdin`: fails before it reads a row.
+    CopyBroken,
     CopyOut,
     /// `alter table s add c`
     Alter,
@@ -99,6 +101,7 @@ impl Sql {
             ["call", call] => Self::Call(Number::parse(call)?),
             ["create", "database", name] => Self::Immediate(name.trim_start_matches('d').parse().ok()?),
             ["copy", "t", "from", "stdin"] => Self::CopyIn,
+            ["copy", "b", "from", "stdin"] => Self::CopyBroken,
             ["copy", "u", "to", "stdout"] => Self::CopyOut,
             ["alter", "table", "s", "add", _, "int"] => Self::Alter,
             ["set", "local", ..] => Self::SetLocal,
