@@ -35,23 +35,26 @@ impl Session {
     ) -> Reply {
         match frame.header.tag {
             b'N' | b'A' | b'S' => Reply::Forward,
-            // A result that nobody asked for may be another client's.
-            b'D' | b'd' | b'H' | b't' | b'V' | b'W' | b'c' | b'T' | b'n' | b'C'
-                if self.expected.is_empty() =>
-            {
-                Reply::OutOfStep
-            }
-            b'D' | b'd' | b'H' | b't' | b'V' | b'W' | b'c' => Reply::Forward,
-            b'C' => self.on_command_complete(frame, server),
             b'Z' => self.on_ready(frame, server),
-            b'T' | b'n' => self.on_described(),
-            b'2' => self.on_done(Kind::Bind),
-            b'1' => self.on_done(Kind::Parse),
-            b'3' => self.on_done(Kind::Close),
-            b'I' | b's' => self.on_executed(b""),
             b'E' => self.on_error(frame, server, out),
-            b'G' => self.on_copy_in(),
-            _ => Reply::OutOfStep,
+            b'1' => self.on_done(Kind::Parse),
+            b'2' => self.on_done(Kind::Bind),
+            b'3' => self.on_done(Kind::Close),
+            tag => match (tag, self.front()) {
+                (b'D' | b'd' | b'H' | b'W' | b'c', Some(Kind::Execute | Kind::Query))
+                | (b'T', Some(Kind::Query))
+                | (b't', Some(Kind::Describe))
+                | (b'V', Some(Kind::FunctionCall)) => Reply::Forward,
+                (b'C', Some(Kind::Execute | Kind::Query)) => self.on_command_complete(frame, server),
+                (b'I' | b's', Some(Kind::Execute | Kind::Query)) => self.on_executed(b""),
+                (b'G', Some(Kind::Execute | Kind::Query)) => self.on_copy_in(),
+                (b'T' | b'n', Some(Kind::Describe)) => {
+                    self.expected.pop_front();
+                    Reply::Forward
+                }
+                // It may be another client's.
+                _ => Reply::OutOfStep,
+            },
         }
     }
 
@@ -85,13 +88,6 @@ impl Session {
         }
     }
 
-    fn on_described(&mut self) -> Reply {
-        if self.front() == Some(Kind::Describe) {
-            self.expected.pop_front();
-        }
-        Reply::Forward
-    }
-
     fn on_executed(&mut self, tag: &[u8]) -> Reply {
         match self.expected.front_mut() {
             Some(front) if front.kind == Kind::Execute => {
@@ -99,7 +95,9 @@ impl Session {
                 self.expected.pop_front();
             }
             // Nothing but ReadyForQuery is left, as after Sync.
-            Some(front) if front.kind == Kind::Query && front.single => {
+            Some(front)
+                if front.kind == Kind::Query && front.single && self.pooling == Pooling::Transaction =>
+            {
                 self.answered.on_query(front.effect, tag);
                 *front = Expected::new(Kind::Sync);
             }
@@ -109,7 +107,9 @@ impl Session {
     }
 
     fn on_command_complete(&mut self, frame: &Frame<'_>, server: &mut ServerStatements) -> Reply {
+        let is_deallocate = |e: &Expected| e.kind == Kind::Query && e.undo.is_some();
         match frame.body {
+            b"PREPARE\0" if self.expected.front().is_some_and(is_deallocate) => return Reply::Drop,
             b"DISCARD ALL\0" => {
                 self.forget_statements(server);
                 // What was sent behind it may pin again.
@@ -254,6 +254,10 @@ impl Session {
         let renamed = frame.is_complete()
             && with_client_name((frame.body, fields), &failed, &self.named, &self.expected, out);
         let is_extended = failed.kind.is_extended();
+        if !is_extended && failed.undo.is_some() {
+            let undo = failed.undo.take();
+            self.undo(VecDeque::from([Expected { undo, ..Expected::new(failed.kind) }]));
+        }
         self.expected.push_front(failed);
         if is_extended {
             self.skip_to_sync(server);

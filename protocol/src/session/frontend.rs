@@ -6,7 +6,7 @@ use super::placement::{Name, write_statement_message};
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{SERVER_PREFIX, ServerStatements, Statement, Statements, scan_definition};
-use crate::statement::{Effect, Pin, Scan, scan};
+use crate::statement::{Effect, Pin, Scan, deallocated_name, scan};
 use crate::write;
 
 /// What becomes of a client's message.
@@ -47,7 +47,7 @@ impl Session {
             _ if self.skipping => return Pass::Drop,
             b'd' => return self.on_copy_data(),
             b'c' | b'f' => return self.on_copy_end(),
-            b'Q' => return self.on_query(frame),
+            b'Q' => return self.on_query(frame, statements, out),
             b'F' => {
                 self.unsynced = false;
                 self.batch += 1;
@@ -86,8 +86,8 @@ impl Session {
         self.expected.push_back(expected);
     }
 
-    fn on_query(&mut self, frame: &Frame<'_>) -> Pass {
-        let findings = if frame.is_complete() {
+    fn on_query(&mut self, frame: &Frame<'_>, statements: &Statements, out: &mut Vec<u8>) -> Pass {
+        let mut findings = if frame.is_complete() {
             scan(frame.body)
         } else {
             Scan { pin: scan(frame.body).pin, ..Scan::UNKNOWN }
@@ -97,8 +97,55 @@ impl Session {
         self.unnamed.held = Held::Nowhere;
         self.unsynced = false;
         self.batch += 1;
+        if findings.forgets
+            && findings.single
+            && self.pooling == Pooling::Transaction
+            && let Some(name) = deallocated_name(frame.body)
+        {
+            if self.on_deallocate(name, statements, out) {
+                return Pass::Replaced { consumed: frame.header.len };
+            }
+            findings.forgets = false;
+        }
         self.expect_run(Kind::Query, findings);
         Pass::Forward
+    }
+
+    /// DEALLOCATE of one of the session's statements, which others may use; or of what would be taken for one of pgherd's.
+    /// False if it is about anything else.
+    fn on_deallocate(&mut self, name: Vec<u8>, statements: &Statements, out: &mut Vec<u8>) -> bool {
+        let is_escaped = name.starts_with(SERVER_PREFIX.as_bytes());
+        let mut expected = Expected::new(Kind::Query);
+        match self.named.remove(name.as_slice()) {
+            Some(before) => {
+                if before.is_kept() {
+                    // It is refused in a failed transaction, and else does nothing; the client is not told of the PREPARE.
+                    let id = statements.unkept(Scan::UNSEEN).id;
+                    write::query(
+                        out,
+                        &format!("PREPARE {SERVER_PREFIX}{id} AS SELECT;DEALLOCATE {SERVER_PREFIX}{id}"),
+                    );
+                    expected.single = false;
+                } else {
+                    write::query(out, &format!("DEALLOCATE {SERVER_PREFIX}{}", before.id));
+                }
+                expected.undo = Some(Box::new(Undo { name: name.into(), before: Some(before) }));
+            }
+            None if is_escaped => {
+                write::message(out, b'Q', |out| {
+                    out.extend_from_slice(b"DEALLOCATE \"");
+                    out.extend_from_slice(ESCAPED_PREFIX.as_bytes());
+                    name.iter().for_each(|&byte| {
+                        out.extend(std::iter::repeat_n(byte, 1 + usize::from(byte == b'"')))
+                    });
+                    out.extend_from_slice(b"\"\0");
+                });
+                expected.about = About::Escaped;
+            }
+            None => return false,
+        }
+        self.expected.push_back(expected);
+        true
     }
 
     fn on_execute(&mut self, frame: &Frame<'_>) -> Pass {
@@ -172,8 +219,6 @@ impl Session {
             if frame.is_complete() {
                 self.unnamed.definition.extend_from_slice(definition);
                 self.unnamed.held = Held::Here;
-            } else {
-                self.pin = self.pin.or(Some(Pin::LongStatement));
             }
             self.unnamed.placed = Placed::InBatch(self.batch);
             self.unnamed.scan = findings;

@@ -299,8 +299,8 @@ impl Session {
 
     /// Why the session keeps its server connection, if it does.
     #[must_use]
-    pub const fn pin(&self) -> Option<Pin> {
-        self.pin
+    pub fn pin(&self) -> Option<Pin> {
+        self.pin.or((self.unnamed.held == Held::OnlyThere).then_some(Pin::LongStatement))
     }
 
     /// True for a message that, coming from an idle client, asks nothing of a server: what is left of a COPY

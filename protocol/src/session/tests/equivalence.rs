@@ -43,7 +43,7 @@ fn is_same(got: &[String], expected: &[String]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(cases(500))]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn clients_that_share_connections_are_answered_as_if_each_had_its_own(

@@ -20,7 +20,7 @@ fn lifetime() -> impl Strategy<Value = Lifetime> {
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn nothing_is_told_that_is_not_known_to_be_true(

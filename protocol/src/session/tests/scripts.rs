@@ -113,6 +113,8 @@ pub(super) enum Action {
     FunctionCall,
     /// Parse, Bind, Describe and Execute.
     Run(&'static str, Text),
+    /// In SQL.
+    Deallocate(&'static str),
     /// A COPY, its rows and its end.
     Copy {
         is_extended: bool,
@@ -217,6 +219,7 @@ fn action(profile: Profile) -> impl Strategy<Value = Action> {
         8 => (portal(), 0..3_u32).prop_map(|(portal, limit)| Action::Execute(portal, limit)),
         2 => name().prop_map(Action::CloseStatement),
         1 => portal().prop_map(Action::ClosePortal),
+        1 => select(&NAMES[..]).prop_map(Action::Deallocate),
         8 => Just(Action::Sync),
         1 => Just(Action::Flush),
         1 => Just(Action::FunctionCall),
@@ -378,6 +381,20 @@ impl Scribe {
                 self.changes(name);
                 self.values.remove(name);
                 self.send(Kind::Close, wire::close_statement(name));
+            }
+            Action::Deallocate(name) => {
+                if self.is_patient {
+                    // Else it might be carried out and told to have failed.
+                    self.write(&Action::Sync);
+                }
+                self.uses(name);
+                self.changes(name);
+                self.changes("");
+                self.values.remove(name);
+                let text = format!("deallocate \"{name}\"");
+                let statement = Statement { text: text.clone(), role: Role::Other, numbers: Vec::new() };
+                self.send(Kind::Query(vec![statement]), wire::query(&text));
+                self.batch += 1;
             }
             Action::ClosePortal(name) => self.send(Kind::Close, wire::close_portal(name)),
             Action::Sync => {

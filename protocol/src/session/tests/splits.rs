@@ -51,7 +51,7 @@ fn converse(mut world: World, script: &Script, asides: &[Vec<u8>], cuts: &[usize
 }
 
 proptest! {
-    #![proptest_config(cases(500))]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn bytes_do_not_depend_on_cuts(

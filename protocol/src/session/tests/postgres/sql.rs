@@ -111,7 +111,11 @@ impl Sql {
             ["show", name] => Self::Show((*name).into()),
             ["discard", "all"] => Self::DiscardAll,
             ["deallocate", "all"] => Self::DeallocateAll,
-            ["deallocate", name] => Self::Deallocate((*name).into()),
+            ["deallocate" | "DEALLOCATE", name] => Self::Deallocate(name.trim_matches('"').into()),
+            ["PREPARE", name, "AS", "SELECT"] => {
+                let nothing = Self::Select { text: String::new(), values: 0, rows: 1 };
+                Self::Prepare((*name).into(), Box::new(nothing))
+            }
             ["prepare", name, "as", ..] => {
                 let (_, body) = text.split_once(" as ")?;
                 Self::Prepare((*name).into(), Box::new(Self::parse(body)?))
