@@ -113,6 +113,8 @@ pub(super) enum Action {
     FunctionCall,
     /// Parse, Bind, Describe and Execute.
     Run(&'static str, Text),
+    /// Parse and Describe in one batch, Bind and Execute in another, as drivers do that must know the parameters' types.
+    Ask(&'static str, Text),
     /// In SQL.
     Deallocate(&'static str),
     /// A COPY, its rows and its end.
@@ -224,6 +226,7 @@ fn action(profile: Profile) -> impl Strategy<Value = Action> {
         1 => Just(Action::Flush),
         1 => Just(Action::FunctionCall),
         12 => (name(), repeatable()).prop_map(|(name, text)| Action::Run(name, text)),
+        6 => (name(), repeatable()).prop_map(|(name, text)| Action::Ask(name, text)),
         1 => Just(Action::Run("", Text::Immediate)),
         2 => (any::<bool>(), any::<bool>(), 0..4_u8, end).prop_map(move |(is_extended, sync, rows, end)| {
             Action::Copy { is_extended, early_sync: sync && is_extended, rows, end }
@@ -412,6 +415,15 @@ impl Scribe {
                 self.write(&Action::Bind("", name));
                 self.write(&Action::DescribePortal(""));
                 self.write(&Action::Execute("", 0));
+            }
+            Action::Ask(name, text) => {
+                self.write(&Action::Parse(name, text));
+                self.write(&Action::DescribeStatement(name));
+                self.write(&Action::Sync);
+                self.wait();
+                self.write(&Action::Bind("", name));
+                self.write(&Action::Execute("", 0));
+                self.write(&Action::Sync);
             }
             Action::Copy { is_extended, early_sync, rows, end } => {
                 self.copy(is_extended, early_sync, rows, end);
