@@ -88,7 +88,7 @@ impl Flow {
             }
             break match header.tag {
                 b'X' => Next::Terminate,
-                _ if Frame::new(header, rest).is_complete() || full => Next::Request,
+                _ if is_judged(&Frame::new(header, rest), full, &cut) => Next::Request,
                 _ => Next::NeedMore,
             };
         };
@@ -101,7 +101,8 @@ impl Flow {
         self.remaining > 0
     }
 
-    /// Cuts what a client sent. `full` says that the input cannot grow: then a message is judged by what is there.
+    /// Cuts what a client sent. `full` says that the input cannot grow: then a message at its start is judged by what is
+    /// there.
     ///
     /// What pgherd answers itself is drained by [`Session::drain_local`], or by [`Flow::cut_backend`] with the server's
     /// next reply.
@@ -116,6 +117,7 @@ impl Flow {
         let mut cut = Cut::default();
         loop {
             self.advance(input, &mut cut, out);
+            session.sends_inside = self.is_inside_message() && !self.dropping;
             let rest = input.get(cut.consumed..).unwrap_or_default();
             let header = match client_header(rest) {
                 Ok(Some(header)) => header,
@@ -130,7 +132,7 @@ impl Flow {
                 break;
             }
             let frame = Frame::new(header, rest);
-            if !(frame.is_complete() || full || (header.tag == b'd' && header.len > STREAM_ABOVE)) {
+            if !(is_judged(&frame, full, &cut) || (header.tag == b'd' && header.len > STREAM_ABOVE)) {
                 break;
             }
             let mark = out.len();
@@ -155,17 +157,16 @@ impl Flow {
         let mut cut = Cut::default();
         loop {
             self.advance(input, &mut cut, out);
-            if self.remaining == 0 && session.has_local() {
+            session.gets_inside = self.is_inside_message();
+            if session.has_local() {
                 flush(input, &mut cut, out);
                 session.drain_local(out);
             }
             let rest = input.get(cut.consumed..).unwrap_or_default();
             let Some(header) = backend_header(rest)? else { break };
             let frame = Frame::new(header, rest);
-            if !(frame.is_complete()
-                || full
-                || (matches!(header.tag, b'd' | b'D') && header.len > STREAM_ABOVE))
-            {
+            let streams = matches!(header.tag, b'd' | b'D') && header.len > STREAM_ABOVE;
+            if !(is_judged(&frame, full, &cut) || streams) {
                 break;
             }
             if header.tag == b'S' {
@@ -221,7 +222,7 @@ impl Flow {
                 break;
             }
             let frame = Frame::new(header, rest);
-            if !frame.is_complete() && !full {
+            if !is_judged(&frame, full, &cut) {
                 break;
             }
             let progress = detached.on_frontend(&frame, session, statements, out);
@@ -261,6 +262,12 @@ impl Flow {
         cut.consumed += here;
         self.remaining -= here;
     }
+}
+
+/// True if nothing more of the message will be seen at once: it is whole, or longer than the whole buffer. One that is
+/// cut off because others stand before it is not: there is room when those are gone.
+fn is_judged(frame: &Frame<'_>, full: bool, cut: &Cut) -> bool {
+    frame.is_complete() || (full && cut.consumed == 0)
 }
 
 /// As [`frontend_header`], without the answers of a login: after it they mean nothing.

@@ -20,13 +20,20 @@ pub const SERVER_PREFIX: &str = "pgherd_";
 pub struct Statement {
     /// Names it on servers: [`SERVER_PREFIX`] and this number.
     pub id: u64,
-    /// The Parse message's body behind the name: text and parameter types.
+    /// The Parse message's body behind the name: text and parameter types. Empty if it was too long to be kept: then
+    /// it is on one server connection only.
     pub definition: Box<[u8]>,
     /// What its text says.
     pub scan: Scan,
 }
 
 impl Statement {
+    /// True if it can be prepared on other servers.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        !self.definition.is_empty()
+    }
+
     /// Appends the Parse message that prepares it on a server.
     pub fn write_parse(&self, out: &mut Vec<u8>) {
         write::message(out, b'P', |out| {
@@ -76,6 +83,12 @@ impl Statements {
         self.get(scope, definition, false)
     }
 
+    /// A statement of which the definition is not kept.
+    #[must_use]
+    pub fn unkept(&self, scan: Scan) -> Arc<Statement> {
+        Arc::new(Statement { id: self.known.lock().next_id(), definition: Box::default(), scan })
+    }
+
     fn get(&self, scope: u64, definition: &[u8], shared: bool) -> Arc<Statement> {
         let hash = self.hasher.hash_one((scope, definition));
         let mut known = self.known.lock();
@@ -87,9 +100,8 @@ impl Statements {
             return statement;
         }
         known.sweep();
-        known.last_id += 1;
         let statement = Arc::new(Statement {
-            id: known.last_id,
+            id: known.next_id(),
             definition: definition.into(),
             scan: scan_definition(definition),
         });
@@ -101,6 +113,11 @@ impl Statements {
 }
 
 impl Known {
+    const fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
     /// Forgets statements that no session holds, when there are twice as many as after the last sweep.
     fn sweep(&mut self) {
         if self.by_hash.len() < self.sweep_at {
@@ -154,6 +171,13 @@ impl ServerStatements {
         self.last_use.remove(&id);
         if !self.stale.contains(&id) {
             self.stale.push(id);
+        }
+    }
+
+    /// Records that it is of no use any more, if it is known to be there.
+    pub fn distrust(&mut self, id: u64) {
+        if self.last_use.contains_key(&id) {
+            self.make_stale(id);
         }
     }
 

@@ -35,46 +35,42 @@ impl Session {
     ) -> Reply {
         match frame.header.tag {
             b'N' | b'A' | b'S' => Reply::Forward,
-            // A result that nobody asked for may be another client's.
-            b'D' | b'd' | b'H' | b't' | b'V' | b'W' | b'c' | b'T' | b'n' | b'C'
-                if self.expected.is_empty() =>
-            {
-                Reply::OutOfStep
-            }
-            b'D' | b'd' | b'H' | b't' | b'V' | b'W' | b'c' => Reply::Forward,
-            b'C' => self.on_command_complete(frame, server),
             b'Z' => self.on_ready(frame, server),
-            b'T' | b'n' => self.on_described(),
-            b'2' => self.on_done(Kind::Bind),
-            b'1' => self.on_done(Kind::Parse),
-            b'3' => self.on_done(Kind::Close),
-            b'I' | b's' => self.on_executed(b""),
             b'E' => self.on_error(frame, server, out),
-            b'G' => self.on_copy_in(),
-            _ => Reply::OutOfStep,
+            b'1' => self.on_done(Kind::Parse),
+            b'2' => self.on_done(Kind::Bind),
+            b'3' => self.on_done(Kind::Close),
+            tag => match (tag, self.front()) {
+                (b'D' | b'd' | b'H' | b'W' | b'c', Some(Kind::Execute | Kind::Query))
+                | (b'T', Some(Kind::Query))
+                | (b't', Some(Kind::Describe))
+                | (b'V', Some(Kind::FunctionCall)) => Reply::Forward,
+                (b'C', Some(Kind::Execute | Kind::Query)) => self.on_command_complete(frame, server),
+                (b'I' | b's', Some(Kind::Execute | Kind::Query)) => self.on_executed(b""),
+                (b'G', Some(Kind::Execute | Kind::Query)) => self.on_copy_in(),
+                (b'T' | b'n', Some(Kind::Describe)) => {
+                    self.expected.pop_front();
+                    Reply::Forward
+                }
+                // It may be another client's.
+                _ => Reply::OutOfStep,
+            },
         }
     }
 
     /// Appends the replies that pgherd gives itself and whose turn has come.
     pub fn drain_local(&mut self, out: &mut Vec<u8>) {
-        loop {
-            match self.expected.front().map(|e| e.kind) {
-                Some(Kind::Local(tag)) => write::empty(out, tag),
-                Some(Kind::Deallocate) => {
-                    write::command_complete(out, "DEALLOCATE");
-                    write::ready_for_query(out, self.transaction.byte());
-                }
-                Some(Kind::CopyEnd) => {}
-                _ => return,
+        while self.has_local() {
+            if let Some(Kind::Local(tag)) = self.expected.pop_front().map(|e| e.kind) {
+                write::empty(out, tag);
             }
-            self.expected.pop_front();
         }
     }
 
     /// True if [`Session::drain_local`] has something to say.
     #[must_use]
     pub fn has_local(&self) -> bool {
-        matches!(self.front(), Some(Kind::Local(_) | Kind::Deallocate | Kind::CopyEnd))
+        !self.gets_inside && matches!(self.front(), Some(Kind::Local(_) | Kind::CopyEnd))
     }
 
     fn front(&self) -> Option<Kind> {
@@ -85,17 +81,11 @@ impl Session {
         match self.expected.pop_front() {
             Some(e) if e.kind == kind || (kind == Kind::Parse && e.kind == Kind::ParseUnnamed) => {
                 self.preparing -= usize::from(matches!(e.about, About::Prepares(_)));
+                self.copy_syncs = 0;
                 if e.shown { Reply::Forward } else { Reply::Drop }
             }
             _ => Reply::OutOfStep,
         }
-    }
-
-    fn on_described(&mut self) -> Reply {
-        if self.front() == Some(Kind::Describe) {
-            self.expected.pop_front();
-        }
-        Reply::Forward
     }
 
     fn on_executed(&mut self, tag: &[u8]) -> Reply {
@@ -105,7 +95,9 @@ impl Session {
                 self.expected.pop_front();
             }
             // Nothing but ReadyForQuery is left, as after Sync.
-            Some(front) if front.kind == Kind::Query && front.single => {
+            Some(front)
+                if front.kind == Kind::Query && front.single && self.pooling == Pooling::Transaction =>
+            {
                 self.answered.on_query(front.effect, tag);
                 *front = Expected::new(Kind::Sync);
             }
@@ -115,7 +107,9 @@ impl Session {
     }
 
     fn on_command_complete(&mut self, frame: &Frame<'_>, server: &mut ServerStatements) -> Reply {
+        let is_deallocate = |e: &Expected| e.kind == Kind::Query && e.undo.is_some();
         match frame.body {
+            b"PREPARE\0" if self.expected.front().is_some_and(is_deallocate) => return Reply::Drop,
             b"DISCARD ALL\0" => {
                 self.forget_statements(server);
                 // What was sent behind it may pin again.
@@ -192,24 +186,32 @@ impl Session {
     fn on_ready(&mut self, frame: &Frame<'_>, server: &ServerStatements) -> Reply {
         let transaction = frame.body.first().and_then(|&b| Transaction::from_byte(b));
         let Some(transaction) = transaction else { return Reply::OutOfStep };
-        match self.expected.pop_front() {
-            Some(front) if matches!(front.kind, Kind::Query | Kind::Sync | Kind::FunctionCall) => {}
+        let shown = match self.expected.front() {
+            Some(front) if front.kind.ends_batch() => {
+                self.expected.pop_front().is_none_or(|front| front.shown)
+            }
             // A COPY failed before it read anything, and with it the Sync that followed.
-            None if self.copy_syncs > 0 => self.skipping = false,
+            front if self.copy_syncs > 0 => {
+                if front.is_none() {
+                    self.unsynced = false;
+                    self.skipping = false;
+                }
+                self.copy_syncs -= 1;
+                true
+            }
             _ => return Reply::OutOfStep,
-        }
+        };
         self.on_transaction(transaction);
         if self.is_at_rest() {
             self.bound_by_name = None;
         }
         if self.owes_nothing() {
-            self.copy_syncs = 0;
             self.lease_start = server.now();
             if let Placed::InBatch(_) = self.unnamed.placed {
                 self.unnamed.placed = Placed::Surely;
             }
         }
-        Reply::Forward
+        if shown { Reply::Forward } else { Reply::Drop }
     }
 
     fn on_copy_in(&mut self) -> Reply {
@@ -236,7 +238,7 @@ impl Session {
         self.answered.on_error();
         match (fields.sqlstate, failed.about) {
             // "prepared statement does not exist", "cached plan must not change result type"
-            (b"26000" | b"0A000", About::Uses(id)) if !self.prepares(id) => server.make_stale(id),
+            (b"26000" | b"0A000", About::Uses(id)) if !self.prepares(id) => server.distrust(id),
             // "prepared statement already exists"
             (b"42P05", About::Prepares(id)) => {
                 self.preparing -= 1;
@@ -252,6 +254,10 @@ impl Session {
         let renamed = frame.is_complete()
             && with_client_name((frame.body, fields), &failed, &self.named, &self.expected, out);
         let is_extended = failed.kind.is_extended();
+        if !is_extended && failed.undo.is_some() {
+            let undo = failed.undo.take();
+            self.undo(VecDeque::from([Expected { undo, ..Expected::new(failed.kind) }]));
+        }
         self.expected.push_front(failed);
         if is_extended {
             self.skip_to_sync(server);

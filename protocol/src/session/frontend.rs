@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::deallocate::deallocated;
 use super::placement::{Name, write_statement_message};
-use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Transaction, Undo};
+use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{SERVER_PREFIX, ServerStatements, Statement, Statements, scan_definition};
-use crate::statement::{Pin, Scan, scan};
+use crate::statement::{Pin, Scan, deallocated_name, scan};
 use crate::write;
 
 /// What becomes of a client's message.
@@ -39,13 +38,16 @@ impl Session {
         statements: &Statements,
         out: &mut Vec<u8>,
     ) -> Pass {
+        if self.copy_syncs > 0 && self.expected.is_empty() && !self.copying_in && !self.skipping {
+            self.add_barrier(out);
+        }
         match frame.header.tag {
-            b'S' => return self.on_sync(),
+            b'S' => return self.on_sync(out),
             // Even a Query is ignored by a server that waits for Sync, and gets no reply.
             _ if self.skipping => return Pass::Drop,
             b'd' => return self.on_copy_data(),
             b'c' | b'f' => return self.on_copy_end(),
-            b'Q' => return self.on_query(frame),
+            b'Q' => return self.on_query(frame, statements, out),
             b'F' => {
                 self.unsynced = false;
                 self.batch += 1;
@@ -84,37 +86,65 @@ impl Session {
         self.expected.push_back(expected);
     }
 
-    fn on_query(&mut self, frame: &Frame<'_>) -> Pass {
-        let findings = if frame.is_complete() {
+    fn on_query(&mut self, frame: &Frame<'_>, statements: &Statements, out: &mut Vec<u8>) -> Pass {
+        let mut findings = if frame.is_complete() {
             scan(frame.body)
         } else {
             Scan { pin: scan(frame.body).pin, ..Scan::UNKNOWN }
         };
-        if findings.forgets && frame.is_complete() && self.deallocate(frame.body) {
-            return Pass::Drop;
-        }
         self.pin = self.pin.or(findings.pin);
         // A simple Query destroys the unnamed statement, as in PostgreSQL, and ends a batch as Sync does.
         self.unnamed.held = Held::Nowhere;
         self.unsynced = false;
         self.batch += 1;
+        if findings.forgets
+            && findings.single
+            && self.pooling == Pooling::Transaction
+            && let Some(name) = deallocated_name(frame.body)
+        {
+            if self.on_deallocate(name, statements, out) {
+                return Pass::Replaced { consumed: frame.header.len };
+            }
+            findings.forgets = false;
+        }
         self.expect_run(Kind::Query, findings);
         Pass::Forward
     }
 
-    /// Forgets a statement of the client's own name, which the server knows by another or not at all. Only where the
-    /// transaction's state is known, and the server would not refuse it.
-    fn deallocate(&mut self, text: &[u8]) -> bool {
-        let is_clear = self.owes_nothing() && self.transaction != Transaction::Failed;
-        let Some(name) = deallocated(text).filter(|_| is_clear && self.pooling == Pooling::Transaction)
-        else {
-            return false;
-        };
-        if self.named.remove(&*name).is_none() {
-            return false;
+    /// DEALLOCATE of one of the session's statements, which others may use; or of what would be taken for one of pgherd's.
+    /// False if it is about anything else.
+    fn on_deallocate(&mut self, name: Vec<u8>, statements: &Statements, out: &mut Vec<u8>) -> bool {
+        let is_escaped = name.starts_with(SERVER_PREFIX.as_bytes());
+        let mut expected = Expected::new(Kind::Query);
+        match self.named.remove(name.as_slice()) {
+            Some(before) => {
+                if before.is_kept() {
+                    // It is refused in a failed transaction, and else does nothing; the client is not told of the PREPARE.
+                    let id = statements.unkept(Scan::UNSEEN).id;
+                    write::query(
+                        out,
+                        &format!("PREPARE {SERVER_PREFIX}{id} AS SELECT;DEALLOCATE {SERVER_PREFIX}{id}"),
+                    );
+                    expected.single = false;
+                } else {
+                    write::query(out, &format!("DEALLOCATE {SERVER_PREFIX}{}", before.id));
+                }
+                expected.undo = Some(Box::new(Undo { name: name.into(), before: Some(before) }));
+            }
+            None if is_escaped => {
+                write::message(out, b'Q', |out| {
+                    out.extend_from_slice(b"DEALLOCATE \"");
+                    out.extend_from_slice(ESCAPED_PREFIX.as_bytes());
+                    name.iter().for_each(|&byte| {
+                        out.extend(std::iter::repeat_n(byte, 1 + usize::from(byte == b'"')));
+                    });
+                    out.extend_from_slice(b"\"\0");
+                });
+                expected.about = About::Escaped;
+            }
+            None => return false,
         }
-        self.unnamed.held = Held::Nowhere;
-        self.expect(Kind::Deallocate);
+        self.expected.push_back(expected);
         true
     }
 
@@ -127,17 +157,35 @@ impl Session {
         Pass::Forward
     }
 
-    fn on_sync(&mut self) -> Pass {
+    fn on_sync(&mut self, out: &mut Vec<u8>) -> Pass {
         if self.copying_in && !self.has_ended_copy() {
             // The server ignores a Sync while it reads CopyData, and so owes nothing for it.
             self.copy_syncs += 1;
             return Pass::Forward;
         }
+        // Behind anything else, the server might take the barrier for a part of the next COPY.
+        let ends_copy = self.skipping || (self.copying_in && self.expected.len() == 2);
         self.unsynced = false;
         self.skipping = false;
         self.batch += 1;
         self.expect(Kind::Sync);
-        Pass::Forward
+        if self.copy_syncs == 0 || !ends_copy {
+            return Pass::Forward;
+        }
+        write::empty(out, b'S');
+        self.add_barrier(out);
+        Pass::Replaced { consumed: HEADER_LEN }
+    }
+
+    /// The reply to a Close that changes nothing says that the server has answered all Syncs before it.
+    fn add_barrier(&mut self, out: &mut Vec<u8>) {
+        write::message(out, b'C', |out| {
+            out.push(b'P');
+            write::cstr(out, ESCAPED_PREFIX.as_bytes());
+        });
+        write::empty(out, b'S');
+        self.expect_hidden(Kind::Close, About::Nothing);
+        self.expect_hidden(Kind::Sync, About::Nothing);
     }
 
     fn on_copy_data(&self) -> Pass {
@@ -171,8 +219,6 @@ impl Session {
             if frame.is_complete() {
                 self.unnamed.definition.extend_from_slice(definition);
                 self.unnamed.held = Held::Here;
-            } else {
-                self.pin = self.pin.or(Some(Pin::LongStatement));
             }
             self.unnamed.placed = Placed::InBatch(self.batch);
             self.unnamed.scan = findings;
@@ -183,7 +229,7 @@ impl Session {
             return self.on_parse_again((frame, name), existing, server, out);
         }
         if !frame.is_complete() {
-            return self.on_long_parse(frame, name, out);
+            return self.on_long_parse((frame, name), existing, statements.unkept(findings), out);
         }
         let statement = self.intern(definition, statements);
         self.define(name, existing, statement, server, out);
@@ -209,16 +255,23 @@ impl Session {
         Pass::Replaced { consumed }
     }
 
-    /// Too long to be kept: it stays where it is prepared, under the client's own name.
-    fn on_long_parse(&mut self, frame: &Frame<'_>, name: &[u8], out: &mut Vec<u8>) -> Pass {
+    /// Too long to be kept: it stays where it is prepared, under a name that no other statement has.
+    fn on_long_parse(
+        &mut self,
+        (frame, name): (&Frame<'_>, &[u8]),
+        before: Option<Arc<Statement>>,
+        statement: Arc<Statement>,
+        out: &mut Vec<u8>,
+    ) -> Pass {
         self.pin = self.pin.or(Some(Pin::LongStatement));
-        let is_escaped = name.starts_with(SERVER_PREFIX.as_bytes());
-        self.expect_about(Kind::Parse, if is_escaped { About::Escaped } else { About::Nothing });
-        if !is_escaped {
-            return Pass::Forward;
-        }
         let consumed = HEADER_LEN + name.len() + 1;
-        rename(frame, None, Name::Escaped(name), consumed, out);
+        rename(frame, None, Name::Server(statement.id), consumed, out);
+        self.expected.push_back(Expected {
+            about: About::Uses(statement.id),
+            undo: Some(Box::new(Undo { name: name.into(), before })),
+            ..Expected::new(Kind::Parse)
+        });
+        self.named.insert(name.into(), statement);
         Pass::Replaced { consumed }
     }
 
@@ -278,11 +331,13 @@ impl Session {
             return Pass::Replaced { consumed: frame.header.len };
         };
         // Others may use it: on the server it stays until it is the one used longest ago.
-        self.expected.push_back(Expected {
-            undo: Some(Box::new(Undo { name, before: Some(before) })),
-            ..Expected::new(Kind::Local(b'3'))
-        });
-        Pass::Drop
+        let kind = if before.is_kept() { Kind::Local(b'3') } else { Kind::Close };
+        if kind == Kind::Close {
+            write_statement_message(b'C', Name::Server(before.id), out);
+        }
+        let undo = Some(Box::new(Undo { name, before: Some(before) }));
+        self.expected.push_back(Expected { undo, ..Expected::new(kind) });
+        if kind == Kind::Close { Pass::Replaced { consumed: frame.header.len } } else { Pass::Drop }
     }
 
     fn pass_on(&mut self, kind: Kind) -> Pass {

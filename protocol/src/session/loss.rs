@@ -46,7 +46,7 @@ impl Session {
     pub fn on_loss(&mut self, loss: &Loss, out: &mut Vec<u8>) -> Option<Detached> {
         let owed = std::mem::take(&mut self.expected);
         let mut aftermath = Aftermath::new(self.answered, &owed);
-        for owed in &owed {
+        for owed in owed.iter().filter(|owed| owed.shown) {
             aftermath.answer(owed.kind, owed.effect, loss, out);
         }
         // What waits for an answer is told now; where nothing does, what comes next.
@@ -68,6 +68,8 @@ impl Session {
         self.skipping = false;
         self.copying_in = false;
         self.copy_syncs = 0;
+        self.sends_inside = false;
+        self.gets_inside = false;
         self.bound = Scan::CURSOR;
         self.bound_by_name = None;
         self.unnamed.placed = Placed::No;
@@ -106,8 +108,8 @@ impl Answered {
         if effect.ends_transaction() {
             self.transaction = Transaction::Idle;
             self.ended = true;
-        } else if self.transaction == Transaction::Failed {
-            // Such as ROLLBACK TO.
+        } else if self.transaction == Transaction::Failed && tag == b"ROLLBACK\0" {
+            // ROLLBACK TO, or AND CHAIN.
             self.transaction = Transaction::Open;
         }
         if matches!(tag, b"BEGIN\0" | b"START TRANSACTION\0") && self.transaction == Transaction::Idle {

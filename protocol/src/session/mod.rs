@@ -4,7 +4,6 @@
 //! holds bytes of a result, and looks at little more than tags.
 
 mod backend;
-mod deallocate;
 mod detached;
 mod frontend;
 mod loss;
@@ -85,7 +84,8 @@ pub struct Session {
     skipping: bool,
     /// The server reads CopyData, and ignores Sync.
     copying_in: bool,
-    /// Syncs that the server ignores if it reads CopyData when it meets them.
+    /// Syncs of which it is not known whether the server met them while it read CopyData, and so ignored them, or
+    /// behind the failure of the COPY, and answers them.
     copy_syncs: u32,
     pin: Option<Pin>,
     named: HashMap<Box<[u8]>, Arc<Statement>>,
@@ -96,6 +96,10 @@ pub struct Session {
     bound_by_name: Option<Scan>,
     /// What the server has answered since its last ReadyForQuery.
     answered: Answered,
+    /// Of a client's message, the server has got a part.
+    pub(crate) sends_inside: bool,
+    /// Of a server's message, the client has got a part.
+    pub(crate) gets_inside: bool,
     /// The server's uses counter when the lease began.
     lease_start: u64,
 }
@@ -206,14 +210,12 @@ enum Kind {
     CopyEnd,
     /// A reply that pgherd gives in the server's place when its turn comes: this tag, no body.
     Local(u8),
-    /// The Query `DEALLOCATE name`, which pgherd answers in the server's place.
-    Deallocate,
 }
 
 impl Kind {
     /// True for messages whose failure makes the server skip everything up to Sync.
     const fn is_extended(self) -> bool {
-        !matches!(self, Self::Query | Self::FunctionCall | Self::Sync | Self::Deallocate)
+        !matches!(self, Self::Query | Self::FunctionCall | Self::Sync)
     }
 
     /// True for messages behind which the server takes part in the protocol again after an error.
@@ -248,6 +250,8 @@ impl Session {
             bound: Scan::CURSOR,
             bound_by_name: None,
             answered: Answered::since(Transaction::Idle),
+            sends_inside: false,
+            gets_inside: false,
             lease_start: 0,
         }
     }
@@ -267,7 +271,7 @@ impl Session {
     /// True if the server has answered everything, in or out of a transaction.
     #[must_use]
     pub fn owes_nothing(&self) -> bool {
-        self.expected.is_empty() && !self.unsynced && !self.copying_in && !self.skipping
+        self.expected.is_empty() && !self.awaits_client()
     }
 
     /// How many replies are owed to the client.
@@ -276,10 +280,10 @@ impl Session {
         self.expected.len()
     }
 
-    /// True if the server waits for more of the client: the Sync of a batch, or the end of a COPY.
+    /// True if the server waits for more of the client: the Sync of a batch, the end of a COPY, the rest of a message.
     #[must_use]
     pub const fn awaits_client(&self) -> bool {
-        self.unsynced || self.copying_in || self.skipping
+        self.unsynced || self.copying_in || self.skipping || self.sends_inside || self.copy_syncs > 0
     }
 
     /// True if a COMMIT has been sent that the server has not answered.
@@ -307,8 +311,8 @@ impl Session {
 
     /// Why the session keeps its server connection, if it does.
     #[must_use]
-    pub const fn pin(&self) -> Option<Pin> {
-        self.pin
+    pub fn pin(&self) -> Option<Pin> {
+        self.pin.or((self.unnamed.held == Held::OnlyThere).then_some(Pin::LongStatement))
     }
 
     /// True for a message that, coming from an idle client, asks nothing of a server: what is left of a COPY

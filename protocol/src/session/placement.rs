@@ -127,7 +127,7 @@ impl Session {
         server: &mut ServerStatements,
         out: &mut Vec<u8>,
     ) {
-        if self.find_prepared(statement.id, name, server) {
+        if !statement.is_kept() || self.find_prepared(statement.id, name, server) {
             return;
         }
         self.prepare(statement, server, out);

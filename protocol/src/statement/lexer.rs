@@ -60,6 +60,22 @@ impl Word<'_> {
         self.text.len()
     }
 
+    /// The name that it is.
+    pub(super) fn identifier(&self) -> Vec<u8> {
+        if !self.quoted {
+            return self.text.to_ascii_lowercase();
+        }
+        let mut name = Vec::with_capacity(self.text.len());
+        let mut rest = self.text;
+        // Quotation marks are doubled.
+        while let Some(quote) = memchr::memmem::find(rest, b"\"\"") {
+            name.extend_from_slice(rest.get(..=quote).unwrap_or_default());
+            rest = rest.get(quote + 2..).unwrap_or_default();
+        }
+        name.extend_from_slice(rest);
+        name
+    }
+
     pub(super) const fn is_quoted(&self) -> bool {
         self.quoted
     }

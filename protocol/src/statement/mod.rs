@@ -7,11 +7,13 @@
 //! PostgreSQL does not let them do, and not to change the session; and a view, an operator or a cast is taken not to
 //! write where the text itself only reads.
 
+mod deallocate;
 mod findings;
 mod lexer;
 #[cfg(test)]
 mod tests;
 
+pub use deallocate::deallocated_name;
 pub use findings::scan;
 
 /// Why a session keeps its server connection after a transaction.

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use proptest::prelude::*;
+use proptest::sample::select;
 
 use super::play::{cases, play, starts, turns};
 use super::postgres::Backend;
@@ -13,12 +14,8 @@ use super::world::transaction_mode;
 
 /// The numbers of each client are its own.
 fn scripts() -> impl Strategy<Value = Vec<Script>> {
-    let client = |last_number| {
-        script(
-            Profile { sessions: true, early_sync: false, long: 3000, is_patient: true, last_number },
-            1..25,
-        )
-    };
+    let client =
+        |last_number| script(Profile { sessions: true, long: 3000, is_patient: true, last_number }, 1..25);
     (client(0), client(1000), client(2000), 1..=3_usize).prop_map(|(a, b, c, count)| {
         let mut scripts = vec![a, b, c];
         scripts.truncate(count);
@@ -46,7 +43,7 @@ fn is_same(got: &[String], expected: &[String]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(cases(500))]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn clients_that_share_connections_are_answered_as_if_each_had_its_own(
@@ -54,8 +51,10 @@ proptest! {
         turns in turns(3, 3),
         starts in starts(3),
         limit in 0..4_usize,
+        capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
     ) {
-        let mut world = transaction_mode().with_prepared_limit(limit).with_strict_servers();
+        let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity);
+        let mut world = world.with_strict_servers();
         play(&mut world, &scripts, &turns, &starts);
         for (client, script) in scripts.iter().enumerate() {
             let got = wire::replies(&world.clients[client].got);

@@ -7,8 +7,7 @@ use super::scripts::{Profile, script};
 use super::world::{Lifetime, transaction_mode};
 use super::{A, oracle, wire};
 
-const PROFILE: Profile =
-    Profile { sessions: true, early_sync: false, long: 60, is_patient: true, last_number: 0 };
+const PROFILE: Profile = Profile { sessions: true, long: 60, is_patient: true, last_number: 0 };
 
 fn lifetime() -> impl Strategy<Value = Lifetime> {
     let bytes = || prop_oneof![0..40_usize, 0..1500_usize];
@@ -21,7 +20,7 @@ fn lifetime() -> impl Strategy<Value = Lifetime> {
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn nothing_is_told_that_is_not_known_to_be_true(

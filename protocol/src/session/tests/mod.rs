@@ -7,6 +7,7 @@ mod play;
 mod postgres;
 mod scripts;
 mod simple;
+mod splits;
 mod wire;
 mod world;
 

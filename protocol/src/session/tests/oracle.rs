@@ -16,17 +16,23 @@ pub(super) struct Told {
 pub(super) fn read(script: &[&Sent], answers: &[String], is_closed: bool) -> Told {
     let mut client = Client { answers: answers.iter(), ..Client::default() };
     let is_complete = client.read(script).is_some();
+    client.read_surplus();
     assert!(is_complete || is_closed, "the client waits for ever");
-    let farewell = |said: &String| is_closed && said.starts_with("ErrorResponse 57P01");
-    assert_eq!(client.answers.find(|said| !farewell(said)), None, "nothing asked for that");
-    client.told
+    assert_eq!(client.next(), None, "nothing asked for that");
+    let Client { mut told, untold, .. } = client;
+    told.committed.retain(|number| !untold.contains(number));
+    told.rolled_back.retain(|number| !untold.contains(number));
+    told
 }
 
 #[derive(Default)]
 struct Client<'a> {
     answers: std::slice::Iter<'a, String>,
     told: Told,
-    definitions: HashMap<String, Statement>,
+    /// And whether they have been bound, or were to be.
+    definitions: HashMap<String, (Statement, bool)>,
+    /// Written by what may have been executed twice.
+    untold: Vec<u32>,
     /// With what they write when they are executed for the first time.
     portals: HashMap<String, (Statement, Vec<u32>)>,
     /// Written in this transaction, or in vain.
@@ -38,6 +44,8 @@ struct Client<'a> {
     /// The server was lost in this transaction block.
     is_lost: bool,
     is_in_failed_block: bool,
+    /// Syncs of which the client cannot know whether they were ignored.
+    surplus: usize,
 }
 
 /// How a message was answered.
@@ -59,7 +67,9 @@ impl<'a> Client<'a> {
             let rest = script.get(at + 1..).unwrap_or_default();
             at += 1;
             if let Answer::Copied | Answer::CopyFailed = answer {
-                at += rest.iter().take_while(|sent| matches!(sent.kind, Kind::Sync)).count();
+                let early = rest.iter().take_while(|sent| matches!(sent.kind, Kind::Sync)).count();
+                at += early;
+                self.surplus += if let Answer::CopyFailed = answer { early } else { 0 };
             }
             if let Answer::Failed | Answer::CopyFailed = answer {
                 at += self.skip(script.get(at..).unwrap_or_default());
@@ -69,6 +79,9 @@ impl<'a> Client<'a> {
     }
 
     fn read_one(&mut self, sent: &Sent) -> Option<Answer> {
+        if !matches!(sent.kind, Kind::Sync | Kind::Unanswered) {
+            self.read_surplus();
+        }
         let is_done = match &sent.kind {
             Kind::Unanswered => true,
             Kind::Sync => {
@@ -89,19 +102,18 @@ impl<'a> Client<'a> {
             Kind::Parse { name, statement } => {
                 let is_done = self.expect("ParseComplete")?;
                 if is_done {
-                    self.definitions.insert(name.clone(), statement.clone());
+                    self.definitions.insert(name.clone(), (statement.clone(), false));
                 }
                 is_done
             }
             Kind::Bind { portal, name, number } => {
                 let is_done = self.expect("BindComplete")?;
                 if is_done {
-                    let statement = self.definitions.get_mut(name).expect("it was parsed");
-                    let mut numbers = std::mem::take(&mut statement.numbers);
-                    if statement.text.contains("($1)") {
-                        numbers.push(*number);
-                    }
+                    let numbers = self.numbers(name, *number);
+                    let (statement, _) = self.definitions.get(name).expect("it was parsed");
                     self.portals.insert(portal.clone(), (statement.clone(), numbers));
+                } else {
+                    self.attempt(name, *number);
                 }
                 is_done
             }
@@ -110,13 +122,21 @@ impl<'a> Client<'a> {
         Some(if is_done { Answer::Done } else { Answer::Failed })
     }
 
-    /// The next answer that is not of the asynchronous kind.
+    /// The next answer that is not of the asynchronous kind; none when pgherd closes the connection.
     fn next(&mut self) -> Option<&'a str> {
         let asynchronous = ["NoticeResponse", "NotificationResponse", "ParameterStatus"];
-        self.answers
-            .by_ref()
-            .map(String::as_str)
-            .find(|said| !asynchronous.iter().any(|a| said.starts_with(a)))
+        let is_asynchronous = |said: &&str| asynchronous.iter().any(|a| said.starts_with(a));
+        let next = self.answers.by_ref().map(String::as_str).find(|said| !is_asynchronous(said));
+        next.filter(|said| !said.starts_with("ErrorResponse 57P01"))
+    }
+
+    fn read_surplus(&mut self) {
+        while self.surplus > 0
+            && self.answers.as_slice().first().is_some_and(|said| said.starts_with("ReadyForQuery"))
+        {
+            self.surplus -= 1;
+            self.read_ready();
+        }
     }
 
     fn expect(&mut self, expected: &str) -> Option<bool> {
@@ -135,16 +155,14 @@ impl<'a> Client<'a> {
     }
 
     fn read_query(&mut self, statements: &[Statement]) -> Option<bool> {
-        let mut left = statements.iter().filter(|statement| !statement.text.is_empty()).peekable();
-        if left.peek().is_some() {
-            self.portals.remove("");
-        }
+        let mut left = statements.iter().filter(|statement| !statement.text.is_empty());
         loop {
             let said = self.next()?;
             if self.is_error(said) {
                 self.open.extend(left.by_ref().flat_map(|statement| &statement.numbers));
             } else if let Some(tag) = said.strip_prefix("CommandComplete ") {
                 let statement = left.next().expect("a statement for each answer");
+                self.portals.remove("");
                 self.on_complete(statement, &statement.numbers, tag);
             } else if said.starts_with("ReadyForQuery") {
                 assert_eq!(left.next().map(|statement| &statement.text), None, "not answered");
@@ -170,6 +188,8 @@ impl<'a> Client<'a> {
                 return Some(if copies { Answer::Copied } else { Answer::Done });
             }
             if matches!(said, "EmptyQueryResponse" | "PortalSuspended") {
+                let (_, numbers) = self.portals.get_mut(portal).expect("it was bound");
+                self.open.append(numbers);
                 return Some(Answer::Done);
             }
             copies |= said == "CopyInResponse";
@@ -255,10 +275,30 @@ impl<'a> Client<'a> {
         skipped
             .map(|sent| match &sent.kind {
                 Kind::Query(statements) => self.open.extend(statements.iter().flat_map(|s| &s.numbers)),
-                Kind::Bind { number, .. } | Kind::FunctionCall(number) => self.open.push(*number),
+                Kind::Bind { name, number, .. } => self.attempt(name, *number),
+                Kind::FunctionCall(number) => self.open.push(*number),
                 Kind::Parse { statement, .. } => self.open.extend(&statement.numbers),
                 _ => {}
             })
             .count()
+    }
+
+    /// What a statement would have written that was perhaps not even bound.
+    fn attempt(&mut self, name: &str, number: u32) {
+        let numbers = self.numbers(name, number);
+        self.open.extend(numbers);
+    }
+
+    /// What a statement writes when it is executed with this number.
+    fn numbers(&mut self, name: &str, number: u32) -> Vec<u32> {
+        let Some((statement, is_bound)) = self.definitions.get_mut(name) else { return Vec::new() };
+        if statement.text.contains("($1)") {
+            return vec![number];
+        }
+        if std::mem::replace(is_bound, true) {
+            self.untold.extend(&statement.numbers);
+            return Vec::new();
+        }
+        statement.numbers.clone()
     }
 }

@@ -71,6 +71,8 @@ pub(super) enum Text {
     Select(char),
     SelectValue(char),
     Three,
+    /// Too long for a small buffer.
+    Wide,
     Long(usize),
     Insert,
     InsertValue,
@@ -87,6 +89,9 @@ pub(super) enum Text {
 }
 
 use Text::Plain;
+
+/// Longer than a small buffer.
+const WIDE: usize = 400;
 
 const BEGIN: Text = Plain("begin", Role::Other);
 const COMMIT: Text = Plain("commit", Role::Commit);
@@ -108,6 +113,10 @@ pub(super) enum Action {
     FunctionCall,
     /// Parse, Bind, Describe and Execute.
     Run(&'static str, Text),
+    /// Parse and Describe in one batch, Bind and Execute in another, as drivers do that must know the parameters' types.
+    Ask(&'static str, Text),
+    /// In SQL.
+    Deallocate(&'static str),
     /// A COPY, its rows and its end.
     Copy {
         is_extended: bool,
@@ -125,6 +134,8 @@ pub(super) enum CopyEnd {
     Fail,
     /// With a row that the server refuses.
     Bad,
+    /// The server refuses it before it reads a row.
+    Broken,
 }
 
 /// What a test lets clients do.
@@ -132,8 +143,6 @@ pub(super) enum CopyEnd {
 pub(super) struct Profile {
     /// SET, DISCARD ALL and the like.
     pub(super) sessions: bool,
-    /// Sync before the end of a COPY.
-    pub(super) early_sync: bool,
     /// How long a value in a result may be.
     pub(super) long: usize,
     /// The last number that was written by others.
@@ -158,6 +167,7 @@ fn repeatable() -> impl Strategy<Value = Text> {
         4 => select(vec!['a', 'b']).prop_map(Text::Select),
         4 => select(vec!['a', 'b']).prop_map(Text::SelectValue),
         1 => Just(Text::Three),
+        1 => Just(Text::Wide),
         1 => Just(Text::Note),
         6 => Just(Text::InsertValue),
         2 => Just(Text::PutValue),
@@ -188,6 +198,7 @@ fn simple(profile: Profile) -> impl Strategy<Value = Text> {
         3 => select(vec!['a', 'b']).prop_map(Text::Select),
         4 => Just(Text::Insert),
         1 => Just(Text::Put),
+        1 => Just(Text::Wide),
         1 => Just(Text::Call),
         1 => Just(Text::Immediate),
         1 => Just(Plain("copy u to stdout", Role::Other)),
@@ -199,8 +210,7 @@ fn simple(profile: Profile) -> impl Strategy<Value = Text> {
 
 fn action(profile: Profile) -> impl Strategy<Value = Action> {
     let session = select(vec!["set a.b = '1'", "set a.b = '2'", "deallocate all", "discard all"]);
-    let end = select(vec![CopyEnd::Done, CopyEnd::Done, CopyEnd::Fail, CopyEnd::Bad]);
-    let early = profile.early_sync;
+    let end = select(vec![CopyEnd::Done, CopyEnd::Done, CopyEnd::Fail, CopyEnd::Bad, CopyEnd::Broken]);
     prop_oneof![
         8 => simple(profile).prop_map(|text| Action::Query(vec![text])),
         2 => prop::collection::vec(simple(profile), 2..4).prop_map(Action::Query),
@@ -211,13 +221,15 @@ fn action(profile: Profile) -> impl Strategy<Value = Action> {
         8 => (portal(), 0..3_u32).prop_map(|(portal, limit)| Action::Execute(portal, limit)),
         2 => name().prop_map(Action::CloseStatement),
         1 => portal().prop_map(Action::ClosePortal),
+        1 => select(&NAMES[..]).prop_map(Action::Deallocate),
         8 => Just(Action::Sync),
         1 => Just(Action::Flush),
         1 => Just(Action::FunctionCall),
         12 => (name(), repeatable()).prop_map(|(name, text)| Action::Run(name, text)),
+        6 => (name(), repeatable()).prop_map(|(name, text)| Action::Ask(name, text)),
         1 => Just(Action::Run("", Text::Immediate)),
         2 => (any::<bool>(), any::<bool>(), 0..4_u8, end).prop_map(move |(is_extended, sync, rows, end)| {
-            Action::Copy { is_extended, early_sync: early && sync && is_extended, rows, end }
+            Action::Copy { is_extended, early_sync: sync && is_extended, rows, end }
         }),
         1 => session.prop_map(move |text| match profile.sessions {
             true => Action::Query(vec![Plain(text, Role::Other)]),
@@ -331,6 +343,8 @@ impl Scribe {
                     "deallocate all" => self.forgotten.extend(NAMES),
                     // It may be refused.
                     "discard all" if self.is_patient => self.wait(),
+                    // What is too long to be seen may deallocate.
+                    text if self.is_patient && text.len() > WIDE => self.wait(),
                     _ => {}
                 }
             }
@@ -371,6 +385,20 @@ impl Scribe {
                 self.values.remove(name);
                 self.send(Kind::Close, wire::close_statement(name));
             }
+            Action::Deallocate(name) => {
+                if self.is_patient {
+                    // Else it might be carried out and told to have failed.
+                    self.write(&Action::Sync);
+                }
+                self.uses(name);
+                self.changes(name);
+                self.changes("");
+                self.values.remove(name);
+                let text = format!("deallocate \"{name}\"");
+                let statement = Statement { text: text.clone(), role: Role::Other, numbers: Vec::new() };
+                self.send(Kind::Query(vec![statement]), wire::query(&text));
+                self.batch += 1;
+            }
             Action::ClosePortal(name) => self.send(Kind::Close, wire::close_portal(name)),
             Action::Sync => {
                 self.batch += 1;
@@ -388,6 +416,15 @@ impl Scribe {
                 self.write(&Action::DescribePortal(""));
                 self.write(&Action::Execute("", 0));
             }
+            Action::Ask(name, text) => {
+                self.write(&Action::Parse(name, text));
+                self.write(&Action::DescribeStatement(name));
+                self.write(&Action::Sync);
+                self.wait();
+                self.write(&Action::Bind("", name));
+                self.write(&Action::Execute("", 0));
+                self.write(&Action::Sync);
+            }
             Action::Copy { is_extended, early_sync, rows, end } => {
                 self.copy(is_extended, early_sync, rows, end);
             }
@@ -397,7 +434,8 @@ impl Scribe {
 
     fn copy(&mut self, is_extended: bool, early_sync: bool, rows: u8, end: CopyEnd) {
         let numbers: Vec<_> = (0..rows).map(|_| self.number()).collect();
-        let text = "copy t from stdin".to_owned();
+        let text =
+            if let CopyEnd::Broken = end { "copy b from stdin" } else { "copy t from stdin" }.to_owned();
         let statement = Statement { text: text.clone(), role: Role::CopyIn, numbers: numbers.clone() };
         self.values.insert("", 0);
         self.changes("");
@@ -439,6 +477,7 @@ impl Scribe {
         match text {
             Text::Select(letter) => plain(&format!("select '{letter}'")),
             Text::SelectValue(letter) => plain(&format!("select '{letter}' || $1")),
+            Text::Wide => plain(&format!("select '{}'", "w".repeat(WIDE))),
             Text::Three => plain("select 'c' from three"),
             Text::Long(len) => plain(&format!("select repeat('x', {len})")),
             Text::Insert => writing(format!("insert into t values ({number})"), Role::Other),

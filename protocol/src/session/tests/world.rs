@@ -82,7 +82,7 @@ pub(super) struct Server {
     /// On its way to pgherd.
     from: Vec<u8>,
     /// Read by the server, and not looked at by the test.
-    got: Vec<u8>,
+    pub(super) got: Vec<u8>,
     is_leased: bool,
     /// It reads nothing.
     is_stalled: bool,
@@ -225,6 +225,9 @@ impl World {
             _ => None,
         };
         let moved = match (step, server) {
+            (Step::Read(_), _) if matches!(client.place, Place::Gone) => {
+                std::mem::take(&mut client.sent).len() > 0
+            }
             (Step::Read(len), _) => {
                 let Client { up, sent, .. } = client;
                 let moved = up.fill(sent, len, capacity);
@@ -276,8 +279,16 @@ impl World {
         }
     }
 
-    /// Cuts what a client sent; true if anything has come of it.
+    /// Cuts what a client sent, as far as it goes; true if anything has come of it.
     fn cut_up(&mut self, number: usize) -> bool {
+        let mut moved = false;
+        while self.cut_up_once(number) {
+            moved = true;
+        }
+        moved
+    }
+
+    fn cut_up_once(&mut self, number: usize) -> bool {
         let full = self.clients[number].up.input.len() == self.capacity;
         let Self { clients, servers, statements, .. } = self;
         let Client { session, up, down, place, .. } = &mut clients[number];
@@ -321,10 +332,7 @@ impl World {
                 }
                 cut.consumed > 0
             }
-            Place::Gone => {
-                input.clear();
-                true
-            }
+            Place::Gone => false,
         }
     }
 
@@ -478,6 +486,11 @@ impl Server {
         len > 0
     }
 
+    /// It says something out of turn.
+    pub(super) fn says(&mut self, bytes: &[u8]) {
+        self.from.extend_from_slice(bytes);
+    }
+
     /// From now on it reads nothing.
     pub(super) const fn stalls(&mut self) {
         self.is_stalled = true;
@@ -518,9 +531,7 @@ impl World {
 
     /// A server says something out of turn.
     pub(super) fn server_says(&mut self, server: usize, bytes: &[u8]) {
-        let server = self.server(server);
-        server.backend.says(bytes);
-        server.from.extend(server.backend.said());
+        self.server(server).says(bytes);
         self.settle();
     }
 

@@ -136,11 +136,6 @@ impl Backend {
         std::mem::take(&mut self.said)
     }
 
-    /// It says something out of turn.
-    pub(super) fn says(&mut self, bytes: &[u8]) {
-        self.said.extend_from_slice(bytes);
-    }
-
     /// Forgets a statement that it should have.
     pub(super) fn loses(&mut self, name: &str) {
         assert!(self.statements.remove(name).is_some(), "{name} is not prepared");

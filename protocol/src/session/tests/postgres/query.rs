@@ -63,6 +63,10 @@ impl Backend {
 
     pub(super) fn begin_copy(&mut self, is_extended: bool) {
         self.copy = Some(Copying { is_extended, rows: Vec::new() });
+        self.say_copy_in();
+    }
+
+    pub(super) fn say_copy_in(&mut self) {
         write::message(&mut self.said, b'G', |out| out.extend_from_slice(&[0, 0, 1, 0, 0]));
     }
 

@@ -38,6 +38,8 @@ pub(crate) enum Sql {
     /// `create database dN`: commits at once.
     Immediate(u32),
     CopyIn,
+    /// `copy b from stdin`: fails before it reads a row.
+    CopyBroken,
     CopyOut,
     /// `alter table s add c`
     Alter,
@@ -99,6 +101,7 @@ impl Sql {
             ["call", call] => Self::Call(Number::parse(call)?),
             ["create", "database", name] => Self::Immediate(name.trim_start_matches('d').parse().ok()?),
             ["copy", "t", "from", "stdin"] => Self::CopyIn,
+            ["copy", "b", "from", "stdin"] => Self::CopyBroken,
             ["copy", "u", "to", "stdout"] => Self::CopyOut,
             ["alter", "table", "s", "add", _, "int"] => Self::Alter,
             ["set", "local", ..] => Self::SetLocal,
@@ -108,7 +111,11 @@ impl Sql {
             ["show", name] => Self::Show((*name).into()),
             ["discard", "all"] => Self::DiscardAll,
             ["deallocate", "all"] => Self::DeallocateAll,
-            ["deallocate", name] => Self::Deallocate((*name).into()),
+            ["deallocate" | "DEALLOCATE", name] => Self::Deallocate(name.trim_matches('"').into()),
+            ["PREPARE", name, "AS", "SELECT"] => {
+                let nothing = Self::Select { text: String::new(), values: 0, rows: 1 };
+                Self::Prepare((*name).into(), Box::new(nothing))
+            }
             ["prepare", name, "as", ..] => {
                 let (_, body) = text.split_once(" as ")?;
                 Self::Prepare((*name).into(), Box::new(Self::parse(body)?))

@@ -184,7 +184,19 @@ impl Backend {
                 return self.run(&mut Portal::new(sql, Vec::new()), 0);
             }
             Sql::CopyIn => return Ok(Outcome::CopyIn),
-            other => self.run_plain(other, &portal.values)?,
+            Sql::CopyBroken => {
+                self.say_copy_in();
+                return Err(Failure::new("P0001", "refused by a trigger"));
+            }
+            other if other.returns_rows() && given > 0 => "SELECT 0".into(),
+            other => {
+                let tag = self.run_plain(other, &portal.values)?;
+                if other.returns_rows() && limit == 1 {
+                    portal.given = Some(1);
+                    return Ok(Outcome::Suspended);
+                }
+                tag
+            }
         };
         Ok(Outcome::Complete(tag))
     }
