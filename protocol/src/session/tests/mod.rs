@@ -3,8 +3,10 @@
 mod equivalence;
 mod losses;
 mod oracle;
+mod pipe;
 mod play;
 mod postgres;
+mod scribe;
 mod scripts;
 mod simple;
 mod splits;

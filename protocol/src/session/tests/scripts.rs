@@ -1,10 +1,9 @@
 //! Random scripts: what a client sends, in an order that need not make sense.
 
-use std::collections::{HashMap, HashSet};
-
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::scribe::Scribe;
 use super::wire;
 
 /// A message, and what the client has to remember of it to understand the answer.
@@ -91,11 +90,11 @@ pub(super) enum Text {
 use Text::Plain;
 
 /// Longer than a small buffer.
-const WIDE: usize = 400;
+pub(super) const WIDE: usize = 400;
 
 const BEGIN: Text = Plain("begin", Role::Other);
 const COMMIT: Text = Plain("commit", Role::Commit);
-const ROLLBACK: Text = Plain("rollback", Role::Rollback);
+pub(super) const ROLLBACK: Text = Plain("rollback", Role::Rollback);
 
 /// What a client does.
 #[derive(Clone, Debug)]
@@ -151,7 +150,7 @@ pub(super) struct Profile {
     pub(super) is_patient: bool,
 }
 
-const NAMES: [&str; 4] = ["s1", "s2", "pgherd_1", "pgherd_!s1"];
+pub(super) const NAMES: [&str; 4] = ["s1", "s2", "pgherd_1", "pgherd_!s1"];
 
 fn name() -> impl Strategy<Value = &'static str> {
     prop_oneof![4 => Just(""), 4 => Just("s1"), 3 => Just("s2"), 1 => Just("pgherd_1"), 1 => Just("pgherd_!s1")]
@@ -248,250 +247,4 @@ pub(super) fn script(profile: Profile, actions: std::ops::Range<usize>) -> impl 
         actions.iter().for_each(|action| scribe.write(action));
         scribe.finish()
     })
-}
-
-/// Writes actions down as messages; every number is written by one message only.
-#[derive(Debug, Default)]
-struct Scribe {
-    script: Script,
-    phase: Vec<Sent>,
-    last_number: u32,
-    /// How many values a statement takes.
-    values: HashMap<&'static str, usize>,
-    is_patient: bool,
-    batch: usize,
-    /// The batches in which names were given a meaning, or lost it, without an answer so far.
-    unsure: HashMap<&'static str, usize>,
-    unnamed_may_be_skipped: bool,
-    /// Names that were deallocated, without an answer so far, and not defined since.
-    forgotten: HashSet<&'static str>,
-}
-
-impl Scribe {
-    fn new(Profile { is_patient, last_number, .. }: Profile) -> Self {
-        Self { is_patient, last_number, ..Self::default() }
-    }
-
-    fn number(&mut self) -> u32 {
-        self.last_number += 1;
-        self.last_number
-    }
-
-    fn send(&mut self, kind: Kind, bytes: Vec<u8>) {
-        self.phase.push(Sent { bytes, kind });
-    }
-
-    fn wait(&mut self) {
-        self.script.push(std::mem::take(&mut self.phase));
-        // Whether a Parse was skipped is not known even now.
-        let stays = self.unnamed_may_be_skipped;
-        self.unsure.retain(|name, _| name.is_empty() && stays);
-        self.forgotten.clear();
-    }
-
-    /// Before a use of a name.
-    fn uses(&mut self, name: &'static str) {
-        let is_sure = self.unsure.get(name).is_none_or(|batch| *batch == self.batch);
-        if !self.is_patient || is_sure && !self.forgotten.contains(name) {
-            return;
-        }
-        if name.is_empty() {
-            self.write(&Action::Sync);
-            self.wait();
-            self.unnamed_may_be_skipped = false;
-            self.write(&Action::Parse("", Text::Select('u')));
-        } else {
-            self.wait();
-        }
-    }
-
-    /// A name is given a meaning, or loses it.
-    fn changes(&mut self, name: &'static str) {
-        if name.is_empty() {
-            self.unnamed_may_be_skipped |= !self.phase.is_empty();
-        }
-        self.unsure.insert(name, self.batch);
-    }
-
-    /// Whatever has happened, the client can end its batch and its transaction and be served.
-    fn finish(mut self) -> Script {
-        self.wait();
-        self.write(&Action::Sync);
-        self.wait();
-        for text in [ROLLBACK, Text::Select('z')] {
-            self.write(&Action::Query(vec![text]));
-            self.wait();
-        }
-        self.script
-    }
-
-    fn write(&mut self, action: &Action) {
-        match *action {
-            Action::Query(ref texts) => {
-                let statements: Vec<_> = texts.iter().map(|text| self.statement(*text)).collect();
-                let text = statements.iter().map(|s| s.text.as_str()).collect::<Vec<_>>().join("; ");
-                if self.is_patient && text == "deallocate all" {
-                    // Else it might be skipped, refused, or carried out and told to have failed.
-                    self.write(&Action::Sync);
-                    self.write(&Action::Query(vec![ROLLBACK]));
-                }
-                self.values.remove("");
-                self.changes("");
-                self.batch += 1;
-                self.send(Kind::Query(statements), wire::query(&text));
-                match text.as_str() {
-                    "deallocate all" => self.forgotten.extend(NAMES),
-                    // It may be refused.
-                    "discard all" if self.is_patient => self.wait(),
-                    // What is too long to be seen may deallocate.
-                    text if self.is_patient && text.len() > WIDE => self.wait(),
-                    _ => {}
-                }
-            }
-            Action::Parse(name, text) => {
-                self.forgotten.remove(name);
-                if !name.is_empty() {
-                    self.uses(name);
-                }
-                self.changes(name);
-                let statement = self.statement(text);
-                self.values.insert(name, statement.text.matches('$').count());
-                let bytes = wire::parse(name, &statement.text);
-                self.send(Kind::Parse { name: name.into(), statement }, bytes);
-            }
-            Action::Bind(portal, name) => {
-                self.uses(name);
-                let number = self.number();
-                let value = number.to_string();
-                let values =
-                    if self.values.get(name) == Some(&1) { vec![value.as_str()] } else { Vec::new() };
-                let bytes = wire::bind(portal, name, &values);
-                self.send(Kind::Bind { portal: portal.into(), name: name.into(), number }, bytes);
-            }
-            Action::DescribeStatement(name) => {
-                self.uses(name);
-                self.send(Kind::Describe, wire::describe_statement(name));
-            }
-            Action::DescribePortal(name) => self.send(Kind::Describe, wire::describe_portal(name)),
-            Action::Execute(portal, limit) => {
-                let bytes = wire::execute_some(portal, limit);
-                self.send(Kind::Execute { portal: portal.into() }, bytes);
-            }
-            Action::CloseStatement(name) => {
-                if !name.is_empty() {
-                    self.uses(name);
-                }
-                self.changes(name);
-                self.values.remove(name);
-                self.send(Kind::Close, wire::close_statement(name));
-            }
-            Action::Deallocate(name) => {
-                if self.is_patient {
-                    // Else it might be carried out and told to have failed.
-                    self.write(&Action::Sync);
-                }
-                self.uses(name);
-                self.changes(name);
-                self.changes("");
-                self.values.remove(name);
-                let text = format!("deallocate \"{name}\"");
-                let statement = Statement { text: text.clone(), role: Role::Other, numbers: Vec::new() };
-                self.send(Kind::Query(vec![statement]), wire::query(&text));
-                self.batch += 1;
-            }
-            Action::ClosePortal(name) => self.send(Kind::Close, wire::close_portal(name)),
-            Action::Sync => {
-                self.batch += 1;
-                self.send(Kind::Sync, wire::sync());
-            }
-            Action::Flush => self.send(Kind::Unanswered, wire::flush()),
-            Action::FunctionCall => {
-                let number = self.number();
-                self.batch += 1;
-                self.send(Kind::FunctionCall(number), wire::function_call(number));
-            }
-            Action::Run(name, text) => {
-                self.write(&Action::Parse(name, text));
-                self.write(&Action::Bind("", name));
-                self.write(&Action::DescribePortal(""));
-                self.write(&Action::Execute("", 0));
-            }
-            Action::Ask(name, text) => {
-                self.write(&Action::Parse(name, text));
-                self.write(&Action::DescribeStatement(name));
-                self.write(&Action::Sync);
-                self.wait();
-                self.write(&Action::Bind("", name));
-                self.write(&Action::Execute("", 0));
-                self.write(&Action::Sync);
-            }
-            Action::Copy { is_extended, early_sync, rows, end } => {
-                self.copy(is_extended, early_sync, rows, end);
-            }
-            Action::Wait => self.wait(),
-        }
-    }
-
-    fn copy(&mut self, is_extended: bool, early_sync: bool, rows: u8, end: CopyEnd) {
-        let numbers: Vec<_> = (0..rows).map(|_| self.number()).collect();
-        let text =
-            if let CopyEnd::Broken = end { "copy b from stdin" } else { "copy t from stdin" }.to_owned();
-        let statement = Statement { text: text.clone(), role: Role::CopyIn, numbers: numbers.clone() };
-        self.values.insert("", 0);
-        self.changes("");
-        if is_extended {
-            let bytes = wire::parse("", &text);
-            self.send(Kind::Parse { name: String::new(), statement }, bytes);
-            self.write(&Action::Bind("", ""));
-            self.write(&Action::Execute("", 0));
-        } else {
-            self.values.remove("");
-            self.batch += 1;
-            self.send(Kind::Query(vec![statement]), wire::query(&text));
-        }
-        if early_sync {
-            self.write(&Action::Sync);
-        }
-        for number in numbers {
-            self.send(Kind::Unanswered, wire::copy_data(&format!("{number}\n")));
-        }
-        if let CopyEnd::Bad = end {
-            self.send(Kind::Unanswered, wire::copy_data("bad\n"));
-        }
-        let last = if let CopyEnd::Fail = end { wire::copy_fail("no more") } else { wire::copy_done() };
-        self.send(Kind::Unanswered, last);
-        if is_extended {
-            self.write(&Action::Sync);
-            // Nobody is to execute it again without having rows for it.
-            self.write(&Action::CloseStatement(""));
-        }
-    }
-
-    fn statement(&mut self, text: Text) -> Statement {
-        let plain = |text: &str| Statement { text: text.into(), role: Role::Other, numbers: Vec::new() };
-        let number = match text {
-            Text::Insert | Text::Put | Text::Call | Text::Immediate => self.number(),
-            _ => 0,
-        };
-        let writing = |text: String, role| Statement { text, role, numbers: vec![number] };
-        match text {
-            Text::Select(letter) => plain(&format!("select '{letter}'")),
-            Text::SelectValue(letter) => plain(&format!("select '{letter}' || $1")),
-            Text::Wide => plain(&format!("select '{}'", "w".repeat(WIDE))),
-            Text::Three => plain("select 'c' from three"),
-            Text::Long(len) => plain(&format!("select repeat('x', {len})")),
-            Text::Insert => writing(format!("insert into t values ({number})"), Role::Other),
-            Text::Put => writing(format!("select put({number})"), Role::Other),
-            Text::Call => writing(format!("call p({number})"), Role::Commits),
-            Text::Immediate => writing(format!("create database d{number}"), Role::Commits),
-            Text::InsertValue => plain("insert into t values ($1)"),
-            Text::PutValue => plain("select put($1)"),
-            Text::CallValue => Statement { role: Role::Commits, ..plain("call p($1)") },
-            Text::Deferred => plain("insert into d values (1)"),
-            Text::Fail => plain("select fail()"),
-            Text::Syntax => plain("selec"),
-            Text::Note => plain("select note()"),
-            Plain(text, role) => Statement { role, ..plain(text) },
-        }
-    }
 }

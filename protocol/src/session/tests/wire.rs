@@ -46,10 +46,6 @@ pub(super) fn close_portal(name: &str) -> Vec<u8> {
     named(b'C', b'P', name)
 }
 
-pub(super) fn execute(portal: &str) -> Vec<u8> {
-    execute_some(portal, 0)
-}
-
 pub(super) fn execute_some(portal: &str, rows: u32) -> Vec<u8> {
     built(b'E', |out| {
         write::cstr(out, portal.as_bytes());
@@ -83,10 +79,6 @@ pub(super) fn function_call(number: u32) -> Vec<u8> {
         out.extend_from_slice(&number.to_be_bytes());
         out.extend_from_slice(&[0; 6]);
     })
-}
-
-pub(super) fn terminate() -> Vec<u8> {
-    built(b'X', |_| ())
 }
 
 fn named(tag: u8, what: u8, name: &str) -> Vec<u8> {

@@ -4,11 +4,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::pipe::Pipe;
 use super::postgres::{Backend, Database};
 use super::wire;
 use crate::error::{ClientError, Severity};
-use crate::flow::{Cut, Flow, Next, Stop};
-use crate::frame::HEADER_LEN;
+use crate::flow::{Next, Stop};
 use crate::prepared::Statements;
 use crate::server::ServerState;
 use crate::session::{Detached, Loss, Pooling, Session, Transaction};
@@ -17,45 +17,11 @@ use crate::write;
 /// As long as the proxy's buffers.
 const CAPACITY: usize = 16 * 1024;
 
-/// One direction of a session.
-#[derive(Debug, Default)]
-struct Pipe {
-    flow: Flow,
-    /// Read and not cut.
-    input: Vec<u8>,
-    /// Cut and not written.
-    out: Vec<u8>,
-}
-
-impl Pipe {
-    fn accept(&mut self, cut: &Cut) {
-        self.out.extend_from_slice(&self.input[cut.pass.clone()]);
-        self.input.drain(..cut.consumed);
-    }
-
-    /// Reads at most `len` bytes of `wire`; only when all that was cut is written, as the relay does.
-    fn fill(&mut self, wire: &mut Vec<u8>, len: usize, capacity: usize) -> bool {
-        if !self.out.is_empty() {
-            return false;
-        }
-        assert!(self.input.len() < capacity, "a full buffer was not cut");
-        let len = len.min(capacity - self.input.len()).min(wire.len());
-        self.input.extend(wire.drain(..len));
-        len > 0
-    }
-
-    fn flush(&mut self, wire: &mut Vec<u8>, len: usize) -> bool {
-        let len = len.min(self.out.len());
-        wire.extend(self.out.drain(..len));
-        len > 0
-    }
-}
-
 #[derive(Debug)]
 enum Place {
     Idle,
     Joined(usize),
-    Detached(Detached),
+    Detached(Box<Detached>),
     Gone,
 }
 
@@ -84,10 +50,6 @@ pub(super) struct Server {
     /// Read by the server, and not looked at by the test.
     pub(super) got: Vec<u8>,
     is_leased: bool,
-    /// It reads nothing.
-    is_stalled: bool,
-    /// It reads, but what it says does not arrive.
-    is_mute: bool,
     /// If it is to be lost.
     lifetime: Option<Lifetime>,
 }
@@ -226,7 +188,7 @@ impl World {
         };
         let moved = match (step, server) {
             (Step::Read(_), _) if matches!(client.place, Place::Gone) => {
-                std::mem::take(&mut client.sent).len() > 0
+                !std::mem::take(&mut client.sent).is_empty()
             }
             (Step::Read(len), _) => {
                 let Client { up, sent, .. } = client;
@@ -235,7 +197,10 @@ impl World {
             }
             (Step::Forward(len), Some(server)) => {
                 let moved = client.up.flush(&mut self.servers[server].to, len);
-                moved && (self.cut_up(number) || moved)
+                if moved {
+                    self.cut_up(number);
+                }
+                moved
             }
             (Step::Serve(len), Some(server)) => self.servers[server].serve(len),
             (Step::Return(len), Some(server)) => {
@@ -243,10 +208,10 @@ impl World {
                     self.lose(number, server);
                     return true;
                 }
-                let Server { from, is_mute, lifetime, .. } = &mut self.servers[server];
+                let Server { from, lifetime, .. } = &mut self.servers[server];
                 let allowed = lifetime.map_or(usize::MAX, |lifetime| lifetime.replies);
                 let before = from.len();
-                let moved = !*is_mute && client.down.fill(from, len.min(allowed), capacity);
+                let moved = client.down.fill(from, len.min(allowed), capacity);
                 if let Some(lifetime) = lifetime {
                     lifetime.replies -= before - from.len();
                 }
@@ -255,7 +220,10 @@ impl World {
             (Step::Reply(len), _) => {
                 let Client { down, got, .. } = client;
                 let moved = down.flush(got, len);
-                moved && (self.cut_down(number) || moved)
+                if moved {
+                    self.cut_down(number);
+                }
+                moved
             }
             (_, None) => false,
         };
@@ -439,7 +407,7 @@ impl World {
         }
         let loss = Loss { server: "node 1".into(), cause: "gone".into() };
         *place = match session.on_loss(&loss, &mut down.out) {
-            Some(detached) => Place::Detached(detached),
+            Some(detached) => Place::Detached(Box::new(detached)),
             None => Place::Idle,
         };
         self.cut_up(number);
@@ -455,8 +423,6 @@ impl Server {
             from: Vec::new(),
             got: Vec::new(),
             is_leased: false,
-            is_stalled: false,
-            is_mute: false,
             lifetime: None,
         }
     }
@@ -471,7 +437,7 @@ impl Server {
 
     fn serve(&mut self, len: usize) -> bool {
         let allowed = self.lifetime.map_or(usize::MAX, |lifetime| lifetime.requests);
-        let len = if self.is_stalled { 0 } else { len.min(self.to.len()).min(allowed) };
+        let len = len.min(self.to.len()).min(allowed);
         let bytes: Vec<u8> = self.to.drain(..len).collect();
         self.got.extend_from_slice(&bytes);
         self.backend.reads(&bytes);
@@ -489,21 +455,6 @@ impl Server {
     /// It says something out of turn.
     pub(super) fn says(&mut self, bytes: &[u8]) {
         self.from.extend_from_slice(bytes);
-    }
-
-    /// From now on it reads nothing.
-    pub(super) const fn stalls(&mut self) {
-        self.is_stalled = true;
-    }
-
-    /// From now on what it says does not arrive.
-    pub(super) const fn falls_silent(&mut self) {
-        self.is_mute = true;
-    }
-
-    /// It reads and talks again.
-    pub(super) const fn recovers(&mut self) {
-        (self.is_stalled, self.is_mute) = (false, false);
     }
 }
 
@@ -529,12 +480,6 @@ impl World {
         assert_eq!(wire::requests(&got), expected);
     }
 
-    /// A server says something out of turn.
-    pub(super) fn server_says(&mut self, server: usize, bytes: &[u8]) {
-        self.server(server).says(bytes);
-        self.settle();
-    }
-
     /// The connection that a client holds.
     pub(super) fn held(&self, client: usize) -> Option<usize> {
         match self.clients[client].place {
@@ -547,17 +492,4 @@ impl World {
     pub(super) fn is_gone(&self, client: usize) -> bool {
         matches!(self.clients[client].place, Place::Gone)
     }
-
-    /// The server that a client holds is lost.
-    #[track_caller]
-    pub(super) fn loses_server(&mut self, client: usize) {
-        let server = self.held(client).expect("the client holds no server");
-        self.lose(client, server);
-        self.settle();
-    }
-}
-
-/// What stands behind a message's header.
-pub(super) fn body(message: &[u8]) -> &[u8] {
-    &message[HEADER_LEN..]
 }

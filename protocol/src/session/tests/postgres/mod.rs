@@ -136,18 +136,6 @@ impl Backend {
         std::mem::take(&mut self.said)
     }
 
-    /// Forgets a statement that it should have.
-    pub(super) fn loses(&mut self, name: &str) {
-        assert!(self.statements.remove(name).is_some(), "{name} is not prepared");
-    }
-
-    /// Names of the statements that are prepared.
-    pub(super) fn prepared(&self) -> Vec<&str> {
-        let mut names: Vec<_> = self.statements.keys().map(String::as_str).collect();
-        names.sort_unstable();
-        names
-    }
-
     fn on_message(&mut self, tag: u8, body: &[u8]) {
         if self.copy.is_some() {
             return self.on_copy_message(tag, body);
