@@ -5,11 +5,16 @@
 mod cancel;
 mod cancel_late;
 mod copy;
+mod copy_fails;
 mod drain;
 mod front;
+mod leaks;
 mod leaving;
+mod local_replies;
 mod login;
 mod pool;
 mod prepared;
+mod session_defaults;
 mod startup;
+mod straddling;
 mod violations;

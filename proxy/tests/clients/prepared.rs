@@ -120,3 +120,62 @@ async fn a_pipeline_with_an_error_in_it_is_answered_as_by_postgresql() -> Result
         .await
         .map(drop)
 }
+
+#[tokio::test]
+async fn a_statement_that_was_prepared_under_a_local_setting_is_not_shared() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
+    let (mut one, mut other) = (front.raw().await?, front.raw().await?);
+    let sql = "SELECT timestamptz '2020-01-01 12:00' = timestamptz '2020-01-01 12:00+9'";
+    one.query("BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'").await?;
+    one.send(&extended("s", sql, &[])?).await?;
+    ensure!(one.read_answer().await?.rows() == [[Some("t".into())]]);
+    one.query("COMMIT").await?;
+    other.send(&extended("s", sql, &[])?).await?;
+    let rows = other.read_answer().await?.rows();
+    ensure!(rows == [[Some("f".into())]], "its time zone is UTC: {rows:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_prepares_after_a_migration_never_hears_of_the_plan_from_before_it() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
+    front
+        .same("migration", async |address| {
+            let mut old = RawClient::login(address, "app", "app", front.password("app")).await?;
+            old.query("DROP TABLE IF EXISTS t; CREATE TABLE t (a int)").await?;
+            old.send(&extended("s", "SELECT * FROM t", &[])?).await?;
+            old.read_answer().await?;
+            old.query("ALTER TABLE t ADD COLUMN b int").await?;
+            let mut new = RawClient::login(address, "app", "app", front.password("app")).await?;
+            new.send(&extended("s", "SELECT * FROM t", &[])?).await?;
+            let frames = new.read_answer().await?.frames;
+            // The table's number differs.
+            Ok(comparable(&frames).into_iter().filter(|frame| !frame.starts_with('T')).collect::<Vec<_>>())
+        })
+        .await
+        .map(drop)
+}
+
+#[tokio::test]
+async fn a_client_with_many_statements_costs_no_more_for_each_of_them() -> Result<()> {
+    let front = Front::start().await?;
+    let mut client = front.raw().await?;
+    let mut took = Vec::new();
+    for round in 0..40 {
+        let names: Vec<String> = (0..500).map(|number| format!("s{round}_{number}")).collect();
+        let bytes = messages(|out| {
+            names.iter().try_for_each(|name| frontend::parse(name, "SELECT 1", [], out))?;
+            frontend::sync(out);
+            Ok(())
+        })?;
+        let begun = std::time::Instant::now();
+        client.send(&bytes).await?;
+        ensure!(client.read_answer().await?.error().is_none());
+        took.push(begun.elapsed());
+    }
+    let (first, last) = (took[1..6].iter().min(), took[35..].iter().min());
+    let (Some(first), Some(last)) = (first, last) else { return Ok(()) };
+    eprintln!("500 statements take {first:?} at first, {last:?} when there are 20000");
+    ensure!(*last < *first * 4, "{first:?} at first, {last:?} when there are 20000");
+    Ok(())
+}

@@ -15,8 +15,14 @@ impl World {
     pub(super) fn begin_ssh(&mut self, run: usize) {
         let it = &self.runs[run];
         let server = it.server();
+        // A question that never got there is none; of the other steps, nothing was done.
+        let question = matches!(it.command.step, Step::CanLogIn { .. });
+        let not_begun = |why: &str| match question {
+            true => Outcome::Unknown(why.to_owned()),
+            false => Outcome::Failed(why.to_owned()),
+        };
         if it.trick == Trick::Fails {
-            return self.answer(run, Outcome::Failed("ssh: sshd takes no command".to_owned()));
+            return self.answer(run, not_begun("ssh: sshd takes no command"));
         }
         match self.network.way(self.network.pgherd(), server) {
             Way::Open if !self.servers[server].host_down => {
@@ -24,14 +30,9 @@ impl World {
                     self.act_after(run, 10, 40, 0);
                 }
             }
-            Way::Rejected => self.answer(run, Outcome::Failed("ssh: no route to host".to_owned())),
+            Way::Rejected => self.answer(run, not_begun("ssh: no route to host")),
             _ => {
-                let why = "ssh: no answer".to_owned();
-                // A question that never got there is none; of the other steps, nothing was done.
-                let outcome = match it.command.step {
-                    Step::CanLogIn { .. } => Outcome::Unknown(why),
-                    _ => Outcome::Failed(why),
-                };
+                let outcome = not_begun("ssh: no answer");
                 self.after(Time::from_secs(4), Happening::Ends { run, outcome, late: true });
             }
         }
