@@ -116,8 +116,10 @@ impl Flow {
     ) -> Cut {
         let mut cut = Cut::default();
         loop {
+            let begun = cut.consumed;
             self.advance(input, &mut cut, out);
             session.sends_inside = self.is_inside_message() && !self.dropping;
+            session.on_piece(input.get(begun..cut.consumed).unwrap_or_default());
             let rest = input.get(cut.consumed..).unwrap_or_default();
             let header = match client_header(rest) {
                 Ok(Some(header)) => header,
@@ -171,11 +173,9 @@ impl Flow {
             }
             if header.tag == b'S' {
                 server.on_parameter_status(frame.body);
-            } else if header.tag == b'C' && frame.body == b"DISCARD ALL\0" {
-                server.discarded = true;
             }
             let mark = out.len();
-            let reply = session.on_backend(&frame, &mut server.statements, out);
+            let reply = session.on_backend(&frame, server, out);
             order(out, mark, input, &mut cut);
             let pass = match reply {
                 Reply::Forward => Pass::Forward,

@@ -25,9 +25,15 @@ pub struct Statement {
     pub definition: Box<[u8]>,
     /// What its text says.
     pub scan: Scan,
+    /// Other sessions may use it.
+    pub is_shared: bool,
 }
 
 impl Statement {
+    fn new(id: u64, definition: &[u8], is_shared: bool) -> Self {
+        Self { id, definition: definition.into(), scan: scan_definition(definition), is_shared }
+    }
+
     /// True if it can be prepared on other servers.
     #[must_use]
     pub const fn is_kept(&self) -> bool {
@@ -74,41 +80,35 @@ impl Statements {
     /// parse analysis see the same.
     #[must_use]
     pub fn intern(&self, scope: u64, definition: &[u8]) -> Arc<Statement> {
-        self.get(scope, definition, true)
-    }
-
-    /// A statement of this definition that no server can have yet.
-    #[must_use]
-    pub fn fresh(&self, scope: u64, definition: &[u8]) -> Arc<Statement> {
-        self.get(scope, definition, false)
-    }
-
-    /// A statement of which the definition is not kept.
-    #[must_use]
-    pub fn unkept(&self, scan: Scan) -> Arc<Statement> {
-        Arc::new(Statement { id: self.known.lock().next_id(), definition: Box::default(), scan })
-    }
-
-    fn get(&self, scope: u64, definition: &[u8], shared: bool) -> Arc<Statement> {
         let hash = self.hasher.hash_one((scope, definition));
         let mut known = self.known.lock();
         let found = known.by_hash.get(&hash).into_iter().flatten().find_map(|(held_scope, weak)| {
             let statement = weak.upgrade()?;
-            (shared && *held_scope == scope && *statement.definition == *definition).then_some(statement)
+            (*held_scope == scope && *statement.definition == *definition).then_some(statement)
         });
         if let Some(statement) = found {
             return statement;
         }
         known.sweep();
-        let statement = Arc::new(Statement {
-            id: known.next_id(),
-            definition: definition.into(),
-            scan: scan_definition(definition),
-        });
+        let statement = Arc::new(Statement::new(known.next_id(), definition, true));
         let held = known.by_hash.entry(hash).or_default();
         held.retain(|(_, weak)| weak.strong_count() > 0);
         held.push((scope, Arc::downgrade(&statement)));
         statement
+    }
+
+    /// A statement of this definition that only its session uses.
+    #[must_use]
+    pub fn unshared(&self, definition: &[u8]) -> Arc<Statement> {
+        let id = self.known.lock().next_id();
+        Arc::new(Statement::new(id, definition, false))
+    }
+
+    /// A statement of which the definition is not kept.
+    #[must_use]
+    pub fn unkept(&self, scan: Scan) -> Arc<Statement> {
+        let id = self.known.lock().next_id();
+        Arc::new(Statement { id, definition: Box::default(), scan, is_shared: false })
     }
 }
 

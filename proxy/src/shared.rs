@@ -12,12 +12,12 @@ use pgherd_protocol::auth::Credential;
 use pgherd_protocol::prepared::Statements;
 
 use crate::cancel::CancelKeys;
-use crate::client::parameters::StartupParameters;
 use crate::client::welcome::Welcomes;
 use crate::config;
 use crate::descriptors::Bounds;
 use crate::server::table::Backends;
 use crate::verifiers::Verifiers;
+use pgherd_protocol::parameters::StartupParameters;
 
 /// Shared by all workers; nothing in it is locked on the path of a query.
 pub(crate) struct Shared {

@@ -7,6 +7,7 @@ use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Transaction, 
 use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
+use crate::server::ServerState;
 use crate::statement::Pin;
 use crate::write;
 
@@ -27,16 +28,13 @@ pub enum Reply {
 
 impl Session {
     /// Takes in a message from the server. `frame` holds the whole message if it is one that is looked at.
-    pub fn on_backend(
-        &mut self,
-        frame: &Frame<'_>,
-        server: &mut ServerStatements,
-        out: &mut Vec<u8>,
-    ) -> Reply {
+    pub fn on_backend(&mut self, frame: &Frame<'_>, server: &mut ServerState, out: &mut Vec<u8>) -> Reply {
+        let is_hidden = self.expected.front().is_some_and(|e| !e.shown && e.kind == Kind::Query);
         match frame.header.tag {
             b'N' | b'A' | b'S' => Reply::Forward,
-            b'Z' => self.on_ready(frame, server),
-            b'E' => self.on_error(frame, server, out),
+            b'Z' => self.on_ready(frame, &mut server.statements),
+            b'T' | b'D' if is_hidden => Reply::Drop,
+            b'E' => self.on_error(frame, &mut server.statements, out),
             b'1' => self.on_done(Kind::Parse),
             b'2' => self.on_done(Kind::Bind),
             b'3' => self.on_done(Kind::Close),
@@ -99,26 +97,33 @@ impl Session {
                 if front.kind == Kind::Query && front.single && self.pooling == Pooling::Transaction =>
             {
                 self.answered.on_query(front.effect, tag);
-                *front = Expected::new(Kind::Sync);
+                *front = Expected { shown: front.shown, ..Expected::new(Kind::Sync) };
             }
             _ => {}
         }
         Reply::Forward
     }
 
-    fn on_command_complete(&mut self, frame: &Frame<'_>, server: &mut ServerStatements) -> Reply {
+    fn on_command_complete(&mut self, frame: &Frame<'_>, server: &mut ServerState) -> Reply {
         let is_deallocate = |e: &Expected| e.kind == Kind::Query && e.undo.is_some();
         match frame.body {
+            // It has set the startup packet's parameters again.
+            _ if self.expected.front().is_some_and(|e| !e.shown) => {
+                server.discarded = false;
+                self.on_executed(frame.body);
+                return Reply::Drop;
+            }
             b"PREPARE\0" if self.expected.front().is_some_and(is_deallocate) => return Reply::Drop,
             b"DISCARD ALL\0" => {
-                self.forget_statements(server);
+                server.discarded = true;
+                self.forget_statements(&mut server.statements);
                 // What was sent behind it may pin again.
-                let is_last = self.expected.iter().skip(1).all(|e| e.kind == Kind::Sync);
+                let is_last = self.expected.iter().skip(1).all(|e| e.kind == Kind::Sync || !e.shown);
                 if self.pooling == Pooling::Transaction && is_last {
                     self.pin = None;
                 }
             }
-            b"DEALLOCATE ALL\0" => self.forget_statements(server),
+            b"DEALLOCATE ALL\0" => self.forget_statements(&mut server.statements),
             b"SET\0" | b"RESET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0"
             | b"CREATE TABLE\0" => {
                 self.pin_if_unseen(frame.body);
@@ -150,7 +155,7 @@ impl Session {
                 undo.before = None;
             }
         }
-        self.named.retain(|name, _| defined_since.contains(name));
+        self.names.retain(|name| defined_since.contains(name));
         for (behind, name) in self.expected.iter_mut().zip(doomed) {
             let Some(name) = name else { continue };
             behind.undo = Some(Box::new(Undo { name, before: None }));
@@ -161,7 +166,7 @@ impl Session {
     fn doomed(&self) -> Vec<Option<Box<[u8]>>> {
         let name = |e: &Expected| match e.about {
             About::Uses(id) if e.undo.is_none() && !self.prepares(id) => {
-                client_name(id, e, &self.named, &self.expected).map(Box::from)
+                client_name(id, e, &self.names, &self.expected).map(Box::from)
             }
             _ => None,
         };
@@ -183,7 +188,7 @@ impl Session {
         }
     }
 
-    fn on_ready(&mut self, frame: &Frame<'_>, server: &ServerStatements) -> Reply {
+    fn on_ready(&mut self, frame: &Frame<'_>, server: &mut ServerStatements) -> Reply {
         let transaction = frame.body.first().and_then(|&b| Transaction::from_byte(b));
         let Some(transaction) = transaction else { return Reply::OutOfStep };
         let shown = match self.expected.front() {
@@ -204,6 +209,10 @@ impl Session {
         self.on_transaction(transaction);
         if self.is_at_rest() {
             self.bound_by_name = None;
+            if self.pin.is_none() {
+                self.alters = false;
+                self.misread.drain(..).for_each(|id| server.make_stale(id));
+            }
         }
         if self.owes_nothing() {
             self.lease_start = server.now();
@@ -234,6 +243,12 @@ impl Session {
             return Reply::ServerEnds;
         }
         let Some(mut failed) = self.expected.pop_front() else { return Reply::OutOfStep };
+        if failed.kind == Kind::Query && !failed.shown {
+            // In a failed transaction nothing was taken back; else nobody knows with which parameters the client goes on.
+            let is_refused = self.answered.transaction() == Transaction::Failed;
+            self.expected.push_front(failed);
+            return if is_refused { Reply::Drop } else { Reply::OutOfStep };
+        }
         self.copying_in = false;
         self.answered.on_error();
         match (fields.sqlstate, failed.about) {
@@ -252,7 +267,7 @@ impl Session {
             server.make_all_stale(|id| expected.iter().any(|e| e.about == About::Prepares(id)));
         }
         let renamed = frame.is_complete()
-            && with_client_name((frame.body, fields), &failed, &self.named, &self.expected, out);
+            && with_client_name((frame.body, fields), &failed, &self.names, &self.expected, out);
         let is_extended = failed.kind.is_extended();
         if !is_extended && failed.undo.is_some() {
             let undo = failed.undo.take();
@@ -312,10 +327,10 @@ impl Session {
             match (later, undo.before) {
                 (Some(later), before) => later.before = before,
                 (None, Some(before)) => {
-                    self.named.insert(undo.name, before);
+                    self.names.insert(undo.name, before);
                 }
                 (None, None) => {
-                    self.named.remove(&undo.name);
+                    self.names.remove(&undo.name);
                 }
             }
         }

@@ -87,7 +87,7 @@ impl Detached {
                 if let Some((b'S', rest)) = frame.body.split_first() {
                     match split_cstr(rest).map_or(rest, |(name, _)| name) {
                         b"" => session.unnamed.held = Held::Nowhere,
-                        name => drop(session.named.remove(name)),
+                        name => drop(session.names.remove(name)),
                     }
                 }
                 write::empty(out, b'3');
@@ -163,7 +163,7 @@ impl Detached {
             session.unnamed.held = Held::Here;
             session.unnamed.placed = Placed::No;
             session.unnamed.scan = findings;
-        } else if session.named.contains_key(name) {
+        } else if session.names.get(name).is_some() {
             let name = String::from_utf8_lossy(name);
             ClientError::new("42P05", format!("prepared statement \"{name}\" already exists"))
                 .write(out, Severity::Error);
@@ -171,7 +171,7 @@ impl Detached {
             return;
         } else {
             let statement = session.intern(definition, statements);
-            session.named.insert(name.into(), statement);
+            session.names.insert(name.into(), statement);
         }
         write::empty(out, b'1');
     }
@@ -211,7 +211,7 @@ impl Detached {
 fn find(name: Option<&[u8]>, session: &Session) -> Scan {
     match name {
         Some(b"") if session.unnamed.held == Held::Here => session.unnamed.scan,
-        Some(name) => session.named.get(name).map_or(Scan::UNKNOWN, |statement| statement.scan),
+        Some(name) => session.names.get(name).map_or(Scan::UNKNOWN, |statement| statement.scan),
         None => Scan::UNKNOWN,
     }
 }

@@ -6,7 +6,7 @@ use super::placement::{Name, write_statement_message};
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{SERVER_PREFIX, ServerStatements, Statement, Statements, scan_definition};
-use crate::statement::{Pin, Scan, deallocated_name, scan};
+use crate::statement::{Effect, Pin, Scan, deallocated_name, scan, scan_start};
 use crate::write;
 
 /// What becomes of a client's message.
@@ -25,6 +25,10 @@ pub enum Pass {
 
 /// What names of the client that would be taken for pgherd's begin with on the server.
 pub(super) const ESCAPED_PREFIX: &str = "pgherd_!";
+
+/// The OIDs of `lo_open()` and its like, for which libpq has function calls. They change nothing of the session.
+const LARGE_OBJECT_FUNCTIONS: [u32; 13] =
+    [715, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172];
 
 impl Session {
     /// Takes in a message for the server. `frame` holds the whole message unless it is longer than the
@@ -48,12 +52,7 @@ impl Session {
             b'd' => return self.on_copy_data(),
             b'c' | b'f' => return self.on_copy_end(),
             b'Q' => return self.on_query(frame, statements, out),
-            b'F' => {
-                self.unsynced = false;
-                self.batch += 1;
-                self.expect_run(Kind::FunctionCall, Scan::UNSEEN);
-                return Pass::Forward;
-            }
+            b'F' => return self.on_function_call(frame),
             b'H' => return Pass::Forward,
             _ => {}
         }
@@ -87,12 +86,9 @@ impl Session {
     }
 
     fn on_query(&mut self, frame: &Frame<'_>, statements: &Statements, out: &mut Vec<u8>) -> Pass {
-        let mut findings = if frame.is_complete() {
-            scan(frame.body)
-        } else {
-            Scan { pin: scan(frame.body).pin, ..Scan::UNKNOWN }
-        };
-        self.pin = self.pin.or(findings.pin);
+        let mut findings = self.scan_or_watch(frame, frame.body);
+        self.see(findings);
+        let resets = std::mem::take(&mut self.resets);
         // A simple Query destroys the unnamed statement, as in PostgreSQL, and ends a batch as Sync does.
         self.unnamed.held = Held::Nowhere;
         self.unsynced = false;
@@ -108,6 +104,59 @@ impl Session {
             findings.forgets = false;
         }
         self.expect_run(Kind::Query, findings);
+        if !resets || !frame.is_complete() {
+            return Pass::Forward;
+        }
+        write::message(out, b'Q', |out| out.extend_from_slice(frame.body));
+        self.restore(out);
+        Pass::Replaced { consumed: frame.header.len }
+    }
+
+    /// What a text says; of one that is not all there, what its start says, and the rest will be looked at as it passes.
+    fn scan_or_watch(&mut self, frame: &Frame<'_>, text: &[u8]) -> Scan {
+        if frame.is_complete() {
+            return scan(text);
+        }
+        let (findings, rest) = scan_start(text);
+        self.rest = Some(Box::new(rest));
+        findings
+    }
+
+    /// Takes in what a text says that is about to be run.
+    fn see(&mut self, findings: Scan) {
+        self.pin = self.pin.or(findings.pin);
+        self.alters |= findings.alters;
+        self.resets |= findings.resets;
+    }
+
+    /// Takes in a part of a message that passes in pieces.
+    pub(crate) fn on_piece(&mut self, piece: &[u8]) {
+        if let Some(rest) = &mut self.rest {
+            let pin = rest.see(piece);
+            self.pin = self.pin.or(pin);
+        }
+        if !self.sends_inside {
+            self.rest = None;
+        }
+    }
+
+    /// Has the server go back to the startup packet's parameters where it went back to its own.
+    fn restore(&mut self, out: &mut Vec<u8>) {
+        if !self.startup.is_empty() {
+            write::query(out, &self.startup.to_sql_after_reset());
+            let effect = Effect::Harmless;
+            self.expected.push_back(Expected { shown: false, effect, ..Expected::new(Kind::Query) });
+        }
+    }
+
+    fn on_function_call(&mut self, frame: &Frame<'_>) -> Pass {
+        self.unsynced = false;
+        self.batch += 1;
+        let function = frame.body.first_chunk().map(|oid| u32::from_be_bytes(*oid));
+        if !function.is_some_and(|function| LARGE_OBJECT_FUNCTIONS.contains(&function)) {
+            self.see(Scan { pin: Some(Pin::SessionFunction), ..Scan::UNSEEN });
+        }
+        self.expect_run(Kind::FunctionCall, Scan::UNSEEN);
         Pass::Forward
     }
 
@@ -116,8 +165,8 @@ impl Session {
     fn on_deallocate(&mut self, name: Vec<u8>, statements: &Statements, out: &mut Vec<u8>) -> bool {
         let is_escaped = name.starts_with(SERVER_PREFIX.as_bytes());
         let mut expected = Expected::new(Kind::Query);
-        match self.named.remove(name.as_slice()) {
-            Some(before) => {
+        match self.names.remove(&name) {
+            Some((_, before)) => {
                 if before.is_kept() {
                     // It is refused in a failed transaction, and else does nothing; the client is not told of the PREPARE.
                     let id = statements.unkept(Scan::UNSEEN).id;
@@ -169,11 +218,18 @@ impl Session {
         self.skipping = false;
         self.batch += 1;
         self.expect(Kind::Sync);
-        if self.copy_syncs == 0 || !ends_copy {
+        let resets = std::mem::take(&mut self.resets);
+        let has_barrier = self.copy_syncs > 0 && ends_copy;
+        if !resets && !has_barrier {
             return Pass::Forward;
         }
         write::empty(out, b'S');
-        self.add_barrier(out);
+        if has_barrier {
+            self.add_barrier(out);
+        }
+        if resets {
+            self.restore(out);
+        }
         Pass::Replaced { consumed: HEADER_LEN }
     }
 
@@ -208,7 +264,11 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Pass {
         let Some((name, definition)) = split_cstr(frame.body) else { return self.pass_on(Kind::Parse) };
-        let findings = if frame.is_complete() { scan_definition(definition) } else { Scan::UNSEEN };
+        let findings = if frame.is_complete() {
+            scan_definition(definition)
+        } else {
+            Scan { forgets: false, ..self.scan_or_watch(frame, definition) }
+        };
         self.pin = self.pin.or(findings.pin);
         if self.pooling == Pooling::Session {
             return self.pass_on(Kind::Parse);
@@ -224,7 +284,7 @@ impl Session {
             self.unnamed.scan = findings;
             return self.pass_on(Kind::ParseUnnamed);
         }
-        let existing = self.named.get(name).cloned();
+        let existing = self.names.get(name).cloned();
         if let Some(existing) = existing.as_ref().filter(|_| !self.is_unsure(name)) {
             return self.on_parse_again((frame, name), existing, server, out);
         }
@@ -271,7 +331,7 @@ impl Session {
             undo: Some(Box::new(Undo { name: name.into(), before })),
             ..Expected::new(Kind::Parse)
         });
-        self.named.insert(name.into(), statement);
+        self.names.insert(name.into(), statement);
         Pass::Replaced { consumed }
     }
 
@@ -284,7 +344,7 @@ impl Session {
             return self.pass_on(Kind::Bind);
         };
         let (target, findings) = self.resolve(name, server, out);
-        self.pin = self.pin.or(findings.pin);
+        self.see(findings);
         if portal.is_empty() {
             self.bound = findings;
         } else {
@@ -322,7 +382,7 @@ impl Session {
             self.unnamed.placed = Placed::InBatch(self.batch);
             return self.pass_on(Kind::Close);
         }
-        let Some((name, before)) = self.named.remove_entry(name) else {
+        let Some((name, before)) = self.names.remove(name) else {
             self.expect(Kind::Close);
             if !name.starts_with(SERVER_PREFIX.as_bytes()) {
                 return Pass::Forward;

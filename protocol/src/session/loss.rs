@@ -70,6 +70,10 @@ impl Session {
         self.copy_syncs = 0;
         self.sends_inside = false;
         self.gets_inside = false;
+        self.alters = false;
+        self.resets = false;
+        self.misread.clear();
+        self.rest = None;
         self.bound = Scan::CURSOR;
         self.bound_by_name = None;
         self.unnamed.placed = Placed::No;

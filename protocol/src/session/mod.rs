@@ -12,7 +12,7 @@ mod placement;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use backend::Reply;
@@ -20,9 +20,11 @@ pub use detached::{Detached, Progress};
 pub use frontend::Pass;
 use loss::Answered;
 pub use loss::Loss;
+use names::Names;
 
+use crate::parameters::StartupParameters;
 use crate::prepared::Statement;
-use crate::statement::{Effect, Pin, Scan};
+use crate::statement::{Effect, Pin, Rest, Scan};
 
 /// What ReadyForQuery said of the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub enum Pooling {
 #[derive(Debug)]
 pub struct Session {
     pooling: Pooling,
+    /// What RESET goes back to.
+    startup: Arc<StartupParameters>,
     /// Statements of different scopes are never shared; see [`crate::prepared::Statements::intern`].
     scope: u64,
     transaction: Transaction,
@@ -88,7 +92,15 @@ pub struct Session {
     /// behind the failure of the COPY, and answers them.
     copy_syncs: u32,
     pin: Option<Pin>,
-    named: HashMap<Box<[u8]>, Arc<Statement>>,
+    /// Run-time parameters may not be those of the startup packet.
+    alters: bool,
+    /// The batch may take run-time parameters back to the server's defaults.
+    resets: bool,
+    /// Shared statements that the server has read under parameters of this session's own.
+    misread: Vec<u64>,
+    /// Looks at a text that passes in pieces.
+    rest: Option<Box<Rest>>,
+    names: Names,
     unnamed: Unnamed,
     /// What was bound last to the unnamed portal.
     bound: Scan,
@@ -232,10 +244,11 @@ impl Kind {
 impl Session {
     /// A session that has just been logged in.
     #[must_use]
-    pub fn new(pooling: Pooling, scope: u64) -> Self {
+    pub fn new(pooling: Pooling, startup: Arc<StartupParameters>) -> Self {
         Self {
             pooling,
-            scope,
+            scope: startup.scope(),
+            startup,
             transaction: Transaction::Idle,
             expected: VecDeque::new(),
             batch: 0,
@@ -245,7 +258,11 @@ impl Session {
             copying_in: false,
             copy_syncs: 0,
             pin: (pooling == Pooling::Session).then_some(Pin::SessionMode),
-            named: HashMap::new(),
+            alters: false,
+            resets: false,
+            misread: Vec::new(),
+            rest: None,
+            names: Names::default(),
             unnamed: Unnamed::NONE,
             bound: Scan::CURSOR,
             bound_by_name: None,

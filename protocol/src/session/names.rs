@@ -1,6 +1,7 @@
-//! Errors name a statement as the server knows it; the client must read its own name.
+//! The names of a session's prepared statements. Errors name a statement as the server knows it; the client must read its
+//! own name.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::frontend::ESCAPED_PREFIX;
@@ -8,6 +9,53 @@ use super::{About, Expected};
 use crate::error::ErrorFields;
 use crate::prepared::{SERVER_PREFIX, Statement, write_server_name};
 use crate::write;
+
+/// What the client's names of prepared statements mean; no two mean the same statement.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    statements: HashMap<Box<[u8]>, Arc<Statement>>,
+    ids: HashSet<u64>,
+}
+
+impl Names {
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.statements.get(name)
+    }
+
+    /// True if a name means the statement of this number.
+    pub(super) fn mean(&self, id: u64) -> bool {
+        self.ids.contains(&id)
+    }
+
+    pub(super) fn insert(&mut self, name: Box<[u8]>, statement: Arc<Statement>) {
+        let id = statement.id;
+        if let Some(before) = self.statements.insert(name, statement) {
+            self.ids.remove(&before.id);
+        }
+        self.ids.insert(id);
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8]) -> Option<(Box<[u8]>, Arc<Statement>)> {
+        let removed = self.statements.remove_entry(name)?;
+        self.ids.remove(&removed.1.id);
+        Some(removed)
+    }
+
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&[u8]) -> bool) {
+        let Self { statements, ids } = self;
+        statements.retain(|name, statement| {
+            let is_kept = is_kept(name);
+            if !is_kept {
+                ids.remove(&statement.id);
+            }
+            is_kept
+        });
+    }
+
+    fn of(&self, id: u64) -> Option<&[u8]> {
+        self.statements.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| &**name)
+    }
+}
 
 /// The SQLSTATEs of errors that name a prepared statement: it does not exist, it exists already, or it takes another
 /// number of parameters.
@@ -18,7 +66,7 @@ const NAMING: [&[u8]; 3] = [b"26000", b"42P05", b"08P01"];
 pub(super) fn with_client_name(
     (body, fields): (&[u8], ErrorFields<'_>),
     failed: &Expected,
-    named: &HashMap<Box<[u8]>, Arc<Statement>>,
+    names: &Names,
     behind: &VecDeque<Expected>,
     out: &mut Vec<u8>,
 ) -> bool {
@@ -30,7 +78,7 @@ pub(super) fn with_client_name(
         About::Prepares(id) | About::Uses(id) => {
             write_server_name(&mut there, id);
             there.pop();
-            client_name(id, failed, named, behind)
+            client_name(id, failed, names, behind)
         }
         About::Escaped => {
             there.extend_from_slice(ESCAPED_PREFIX.as_bytes());
@@ -56,13 +104,12 @@ pub(super) fn with_client_name(
 pub(super) fn client_name<'a>(
     id: u64,
     failed: &'a Expected,
-    named: &'a HashMap<Box<[u8]>, Arc<Statement>>,
+    names: &'a Names,
     behind: &'a VecDeque<Expected>,
 ) -> Option<&'a [u8]> {
-    let held = || named.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| &**name);
     let undone = || {
         let mut undos = behind.iter().filter_map(|e| e.undo.as_deref());
         undos.find(|u| u.before.as_ref().is_some_and(|before| before.id == id)).map(|u| &*u.name)
     };
-    failed.undo.as_ref().map(|undo| &*undo.name).or_else(undone).or_else(held)
+    failed.undo.as_ref().map(|undo| &*undo.name).or_else(undone).or_else(|| names.of(id))
 }

@@ -10,15 +10,18 @@ use crate::write;
 
 impl Session {
     /// The statement that a Parse message asks for. No two names of a session mean the same one, so that an error names
-    /// the right one; and none is shared of which it is not known whether servers will have it.
+    /// the right one; and none is shared of which it is not known whether servers will have it, or whether it would mean the
+    /// same to others.
     pub(super) fn intern(&self, definition: &[u8], statements: &Statements) -> Arc<Statement> {
-        if self.expected.iter().any(|e| e.forgets) {
-            return statements.fresh(self.scope, definition);
+        if self.alters || self.expected.iter().any(|e| e.forgets) {
+            return statements.unshared(definition);
         }
         let shared = statements.intern(self.scope, definition);
-        let held_before = self.expected.iter().filter_map(|e| e.undo.as_ref()?.before.as_ref());
-        if self.named.values().chain(held_before).any(|held| held.id == shared.id) {
-            return statements.fresh(self.scope, definition);
+        let was_held = |e: &Expected| {
+            e.undo.as_ref().and_then(|undo| undo.before.as_ref()).is_some_and(|before| before.id == shared.id)
+        };
+        if self.names.mean(shared.id) || self.expected.iter().any(was_held) {
+            return statements.unshared(definition);
         }
         shared
     }
@@ -48,7 +51,7 @@ impl Session {
             (Kind::Parse, About::Prepares(statement.id))
         };
         self.expected.push_back(Expected { about, undo, ..Expected::new(kind) });
-        self.named.insert(name.into(), statement);
+        self.names.insert(name.into(), statement);
         self.evict(server, out);
     }
 
@@ -90,7 +93,7 @@ impl Session {
             self.ensure_unnamed(out);
             return (Target::AsItIs, self.unnamed.scan);
         }
-        if let Some(statement) = self.named.get(name).cloned() {
+        if let Some(statement) = self.names.get(name).cloned() {
             self.ensure_prepared(&statement, name, server, out);
             return (Target::Prepared(statement.id), statement.scan);
         }
@@ -146,6 +149,9 @@ impl Session {
         statement.write_parse(out);
         server.insert(id);
         self.preparing += 1;
+        if self.alters && statement.is_shared {
+            self.misread.push(id);
+        }
     }
 
     /// True if the server has the statement when it comes to what is sent now, or is right not to have it. One whose

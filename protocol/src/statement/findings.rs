@@ -1,23 +1,40 @@
 //! What the words of a text amount to.
 
 use super::lexer::{Lexer, Token, Word};
+use super::rest::Rest;
 use super::{Effect, Pin, Scan};
 
 /// Looks at the text of a Query or Parse message.
 #[must_use]
 pub fn scan(text: &[u8]) -> Scan {
+    let (findings, lexer) = look_at(text);
+    findings.conclude(lexer.unclear)
+}
+
+/// Looks at the start of a text that is too long to be seen at once; also says what is needed to look at the rest.
+#[must_use]
+pub fn scan_start(text: &[u8]) -> (Scan, Rest) {
+    let (findings, _) = look_at(text);
+    let rest = Rest::new(findings.present.first == Some(First::Do));
+    let Scan { pin, resets, .. } = findings.conclude(true);
+    (Scan { pin, resets, ..Scan::UNKNOWN }, rest)
+}
+
+fn look_at(text: &[u8]) -> (Findings<'_>, Lexer<'_>) {
     let mut lexer = Lexer::new(text);
     let mut findings = Findings::default();
     while let Some(token) = lexer.next() {
         findings.see(token, &mut lexer);
     }
-    findings.conclude(lexer.unclear)
+    (findings, lexer)
 }
 
 #[derive(Default)]
 struct Findings<'a> {
     pin: Option<Pin>,
     forgets: bool,
+    alters: bool,
+    resets: bool,
     exits: bool,
     /// The statements that have ended.
     statements: usize,
@@ -81,6 +98,8 @@ enum Set {
     Pending,
     /// SET LOCAL, SET TRANSACTION or SET CONSTRAINTS, unless it is `local.name`.
     Local,
+    /// It ends with the transaction.
+    InTransaction,
     Decided,
 }
 
@@ -120,21 +139,26 @@ impl<'a> Findings<'a> {
     }
 
     fn pin(&mut self, pin: Pin) {
+        self.alters |= pin == Pin::Parameter;
         self.pin = self.pin.or(Some(pin));
     }
 
     fn begin(&mut self, word: Word<'_>, lexer: &mut Lexer<'_>) {
         let first = first(word);
         match first {
-            First::Set => self.present.set = Set::Pending,
+            First::Set => {
+                self.present.set = Set::Pending;
+                self.alters = true;
+            }
             First::Do => lexer.count_everything(),
             _ => {}
         }
         match word.len() {
             4 if word.is("load") => self.pin(Pin::Load),
-            5 if word.is("reset") => self.pin(Pin::Parameter),
+            5 if word.is("reset") => (self.alters, self.resets) = (true, true),
             6 if word.is("listen") => self.pin(Pin::Listen),
-            7 | 10 if word.is("discard") || word.is("deallocate") => self.forgets = true,
+            7 if word.is("discard") => (self.forgets, self.resets) = (true, true),
+            10 if word.is("deallocate") => self.forgets = true,
             _ => {}
         }
         self.present.first = Some(first);
@@ -186,10 +210,13 @@ impl<'a> Findings<'a> {
                 }
             }
             4 if first == Some(First::Declare) && word.is("hold") => self.pin(Pin::HoldCursor),
-            10 if word.is_name("set_config") => match self.present.config {
-                Config::No => self.present.config = Config::Named,
-                Config::Named | Config::Inside(_) => self.pin(Pin::Parameter),
-            },
+            10 if word.is_name("set_config") => {
+                self.alters = true;
+                match self.present.config {
+                    Config::No => self.present.config = Config::Named,
+                    Config::Named | Config::Inside(_) => self.pin(Pin::Parameter),
+                }
+            }
             // To update it is to call set_config().
             11 if word.is_name("pg_settings")
                 && !matches!(first, Some(First::Select | First::Show | First::Insert)) =>
@@ -198,9 +225,8 @@ impl<'a> Findings<'a> {
             }
             7 if word.is("uescape") => self.pin(Pin::Parameter),
             7.. if word.may_be_of_a_session() => {
-                let found = SESSION_NAMES.iter().find(|(start, _)| word.starts_with(start));
-                if let Some((_, pin)) = found {
-                    self.pin(*pin);
+                if let Some(pin) = session_pin(word.text()) {
+                    self.pin(pin);
                 }
             }
             _ => {}
@@ -215,7 +241,10 @@ impl<'a> Findings<'a> {
             4 if word.is("temp") => self.pin(Pin::Temporary),
             4 if word.is("hold") => self.pin(Pin::HoldCursor),
             4 if word.is("load") => self.pin(Pin::Load),
-            5 if word.is("reset") => self.pin(Pin::Parameter),
+            5 if word.is("reset") => {
+                self.pin(Pin::Parameter);
+                self.resets = true;
+            }
             6 if word.is("listen") => self.pin(Pin::Listen),
             7 if word.is("prepare") => self.pin(Pin::SqlPrepare),
             7 | 10 if word.is("discard") || word.is("deallocate") => self.forgets = true,
@@ -239,14 +268,17 @@ impl<'a> Findings<'a> {
                 self.pin(Pin::Parameter);
             }
             // SET LOCAL search_path = 'pg_temp' makes the next table a temporary one.
-            (Set::Local | Set::Decided, Token::Literal(text)) => {
-                self.present.set = Set::Decided;
+            (Set::Local | Set::InTransaction | Set::Decided, Token::Literal(text)) => {
+                if self.present.set == Set::Local {
+                    self.present.set = Set::InTransaction;
+                }
                 if text.contains(&b'\\') || contains(text, b"pg_temp") {
                     self.pin(Pin::Temporary);
                 }
             }
-            (Set::Local, _) => self.present.set = Set::Decided,
-            (Set::Decided, _) => {}
+            (Set::Local, _) => self.present.set = Set::InTransaction,
+            (Set::Decided, Token::Word(word)) => self.resets |= word.is("default"),
+            (Set::InTransaction | Set::Decided, _) => {}
         }
     }
 
@@ -277,7 +309,7 @@ impl<'a> Findings<'a> {
                     let is_local = present.before_previous == Some(Token::Comma)
                         && matches!(present.previous, Some(Token::Word(word)) if word.is("true"));
                     if !is_local {
-                        self.pin = self.pin.or(Some(Pin::Parameter));
+                        self.pin(Pin::Parameter);
                     }
                 }
                 self.present.depth = self.present.depth.saturating_sub(1);
@@ -313,7 +345,8 @@ impl<'a> Findings<'a> {
         let effect = if unclear { Effect::MayCommit } else { self.effect.unwrap_or(Effect::Empty) };
         let single = self.statements <= 1 && !unclear;
         let exits = self.exits && single;
-        Scan { pin: self.pin, effect, forgets: self.forgets, exits, whole: true, single }
+        let Self { pin, forgets, alters, resets, .. } = self;
+        Scan { pin, effect, forgets, alters, resets, exits, whole: true, single }
     }
 }
 
@@ -413,6 +446,14 @@ const SESSION_NAMES: &[(&str, Pin)] = &[
     ("pg_copy_logical_replication_slot", Pin::SessionFunction),
     ("pg_replication_origin_session_setup", Pin::SessionFunction),
 ];
+
+/// Why a session keeps its server connection that uses this name.
+pub(super) fn session_pin(name: &[u8]) -> Option<Pin> {
+    let begins = |start: &str| {
+        name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes()))
+    };
+    SESSION_NAMES.iter().find(|(start, _)| begins(start)).map(|(_, pin)| *pin)
+}
 
 /// True for a word that stands before a parenthesis without calling a function that could have an effect.
 fn is_pure(word: Word<'_>) -> bool {

@@ -44,8 +44,9 @@ impl Word<'_> {
         self.is_name(lower) && !self.quoted && !self.qualified
     }
 
-    pub(super) fn starts_with(&self, lower: &str) -> bool {
-        self.text.get(..lower.len()).is_some_and(|start| start.eq_ignore_ascii_case(lower.as_bytes()))
+    /// As it stands in the text.
+    pub(super) const fn text(&self) -> &[u8] {
+        self.text
     }
 
     /// False for most words: the names that matter begin with these letters.
@@ -262,7 +263,7 @@ fn comment_len(text: &[u8]) -> Option<usize> {
     }
 }
 
-const fn is_word(byte: u8) -> bool {
+pub(super) const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..)
 }
 

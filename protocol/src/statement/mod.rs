@@ -10,16 +10,18 @@
 mod deallocate;
 mod findings;
 mod lexer;
+mod rest;
 #[cfg(test)]
 mod tests;
 
 pub use deallocate::deallocated_name;
-pub use findings::scan;
+pub use findings::{scan, scan_start};
+pub use rest::Rest;
 
 /// Why a session keeps its server connection after a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pin {
-    /// SET, RESET or `set_config()`: a run-time parameter was changed.
+    /// SET or `set_config()`: a run-time parameter was changed.
     Parameter,
     /// LISTEN
     Listen,
@@ -83,6 +85,10 @@ pub struct Scan {
     pub effect: Effect,
     /// It may drop prepared statements: DISCARD, DEALLOCATE.
     pub forgets: bool,
+    /// It changes run-time parameters, if only for its transaction: they may change what other texts mean.
+    pub alters: bool,
+    /// It may take run-time parameters back to their defaults: RESET, DISCARD, SET ... TO DEFAULT.
+    pub resets: bool,
     /// PostgreSQL runs it in an aborted transaction: COMMIT, ROLLBACK, ROLLBACK TO, PREPARE TRANSACTION.
     pub exits: bool,
     /// The whole text was looked at.
@@ -97,6 +103,8 @@ impl Scan {
         pin: None,
         effect: Effect::MayCommit,
         forgets: true,
+        alters: true,
+        resets: false,
         exits: true,
         whole: false,
         single: false,
@@ -106,8 +114,16 @@ impl Scan {
     pub const UNSEEN: Self = Self { forgets: false, ..Self::UNKNOWN };
 
     /// What is assumed of a portal that no Bind message made: it is a cursor, and its query may call functions.
-    pub const CURSOR: Self =
-        Self { pin: None, effect: Effect::Write, forgets: false, exits: false, whole: true, single: true };
+    pub const CURSOR: Self = Self {
+        pin: None,
+        effect: Effect::Write,
+        forgets: false,
+        alters: false,
+        resets: false,
+        exits: false,
+        whole: true,
+        single: true,
+    };
 
     /// What is to be assumed where it may be this or `other`.
     #[must_use]
@@ -120,6 +136,8 @@ impl Scan {
             pin: self.pin.or(other.pin),
             effect,
             forgets: self.forgets || other.forgets,
+            alters: self.alters || other.alters,
+            resets: self.resets || other.resets,
             exits: self.exits || other.exits,
             whole: self.whole && other.whole,
             single: self.single && other.single,

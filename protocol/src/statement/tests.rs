@@ -16,7 +16,6 @@ fn has_effect(text: &str, effect: Effect) {
 fn what_outlives_a_transaction_pins() {
     pins("SET search_path = a", Some(Pin::Parameter));
     pins("/* c */ -- d\n set timezone to 'UTC'", Some(Pin::Parameter));
-    pins("select 1; RESET ALL", Some(Pin::Parameter));
     pins("SELECT set_config('a.b', '1', false)", Some(Pin::Parameter));
     pins("listen x", Some(Pin::Listen));
     pins("CREATE TEMP TABLE t (i int)", Some(Pin::Temporary));
@@ -35,6 +34,28 @@ fn what_ends_with_the_transaction_does_not_pin() {
     pins("select pg_advisory_xact_lock(1)", None);
     pins("update t set a = 1", None);
     pins("insert into listen values (1)", None);
+}
+
+#[test]
+fn what_goes_back_to_defaults_resets_and_does_not_pin() {
+    let asyncpg = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;";
+    for text in ["RESET work_mem", "select 1; reset all", "DISCARD ALL", asyncpg] {
+        let findings = scan(text.as_bytes());
+        assert_eq!((findings.resets, findings.pin), (true, None), "{text}");
+    }
+    assert!(scan(b"SET work_mem TO DEFAULT").resets);
+    assert!(!scan(b"SET LOCAL work_mem TO DEFAULT").resets, "it ends with the transaction");
+    assert!(!scan(b"INSERT INTO reset VALUES (DEFAULT)").resets);
+}
+
+#[test]
+fn what_changes_parameters_if_only_for_a_transaction_alters() {
+    for text in
+        ["SET LOCAL a.b = 1", "select set_config('a.b', '1', true)", "begin; set local a = b", "reset all"]
+    {
+        assert!(scan(text.as_bytes()).alters, "{text}");
+    }
+    assert!(!scan(b"UPDATE t SET a = 1").alters);
 }
 
 #[test]

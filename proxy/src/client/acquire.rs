@@ -8,13 +8,13 @@ use std::time::Duration;
 use pgherd_protocol::error::ClientError;
 use tokio::time::Instant;
 
-use super::parameters::StartupParameters;
 use crate::seat::{Seat, WaitEnd};
 use crate::server::connect::{ConnectError, ConnectRequest};
 use crate::server::lease::{Grant, Lease, Permit};
 use crate::server::pool::{Checkout, Pool};
 use crate::server::table::{Server, Target};
 use crate::worker::Worker;
+use pgherd_protocol::parameters::StartupParameters;
 
 /// Pause before a server that could not be reached is tried again, unless the table changes before.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);

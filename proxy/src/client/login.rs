@@ -19,13 +19,13 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::acquire::{self, Access};
-use super::parameters::StartupParameters;
 use super::welcome;
 use crate::cancel::Registration;
 use crate::seat::Seat;
 use crate::shared::Counted;
 use crate::verifiers::LookupError;
 use crate::worker::Worker;
+use pgherd_protocol::parameters::StartupParameters;
 
 /// The newest minor version of protocol 3 that pgherd speaks.
 const MINOR_VERSION: u16 = 0;

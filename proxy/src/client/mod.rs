@@ -2,7 +2,6 @@
 
 mod acquire;
 mod login;
-pub(crate) mod parameters;
 mod pipe;
 mod relay;
 mod session;

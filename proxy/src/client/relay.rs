@@ -16,9 +16,9 @@ use super::pipe::{Filled, Pipe};
 use crate::buffer::Buffers;
 use crate::server::connection::ServerConnection;
 
-/// A client to which so many replies are owed is not read from until some of them are there. Far more than what a server
-/// keeps to itself before a Sync, so that nobody waits for the other.
-const MOST_OWED: usize = 4096;
+/// A client to which so many replies are owed is not read from until some of them are there; the server is told to keep
+/// none to itself.
+const MOST_OWED: usize = 1024;
 /// A client that leaves so many bytes of pgherd's own unread is not read from.
 const MOST_UNREAD: usize = 64 * 1024;
 /// How often a session reads before others have their turn.

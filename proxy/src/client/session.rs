@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ impl Session {
             stream,
             up: Pipe::default(),
             down: Pipe::default(),
-            machine: Machine::new(pooling, access.parameters.scope()),
+            machine: Machine::new(pooling, Arc::clone(&access.parameters)),
             ending: None,
             held_back: false,
             key: registration.key,
@@ -201,7 +202,7 @@ impl Session {
     async fn give_back(&mut self, mut held: Held) -> Turn {
         if let Some(connection) = held.lease.connection() {
             if std::mem::take(&mut connection.state.discarded) {
-                connection.applied = std::sync::Arc::default();
+                connection.applied = Arc::default();
             }
             // A request that is still on its way must not meet the next client.
             if !connection.cancel.is_clear() && !Box::pin(connection.cancel.cleared()).await {

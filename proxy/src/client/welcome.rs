@@ -10,8 +10,8 @@ use pgherd_protocol::error::ClientError;
 
 use super::acquire::{Access, Failure, any_server};
 use super::login::{LoginFailure, Refusal};
-use super::parameters::StartupParameters;
 use crate::worker::Worker;
+use pgherd_protocol::parameters::StartupParameters;
 
 /// Databases, users and settings that are remembered; past it all are forgotten and asked for again.
 const REMEMBERED: usize = 4096;

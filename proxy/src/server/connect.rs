@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 
 use super::connection::{Cutter, ServerConnection};
 use crate::cancel::CancelPoint;
-use crate::client::parameters::StartupParameters;
 use crate::descriptors::{self, Bounds};
 use crate::worker::WorkerId;
+use pgherd_protocol::parameters::StartupParameters;
 
 /// The longest message that a server may send during login.
 const MAX_LOGIN_MESSAGE: usize = 64 * 1024;

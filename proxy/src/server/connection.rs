@@ -18,8 +18,8 @@ use tokio::net::TcpStream;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::cancel::CancelPoint;
-use crate::client::parameters::StartupParameters;
 use crate::worker::WorkerId;
+use pgherd_protocol::parameters::StartupParameters;
 
 /// How long pgherd waits for the answer to its own statements.
 const OWN_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -137,26 +137,6 @@ async fn a_statement_that_was_prepared_under_a_local_setting_is_not_shared() -> 
 }
 
 #[tokio::test]
-async fn a_client_that_prepares_after_a_migration_never_hears_of_the_plan_from_before_it() -> Result<()> {
-    let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
-    front
-        .same("migration", async |address| {
-            let mut old = RawClient::login(address, "app", "app", front.password("app")).await?;
-            old.query("DROP TABLE IF EXISTS t; CREATE TABLE t (a int)").await?;
-            old.send(&extended("s", "SELECT * FROM t", &[])?).await?;
-            old.read_answer().await?;
-            old.query("ALTER TABLE t ADD COLUMN b int").await?;
-            let mut new = RawClient::login(address, "app", "app", front.password("app")).await?;
-            new.send(&extended("s", "SELECT * FROM t", &[])?).await?;
-            let frames = new.read_answer().await?.frames;
-            // The table's number differs.
-            Ok(comparable(&frames).into_iter().filter(|frame| !frame.starts_with('T')).collect::<Vec<_>>())
-        })
-        .await
-        .map(drop)
-}
-
-#[tokio::test]
 async fn a_client_with_many_statements_costs_no_more_for_each_of_them() -> Result<()> {
     let front = Front::start().await?;
     let mut client = front.raw().await?;

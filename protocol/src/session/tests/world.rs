@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::pipe::Pipe;
 use super::postgres::{Backend, Database};
@@ -156,7 +157,7 @@ impl World {
     pub(super) fn client(&mut self, number: usize) -> &mut Client {
         while self.clients.len() <= number {
             self.clients.push(Client {
-                session: Session::new(self.pooling, 0),
+                session: Session::new(self.pooling, Arc::default()),
                 up: Pipe::default(),
                 down: Pipe::default(),
                 place: Place::Idle,

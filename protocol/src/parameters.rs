@@ -5,18 +5,18 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
-use pgherd_protocol::error::ClientError;
+use crate::error::ClientError;
 
 /// A client's run-time parameters, names in lower case, the last value of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct StartupParameters(Vec<(String, String)>);
+pub struct StartupParameters(Vec<(String, String)>);
 
 impl StartupParameters {
     /// Takes the parameters of a startup packet, `options` taken apart.
     ///
     /// # Errors
     /// 42601 for `options` that PostgreSQL would not take either.
-    pub(crate) fn new(parameters: &[(String, String)]) -> Result<Self, ClientError> {
+    pub fn new(parameters: &[(String, String)]) -> Result<Self, ClientError> {
         let mut set = Self::default();
         for (name, value) in parameters.iter().filter(|(name, _)| name == "options") {
             debug_assert_eq!(name, "options", "filtered");
@@ -41,12 +41,14 @@ impl StartupParameters {
     }
 
     /// The same without application_name, which changes no answer.
-    pub(crate) fn without_application_name(&self) -> Self {
+    #[must_use]
+    pub fn without_application_name(&self) -> Self {
         Self(self.0.iter().filter(|(name, _)| name != "application_name").cloned().collect())
     }
 
     /// True if each parameter has the value that a server reports for it without being told.
-    pub(crate) fn change_nothing_of(&self, reported: &BTreeMap<Box<str>, Box<str>>) -> bool {
+    #[must_use]
+    pub fn change_nothing_of(&self, reported: &BTreeMap<Box<str>, Box<str>>) -> bool {
         self.0.iter().all(|(name, value)| {
             let same_name = |reported: &str| reported.eq_ignore_ascii_case(name);
             reported.iter().any(|(reported, its)| same_name(reported) && **its == **value)
@@ -54,19 +56,28 @@ impl StartupParameters {
     }
 
     /// The value of a parameter.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// True if there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A number that is the same for sessions whose statements mean the same.
-    pub(crate) fn scope(&self) -> u64 {
+    #[must_use]
+    pub fn scope(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.without_application_name().hash(&mut hasher);
         hasher.finish()
     }
 
     /// The statement that sets them on a connection without any; none if there are none.
-    pub(crate) fn to_sql(&self) -> Option<String> {
+    #[must_use]
+    pub fn to_sql(&self) -> Option<String> {
         let mut sql = String::new();
         for (name, value) in &self.0 {
             let separator = if sql.is_empty() { "SELECT " } else { ", " };
@@ -74,6 +85,24 @@ impl StartupParameters {
             let _ = write!(sql, "{separator}pg_catalog.set_config({name}, {value}, false)");
         }
         (!sql.is_empty()).then_some(sql)
+    }
+
+    /// The statement that sets those again that RESET or DISCARD ALL has taken back to the server's defaults. What the
+    /// client has set itself since stays as it is.
+    #[must_use]
+    pub fn to_sql_after_reset(&self) -> String {
+        let mut values = String::new();
+        for (name, value) in &self.0 {
+            let separator = if values.is_empty() { "" } else { ", " };
+            let _ = write!(values, "{separator}({}, {})", quote_literal(name), quote_literal(value));
+        }
+        // Placeholders of custom parameters are not in the view; RESET leaves them empty.
+        format!(
+            "SELECT pg_catalog.set_config(v.name, v.value, false) FROM (VALUES {values}) AS v (name, value) \
+             LEFT JOIN pg_catalog.pg_settings AS s ON pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) v.name \
+             WHERE COALESCE(s.source OPERATOR(pg_catalog.<>) 'session', \
+             pg_catalog.current_setting(v.name, true) OPERATOR(pg_catalog.=) '')"
+        )
     }
 }
 
