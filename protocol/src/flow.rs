@@ -139,7 +139,9 @@ impl Flow {
             }
             let mark = out.len();
             let pass = session.on_frontend(&frame, &mut server.statements, statements, out);
-            order(out, mark, input, &mut cut);
+            if out.len() != mark {
+                order(out, mark, input, &mut cut);
+            }
             self.begin(header, pass, &mut cut);
         }
         cut
@@ -176,7 +178,9 @@ impl Flow {
             }
             let mark = out.len();
             let reply = session.on_backend(&frame, server, out);
-            order(out, mark, input, &mut cut);
+            if out.len() != mark {
+                order(out, mark, input, &mut cut);
+            }
             let pass = match reply {
                 Reply::Forward => Pass::Forward,
                 Reply::Replaced => Pass::Replaced { consumed: header.len },
@@ -284,9 +288,9 @@ fn flush(input: &[u8], cut: &mut Cut, out: &mut Vec<u8>) {
     cut.pass = cut.consumed..cut.consumed;
 }
 
-/// Puts the range that waits to be passed on before what was appended behind `mark`, where anything was.
+/// Puts the range that waits to be passed on before what was appended behind `mark`.
 fn order(out: &mut Vec<u8>, mark: usize, input: &[u8], cut: &mut Cut) {
-    if out.len() == mark || cut.pass.is_empty() {
+    if cut.pass.is_empty() {
         return;
     }
     let waiting = cut.pass.len();

@@ -22,6 +22,7 @@ use crate::check::print_problems;
 use crate::cli::RunArgs;
 use crate::client::welcome::Welcomes;
 use crate::config::{self, Config, Executor, FailoverMode, LogFormat, LogLevel};
+use crate::crew::Crew;
 use crate::descriptors::Bounds;
 use crate::listener;
 use crate::server::table::Backends;
@@ -59,13 +60,15 @@ async fn serve(config: Config) -> io::Result<()> {
     let reading = tokio::spawn(reader.run(stop.clone()));
     let mut publishing = tokio::spawn(publish(control.routing, Arc::clone(&shared.backends)));
     let broken = CancellationToken::new();
-    let workers: Vec<_> = (0..config.runtime.workers.get())
-        .map(|id| WorkerHandle::start(WorkerId(id), Arc::clone(&shared), broken.clone()))
-        .collect::<io::Result<_>>()?;
+    let (crew, arrivals) = Crew::new(config.runtime.workers.get());
+    let start = |(id, arrivals)| {
+        WorkerHandle::start(WorkerId(id), Arc::clone(&shared), (Arc::clone(&crew), arrivals), broken.clone())
+    };
+    let workers: Vec<_> = arrivals.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
     tracing::info!(address = %config.listen.address, workers = workers.len(), "pgherd serves");
     let stop_listening = CancellationToken::new();
     let limit = config.pool.max_clients.saturating_add(LOGGING_IN);
-    let accepting = listener::accept(listener, &workers, limit, shared.descriptors, stop_listening.clone());
+    let accepting = listener::accept(listener, &crew, limit, shared.descriptors, stop_listening.clone());
     tokio::select! {
         () = accepting => {}
         // Better to be started again than to serve by a table that nobody keeps.
@@ -77,8 +80,8 @@ async fn serve(config: Config) -> io::Result<()> {
             stop_listening.cancel();
         }
     }
-    let threads: Vec<_> = workers.into_iter().map(WorkerHandle::end).collect();
-    let drained = tokio::task::spawn_blocking(|| threads.into_iter().for_each(|thread| drop(thread.join())));
+    crew.close();
+    let drained = tokio::task::spawn_blocking(|| workers.into_iter().for_each(WorkerHandle::join));
     tokio::select! {
         _ = drained => tracing::info!("all sessions have ended"),
         signal = shutdown_signal() => {

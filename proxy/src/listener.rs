@@ -8,8 +8,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::crew::Crew;
 use crate::descriptors::Bounds;
-use crate::worker::{Accepted, WorkerHandle};
+use crate::worker::{Accepted, Arrival};
 
 /// Connections that the kernel holds before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -31,16 +32,15 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until `stop`; each connection goes to the worker that has the fewest. At most `limit` connections are
-/// open at once, logged in or not.
+/// Accepts until `stop`, and hands each connection to a worker. At most `limit` connections are open at once, logged in
+/// or not.
 pub(crate) async fn accept(
     listener: TcpListener,
-    workers: &[WorkerHandle],
+    crew: &Crew,
     limit: usize,
     descriptors: Bounds,
     stop: CancellationToken,
 ) {
-    let mut next = 0;
     let mut turned_away = TurnedAway::default();
     loop {
         let accepted = tokio::select! {
@@ -56,18 +56,13 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        let is_full = workers.iter().map(WorkerHandle::load).sum::<usize>() >= limit;
+        let is_full = crew.connections() >= limit;
         if is_full || !descriptors.has_room_for_client(&stream) {
             turned_away.one_more(peer, if is_full { "pool.max_clients" } else { "the limit of open files" });
             continue;
         }
-        next += 1;
-        let least = workers.iter().enumerate().min_by_key(|(index, worker)| {
-            // Among equals in turn.
-            (worker.load(), (index + next) % workers.len())
-        });
-        let (Some((_, worker)), Ok(stream)) = (least, stream.into_std()) else { continue };
-        worker.serve(Accepted { stream, peer }).await;
+        let Ok(stream) = stream.into_std() else { continue };
+        crew.hand(crew.next(), |counted| Arrival::Accepted(Accepted { stream, peer, counted })).await;
     }
 }
 

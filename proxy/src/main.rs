@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod client;
 mod config;
+mod crew;
 mod daemon;
 mod descriptors;
 mod listener;

@@ -1,4 +1,4 @@
-//! The threads that serve clients: each has its own runtime and its own sessions, and hands none to another.
+//! The threads that serve clients: each has its own runtime and its own sessions.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,15 +15,15 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffers;
-use crate::client::{self, Connection, Session};
+use crate::client::{self, Connection, Greeted, Session, Traveller};
+use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
 use crate::server::pool::Pool;
 use crate::shared::Shared;
 
-/// Accepted connections that wait for a worker.
-const ACCEPTED: usize = 1024;
 /// How often idle server connections are looked at.
 const REAP_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a pool is looked at while sessions wait for it.
@@ -36,11 +35,21 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WorkerId(pub(crate) usize);
 
+/// What is handed to a worker.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// A connection that was just accepted.
+    Accepted(Accepted),
+    /// A session that another worker sends.
+    Session(Box<Traveller>),
+}
+
 /// A connection on its way to a worker.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) peer: SocketAddr,
+    pub(crate) counted: Connected,
 }
 
 /// What sessions of one worker share.
@@ -49,6 +58,9 @@ pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) buffers: Buffers,
     pub(crate) shared: Arc<Shared>,
+    crew: Arc<Crew>,
+    /// What is to be sent away.
+    relief: Cell<Option<Relief>>,
     stage: Cell<Stage>,
     sessions: RefCell<Slab<Option<Waker>>>,
     /// The pools that sessions of this worker wait for, once for each.
@@ -71,6 +83,14 @@ impl Worker {
     /// The present stage.
     pub(crate) fn stage(&self) -> Stage {
         self.stage.get()
+    }
+
+    /// Whom a session that is at rest is to go to, if it is not to stay: each is asked once.
+    pub(crate) fn sends_away(&self) -> Option<WorkerId> {
+        let Relief { to, sessions } = self.relief.get().filter(|_| self.stage() == Stage::Serving)?;
+        let left = sessions.checked_sub(1);
+        self.relief.set(left.map(|sessions| Relief { to, sessions }));
+        left.map(|_| to)
     }
 
     /// A place for a session's waker.
@@ -160,59 +180,44 @@ impl Drop for Membership {
 /// A running worker, seen from outside.
 #[derive(Debug)]
 pub(crate) struct WorkerHandle {
-    accepted: mpsc::Sender<Accepted>,
-    connections: Arc<AtomicUsize>,
     thread: JoinHandle<io::Result<()>>,
 }
 
 impl WorkerHandle {
-    /// Starts a worker. It serves until its handle is [ended](Self::end); `ended` tells when it serves no more.
+    /// Starts a worker. It serves until the crew is [closed](Crew::close); `ended` tells when it serves no more.
     ///
     /// # Errors
     /// When the thread or its event loop cannot be made.
-    pub(crate) fn start(id: WorkerId, shared: Arc<Shared>, ended: CancellationToken) -> io::Result<Self> {
-        let (accepted, receiver) = mpsc::channel(ACCEPTED);
-        let connections = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&connections);
+    pub(crate) fn start(
+        id: WorkerId,
+        shared: Arc<Shared>,
+        (crew, arrivals): (Arc<Crew>, mpsc::Receiver<Arrival>),
+        ended: CancellationToken,
+    ) -> io::Result<Self> {
         let serve = move || {
             let _told_whatever_ends_it = ended.drop_guard();
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-            runtime.block_on(run(id, shared, receiver, count));
+            runtime.block_on(run(id, shared, crew, arrivals));
             Ok(())
         };
         let thread = thread::Builder::new().name(format!("pgherd-worker-{}", id.0)).spawn(serve)?;
-        Ok(Self { accepted, connections, thread })
+        Ok(Self { thread })
     }
 
-    /// Connections that it serves.
-    pub(crate) fn load(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Hands a connection over; it is closed if the worker has ended.
-    pub(crate) async fn serve(&self, accepted: Accepted) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        if self.accepted.send(accepted).await.is_err() {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Lets sessions end when they are at rest; the thread ends with its last session, or at the deadline.
-    pub(crate) fn end(self) -> JoinHandle<io::Result<()>> {
-        self.thread
+    /// Waits until the thread ends: with its last session, or at the drain deadline.
+    pub(crate) fn join(self) {
+        // A panic was logged by the thread itself.
+        drop(self.thread.join());
     }
 }
 
-async fn run(
-    id: WorkerId,
-    shared: Arc<Shared>,
-    mut accepted: mpsc::Receiver<Accepted>,
-    count: Arc<AtomicUsize>,
-) {
+async fn run(id: WorkerId, shared: Arc<Shared>, crew: Arc<Crew>, mut arrivals: mpsc::Receiver<Arrival>) {
     let worker = Rc::new(Worker {
         id,
         buffers: Buffers::default(),
         shared,
+        crew,
+        relief: Cell::new(None),
         stage: Cell::new(Stage::Serving),
         sessions: RefCell::default(),
         waits: RefCell::default(),
@@ -220,21 +225,26 @@ async fn run(
     });
     tokio::select! {
         () = worker.tend_pools() => {}
-        () = serve_all(&worker, &mut accepted, &count) => {}
+        () = serve_all(&worker, &mut arrivals) => {}
     }
 }
 
 /// Serves connections until no more are handed over and all sessions have ended, or until the drain deadline.
-async fn serve_all(worker: &Rc<Worker>, accepted: &mut mpsc::Receiver<Accepted>, count: &Arc<AtomicUsize>) {
-    let mut tasks = Tasks(JoinSet::new());
+async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>) {
+    let mut tasks = Tasks { worker: Rc::clone(worker), set: JoinSet::new() };
     let mut reap = tokio::time::interval(REAP_INTERVAL);
+    let mut pulse = tokio::time::interval(PULSE);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut effort = Effort::begin();
     loop {
         tokio::select! {
-            next = accepted.recv() => match next {
-                Some(next) => tasks.serve(Rc::clone(worker), next, Connected(Arc::clone(count))),
+            next = arrivals.recv() => match next {
+                Some(Arrival::Accepted(accepted)) => tasks.serve(accepted),
+                Some(Arrival::Session(traveller)) => tasks.take_in(*traveller),
                 None => break,
             },
-            Some(ended) = tasks.0.join_next() => tasks.go_on(ended),
+            Some(ended) = tasks.set.join_next() => tasks.go_on(ended),
+            _ = pulse.tick() => worker.relief.set(worker.crew.report(worker.id, effort.measure())),
             // The first worker does it for all.
             _ = reap.tick(), if worker.id.0 == 0 => worker.shared.backends.reap(Instant::now()),
         }
@@ -245,7 +255,7 @@ async fn serve_all(worker: &Rc<Worker>, accepted: &mut mpsc::Receiver<Accepted>,
         if tokio::time::timeout(LAST_WORDS, tasks.all_ended()).await.is_err() {
             tracing::warn!(
                 worker = worker.id.0,
-                sessions = tasks.0.len(),
+                sessions = tasks.set.len(),
                 "sessions were cut at the drain deadline"
             );
         }
@@ -253,24 +263,55 @@ async fn serve_all(worker: &Rc<Worker>, accepted: &mut mpsc::Receiver<Accepted>,
 }
 
 /// The logins and sessions of a worker: one task for each, and every task is waited for.
-struct Tasks(JoinSet<Option<Session>>);
+struct Tasks {
+    worker: Rc<Worker>,
+    set: JoinSet<Greeted>,
+}
 
 impl Tasks {
-    fn serve(&mut self, worker: Rc<Worker>, accepted: Accepted, counted: Connected) {
-        let Accepted { stream, peer } = accepted;
+    fn serve(&mut self, accepted: Accepted) {
+        let Accepted { stream, peer, counted } = accepted;
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             Ok(stream) => {
-                drop(self.0.spawn_local(client::greet(worker, Connection { stream, peer, counted })));
+                let connection = Connection { stream, peer, counted };
+                drop(self.set.spawn_local(client::greet(Rc::clone(&self.worker), connection)));
             }
             Err(error) => tracing::warn!(%peer, %error, "cannot serve a connection"),
         }
     }
 
+    /// A session arrives from another worker.
+    fn take_in(&mut self, traveller: Traveller) {
+        let peer = traveller.peer();
+        match traveller.arrive(&self.worker, self.worker.crew.count(self.worker.id)) {
+            Ok(session) => drop(self.set.spawn_local(session.run())),
+            Err(error) => tracing::warn!(%peer, %error, "a session was lost on its way to another thread"),
+        }
+    }
+
+    fn send_away(&mut self, session: Session, to: WorkerId) {
+        let peer = session.peer();
+        tracing::debug!(%peer, from = self.worker.id.0, to = to.0, "a session goes to another thread");
+        let traveller = match session.depart() {
+            Ok(traveller) => traveller,
+            Err(error) => {
+                tracing::warn!(%peer, %error, "a session was lost on its way to another thread");
+                return;
+            }
+        };
+        if let Err(Arrival::Session(traveller)) =
+            self.worker.crew.pass_on(to, Arrival::Session(Box::new(traveller)))
+        {
+            self.take_in(*traveller);
+        }
+    }
+
     /// A login that has succeeded becomes a session. A panic ends its own session only.
-    fn go_on(&mut self, ended: Result<Option<Session>, JoinError>) {
+    fn go_on(&mut self, ended: Result<Greeted, JoinError>) {
         match ended {
-            Ok(Some(session)) => drop(self.0.spawn_local(session.run())),
-            Ok(None) => {}
+            Ok(Greeted::Session(session)) => drop(self.set.spawn_local(session.run())),
+            Ok(Greeted::Leaves(session, to)) => self.send_away(session, to),
+            Ok(Greeted::Nothing) => {}
             Err(error) if error.is_panic() => {
                 tracing::error!("a session ended by a panic; this is a defect of pgherd");
             }
@@ -279,18 +320,8 @@ impl Tasks {
     }
 
     async fn all_ended(&mut self) {
-        while let Some(ended) = self.0.join_next().await {
+        while let Some(ended) = self.set.join_next().await {
             self.go_on(ended);
         }
-    }
-}
-
-/// Counts a connection as long as it is served.
-#[derive(Debug)]
-pub(crate) struct Connected(Arc<AtomicUsize>);
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

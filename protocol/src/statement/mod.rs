@@ -13,6 +13,7 @@ mod lexer;
 mod rest;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use deallocate::deallocated_name;
 pub use findings::{scan, scan_start};

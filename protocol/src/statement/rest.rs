@@ -1,8 +1,8 @@
 //! The part of a text that does not fit into a buffer: it passes in pieces, and is looked at for single words.
 
 use super::Pin;
-use super::findings::session_pin;
 use super::lexer::is_word;
+use super::words::session_pin;
 
 /// Longer than every word that is looked for.
 const KEPT: usize = 48;

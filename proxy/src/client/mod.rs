@@ -6,6 +6,7 @@ mod pipe;
 mod relay;
 mod session;
 mod startup;
+mod travel;
 pub(crate) mod welcome;
 
 use std::net::SocketAddr;
@@ -18,23 +19,25 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::worker::{Connected, Worker};
+use crate::crew::Connected;
+use crate::worker::{Worker, WorkerId};
 use login::LoginFailure;
 use startup::Opening;
 
 pub(crate) use session::Session;
+pub(crate) use travel::Traveller;
 
 /// Time for the last words to a client whose login has taken too long.
 const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Startup and login. The session that it leads to, if it does, is for the caller to run, as a task of its own: so it does
 /// not carry the space of its login for life.
-pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> Option<Session> {
+pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> Greeted {
     let Connection { mut stream, peer, counted } = connection;
     // Keepalives, so that a client whose machine is gone does not stay for ever.
     if let Err(error) = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_keepalive(true)) {
         tracing::debug!(%peer, %error, "a client went away at once");
-        return None;
+        return Greeted::Nothing;
     }
     let limit = worker.shared.pool.client_login_timeout;
     let deadline = Instant::now() + limit;
@@ -43,18 +46,29 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> Option<
     let membership = worker.enter();
     let opened = tokio::select! {
         opened = opening => opened,
-        () = membership.draining() => return None,
+        () = membership.draining() => return Greeted::Nothing,
     };
     match opened {
         Ok(Ok(Opened::Session(client))) => {
-            return Some(Session::new(worker, membership, Connection { stream, peer, counted }, client));
+            let connection = Connection { stream, peer, counted };
+            return Greeted::Session(Session::new(worker, membership, connection, client));
         }
         Ok(Ok(Opened::Cancel(key))) => worker.shared.cancel_keys.cancel(key).await,
         Ok(Ok(Opened::Nothing)) => {}
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a client went away during login"),
         Err(_) => tracing::info!(%peer, ?limit, "a client did not log in in time"),
     }
-    None
+    Greeted::Nothing
+}
+
+/// What a task of a client leads to.
+pub(crate) enum Greeted {
+    /// A session that is to be served.
+    Session(Session),
+    /// A session that is to be served by another worker.
+    Leaves(Session, WorkerId),
+    /// The client's connection has ended.
+    Nothing,
 }
 
 /// A client's connection.

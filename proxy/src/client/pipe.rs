@@ -96,16 +96,13 @@ impl Pipe {
         self.consumed = 0;
     }
 
-    /// Reads once, with a buffer borrowed only when there is something to read.
+    /// Reads once. A buffer that was borrowed for nothing goes back at once.
     pub(crate) fn poll_fill(
         &mut self,
         stream: &mut TcpStream,
         buffers: &Buffers,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Filled>> {
-        if self.buffer.is_none() {
-            ready!(stream.poll_read_ready(cx))?;
-        }
         let mut buffer = self.buffer.take().unwrap_or_else(|| buffers.take());
         let filled = buffer.poll_fill(stream, cx);
         self.keep(buffer, buffers);
@@ -113,15 +110,22 @@ impl Pipe {
     }
 
     /// Writes all that waits to go out, and gives the buffer back when it is empty.
+    #[inline]
     pub(crate) fn poll_flush(
         &mut self,
         stream: &mut TcpStream,
         buffers: &Buffers,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_flushed() {
-            return Poll::Ready(Ok(()));
-        }
+        if self.is_flushed() { Poll::Ready(Ok(())) } else { self.poll_write(stream, buffers, cx) }
+    }
+
+    fn poll_write(
+        &mut self,
+        stream: &mut TcpStream,
+        buffers: &Buffers,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         let filled = self.buffer.as_ref().map_or(&[][..], Buffer::filled);
         if !self.out.is_empty() {
             // One write for both: what passes behind rewritten bytes is short.

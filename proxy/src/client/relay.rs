@@ -94,6 +94,12 @@ impl Front {
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
         let mut reads = READS_A_TURN;
+        if !self.machine.owes_nothing()
+            && let Poll::Ready(event) = self.poll_down(server, buffers, &mut reads, cx)
+        {
+            // What the client has sent meanwhile is for its next lease.
+            return Poll::Ready(event);
+        }
         loop {
             if let Poll::Ready(event) = self.poll_up(server, (buffers, statements), &mut reads, cx) {
                 return Poll::Ready(event);

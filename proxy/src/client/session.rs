@@ -14,30 +14,31 @@ use pgherd_protocol::session::{Detached, Loss, Pooling, Session as Machine, Tran
 use pgherd_protocol::statement::Pin;
 use pgherd_protocol::write;
 
-use super::Connection;
 use super::acquire::{Access, Attempt, Failure, Held};
 use super::login::LoggedIn;
 use super::pipe::{Filled, Pipe};
 use super::relay::{Event, Front, Lost};
+use super::{Connection, Greeted};
 use crate::cancel::Registration;
 use crate::config::PoolMode;
+use crate::crew::Connected;
 use crate::shared::Counted;
-use crate::worker::{Connected, Membership, Stage, Worker};
+use crate::worker::{Membership, Stage, Worker};
 
 /// How long a client that is sent away may take to read why.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A logged-in client.
 pub(crate) struct Session {
-    worker: Rc<Worker>,
-    membership: Membership,
-    front: Front,
-    access: Access,
-    peer: SocketAddr,
+    pub(super) worker: Rc<Worker>,
+    pub(super) membership: Membership,
+    pub(super) front: Front,
+    pub(super) access: Access,
+    pub(super) peer: SocketAddr,
     /// The key is valid, and the client counts, as long as these live.
-    _registration: Registration,
-    _counted: Counted,
-    _connected: Connected,
+    pub(super) registration: Registration,
+    pub(super) counted: Counted,
+    pub(super) _connected: Connected,
 }
 
 /// Whether the session goes on.
@@ -68,25 +69,20 @@ impl Session {
             held_back: false,
             key: registration.key,
         };
-        Self {
-            membership,
-            worker,
-            front,
-            access,
-            peer,
-            _registration: registration,
-            _counted: counted,
-            _connected: connected,
-        }
+        Self { membership, worker, front, access, peer, registration, counted, _connected: connected }
     }
 
-    /// Serves the client until it leaves. Nothing comes after a session.
-    pub(crate) async fn run(mut self) -> Option<Self> {
-        while let Turn::Next = self.turn().await {}
+    /// Serves the client until it leaves, or the session is sent to another worker.
+    pub(crate) async fn run(mut self) -> Greeted {
+        while let Turn::Next = self.turn().await {
+            if let Some(worker) = self.worker.sends_away() {
+                return Greeted::Leaves(self, worker);
+            }
+        }
         let farewell = poll_fn(|cx| self.front.poll_flush(&self.worker.buffers, cx));
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
         tracing::debug!(peer = %self.peer, pid = self.front.key.pid, "a session ended");
-        None
+        Greeted::Nothing
     }
 
     /// One lease: from the client's first message to the moment when the server connection can go back.

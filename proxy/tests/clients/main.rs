@@ -17,4 +17,5 @@ mod prepared;
 mod session_defaults;
 mod startup;
 mod straddling;
+mod threads;
 mod violations;

@@ -1,0 +1,107 @@
+//! Names that mean something wherever they stand.
+
+use super::Pin;
+use super::lexer::Word;
+
+/// How the names begin of what belongs to a session; see [`Word::may_be_of_a_session`].
+const SESSION_NAMES: &[(&str, Pin)] = &[
+    ("pg_temp", Pin::Temporary),
+    ("pg_advisory_lock", Pin::AdvisoryLock),
+    ("pg_try_advisory_lock", Pin::AdvisoryLock),
+    ("dblink_connect", Pin::SessionFunction),
+    ("pg_backup_start", Pin::SessionFunction),
+    ("pg_start_backup", Pin::SessionFunction),
+    ("pg_create_physical_replication_slot", Pin::SessionFunction),
+    ("pg_create_logical_replication_slot", Pin::SessionFunction),
+    ("pg_copy_physical_replication_slot", Pin::SessionFunction),
+    ("pg_copy_logical_replication_slot", Pin::SessionFunction),
+    ("pg_replication_origin_session_setup", Pin::SessionFunction),
+];
+
+/// Why a session keeps its server connection that uses this name.
+pub(super) fn session_pin(name: &[u8]) -> Option<Pin> {
+    let begins = |start: &str| {
+        name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes()))
+    };
+    SESSION_NAMES.iter().find(|(start, _)| begins(start)).map(|(_, pin)| *pin)
+}
+
+/// True for a word that stands before a parenthesis without calling a function that could have an effect.
+pub(super) fn is_pure(word: Word<'_>) -> bool {
+    !word.is_quoted() && !word.qualified && PURE_BEFORE_PARENTHESIS.iter().any(|pure| word.is(pure))
+}
+
+/// Keywords, and functions and types of PostgreSQL's own.
+const PURE_BEFORE_PARENTHESIS: &[&str] = &[
+    "in",
+    "values",
+    "as",
+    "and",
+    "or",
+    "not",
+    "on",
+    "where",
+    "any",
+    "all",
+    "some",
+    "exists",
+    "select",
+    "from",
+    "using",
+    "over",
+    "by",
+    "then",
+    "else",
+    "when",
+    "union",
+    "except",
+    "intersect",
+    "limit",
+    "offset",
+    "having",
+    "case",
+    "filter",
+    "distinct",
+    "lateral",
+    "row",
+    "array",
+    "join",
+    "count",
+    "sum",
+    "min",
+    "max",
+    "avg",
+    "coalesce",
+    "nullif",
+    "greatest",
+    "least",
+    "lower",
+    "upper",
+    "length",
+    "abs",
+    "now",
+    "cast",
+    "numeric",
+    "varchar",
+    "char",
+    "decimal",
+    "timestamp",
+    "extract",
+    "substring",
+    "trim",
+    "position",
+    "round",
+    "concat",
+    "date_trunc",
+    "to_char",
+    "array_agg",
+    "string_agg",
+    "json_agg",
+    "jsonb_agg",
+    "json_build_object",
+    "jsonb_build_object",
+    "row_number",
+    "rank",
+    "unnest",
+    "generate_series",
+];

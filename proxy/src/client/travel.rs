@@ -1,0 +1,69 @@
+//! Sessions that go from one worker to another, between two leases.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use pgherd_protocol::session::Session as Machine;
+use tokio::net::TcpStream;
+
+use super::acquire::Access;
+use super::pipe::Pipe;
+use super::relay::{Ending, Front};
+use super::session::Session;
+use crate::cancel::Registration;
+use crate::crew::Connected;
+use crate::shared::Counted;
+use crate::worker::Worker;
+
+/// A session without a worker. It holds no server connection.
+#[derive(Debug)]
+pub(crate) struct Traveller {
+    stream: std::net::TcpStream,
+    up: Pipe,
+    down: Pipe,
+    machine: Machine,
+    ending: Option<Ending>,
+    access: Access,
+    peer: SocketAddr,
+    registration: Registration,
+    counted: Counted,
+}
+
+impl Session {
+    /// The client's address.
+    pub(crate) const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Leaves the worker.
+    ///
+    /// # Errors
+    /// When its event loop does not give the socket back.
+    pub(crate) fn depart(self) -> io::Result<Traveller> {
+        let Self { front, access, peer, registration, counted, .. } = self;
+        let Front { stream, up, down, machine, ending, .. } = front;
+        let stream = stream.into_std()?;
+        Ok(Traveller { stream, up, down, machine, ending, access, peer, registration, counted })
+    }
+}
+
+impl Traveller {
+    /// The client's address.
+    pub(crate) const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Becomes a session of the worker that runs this.
+    ///
+    /// # Errors
+    /// When its event loop does not take the socket.
+    pub(crate) fn arrive(self, worker: &Rc<Worker>, connected: Connected) -> io::Result<Session> {
+        let Self { stream, up, down, machine, ending, access, peer, registration, counted } = self;
+        let stream = TcpStream::from_std(stream)?;
+        let front = Front { stream, up, down, machine, ending, held_back: false, key: registration.key };
+        let membership = worker.enter();
+        let worker = Rc::clone(worker);
+        Ok(Session { worker, membership, front, access, peer, registration, counted, _connected: connected })
+    }
+}
