@@ -119,3 +119,34 @@ fn no_file_is_longer_than_one_sits_down_to_read() {
         assert!(lines <= LONGEST_FILE, "{} has {lines} lines: is there a seam to split at?", file.display());
     }
 }
+
+/// What stands between backquotes in a page and is the path of a file or a directory.
+fn paths(page: &str) -> Vec<&str> {
+    let quoted = page.split('`').skip(1).step_by(2);
+    quoted.filter(|text| text.contains('/') && (text.ends_with(".rs") || text.ends_with('/'))).collect()
+}
+
+#[test]
+fn every_file_that_the_architecture_names_is_there() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let named = paths(&page);
+    assert!(named.len() > 30, "{named:?}");
+    for path in named {
+        assert!(root().join(path).exists(), "ARCHITECTURE.md names {path}, which is not there");
+    }
+}
+
+#[test]
+fn the_architecture_has_a_line_for_each_crate_with_what_it_may_use() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for (name, may_use) in MAY_USE {
+        let directory = name.strip_prefix("pgherd-").unwrap_or("proxy");
+        let start = format!("| `{directory}/` |");
+        let line = page.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{start}"));
+        let cell = line.trim_end_matches('|').rsplit('|').next().unwrap().trim();
+        let names: Vec<_> =
+            may_use.iter().map(|it| format!("`{}`", it.trim_start_matches("pgherd-"))).collect();
+        let expected = if names.is_empty() { "none of ours".to_owned() } else { names.join(", ") };
+        assert_eq!(cell, expected, "{directory}");
+    }
+}
