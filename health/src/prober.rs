@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Node, NodeId, ProbeOutcome};
-pub use connection::{ConnectFailure, Session, connect};
+pub use connection::{ConnectFailure, Session, connect, is_exhausted};
 use server::Server;
 
 /// A password that no log and no `Debug` shows.

@@ -1,9 +1,7 @@
 //! File descriptors: clients must never use up those that pgherd needs to see and rule the servers.
 
-use std::io;
 use std::os::fd::AsRawFd;
 
-use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Kept for probes, ssh and reading passwords: so many, and so many for each server.
@@ -63,12 +61,6 @@ impl Bounds {
 
 fn is_below(bound: u64, socket: &impl AsRawFd) -> bool {
     u64::try_from(socket.as_raw_fd()).is_ok_and(|number| number < bound)
-}
-
-/// True if this machine had no means for a socket: that says nothing about the other side.
-pub(crate) fn is_exhausted(error: &io::Error) -> bool {
-    const LOCAL: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    Errno::from_io_error(error).is_some_and(|errno| LOCAL.contains(&errno))
 }
 
 fn to_u64(count: usize) -> u64 {

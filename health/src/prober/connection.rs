@@ -1,9 +1,11 @@
 //! One connection to a server, and the ways in which getting it can fail.
 
 use std::error::Error as _;
+use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_postgres::error::SqlState;
@@ -19,6 +21,9 @@ const OPTIONS: &str = "-c search_path=pg_catalog -c standard_conforming_strings=
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectFailure {
+    /// This machine has no means for a connection: that says nothing of the server.
+    #[error("pgherd cannot ask it: {0}")]
+    NoMeans(String),
     /// Nobody listens there, there is no way there, or its name does not resolve.
     #[error("{0}")]
     Refused(String),
@@ -36,6 +41,11 @@ pub enum ConnectFailure {
 }
 
 impl ConnectFailure {
+    fn to(peer: impl Display, error: &io::Error) -> Self {
+        let text = format!("{peer}: {error}");
+        if is_exhausted(error) { Self::NoMeans(text) } else { Self::Refused(text) }
+    }
+
     /// What went wrong with a connection that had been opened.
     #[must_use]
     pub fn of(error: &tokio_postgres::Error) -> Self {
@@ -108,19 +118,25 @@ pub async fn connect(node: &Node, settings: &ProberSettings) -> Result<Session, 
 
 /// The first of the name's addresses that accepts.
 async fn open(host: &str, port: u16) -> Result<TcpStream, ConnectFailure> {
-    let addresses =
-        lookup_host((host, port)).await.map_err(|error| ConnectFailure::Refused(error.to_string()))?;
-    let mut failure = format!("{host} has no address");
+    let addresses = lookup_host((host, port)).await.map_err(|error| ConnectFailure::to(host, &error))?;
+    let mut failure = ConnectFailure::Refused(format!("{host} has no address"));
     for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 tune(&stream).map_err(|error| ConnectFailure::Lost(error.to_string()))?;
                 return Ok(stream);
             }
-            Err(error) => failure = format!("{address}: {error}"),
+            Err(error) => failure = ConnectFailure::to(address, &error),
         }
     }
-    Err(ConnectFailure::Refused(failure))
+    Err(failure)
+}
+
+/// True if this machine had no means for a socket: that says nothing about the other side.
+#[must_use]
+pub fn is_exhausted(error: &io::Error) -> bool {
+    const LOCAL: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    Errno::from_io_error(error).is_some_and(|errno| LOCAL.contains(&errno))
 }
 
 fn tune(stream: &TcpStream) -> io::Result<()> {
@@ -130,4 +146,17 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
         .with_interval(Duration::from_secs(2))
         .with_retries(3);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_not_blamed_on_the_server() {
+        let of = |errno: Errno| ConnectFailure::to("pg01", &errno.into());
+        assert!(matches!(of(Errno::MFILE), ConnectFailure::NoMeans(_)));
+        assert!(matches!(of(Errno::CONNREFUSED), ConnectFailure::Refused(_)));
+        assert!(matches!(of(Errno::HOSTUNREACH), ConnectFailure::Refused(_)));
+    }
 }

@@ -22,6 +22,7 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(20);
 const STARTING_OR_STOPPING: &str = "57P03";
 const ADMIN_SHUTDOWN: &str = "57P01";
 const CRASH_SHUTDOWN: &str = "57P02";
+const INSUFFICIENT_RESOURCES: &str = "53000";
 
 pub(super) struct Server {
     node: Node,
@@ -172,8 +173,8 @@ impl Server {
                 // A server that starts keeps no connection: this one is in a smart shutdown.
                 Some(ProbeOutcome::ShuttingDown)
             }
-            Ok(Err(failure @ ConnectFailure::Rejected { .. })) => {
-                warn!(node = %self.node, %failure, "new logins are rejected; the kept connection goes on");
+            Ok(Err(failure @ (ConnectFailure::Rejected { .. } | ConnectFailure::NoMeans(_)))) => {
+                warn!(node = %self.node, %failure, "there are no new logins; the kept connection goes on");
                 None
             }
             Ok(Err(ConnectFailure::Refused(why) | ConnectFailure::Lost(why))) => {
@@ -190,6 +191,10 @@ impl Server {
     fn outcome_of(&self, failure: ConnectFailure) -> ProbeOutcome {
         match failure {
             ConnectFailure::Refused(why) => ProbeOutcome::Refused(why),
+            failure @ ConnectFailure::NoMeans(_) => ProbeOutcome::Unwilling {
+                sqlstate: INSUFFICIENT_RESOURCES.to_owned(),
+                message: failure.to_string(),
+            },
             ConnectFailure::Lost(why) => {
                 ProbeOutcome::Refused(format!("every connection was closed at once: {why}"))
             }

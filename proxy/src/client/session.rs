@@ -218,6 +218,12 @@ impl Session {
             Event::Violation(error) => self.say_violation(error),
             Event::ClientGone | Event::Terminated => {}
         }
+        // The last words need not wait for the server to be cleaned.
+        poll_fn(|cx| {
+            let _ = self.front.poll_flush(&self.worker.buffers, cx);
+            Poll::Ready(())
+        })
+        .await;
         self.clean_up(held).await;
         Turn::End
     }

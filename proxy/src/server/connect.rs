@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::connection::{Cutter, ServerConnection};
 use crate::cancel::CancelPoint;
-use crate::descriptors::{self, Bounds};
+use crate::descriptors::Bounds;
 use crate::worker::WorkerId;
 use pgherd_protocol::parameters::StartupParameters;
 
@@ -70,7 +70,7 @@ impl ConnectError {
 
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
-        if descriptors::is_exhausted(&error) { Self::NoDescriptors } else { Self::Unreachable(error) }
+        if pgherd_health::is_exhausted(&error) { Self::NoDescriptors } else { Self::Unreachable(error) }
     }
 }
 
