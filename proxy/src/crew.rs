@@ -119,6 +119,14 @@ impl Crew {
         relief(worker, &loads, member.connections.load(Ordering::Relaxed))
     }
 
+    /// A worker has nothing to do.
+    pub(crate) fn rests(&self, worker: WorkerId) {
+        if let Some(member) = self.0.get(worker.0) {
+            member.load.store(0, Ordering::Relaxed);
+            member.unweighed.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Nothing more is handed to anybody: each ends with what it has.
     pub(crate) fn close(&self) {
         self.0.iter().for_each(|member| *member.arrivals.lock() = None);

@@ -243,8 +243,14 @@ async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>) 
                 Some(Arrival::Session(traveller)) => tasks.take_in(*traveller),
                 None => break,
             },
-            Some(ended) = tasks.set.join_next() => tasks.go_on(ended),
-            _ = pulse.tick() => worker.relief.set(worker.crew.report(worker.id, effort.measure())),
+            Some(ended) = tasks.set.join_next() => {
+                tasks.go_on(ended);
+                if tasks.set.is_empty() {
+                    worker.crew.rests(worker.id);
+                }
+            }
+            // Who has nothing to do is not woken for it.
+            _ = pulse.tick(), if !tasks.set.is_empty() => worker.relief.set(worker.crew.report(worker.id, effort.measure())),
             // The first worker does it for all.
             _ = reap.tick(), if worker.id.0 == 0 => worker.shared.backends.reap(Instant::now()),
         }
