@@ -1,6 +1,6 @@
 //! Fixed-size buffers, lent to connections only while they have bytes in flight.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,6 +12,8 @@ pub(crate) const BUFFER_LEN: usize = 16 * 1024;
 
 /// Buffers that a worker keeps for the next connection that needs one.
 const KEPT: usize = 256;
+/// Room for so many is never given up.
+const KEPT_AT_LEAST: usize = 16;
 
 /// Bytes read and not yet done with.
 #[derive(Debug)]
@@ -66,12 +68,26 @@ impl Buffer {
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     spare: RefCell<Vec<Buffer>>,
+    /// The fewest that were spare at once since they were trimmed.
+    unneeded: Cell<usize>,
 }
 
 impl Buffers {
     /// An empty buffer; the one used last, since its memory is warm.
     pub(crate) fn take(&self) -> Buffer {
-        self.spare.borrow_mut().pop().unwrap_or_else(Buffer::new)
+        let mut spare = self.spare.borrow_mut();
+        let buffer = spare.pop();
+        self.unneeded.set(self.unneeded.get().min(spare.len()));
+        buffer.unwrap_or_else(Buffer::new)
+    }
+
+    /// Frees half of those that were not needed since this was done last: what a burst has left goes away little by little.
+    pub(crate) fn trim(&self) {
+        let mut spare = self.spare.borrow_mut();
+        let unneeded = self.unneeded.get().div_ceil(2).min(spare.len());
+        spare.drain(..unneeded);
+        spare.shrink_to(KEPT_AT_LEAST);
+        self.unneeded.set(spare.len());
     }
 
     /// Takes a buffer back.
@@ -81,5 +97,25 @@ impl Buffers {
             (buffer.start, buffer.end) = (0, 0);
             spare.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_burst_has_left_goes_away_and_what_is_in_use_stays() {
+        let buffers = Buffers::default();
+        let taken: Vec<_> = (0..100).map(|_| buffers.take()).collect();
+        taken.into_iter().for_each(|buffer| buffers.give(buffer));
+        buffers.trim();
+        assert_eq!(buffers.spare.borrow().len(), 100, "all were in use");
+        for _ in 0..10 {
+            let used = [buffers.take(), buffers.take()];
+            used.into_iter().for_each(|buffer| buffers.give(buffer));
+            buffers.trim();
+        }
+        assert_eq!(buffers.spare.borrow().len(), 2);
     }
 }

@@ -21,9 +21,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> io::Result<ExitCode> {
     match cli::Cli::parse().into_command() {
         cli::Command::Check(args) => check::run(&args),

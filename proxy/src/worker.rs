@@ -250,7 +250,10 @@ async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>) 
                 }
             }
             // Who has nothing to do is not woken for it.
-            _ = pulse.tick(), if !tasks.set.is_empty() => worker.relief.set(worker.crew.report(worker.id, effort.measure())),
+            _ = pulse.tick(), if !tasks.set.is_empty() => {
+                worker.relief.set(worker.crew.report(worker.id, effort.measure()));
+                worker.buffers.trim();
+            }
             // The first worker does it for all.
             _ = reap.tick(), if worker.id.0 == 0 => worker.shared.backends.reap(Instant::now()),
         }
@@ -290,12 +293,12 @@ impl Tasks {
     fn take_in(&mut self, traveller: Traveller) {
         let peer = traveller.peer();
         match traveller.arrive(&self.worker, self.worker.crew.count(self.worker.id)) {
-            Ok(session) => drop(self.set.spawn_local(session.run())),
+            Ok(session) => drop(self.set.spawn_local(Box::new(session).run())),
             Err(error) => tracing::warn!(%peer, %error, "a session was lost on its way to another thread"),
         }
     }
 
-    fn send_away(&mut self, session: Session, to: WorkerId) {
+    fn send_away(&mut self, session: Box<Session>, to: WorkerId) {
         let peer = session.peer();
         tracing::debug!(%peer, from = self.worker.id.0, to = to.0, "a session goes to another thread");
         let traveller = match session.depart() {

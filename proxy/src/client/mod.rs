@@ -51,7 +51,7 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> Greeted
     match opened {
         Ok(Ok(Opened::Session(client))) => {
             let connection = Connection { stream, peer, counted };
-            return Greeted::Session(Session::new(worker, membership, connection, client));
+            return Greeted::Session(Box::new(Session::new(worker, membership, connection, client)));
         }
         Ok(Ok(Opened::Cancel(key))) => worker.shared.cancel_keys.cancel(key).await,
         Ok(Ok(Opened::Nothing)) => {}
@@ -64,9 +64,9 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> Greeted
 /// What a task of a client leads to.
 pub(crate) enum Greeted {
     /// A session that is to be served.
-    Session(Session),
+    Session(Box<Session>),
     /// A session that is to be served by another worker.
-    Leaves(Session, WorkerId),
+    Leaves(Box<Session>, WorkerId),
     /// The client's connection has ended.
     Nothing,
 }

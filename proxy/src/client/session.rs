@@ -72,8 +72,8 @@ impl Session {
         Self { membership, worker, front, access, peer, registration, counted, _connected: connected }
     }
 
-    /// Serves the client until it leaves, or the session is sent to another worker.
-    pub(crate) async fn run(mut self) -> Greeted {
+    /// Serves the client until it leaves, or the session is sent to another worker. Boxed, so that its task is small.
+    pub(crate) async fn run(mut self: Box<Self>) -> Greeted {
         while let Turn::Next = self.turn().await {
             if let Some(worker) = self.worker.sends_away() {
                 return Greeted::Leaves(self, worker);

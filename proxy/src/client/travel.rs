@@ -40,8 +40,8 @@ impl Session {
     ///
     /// # Errors
     /// When its event loop does not give the socket back.
-    pub(crate) fn depart(self) -> io::Result<Traveller> {
-        let Self { front, access, peer, registration, counted, .. } = self;
+    pub(crate) fn depart(self: Box<Self>) -> io::Result<Traveller> {
+        let Self { front, access, peer, registration, counted, .. } = *self;
         let Front { stream, up, down, machine, ending, .. } = front;
         let stream = stream.into_std()?;
         Ok(Traveller { stream, up, down, machine, ending, access, peer, registration, counted })
