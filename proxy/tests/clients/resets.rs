@@ -1,0 +1,46 @@
+//! However a session goes back to its defaults, they are those of its startup packet; and no other client's.
+
+use bytes::BytesMut;
+use pgherd_testkit::client::{RawClient, frontend};
+use pgherd_testkit::{Result, ensure};
+
+use crate::front::{Front, bind, comparable, extended, messages};
+
+async fn login(
+    front: &Front,
+    address: std::net::SocketAddr,
+    parameters: &[(&str, &str)],
+) -> Result<RawClient> {
+    let mut client = RawClient::connect(address).await?;
+    let mut packet = BytesMut::new();
+    let all = [("user", "app"), ("database", "app")].into_iter().chain(parameters.iter().copied());
+    frontend::startup_message(all, &mut packet)?;
+    client.send(&packet).await?;
+    client.authenticate("app", front.password("app")).await?;
+    Ok(client)
+}
+
+const PARAMETERS: [(&str, &str); 3] =
+    [("search_path", "mine"), ("TimeZone", "Asia/Tokyo"), ("options", "-c work_mem=7MB")];
+const SHOW: &str = "SELECT current_setting('search_path') || ' ' || current_setting('work_mem') || ' ' || \
+                    current_setting('TimeZone')";
+const ROLE: [(&str, &str); 1] = [("options", "-c role=guest")];
+const WHO: &str = "SELECT current_user";
+
+async fn with_guest() -> Result<Front> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
+    front.server()?.query("CREATE ROLE guest; GRANT guest TO app").await?;
+    Ok(front)
+}
+
+#[tokio::test]
+async fn a_role_of_one_clients_startup_packet_is_not_another_clients() -> Result<()> {
+    let front = with_guest().await?;
+    let [_, address] = front.both()?;
+    let mut one = login(&front, address, &ROLE).await?;
+    ensure!(one.query(WHO).await?.rows() == [[Some("guest".into())]]);
+    let mut other = front.raw().await?;
+    let seen = other.query(WHO).await?.rows();
+    ensure!(seen == [[Some("app".into())]], "the other is {seen:?}");
+    Ok(())
+}
