@@ -44,3 +44,40 @@ async fn a_role_of_one_clients_startup_packet_is_not_another_clients() -> Result
     ensure!(seen == [[Some("app".into())]], "the other is {seen:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn reset_role_goes_back_to_the_role_of_the_startup_packet() -> Result<()> {
+    let front = with_guest().await?;
+    let mut wrong = Vec::new();
+    for reset in
+        ["RESET ROLE", "RESET ALL", "SET ROLE TO DEFAULT", "DISCARD ALL", "RESET SESSION AUTHORIZATION"]
+    {
+        let same = front.same(reset, async |address| {
+            let mut one = login(&front, address, &ROLE).await?;
+            let mut other = login(&front, address, &ROLE).await?;
+            one.query(reset).await?;
+            Ok((one.query(WHO).await?.rows(), other.query(WHO).await?.rows()))
+        });
+        if let Err(error) = same.await {
+            wrong.push(format!("{error:#}"));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// What the client sees of its settings after each of these statements.
+async fn after(front: &Front, what: &str, statements: &[&str]) -> Result<()> {
+    front
+        .same(what, async |address| {
+            let mut client = login(front, address, &PARAMETERS).await?;
+            let mut seen = Vec::new();
+            for sql in statements.iter().chain([&SHOW]) {
+                let frames = client.query(sql).await?.frames;
+                seen.extend(comparable(&frames).into_iter().filter(|frame| !frame.starts_with('S')));
+            }
+            Ok(seen)
+        })
+        .await
+        .map(drop)
+}
