@@ -81,3 +81,25 @@ async fn after(front: &Front, what: &str, statements: &[&str]) -> Result<()> {
         .await
         .map(drop)
 }
+
+#[tokio::test]
+async fn every_spelling_of_a_reset_goes_back_to_the_startup_packet() -> Result<()> {
+    let front = Front::start().await?;
+    let long = format!("RESET work_mem /* {} */", "x".repeat(20_000));
+    let late = format!("SELECT '{}'; RESET work_mem", "x".repeat(20_000));
+    let mut wrong = Vec::new();
+    for (what, statements) in [
+        ("SET TIME ZONE LOCAL", &["SET TIME ZONE LOCAL"][..]),
+        ("SET TIME ZONE DEFAULT", &["SET TIME ZONE DEFAULT"]),
+        ("SET LOCAL TO DEFAULT", &["BEGIN", "SET LOCAL work_mem TO DEFAULT", SHOW, "COMMIT"]),
+        ("set_config of NULL", &["SELECT set_config('work_mem', NULL, false)"]),
+        ("a long text", &[&long]),
+        ("the end of a long text", &[&late]),
+    ] {
+        if let Err(error) = after(&front, what, statements).await {
+            wrong.push(format!("{error:#}"));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
