@@ -103,3 +103,25 @@ async fn every_spelling_of_a_reset_goes_back_to_the_startup_packet() -> Result<(
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_reset_by_the_extended_protocol_goes_back_to_the_startup_packet() -> Result<()> {
+    let mut wrong = Vec::new();
+    for mode in ["transaction", "session"] {
+        let front = Front::with(|pgherd| pgherd.set("pool.mode", mode)).await?;
+        for reset in ["RESET work_mem", "DISCARD ALL"] {
+            let what = format!("{reset} in {mode} mode");
+            let same = front.same(&what, async |address| {
+                let mut client = login(&front, address, &PARAMETERS).await?;
+                client.send(&extended("", reset, &[])?).await?;
+                ensure!(client.read_answer().await?.error().is_none());
+                Ok(client.query(SHOW).await?.rows())
+            });
+            if let Err(error) = same.await {
+                wrong.push(format!("{error:#}"));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
