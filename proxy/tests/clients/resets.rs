@@ -125,3 +125,33 @@ async fn a_reset_by_the_extended_protocol_goes_back_to_the_startup_packet() -> R
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_reset_that_was_bound_in_an_earlier_batch_reaches_no_other_client() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
+    front
+        .same("bound before", async |address| {
+            let mut one = login(&front, address, &PARAMETERS).await?;
+            let mut other = login(&front, address, &PARAMETERS).await?;
+            one.query("BEGIN").await?;
+            let bound = messages(|out| {
+                frontend::parse("", "RESET work_mem", [], out)?;
+                bind("", &[], out)?;
+                frontend::sync(out);
+                Ok(())
+            })?;
+            let executed = messages(|out| {
+                frontend::execute("", 0, out)?;
+                frontend::sync(out);
+                Ok(())
+            })?;
+            for bytes in [bound, executed] {
+                one.send(&bytes).await?;
+                ensure!(one.read_answer().await?.error().is_none());
+            }
+            one.query("COMMIT").await?;
+            Ok((one.query(SHOW).await?.rows(), other.query(SHOW).await?.rows()))
+        })
+        .await
+        .map(drop)
+}
