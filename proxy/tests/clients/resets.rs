@@ -175,3 +175,41 @@ async fn what_stands_behind_a_reset_in_the_same_text_or_batch_sees_the_startup_p
     ensure!(wrong.is_empty(), "{wrong:#?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_reset_leaves_the_unnamed_statement_where_it_is() -> Result<()> {
+    let front = Front::start().await?;
+    front
+        .same("unnamed statement", async |address| {
+            let mut client = login(&front, address, &PARAMETERS).await?;
+            let batches = [
+                messages(|out| {
+                    frontend::parse("r", "RESET work_mem", [], out)?;
+                    frontend::parse("", "SELECT 7", [], out)?;
+                    frontend::sync(out);
+                    Ok(())
+                })?,
+                messages(|out| {
+                    bind("r", &[], out)?;
+                    frontend::execute("", 0, out)?;
+                    frontend::sync(out);
+                    Ok(())
+                })?,
+                messages(|out| {
+                    bind("", &[], out)?;
+                    frontend::execute("", 0, out)?;
+                    frontend::sync(out);
+                    Ok(())
+                })?,
+            ];
+            client.query("BEGIN").await?;
+            let mut seen = Vec::new();
+            for batch in batches {
+                client.send(&batch).await?;
+                seen.push(comparable(&client.read_answer().await?.frames));
+            }
+            Ok(seen)
+        })
+        .await
+        .map(drop)
+}
