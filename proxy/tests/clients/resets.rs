@@ -213,3 +213,33 @@ async fn a_reset_leaves_the_unnamed_statement_where_it_is() -> Result<()> {
         .await
         .map(drop)
 }
+
+#[tokio::test]
+async fn a_copy_behind_a_reset_in_the_same_text_gets_its_rows() -> Result<()> {
+    let front = Front::start().await?;
+    ensure!(front.raw().await?.query("CREATE TABLE public.copied (n int)").await?.error().is_none());
+    front
+        .same("copy", async |address| {
+            let mut client = login(&front, address, &PARAMETERS).await?;
+            client
+                .send(&messages(|out| frontend::query("RESET work_mem; COPY public.copied FROM STDIN", out))?)
+                .await?;
+            let mut seen = Vec::new();
+            while let Some(frame) = client.read_frame().await? {
+                seen.push(frame);
+                if seen.last().is_some_and(|frame| matches!(frame.tag, b'G' | b'E' | b'Z')) {
+                    break;
+                }
+            }
+            let rows = messages(|out| {
+                out.extend_from_slice(b"d\0\0\0\x061\n");
+                frontend::copy_done(out);
+                Ok(())
+            })?;
+            client.send(&rows).await?;
+            seen.extend(client.read_answer().await?.frames);
+            Ok(comparable(&seen))
+        })
+        .await
+        .map(drop)
+}
