@@ -243,3 +243,19 @@ async fn a_copy_behind_a_reset_in_the_same_text_gets_its_rows() -> Result<()> {
         .await
         .map(drop)
 }
+
+#[tokio::test]
+async fn a_reset_under_a_short_statement_timeout_does_not_end_the_session() -> Result<()> {
+    let front = Front::start().await?;
+    front
+        .same("statement_timeout", async |address| {
+            let mut client = login(&front, address, &PARAMETERS).await?;
+            client.query("SET statement_timeout = 1").await?;
+            for _ in 0..50 {
+                client.query("RESET search_path").await?;
+            }
+            Ok(client.query("SELECT 1").await?.rows())
+        })
+        .await
+        .map(drop)
+}
