@@ -144,6 +144,10 @@ impl Session {
     fn restore(&mut self, out: &mut Vec<u8>) {
         if !self.startup.is_empty() {
             write::query(out, &self.startup.to_sql_after_reset());
+            // As any Query it destroys the unnamed statement, which the client may still have.
+            if self.unnamed.held == Held::Here {
+                self.unnamed.placed = Placed::No;
+            }
             let effect = Effect::Harmless;
             self.expected.push_back(Expected { shown: false, effect, ..Expected::new(Kind::Query) });
         }
@@ -202,6 +206,7 @@ impl Session {
             Some((b"", _)) => self.bound,
             _ => self.bound_by_name.unwrap_or(Scan::CURSOR),
         };
+        self.resets |= bound.resets;
         self.expect_run(Kind::Execute, bound);
         Pass::Forward
     }
@@ -344,7 +349,8 @@ impl Session {
             return self.pass_on(Kind::Bind);
         };
         let (target, findings) = self.resolve(name, server, out);
-        self.see(findings);
+        // It resets when it is executed, which may be in a later batch.
+        self.see(Scan { resets: false, ..findings });
         if portal.is_empty() {
             self.bound = findings;
         } else {

@@ -278,7 +278,8 @@ impl<'a> Findings<'a> {
                 }
             }
             (Set::Local, _) => self.present.set = Set::InTransaction,
-            (Set::Decided, Token::Word(word)) => self.resets |= word.is("default"),
+            // SET TIME ZONE LOCAL
+            (Set::Decided, Token::Word(word)) => self.resets |= word.is("default") || word.is("local"),
             (Set::InTransaction | Set::Decided, _) => {}
         }
     }
