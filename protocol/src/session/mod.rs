@@ -23,7 +23,7 @@ pub use loss::Loss;
 use names::Names;
 
 use crate::parameters::StartupParameters;
-use crate::prepared::Statement;
+use crate::prepared::{ServerStatements, Statement};
 use crate::statement::{Effect, Pin, Rest, Scan};
 
 /// What ReadyForQuery said of the transaction.
@@ -277,6 +277,12 @@ impl Session {
     pub fn attach(&mut self, server_now: u64) {
         self.unnamed.placed = Placed::No;
         self.lease_start = server_now;
+    }
+
+    /// Ends a lease: what others could take for their own is not to be used any more.
+    pub fn detach(&mut self, server: &mut ServerStatements) {
+        self.alters = false;
+        self.misread.drain(..).for_each(|id| server.distrust(id));
     }
 
     /// True if the server owes nothing and no transaction is open, so that the server connection can go back.

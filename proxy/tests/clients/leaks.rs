@@ -73,7 +73,8 @@ async fn a_temporary_table_made_at_the_end_of_a_long_text_stays_with_its_client(
 }
 
 #[tokio::test]
-async fn a_statement_read_under_settings_of_a_transaction_that_its_client_left_is_not_anothers() -> Result<()> {
+async fn a_statement_read_under_settings_of_a_transaction_that_its_client_left_is_not_anothers() -> Result<()>
+{
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
     let month = "SELECT extract(month FROM date '01/02/2026')::int";
     let parse = messages(|out| {
