@@ -215,6 +215,21 @@ async fn a_reset_leaves_the_unnamed_statement_where_it_is() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_reset_that_was_committed_before_another_transaction_failed_reaches_no_other_client() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
+    front
+        .same("committed before", async |address| {
+            let mut one = login(&front, address, &PARAMETERS).await?;
+            let mut other = login(&front, address, &PARAMETERS).await?;
+            one.query("RESET work_mem; COMMIT; BEGIN; SELECT 1/0").await?;
+            one.query("ROLLBACK").await?;
+            Ok((other.query(SHOW).await?.rows(), one.query(SHOW).await?.rows()))
+        })
+        .await
+        .map(drop)
+}
+
+#[tokio::test]
 async fn a_copy_behind_a_reset_in_the_same_text_gets_its_rows() -> Result<()> {
     let front = Front::start().await?;
     ensure!(front.raw().await?.query("CREATE TABLE public.copied (n int)").await?.error().is_none());
