@@ -96,6 +96,12 @@ pub struct Session {
     alters: bool,
     /// The batch may take run-time parameters back to the server's defaults.
     resets: bool,
+    /// The session keeps a connection on which parameters were taken back to the server's defaults.
+    restore_due: bool,
+    /// In session mode: a statement was parsed that may do so.
+    parsed_reset: bool,
+    /// The batch may read CopyData.
+    copies: bool,
     /// Shared statements that the server has read under parameters of this session's own.
     misread: Vec<u64>,
     /// Looks at a text that passes in pieces.
@@ -260,6 +266,9 @@ impl Session {
             pin: (pooling == Pooling::Session).then_some(Pin::SessionMode),
             alters: false,
             resets: false,
+            restore_due: false,
+            parsed_reset: false,
+            copies: false,
             misread: Vec::new(),
             rest: None,
             names: Names::default(),

@@ -215,7 +215,8 @@ async fn a_reset_leaves_the_unnamed_statement_where_it_is() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_reset_that_was_committed_before_another_transaction_failed_reaches_no_other_client() -> Result<()> {
+async fn a_reset_that_was_committed_before_another_transaction_failed_reaches_no_other_client() -> Result<()>
+{
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
     front
         .same("committed before", async |address| {
