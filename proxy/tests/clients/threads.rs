@@ -108,7 +108,7 @@ async fn ask_in_halves(
     }
     client.send(&left).await?;
     client.read_answer().await?;
-    if number % 10 == 0 {
+    if number.is_multiple_of(10) {
         client.send(&query("SELECT pg_sleep(20)".to_owned())?).await?;
         tokio::time::sleep(Duration::from_millis(500)).await;
         let mut canceller = RawClient::connect(address).await?;
