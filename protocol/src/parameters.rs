@@ -96,12 +96,14 @@ impl StartupParameters {
             let separator = if values.is_empty() { "" } else { ", " };
             let _ = write!(values, "{separator}({}, {})", quote_literal(name), quote_literal(value));
         }
-        // Placeholders of custom parameters are not in the view; RESET leaves them empty.
+        // Placeholders of custom parameters are not in the view; RESET leaves them empty. Nor is the role, which it leaves
+        // at none.
         format!(
             "SELECT pg_catalog.set_config(v.name, v.value, false) FROM (VALUES {values}) AS v (name, value) \
              LEFT JOIN pg_catalog.pg_settings AS s ON pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) v.name \
              WHERE COALESCE(s.source OPERATOR(pg_catalog.<>) 'session', \
-             pg_catalog.current_setting(v.name, true) OPERATOR(pg_catalog.=) '')"
+             pg_catalog.current_setting(v.name, true) OPERATOR(pg_catalog.=) \
+             CASE WHEN v.name OPERATOR(pg_catalog.=) 'role' THEN 'none' ELSE '' END)"
         )
     }
 }

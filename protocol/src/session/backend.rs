@@ -34,7 +34,11 @@ impl Session {
             b'N' | b'A' | b'S' => Reply::Forward,
             b'Z' => self.on_ready(frame, &mut server.statements),
             b'T' | b'D' if is_hidden => Reply::Drop,
-            b'E' => self.on_error(frame, &mut server.statements, out),
+            b'E' => {
+                // Refused in a failed transaction; what was reset may have been committed before that began.
+                server.discarded |= is_hidden;
+                self.on_error(frame, &mut server.statements, out)
+            }
             b'1' => self.on_done(Kind::Parse),
             b'2' => self.on_done(Kind::Bind),
             b'3' => self.on_done(Kind::Close),
@@ -116,6 +120,8 @@ impl Session {
             b"PREPARE\0" if self.expected.front().is_some_and(is_deallocate) => return Reply::Drop,
             b"DISCARD ALL\0" => {
                 server.discarded = true;
+                let unseen = self.expected.front().is_some_and(|e| e.unseen);
+                self.restore_due |= unseen && self.pooling == Pooling::Session;
                 self.forget_statements(&mut server.statements);
                 // What was sent behind it may pin again.
                 let is_last = self.expected.iter().skip(1).all(|e| e.kind == Kind::Sync || !e.shown);
@@ -124,8 +130,13 @@ impl Session {
                 }
             }
             b"DEALLOCATE ALL\0" => self.forget_statements(&mut server.statements),
-            b"SET\0" | b"RESET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0"
-            | b"CREATE TABLE\0" => {
+            b"RESET\0" => {
+                // The connection has lost what the startup packet said; nothing has been sent to set it again.
+                let unseen = self.expected.front().is_some_and(|e| e.unseen);
+                server.discarded |= unseen;
+                self.restore_due |= unseen && self.pooling == Pooling::Session;
+            }
+            b"SET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"CREATE TABLE\0" => {
                 self.pin_if_unseen(frame.body);
             }
             _ => {}
@@ -176,6 +187,7 @@ impl Session {
     /// Of a statement too long to be looked at only the command tag tells what it did.
     fn pin_if_unseen(&mut self, tag: &[u8]) {
         let unseen = self.expected.front().is_some_and(|e| e.unseen);
+        self.restore_due |= unseen && self.parsed_reset && tag == b"SET\0";
         if unseen && self.pin.is_none() {
             self.pin = Some(match tag {
                 b"LISTEN\0" => Pin::Listen,

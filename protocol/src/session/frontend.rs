@@ -45,6 +45,9 @@ impl Session {
         if self.copy_syncs > 0 && self.expected.is_empty() && !self.copying_in && !self.skipping {
             self.add_barrier(out);
         }
+        if self.restore_due && self.owes_nothing() {
+            self.restore(out);
+        }
         match frame.header.tag {
             b'S' => return self.on_sync(out),
             // Even a Query is ignored by a server that waits for Sync, and gets no reply.
@@ -88,7 +91,12 @@ impl Session {
     fn on_query(&mut self, frame: &Frame<'_>, statements: &Statements, out: &mut Vec<u8>) -> Pass {
         let mut findings = self.scan_or_watch(frame, frame.body);
         self.see(findings);
-        let resets = std::mem::take(&mut self.resets);
+        let mut resets = std::mem::take(&mut self.resets);
+        if resets && findings.copies {
+            // What is sent behind it would be taken for a part of the COPY.
+            resets = false;
+            findings.whole = false;
+        }
         // A simple Query destroys the unnamed statement, as in PostgreSQL, and ends a batch as Sync does.
         self.unnamed.held = Held::Nowhere;
         self.unsynced = false;
@@ -99,6 +107,9 @@ impl Session {
             && let Some(name) = deallocated_name(frame.body)
         {
             if self.on_deallocate(name, statements, out) {
+                if resets {
+                    self.restore(out);
+                }
                 return Pass::Replaced { consumed: frame.header.len };
             }
             findings.forgets = false;
@@ -142,8 +153,13 @@ impl Session {
 
     /// Has the server go back to the startup packet's parameters where it went back to its own.
     fn restore(&mut self, out: &mut Vec<u8>) {
+        self.restore_due = false;
         if !self.startup.is_empty() {
             write::query(out, &self.startup.to_sql_after_reset());
+            // As any Query it destroys the unnamed statement, which the client may still have.
+            if self.unnamed.held == Held::Here {
+                self.unnamed.placed = Placed::No;
+            }
             let effect = Effect::Harmless;
             self.expected.push_back(Expected { shown: false, effect, ..Expected::new(Kind::Query) });
         }
@@ -202,6 +218,8 @@ impl Session {
             Some((b"", _)) => self.bound,
             _ => self.bound_by_name.unwrap_or(Scan::CURSOR),
         };
+        self.resets |= bound.resets;
+        self.copies |= bound.copies;
         self.expect_run(Kind::Execute, bound);
         Pass::Forward
     }
@@ -218,7 +236,12 @@ impl Session {
         self.skipping = false;
         self.batch += 1;
         self.expect(Kind::Sync);
-        let resets = std::mem::take(&mut self.resets);
+        let mut resets = std::mem::take(&mut self.resets);
+        if std::mem::take(&mut self.copies) && resets {
+            // As in a Query; of which of its statements the answers are still to come is not looked at.
+            resets = false;
+            self.pin = self.pin.or(Some(Pin::Parameter));
+        }
         let has_barrier = self.copy_syncs > 0 && ends_copy;
         if !resets && !has_barrier {
             return Pass::Forward;
@@ -271,6 +294,7 @@ impl Session {
         };
         self.pin = self.pin.or(findings.pin);
         if self.pooling == Pooling::Session {
+            self.parsed_reset |= findings.resets;
             return self.pass_on(Kind::Parse);
         }
         if name.is_empty() {
@@ -344,7 +368,8 @@ impl Session {
             return self.pass_on(Kind::Bind);
         };
         let (target, findings) = self.resolve(name, server, out);
-        self.see(findings);
+        // It resets when it is executed, which may be in a later batch.
+        self.see(Scan { resets: false, ..findings });
         if portal.is_empty() {
             self.bound = findings;
         } else {

@@ -72,6 +72,8 @@ impl Session {
         self.gets_inside = false;
         self.alters = false;
         self.resets = false;
+        self.restore_due = false;
+        self.copies = false;
         self.misread.clear();
         self.rest = None;
         self.bound = Scan::CURSOR;

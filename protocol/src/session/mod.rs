@@ -23,7 +23,7 @@ pub use loss::Loss;
 use names::Names;
 
 use crate::parameters::StartupParameters;
-use crate::prepared::Statement;
+use crate::prepared::{ServerStatements, Statement};
 use crate::statement::{Effect, Pin, Rest, Scan};
 
 /// What ReadyForQuery said of the transaction.
@@ -96,6 +96,12 @@ pub struct Session {
     alters: bool,
     /// The batch may take run-time parameters back to the server's defaults.
     resets: bool,
+    /// The session keeps a connection on which parameters were taken back to the server's defaults.
+    restore_due: bool,
+    /// In session mode: a statement was parsed that may do so.
+    parsed_reset: bool,
+    /// The batch may read CopyData.
+    copies: bool,
     /// Shared statements that the server has read under parameters of this session's own.
     misread: Vec<u64>,
     /// Looks at a text that passes in pieces.
@@ -260,6 +266,9 @@ impl Session {
             pin: (pooling == Pooling::Session).then_some(Pin::SessionMode),
             alters: false,
             resets: false,
+            restore_due: false,
+            parsed_reset: false,
+            copies: false,
             misread: Vec::new(),
             rest: None,
             names: Names::default(),
@@ -277,6 +286,12 @@ impl Session {
     pub fn attach(&mut self, server_now: u64) {
         self.unnamed.placed = Placed::No;
         self.lease_start = server_now;
+    }
+
+    /// Ends a lease: what others could take for their own is not to be used any more.
+    pub fn detach(&mut self, server: &mut ServerStatements) {
+        self.alters = false;
+        self.misread.drain(..).for_each(|id| server.distrust(id));
     }
 
     /// True if the server owes nothing and no transaction is open, so that the server connection can go back.

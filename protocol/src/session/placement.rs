@@ -149,7 +149,7 @@ impl Session {
         statement.write_parse(out);
         server.insert(id);
         self.preparing += 1;
-        if self.alters && statement.is_shared {
+        if self.alters && statement.is_shared && !self.misread.contains(&id) {
             self.misread.push(id);
         }
     }

@@ -36,6 +36,7 @@ struct Findings<'a> {
     forgets: bool,
     alters: bool,
     resets: bool,
+    copies: bool,
     exits: bool,
     /// The statements that have ended.
     statements: usize,
@@ -156,6 +157,7 @@ impl<'a> Findings<'a> {
         }
         match word.len() {
             4 if word.is("load") => self.pin(Pin::Load),
+            4 if word.is("copy") => self.copies = true,
             5 if word.is("reset") => (self.alters, self.resets) = (true, true),
             6 if word.is("listen") => self.pin(Pin::Listen),
             7 if word.is("discard") => (self.forgets, self.resets) = (true, true),
@@ -278,7 +280,8 @@ impl<'a> Findings<'a> {
                 }
             }
             (Set::Local, _) => self.present.set = Set::InTransaction,
-            (Set::Decided, Token::Word(word)) => self.resets |= word.is("default"),
+            // SET TIME ZONE LOCAL
+            (Set::Decided, Token::Word(word)) => self.resets |= word.is("default") || word.is("local"),
             (Set::InTransaction | Set::Decided, _) => {}
         }
     }
@@ -346,8 +349,8 @@ impl<'a> Findings<'a> {
         let effect = if unclear { Effect::MayCommit } else { self.effect.unwrap_or(Effect::Empty) };
         let single = self.statements <= 1 && !unclear;
         let exits = self.exits && single;
-        let Self { pin, forgets, alters, resets, .. } = self;
-        Scan { pin, effect, forgets, alters, resets, exits, whole: true, single }
+        let Self { pin, forgets, alters, resets, copies, .. } = self;
+        Scan { pin, effect, forgets, alters, resets, copies, exits, whole: true, single }
     }
 }
 

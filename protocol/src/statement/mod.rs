@@ -90,6 +90,8 @@ pub struct Scan {
     pub alters: bool,
     /// It may take run-time parameters back to their defaults: RESET, DISCARD, SET ... TO DEFAULT.
     pub resets: bool,
+    /// It may read CopyData.
+    pub copies: bool,
     /// PostgreSQL runs it in an aborted transaction: COMMIT, ROLLBACK, ROLLBACK TO, PREPARE TRANSACTION.
     pub exits: bool,
     /// The whole text was looked at.
@@ -106,6 +108,7 @@ impl Scan {
         forgets: true,
         alters: true,
         resets: false,
+        copies: false,
         exits: true,
         whole: false,
         single: false,
@@ -121,6 +124,7 @@ impl Scan {
         forgets: false,
         alters: false,
         resets: false,
+        copies: false,
         exits: false,
         whole: true,
         single: true,
@@ -139,6 +143,7 @@ impl Scan {
             forgets: self.forgets || other.forgets,
             alters: self.alters || other.alters,
             resets: self.resets || other.resets,
+            copies: self.copies || other.copies,
             exits: self.exits || other.exits,
             whole: self.whole && other.whole,
             single: self.single && other.single,

@@ -19,6 +19,9 @@ use pgherd_protocol::parameters::StartupParameters;
 /// Pause before a server that could not be reached is tried again, unless the table changes before.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Takes back what the last client's startup packet said. RESET ALL leaves out who the session is.
+const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
+
 /// A server connection that a session holds.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -319,7 +322,7 @@ impl Access {
         let set = self.parameters.to_sql().unwrap_or_default();
         // In messages of their own: the second is read under the server's own settings, not under the last client's. What
         // goes wrong with the first is no fault of this client.
-        match connection.run_all(["RESET ALL", &set], &worker.buffers).await {
+        match connection.run_all([RESET, &set], &worker.buffers).await {
             Ok([Ok(()), Ok(())]) => {
                 connection.applied = Arc::clone(&self.parameters);
                 Ok(held)

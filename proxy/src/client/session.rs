@@ -197,6 +197,7 @@ impl Session {
 
     async fn give_back(&mut self, mut held: Held) -> Turn {
         if let Some(connection) = held.lease.connection() {
+            self.front.machine.detach(&mut connection.state.statements);
             if std::mem::take(&mut connection.state.discarded) {
                 connection.applied = Arc::default();
             }

@@ -28,6 +28,8 @@ pub(crate) struct Traveller {
     peer: SocketAddr,
     registration: Registration,
     counted: Counted,
+    /// It counts as the worker's that it has left, until another counts it.
+    _connected: Connected,
 }
 
 impl Session {
@@ -41,10 +43,10 @@ impl Session {
     /// # Errors
     /// When its event loop does not give the socket back.
     pub(crate) fn depart(self: Box<Self>) -> io::Result<Traveller> {
-        let Self { front, access, peer, registration, counted, .. } = *self;
+        let Self { front, access, peer, registration, counted, _connected, .. } = *self;
         let Front { stream, up, down, machine, ending, .. } = front;
         let stream = stream.into_std()?;
-        Ok(Traveller { stream, up, down, machine, ending, access, peer, registration, counted })
+        Ok(Traveller { stream, up, down, machine, ending, access, peer, registration, counted, _connected })
     }
 }
 
@@ -59,7 +61,7 @@ impl Traveller {
     /// # Errors
     /// When its event loop does not take the socket.
     pub(crate) fn arrive(self, worker: &Rc<Worker>, connected: Connected) -> io::Result<Session> {
-        let Self { stream, up, down, machine, ending, access, peer, registration, counted } = self;
+        let Self { stream, up, down, machine, ending, access, peer, registration, counted, .. } = self;
         let stream = TcpStream::from_std(stream)?;
         let front = Front { stream, up, down, machine, ending, held_back: false, key: registration.key };
         let membership = worker.enter();

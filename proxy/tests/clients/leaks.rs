@@ -3,7 +3,7 @@
 use pgherd_testkit::client::frontend;
 use pgherd_testkit::{Result, ensure};
 
-use crate::front::{Front, messages};
+use crate::front::{Front, bind, messages};
 
 /// A FunctionCall of `set_config('work_mem', '7MB', false)`.
 fn fast_path() -> Vec<u8> {
@@ -69,5 +69,40 @@ async fn a_temporary_table_made_at_the_end_of_a_long_text_stays_with_its_client(
     let seen = other.query("SELECT * FROM mine").await?;
     ensure!(seen.error().is_some_and(|error| error.code() == "42P01"), "{seen:?}");
     ensure!(one.query("SELECT * FROM mine").await?.rows() == [[Some("1".into())]]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_statement_read_under_settings_of_a_transaction_that_its_client_left_is_not_anothers() -> Result<()>
+{
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
+    let month = "SELECT extract(month FROM date '01/02/2026')::int";
+    let parse = messages(|out| {
+        frontend::parse("s", month, [], out)?;
+        frontend::sync(out);
+        Ok(())
+    })?;
+    let execute = messages(|out| {
+        bind("s", &[], out)?;
+        frontend::execute("", 0, out)?;
+        frontend::sync(out);
+        Ok(())
+    })?;
+    let (mut one, mut other, mut holder) = (front.raw().await?, front.raw().await?, front.raw().await?);
+    for client in [&mut one, &mut holder] {
+        client.send(&parse).await?;
+        client.read_answer().await?;
+    }
+    // The server has no statements any more.
+    other.query("DISCARD ALL").await?;
+    one.query("BEGIN; SET LOCAL DateStyle = 'ISO, DMY'").await?;
+    one.send(&execute).await?;
+    ensure!(one.read_answer().await?.rows() == [[Some("2".into())]]);
+    // In the middle of its transaction.
+    drop(one);
+    other.send(&[&parse[..], &execute].concat()).await?;
+    other.read_answer().await?;
+    let seen = other.read_answer().await?.rows();
+    ensure!(seen == [[Some("1".into())]], "{seen:?}");
     Ok(())
 }

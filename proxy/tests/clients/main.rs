@@ -14,6 +14,7 @@ mod local_replies;
 mod login;
 mod pool;
 mod prepared;
+mod resets;
 mod session_defaults;
 mod startup;
 mod straddling;

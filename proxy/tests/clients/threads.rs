@@ -53,3 +53,69 @@ async fn ask(mut client: RawClient, number: usize, password: String) -> Result<(
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn sessions_travel_with_what_was_not_read_and_can_be_cancelled_wherever_they_are() -> Result<()> {
+    let front =
+        Front::with(|pgherd| pgherd.set("runtime.workers", 2).set("pool.size", 8).set("log.level", "debug"))
+            .await?;
+    let address = front.pgherd.address();
+    let mut sockets = Vec::new();
+    for _ in 0..CLIENTS {
+        sockets.push(RawClient::connect(address).await?);
+    }
+    let mut sessions = JoinSet::new();
+    for (number, client) in sockets.into_iter().enumerate() {
+        sessions.spawn(ask_in_halves(client, number, front.password("app").to_owned(), address));
+    }
+    while let Some(asked) = sessions.join_next().await {
+        asked??;
+    }
+    front.pgherd.wait_log("goes to another thread", Duration::from_secs(1)).await?;
+    Ok(())
+}
+
+async fn ask_in_halves(
+    mut client: RawClient,
+    number: usize,
+    password: String,
+    address: std::net::SocketAddr,
+) -> Result<()> {
+    let greeting = client.start("app", "app", &password).await?;
+    let key = greeting.iter().find(|frame| frame.tag == b'K').map(|frame| frame.payload.clone());
+    let key = key.unwrap_or_default();
+    let query = |text: String| messages(|out| frontend::query(&text, out));
+    let mut left: Vec<u8> = Vec::new();
+    for round in 0..30 {
+        let long = round % 5 == 0;
+        let text = if long {
+            format!("SELECT {number}, repeat('y', 100000), '{}'", "x".repeat(20_000))
+        } else {
+            format!("SELECT {number}, {round}")
+        };
+        let next = query(text)?;
+        let cut = (number * 7 + round * 3) % next.len();
+        let (now, later) = next.split_at(cut);
+        left.extend_from_slice(now);
+        client.send(&left).await?;
+        if round > 0 {
+            let rows = client.read_answer().await?.rows();
+            let first = rows.first().and_then(|row| row.first()).cloned().flatten();
+            ensure!(first == Some(number.to_string().into()), "{number}, {round}: {first:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        left = later.to_vec();
+    }
+    client.send(&left).await?;
+    client.read_answer().await?;
+    if number.is_multiple_of(10) {
+        client.send(&query("SELECT pg_sleep(20)".to_owned())?).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let mut canceller = RawClient::connect(address).await?;
+        let request = [&16_u32.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), &key].concat();
+        canceller.send(&request).await?;
+        let answer = tokio::time::timeout(Duration::from_secs(10), client.read_answer()).await??;
+        ensure!(answer.error().is_some_and(|error| error.code() == "57014"), "{number}: {answer:?}");
+    }
+    Ok(())
+}

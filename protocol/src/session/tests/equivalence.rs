@@ -13,9 +13,10 @@ use super::wire;
 use super::world::transaction_mode;
 
 /// The numbers of each client are its own.
-fn scripts() -> impl Strategy<Value = Vec<Script>> {
-    let client =
-        |last_number| script(Profile { sessions: true, long: 3000, is_patient: true, last_number }, 1..25);
+fn scripts(resets: bool) -> impl Strategy<Value = Vec<Script>> {
+    let client = move |last_number| {
+        script(Profile { sessions: true, resets, long: 3000, is_patient: true, last_number }, 1..25)
+    };
     (client(0), client(1000), client(2000), 1..=3_usize).prop_map(|(a, b, c, count)| {
         let mut scripts = vec![a, b, c];
         scripts.truncate(count);
@@ -25,9 +26,11 @@ fn scripts() -> impl Strategy<Value = Vec<Script>> {
 
 /// As on a server of its own, but for one thing: in a failed transaction, a server describes a statement without rows
 /// only if it is prepared already, which pgherd cannot promise.
-fn alone(script: &Script) -> Vec<String> {
+fn alone(script: &Script, settings: &[(String, String)]) -> Vec<String> {
     let mut backend = Backend::new(&Rc::default());
     backend.is_strict = true;
+    backend.defaults = settings.iter().cloned().collect();
+    backend.apply(backend.defaults.clone());
     script.iter().flatten().for_each(|sent| backend.reads(&sent.bytes));
     wire::replies(&backend.said())
 }
@@ -47,7 +50,7 @@ proptest! {
 
     #[test]
     fn clients_that_share_connections_are_answered_as_if_each_had_its_own(
-        scripts in scripts(),
+        scripts in scripts(false),
         turns in turns(3, 3),
         starts in starts(3),
         limit in 0..4_usize,
@@ -58,7 +61,25 @@ proptest! {
         play(&mut world, &scripts, &turns, &starts);
         for (client, script) in scripts.iter().enumerate() {
             let got = wire::replies(&world.clients[client].got);
-            let expected = alone(script);
+            let expected = alone(script, &[]);
+            prop_assert!(is_same(&got, &expected), "client {client}: {got:#?}\nis not {expected:#?}\n{script:#?}");
+        }
+    }
+
+    #[test]
+    fn resets_go_back_to_the_startup_packet_and_are_seen_by_nobody(
+        scripts in scripts(true),
+        turns in turns(3, 3),
+        starts in starts(3),
+        limit in 0..4_usize,
+        capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
+    ) {
+        let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity).with_startup("a.b", "home");
+        let mut world = world.with_strict_servers();
+        play(&mut world, &scripts, &turns, &starts);
+        for (client, script) in scripts.iter().enumerate() {
+            let got = wire::replies(&world.clients[client].got);
+            let expected = alone(script, &[("a.b".into(), "home".into())]);
             prop_assert!(is_same(&got, &expected), "client {client}: {got:#?}\nis not {expected:#?}\n{script:#?}");
         }
     }

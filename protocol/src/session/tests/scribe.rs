@@ -125,6 +125,12 @@ impl Scribe {
                 self.write(&Action::Execute("", 0));
                 self.write(&Action::Sync);
             }
+            Action::Reset => {
+                self.write(&Action::Ask("", Plain("reset all", Role::Other)));
+                self.close("");
+                // What pgherd sends destroys the portal.
+                self.write(&Action::ClosePortal(""));
+            }
             Action::Copy { is_extended, early_sync, rows, end } => {
                 self.copy(is_extended, early_sync, rows, end);
             }

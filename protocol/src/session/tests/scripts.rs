@@ -114,6 +114,8 @@ pub(super) enum Action {
     Run(&'static str, Text),
     /// Parse and Describe in one batch, Bind and Execute in another, as drivers do that must know the parameters' types.
     Ask(&'static str, Text),
+    /// In a batch of its own, by the extended protocol: what stands behind it in the same batch sees the server's defaults.
+    Reset,
     /// In SQL.
     Deallocate(&'static str),
     /// A COPY, its rows and its end.
@@ -142,6 +144,8 @@ pub(super) enum CopyEnd {
 pub(super) struct Profile {
     /// SET, DISCARD ALL and the like.
     pub(super) sessions: bool,
+    /// RESET and DISCARD ALL, but nothing that pins.
+    pub(super) resets: bool,
     /// How long a value in a result may be.
     pub(super) long: usize,
     /// The last number that was written by others.
@@ -208,7 +212,12 @@ fn simple(profile: Profile) -> impl Strategy<Value = Text> {
 }
 
 fn action(profile: Profile) -> impl Strategy<Value = Action> {
-    let session = select(vec!["set a.b = '1'", "set a.b = '2'", "deallocate all", "discard all"]);
+    let session = select(match profile.resets {
+        true => vec!["reset all", "reset all", "show a.b", "discard all"],
+        false => vec!["set a.b = '1'", "set a.b = '2'", "deallocate all", "discard all"],
+    });
+    let weight = if profile.resets { 4 } else { 1 };
+    let reset = if profile.resets { Action::Reset } else { Action::Wait };
     let end = select(vec![CopyEnd::Done, CopyEnd::Done, CopyEnd::Fail, CopyEnd::Bad, CopyEnd::Broken]);
     prop_oneof![
         8 => simple(profile).prop_map(|text| Action::Query(vec![text])),
@@ -230,7 +239,8 @@ fn action(profile: Profile) -> impl Strategy<Value = Action> {
         2 => (any::<bool>(), any::<bool>(), 0..4_u8, end).prop_map(move |(is_extended, sync, rows, end)| {
             Action::Copy { is_extended, early_sync: sync && is_extended, rows, end }
         }),
-        1 => session.prop_map(move |text| match profile.sessions {
+        weight => Just(reset),
+        weight => session.prop_map(move |text| match profile.sessions {
             true => Action::Query(vec![Plain(text, Role::Other)]),
             false => Action::Wait,
         }),

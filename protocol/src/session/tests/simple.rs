@@ -1,6 +1,6 @@
 //! Simple queries.
 
-use super::wire::query;
+use super::wire::{bind, execute_some, parse, query, sync};
 use super::world::transaction_mode;
 use super::{A, B};
 
@@ -25,4 +25,18 @@ fn clients_share_a_connection_between_transactions_but_not_within_one() {
     world.gets(A, ["CommandComplete COMMIT", "ReadyForQuery I"]);
     world.sends(B, [query("insert into t values (2)")]);
     world.server_got(0, ["Query commit", "Query insert into t values (2)"]);
+}
+
+#[test]
+fn a_pinned_session_remembers_no_more_than_it_has_statements() {
+    let mut world = transaction_mode().with_prepared_limit(0);
+    for name in ["s1", "s2"] {
+        world.sends(A, [parse(name, &format!("select '{name}'")), sync()]);
+    }
+    world.sends(A, [query("set a.b = '1'")]);
+    for _ in 0..100 {
+        world.sends(A, [bind("", "s1", &[]), execute_some("", 0), sync()]);
+        world.sends(A, [bind("", "s2", &[]), execute_some("", 0), sync()]);
+    }
+    assert!(world.clients[A].session.misread.len() <= 2, "{}", world.clients[A].session.misread.len());
 }

@@ -10,7 +10,8 @@ use super::world::{Step, World, session_mode, transaction_mode};
 use crate::error::{ClientError, Severity};
 use crate::write;
 
-const PROFILE: Profile = Profile { sessions: true, long: 3000, is_patient: false, last_number: 0 };
+const PROFILE: Profile =
+    Profile { sessions: true, resets: false, long: 3000, is_patient: false, last_number: 0 };
 
 /// What a server says out of turn.
 fn aside() -> impl Strategy<Value = Vec<u8>> {

@@ -10,6 +10,7 @@ use super::postgres::{Backend, Database};
 use super::wire;
 use crate::error::{ClientError, Severity};
 use crate::flow::{Next, Stop};
+use crate::parameters::StartupParameters;
 use crate::prepared::Statements;
 use crate::server::ServerState;
 use crate::session::{Detached, Loss, Pooling, Session, Transaction};
@@ -51,6 +52,7 @@ pub(super) struct Server {
     /// Read by the server, and not looked at by the test.
     pub(super) got: Vec<u8>,
     is_leased: bool,
+    applied: Arc<StartupParameters>,
     /// If it is to be lost.
     lifetime: Option<Lifetime>,
 }
@@ -107,6 +109,8 @@ pub(super) struct World {
     is_strict: bool,
     /// Of the first servers.
     lifetimes: Vec<Lifetime>,
+    /// Of all clients.
+    startup: Arc<StartupParameters>,
 }
 
 pub(super) fn transaction_mode() -> World {
@@ -130,6 +134,7 @@ impl World {
             prepared_limit: 200,
             is_strict: false,
             lifetimes: Vec::new(),
+            startup: Arc::default(),
         }
     }
 
@@ -148,6 +153,12 @@ impl World {
         self
     }
 
+    pub(super) fn with_startup(mut self, name: &str, value: &str) -> Self {
+        let parameters = StartupParameters::new(&[(name.into(), value.into())]);
+        self.startup = Arc::new(parameters.unwrap());
+        self
+    }
+
     pub(super) fn with_lifetimes(mut self, lifetimes: &[Lifetime]) -> Self {
         self.lifetimes = lifetimes.to_vec();
         self
@@ -157,7 +168,7 @@ impl World {
     pub(super) fn client(&mut self, number: usize) -> &mut Client {
         while self.clients.len() <= number {
             self.clients.push(Client {
-                session: Session::new(self.pooling, Arc::default()),
+                session: Session::new(self.pooling, Arc::clone(&self.startup)),
                 up: Pipe::default(),
                 down: Pipe::default(),
                 place: Place::Idle,
@@ -315,9 +326,15 @@ impl World {
         } else {
             self.servers.iter().position(is_free).unwrap_or(self.servers.len())
         };
+        let home = self.startup.get("a.b").map(|value| ("a.b".to_owned(), value.to_owned()));
+        let startup = Arc::clone(&self.startup);
         let server = self.server(place);
         assert_eq!(server.from, b"", "an answer was left");
         server.is_leased = true;
+        if server.applied != startup {
+            server.applied = startup;
+            server.backend.apply(home.into_iter().collect());
+        }
         let now = server.state.statements.now();
         let client = self.client(number);
         client.session.attach(now);
@@ -352,7 +369,12 @@ impl World {
         let Place::Joined(server) = *place else { return false };
         let is_flushed = up.out.is_empty() && down.out.is_empty() && down.input.is_empty();
         if session.is_at_rest() && session.pin().is_none() && is_flushed {
-            self.servers[server].is_leased = false;
+            let server = &mut self.servers[server];
+            server.is_leased = false;
+            session.detach(&mut server.state.statements);
+            if std::mem::take(&mut server.state.discarded) {
+                server.applied = Arc::default();
+            }
             *place = Place::Idle;
             self.cut_up(number);
             return true;
@@ -375,6 +397,7 @@ impl World {
         if client.session.pin().is_some() {
             server.backend.reads(&wire::query("discard all"));
             server.state.statements.clear();
+            server.applied = Arc::default();
         }
         server.backend.said();
         server.is_leased = false;
@@ -424,6 +447,7 @@ impl Server {
             from: Vec::new(),
             got: Vec::new(),
             is_leased: false,
+            applied: Arc::default(),
             lifetime: None,
         }
     }

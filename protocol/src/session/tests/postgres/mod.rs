@@ -50,6 +50,8 @@ pub(super) struct Backend {
     /// It has several statements.
     several: bool,
     settings: HashMap<String, String>,
+    /// What RESET goes back to.
+    pub(super) defaults: HashMap<String, String>,
     pub(super) ended: bool,
     /// In a failed transaction it describes nothing but what ends it.
     pub(super) is_strict: bool,
@@ -112,9 +114,15 @@ impl Backend {
             query: VecDeque::new(),
             several: false,
             settings: HashMap::new(),
+            defaults: HashMap::new(),
             ended: false,
             is_strict: false,
         }
+    }
+
+    /// The startup packet's parameters are in force.
+    pub(super) fn apply(&mut self, parameters: HashMap<String, String>) {
+        self.settings = parameters;
     }
 
     /// Reads these bytes; whole messages are carried out.

@@ -48,6 +48,10 @@ pub(crate) enum Sql {
         value: String,
     },
     SetLocal,
+    /// `reset all`
+    Reset,
+    /// What pgherd sends behind it.
+    Restore,
     Show(String),
     DiscardAll,
     DeallocateAll,
@@ -108,6 +112,8 @@ impl Sql {
             ["set", name, "=", value] => {
                 Self::Set { name: (*name).into(), value: value.trim_matches('\'').into() }
             }
+            ["reset", "all"] => Self::Reset,
+            ["SELECT", call, ..] if call.starts_with("pg_catalog.set_config(v.name,") => Self::Restore,
             ["show", name] => Self::Show((*name).into()),
             ["discard", "all"] => Self::DiscardAll,
             ["deallocate", "all"] => Self::DeallocateAll,
@@ -161,6 +167,7 @@ impl Sql {
                 | Self::Put(_)
                 | Self::Fail
                 | Self::Show(_)
+                | Self::Restore
                 | Self::Run(_)
         )
     }

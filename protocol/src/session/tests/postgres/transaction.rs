@@ -216,6 +216,11 @@ impl Backend {
                 self.row("");
                 "SELECT 1"
             }
+            Sql::Restore => {
+                self.settings.entry("a.b".into()).or_insert_with(|| "home".into());
+                self.row("home");
+                "SELECT 1"
+            }
             Sql::Show(name) => {
                 let value = self.settings.get(name).cloned().unwrap_or_default();
                 self.row(&value);
@@ -276,10 +281,14 @@ impl Backend {
                 "SET"
             }
             Sql::SetLocal => "SET",
+            Sql::Reset => {
+                self.settings.clone_from(&self.defaults);
+                "RESET"
+            }
             Sql::DiscardAll => {
                 self.prevent_in_block("DISCARD ALL")?;
                 self.forget_statements();
-                self.settings.clear();
+                self.settings.clone_from(&self.defaults);
                 "DISCARD ALL"
             }
             Sql::DeallocateAll => {
