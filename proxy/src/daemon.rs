@@ -26,7 +26,7 @@ use crate::crew::Crew;
 use crate::descriptors::Bounds;
 use crate::listener;
 use crate::server::table::Backends;
-use crate::shared::{Credentials, Gauge, Shared};
+use crate::shared::{Credentials, Gauge, Shared, SharedParameters};
 use crate::verifiers::{Endpoint, Reader, Settings, Timing, Verifiers};
 use crate::worker::{WorkerHandle, WorkerId};
 
@@ -155,7 +155,7 @@ fn build(config: &Config, control: Control) -> (Arc<Shared>, Reader) {
         backends,
         verifiers,
         credentials: Credentials::default(),
-        settings: crate::shared::Settings::default(),
+        parameters: SharedParameters::default(),
         statements: Statements::default(),
         cancel_keys: Arc::new(CancelKeys::default()),
         welcomes: Welcomes::default(),
