@@ -18,7 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cancel::CancelKeys;
-use crate::check::print_problems;
+use crate::check::{CONFIGURATION_ERROR, print_problems};
 use crate::cli::RunArgs;
 use crate::client::welcome::Welcomes;
 use crate::config::{self, Config, Executor, FailoverMode, LogFormat, LogLevel};
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(rejected) => {
             print_problems(&mut io::stderr(), &rejected.errors, &rejected.warnings)?;
-            return Ok(ExitCode::from(1));
+            return Ok(ExitCode::from(CONFIGURATION_ERROR));
         }
     };
     print_problems(&mut io::stderr(), &[], &loaded.warnings)?;
