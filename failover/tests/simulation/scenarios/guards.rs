@@ -1,4 +1,4 @@
-//! Each guard fails once, and what lets it hold again: S14, S15, S18.
+//! Each guard fails once, and what lets it hold again.
 
 use pgherd_failover::{Mode, Order, Step};
 
@@ -40,7 +40,7 @@ stories! {
         herd.serves(PG01, seconds(3));
     }
 
-    /// (b), S18
+    /// (b)
     fn pgherd_cut_off_from_a_primary_that_standbys_hear_promotes_nobody() {
         for receiver_timeout in [seconds(2), seconds(60)] {
             let mut herd = Herd::with(Plan { receiver_timeout, ..Plan::quiet(3) });
@@ -150,7 +150,7 @@ stories! {
         herd.orders(Order::Resume).serves(PG02, seconds(1));
     }
 
-    /// (e), S14
+    /// (e)
     fn manual_mode_waits_for_the_order_and_says_so() {
         let mut plan = Plan::quiet(3);
         plan.settings.mode = Mode::Manual;
@@ -192,7 +192,7 @@ stories! {
         assert_eq!(herd.promotions(), 0);
     }
 
-    /// (f), S15
+    /// (f)
     fn a_repmgrd_that_decides_is_left_to_it() {
         let mut herd = Herd::of(3);
         herd.strikes(Fault::Repmgrd { whom: Whom::This(PG02), on: true, lasts: seconds(3600) });

@@ -1,4 +1,4 @@
-//! Every hold that an operator has to end, and the order that ends it: S22, S25.
+//! Every hold that an operator has to end, and the order that ends it.
 
 use pgherd_failover::{Order, StateName, Step};
 
@@ -21,7 +21,6 @@ fn forks(equal: bool) -> Herd {
 }
 
 stories! {
-    /// S22
     fn of_diverged_forks_the_operator_chooses() {
         for (chosen, equal) in [(PG02, false), (PG03, false), (PG02, true)] {
             let mut herd = forks(equal);
@@ -31,7 +30,6 @@ stories! {
         }
     }
 
-    /// S22
     fn a_fork_that_falls_silent_does_not_settle_the_matter() {
         for equal in [false, true] {
             let mut herd = forks(equal);
@@ -139,7 +137,6 @@ stories! {
         herd.start(PG02).serves(PG02, seconds(5));
     }
 
-    /// S25
     fn an_empty_cluster_under_a_known_name_is_never_admitted() {
         for id in [PG01, PG02, PG03] {
             let mut herd = Herd::of(3);
@@ -152,7 +149,6 @@ stories! {
         }
     }
 
-    /// S25
     fn an_empty_cluster_that_is_up_first_is_not_taken_for_the_herd() {
         let mut herd = Herd::of(3);
         herd.pgherd_dies().kill(PG01).kill(PG02).empty(PG03).runs(seconds(3)).pgherd_starts();
@@ -163,7 +159,6 @@ stories! {
         assert_eq!(herd.reads(), [PG02]);
     }
 
-    /// S25
     fn an_empty_cluster_and_one_standby_are_told_apart_by_repmgr() {
         let mut herd = Herd::of(3);
         herd.pgherd_dies().kill(PG01).empty(PG03).runs(seconds(3)).pgherd_starts();
