@@ -137,7 +137,7 @@ stories! {
         let mut herd = Herd::with(plan);
         herd.world.servers[PG02].lagging = true;
         herd.runs(seconds(2)).kill(PG01);
-        herd.holds("bytes behind the primary, more than max_data_loss", seconds(2));
+        herd.holds("bytes behind the primary, more than failover.max_data_loss", seconds(2));
         herd.orders(accepted()).serves(PG02, seconds(2));
     }
 
@@ -155,7 +155,7 @@ stories! {
         let mut plan = Plan::quiet(3);
         plan.settings.mode = Mode::Manual;
         let mut herd = Herd::with(plan);
-        herd.kill(PG01).holds("manual mode: an operator must order the failover", seconds(2));
+        herd.kill(PG01).holds("failover.mode is manual: an operator must promote a standby", seconds(2));
         herd.runs(seconds(60));
         assert_eq!(herd.promotions(), 0);
         herd.orders(Order::Failover { accept_data_loss: false }).serves(PG02, seconds(2));
@@ -188,7 +188,7 @@ stories! {
         plan.settings.mode = Mode::Manual;
         let mut herd = Herd::with(plan);
         herd.orders(accepted()).keeps(PG01, seconds(60));
-        herd.kill(PG01).holds("manual mode", seconds(2));
+        herd.kill(PG01).holds("failover.mode is manual", seconds(2));
         assert_eq!(herd.promotions(), 0);
     }
 

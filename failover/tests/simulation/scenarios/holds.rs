@@ -63,7 +63,7 @@ stories! {
         for _ in 0..3 {
             herd.world.append(PG01, 700_000, crate::model::What::Other);
         }
-        herd.heal().pgherd_starts().holds("bytes of WAL of its own, more than max_data_loss", seconds(3));
+        herd.heal().pgherd_starts().holds("bytes of WAL of its own, more than failover.max_data_loss", seconds(3));
         herd.orders(Order::Trust(node(PG02))).serves(PG02, seconds(2));
         herd.runs(seconds(10));
         assert!(herd.warns("an operator must rejoin it"), "{}", herd.story());
@@ -92,7 +92,7 @@ stories! {
         herd.orders(ACCEPTED).serves(PG03, seconds(3));
         // What the operator has given up is no rival when it comes back.
         herd.keeps(PG03, seconds(20)).start(PG02).keeps(PG03, seconds(20));
-        assert!(herd.warns("node 1: has more WAL of its own than max_data_loss"), "{}", herd.story());
+        assert!(herd.warns("node 1: has more WAL of its own than failover.max_data_loss"), "{}", herd.story());
     }
 
     fn where_only_diverged_standbys_are_left_one_needs_an_order() {
