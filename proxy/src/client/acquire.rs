@@ -195,10 +195,13 @@ impl Access {
             (settings.size_for(database, user), settings.query_wait_timeout.unwrap_or_default());
         ClientError::new("53300", "no server connection became free in time")
             .detail(format!(
-                "All {size} connections of the pool of database \"{database}\" and user \"{user}\" were in use for \
-                 {limit:?}."
+                "The connections of the pool of database \"{database}\" and user \"{user}\", {size} at the most, were in \
+                 use for {limit:?}."
             ))
-            .hint("Raise pool.size or pool.query_wait_timeout, or hold transactions for a shorter time.")
+            .hint(
+                "Raise pool.size or pool.query_wait_timeout, or max_connections where the server takes no more, or hold \
+                 transactions for a shorter time.",
+            )
     }
 
     /// Does what has to be done, unless the client is gone or cancels it before; none if the pool is to be asked again.
