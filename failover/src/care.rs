@@ -230,7 +230,7 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let superseded = state == MemberState::Standby && matches!(standing, Standing::Superseded { .. });
     if superseded || patient.stopped.is_some() {
         if divergence > settings.max_data_loss {
-            let how = "has more WAL of its own than max_data_loss: an operator must rejoin it";
+            let how = "has more WAL of its own than failover.max_data_loss: an operator must rejoin it";
             patient.given_up = Some(how.to_owned());
             return None;
         }

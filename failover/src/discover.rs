@@ -193,7 +193,7 @@ fn leaderless(machine: &Machine, now: Instant) -> Assessment {
         return Assessment::Stuck("no server has answered yet".to_owned());
     }
     match continued(machine) {
-        Ok(_) => Assessment::Replace("no server is writable, and cold_grace is over".to_owned()),
+        Ok(_) => Assessment::Replace("no server is writable, and failover.cold_grace is over".to_owned()),
         Err(why) => Assessment::Stuck(why),
     }
 }
@@ -251,7 +251,7 @@ fn rival(machine: &Machine, it: &FalsePrimary) -> Option<String> {
         Some(format!("node {node} is superseded but still has standbys that stream from it"))
     } else if *divergence > machine.settings.max_data_loss {
         Some(format!(
-            "node {node} is superseded but has {divergence} bytes of WAL of its own, more than max_data_loss"
+            "node {node} is superseded but has {divergence} bytes of WAL of its own, more than failover.max_data_loss"
         ))
     } else {
         None

@@ -27,7 +27,6 @@ pub struct Executor(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    nodes: Vec<NodeId>,
     sql: Sql,
     remote: Remote,
 }
@@ -37,16 +36,9 @@ impl Executor {
     #[must_use]
     pub fn new(nodes: &[Node], monitor: &Arc<ProberSettings>, settings: ExecutorSettings) -> Self {
         Self(Arc::new(Parts {
-            nodes: nodes.iter().map(|node| node.id).collect(),
             sql: Sql::new(nodes, Arc::clone(monitor)),
             remote: Remote::new(nodes, Arc::clone(monitor), settings),
         }))
-    }
-
-    /// The servers that it was made for.
-    #[must_use]
-    pub fn nodes(&self) -> &[NodeId] {
-        &self.0.nodes
     }
 
     /// Keeps an ssh session and a connection to `node` open, so that a failover need not wait for a login. Never ends;

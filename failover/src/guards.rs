@@ -179,7 +179,9 @@ fn within_loss(machine: &Machine, attempt: &Attempt, best: Lsn) -> Result<(), St
     if behind <= machine.settings.max_data_loss {
         Ok(())
     } else {
-        Err(format!("the best standby is {behind} bytes behind the primary, more than max_data_loss"))
+        Err(format!(
+            "the best standby is {behind} bytes behind the primary, more than failover.max_data_loss"
+        ))
     }
 }
 
@@ -192,11 +194,11 @@ pub(crate) fn permitted(machine: &Machine, now: Instant) -> Verdict {
         return Verdict::Pass;
     }
     if machine.settings.mode == Mode::Manual {
-        return Verdict::Fail("manual mode: an operator must order the failover".to_owned());
+        return Verdict::Fail("failover.mode is manual: an operator must promote a standby".to_owned());
     }
     match machine.last_promotion.map(|last| last + machine.settings.min_interval) {
         Some(end) if now < end => {
-            Verdict::Wait("the last promotion is less than min_interval ago".to_owned())
+            Verdict::Wait("the last promotion is less than failover.min_interval ago".to_owned())
         }
         _ => Verdict::Pass,
     }

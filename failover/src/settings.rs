@@ -12,7 +12,7 @@ pub enum Mode {
     Manual,
 }
 
-/// The settings of the decision machine. Defaults as documented in the configuration reference.
+/// The settings of the decision machine, in terms of the keys that set them; those without a key are fixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `failover.mode`.
@@ -25,7 +25,7 @@ pub struct Settings {
     pub confirm: Duration,
     /// `failover.restart_grace`: a primary that refuses connections is waited for this long.
     pub restart_grace: Duration,
-    /// `failover.start_grace`: a primary that recovers from a crash is waited for this long.
+    /// `failover.start_grace`: a server that starts up, a crash recovery for one, is waited for this long.
     pub start_grace: Duration,
     /// `failover.cold_grace`: at pgherd's start, a primary that nobody has seen is waited for this long.
     pub cold_grace: Duration,
@@ -34,8 +34,8 @@ pub struct Settings {
     pub max_data_loss: u64,
     /// `failover.min_interval`: time from one promotion to the next.
     pub min_interval: Duration,
-    /// `failover.synchronous`: what `synchronous_standby_names` is on the primary, for a start with the primary down;
-    /// empty says that no commit waits for a standby, none that nothing is known.
+    /// What `synchronous_standby_names` is on the primary, for a start with the primary down; empty says that no commit
+    /// waits for a standby, none that nothing is known. No key sets it yet.
     pub synchronous: Option<String>,
     /// How long the failover waits for the fence of the old primary: frozen standbys and the lineage are the safety,
     /// the fence only spares the old primary's own clients.

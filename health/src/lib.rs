@@ -25,4 +25,4 @@ pub use report::{
     HistoryEntry, Position, ProbeOutcome, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId,
     WalReceiver, WalSender,
 };
-pub use topology::{SharedTopology, Topology};
+pub use topology::Topology;

@@ -107,7 +107,7 @@ impl Member {
         self.report().map(Report::furthest)
     }
 
-    /// Standbys that stream from it, by its own `pg_stat_replication`.
+    /// True if a standby of this name streams from it, by its own `pg_stat_replication`.
     #[must_use]
     pub fn streams_to(&self, name: &str) -> bool {
         self.senders().any(|sender| sender.application_name == name && sender.state == "streaming")

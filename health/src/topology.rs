@@ -1,6 +1,5 @@
 //! The one view of the herd: a pure function of what is known and of the time.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::leadership::{Leadership, judge};
@@ -123,6 +122,3 @@ fn newest(knowledge: &Knowledge, right: Option<u64>) -> Option<Branch> {
 pub(crate) fn silence_allowed(wal_receiver_timeout: Duration) -> Duration {
     if wal_receiver_timeout.is_zero() { Duration::MAX } else { wal_receiver_timeout }
 }
-
-/// A topology that many may look at.
-pub type SharedTopology = Arc<Topology>;

@@ -18,9 +18,8 @@ impl StartupParameters {
     /// 42601 for `options` that PostgreSQL would not take either.
     pub fn new(parameters: &[(String, String)]) -> Result<Self, ClientError> {
         let mut set = Self::default();
-        for (name, value) in parameters.iter().filter(|(name, _)| name == "options") {
-            debug_assert_eq!(name, "options", "filtered");
-            for (name, value) in parse_options(value)? {
+        for (_, options) in parameters.iter().filter(|(name, _)| name == "options") {
+            for (name, value) in parse_options(options)? {
                 set.insert(&name, value);
             }
         }

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all is well
-  1  the configuration has errors
+  1  the configuration has errors, or pgherd could not serve or was told twice to end
   2  the command line is wrong";
 
 /// One endpoint for a herd of PostgreSQL servers: pools connections, and promotes a standby when the primary dies.
@@ -24,6 +24,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve clients until SIGTERM or SIGINT (the default).
+    #[command(after_help = EXIT_CODES)]
     Run(RunArgs),
     /// Read the configuration, say what is wrong with it and what is in force. No server is contacted.
     #[command(after_help = EXIT_CODES)]

@@ -18,7 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cancel::CancelKeys;
-use crate::check::print_problems;
+use crate::check::{CONFIGURATION_ERROR, print_problems};
 use crate::cli::RunArgs;
 use crate::client::welcome::Welcomes;
 use crate::config::{self, Config, Executor, FailoverMode, LogFormat, LogLevel};
@@ -26,7 +26,7 @@ use crate::crew::Crew;
 use crate::descriptors::Bounds;
 use crate::listener;
 use crate::server::table::Backends;
-use crate::shared::{Credentials, Gauge, Shared};
+use crate::shared::{Credentials, Gauge, Shared, SharedParameters};
 use crate::verifiers::{Endpoint, Reader, Settings, Timing, Verifiers};
 use crate::worker::{WorkerHandle, WorkerId};
 
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(rejected) => {
             print_problems(&mut io::stderr(), &rejected.errors, &rejected.warnings)?;
-            return Ok(ExitCode::from(1));
+            return Ok(ExitCode::from(CONFIGURATION_ERROR));
         }
     };
     print_problems(&mut io::stderr(), &[], &loaded.warnings)?;
@@ -155,7 +155,7 @@ fn build(config: &Config, control: Control) -> (Arc<Shared>, Reader) {
         backends,
         verifiers,
         credentials: Credentials::default(),
-        settings: crate::shared::Settings::default(),
+        parameters: SharedParameters::default(),
         statements: Statements::default(),
         cancel_keys: Arc::new(CancelKeys::default()),
         welcomes: Welcomes::default(),

@@ -22,8 +22,14 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Binds the listener.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// When the address cannot be bound; names it and its key.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    open(address).map_err(|error| {
+        io::Error::new(error.kind(), format!("listen.address: cannot listen on {address}: {error}"))
+    })
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

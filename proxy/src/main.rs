@@ -16,14 +16,19 @@ mod shared;
 mod verifiers;
 mod worker;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
-fn main() -> io::Result<ExitCode> {
-    match cli::Cli::parse().into_command() {
+fn main() -> ExitCode {
+    let ended = match cli::Cli::parse().into_command() {
         cli::Command::Check(args) => check::run(&args),
         cli::Command::Run(args) => daemon::run(&args),
-    }
+    };
+    ended.unwrap_or_else(|error| {
+        // Where nobody reads it, the exit code says it still.
+        let _ = writeln!(io::stderr(), "error: {error}");
+        ExitCode::FAILURE
+    })
 }

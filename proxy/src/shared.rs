@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use pgherd_failover::actor::Control;
 use pgherd_health::NodeId;
 use pgherd_protocol::auth::Credential;
+use pgherd_protocol::parameters::StartupParameters;
 use pgherd_protocol::prepared::Statements;
 
 use crate::cancel::CancelKeys;
@@ -17,7 +18,6 @@ use crate::config;
 use crate::descriptors::Bounds;
 use crate::server::table::Backends;
 use crate::verifiers::Verifiers;
-use pgherd_protocol::parameters::StartupParameters;
 
 /// Shared by all workers; nothing in it is locked on the path of a query.
 pub(crate) struct Shared {
@@ -33,8 +33,8 @@ pub(crate) struct Shared {
     pub(crate) verifiers: Verifiers,
     /// What logs in at the servers, by user.
     pub(crate) credentials: Credentials,
-    /// Run-time parameters of all sessions.
-    pub(crate) settings: Settings,
+    /// The startup packets' run-time parameters of all sessions.
+    pub(crate) parameters: SharedParameters,
     /// Prepared statements of all sessions.
     pub(crate) statements: Statements,
     /// Sessions by their cancel keys.
@@ -96,21 +96,21 @@ impl Drop for Counted {
     }
 }
 
-/// Sessions with equal settings share them: so it is seen at once that a connection has them.
+/// Sessions with equal parameters share them: so it is seen at once that a connection has them.
 #[derive(Debug, Default)]
-pub(crate) struct Settings(Mutex<HashSet<Arc<StartupParameters>>>);
+pub(crate) struct SharedParameters(Mutex<HashSet<Arc<StartupParameters>>>);
 
-impl Settings {
-    /// The one copy of these settings.
-    pub(crate) fn share(&self, settings: StartupParameters) -> Arc<StartupParameters> {
+impl SharedParameters {
+    /// The one copy of these parameters.
+    pub(crate) fn share(&self, parameters: StartupParameters) -> Arc<StartupParameters> {
         let mut known = self.0.lock();
-        if let Some(shared) = known.get(&settings) {
+        if let Some(shared) = known.get(&parameters) {
             return Arc::clone(shared);
         }
         if known.len() == known.capacity() {
-            known.retain(|settings| Arc::strong_count(settings) > 1);
+            known.retain(|parameters| Arc::strong_count(parameters) > 1);
         }
-        let shared = Arc::new(settings);
+        let shared = Arc::new(parameters);
         known.insert(Arc::clone(&shared));
         shared
     }

@@ -19,7 +19,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffers;
-use crate::client::{self, Connection, Greeted, Session, Traveller};
+use crate::client::{self, Connection, Session, TaskEnd, Traveller};
 use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
 use crate::server::pool::Pool;
 use crate::shared::Shared;
@@ -158,9 +158,7 @@ impl Membership {
             *place = Some(waker.clone());
         }
     }
-}
 
-impl Membership {
     /// Ends when the worker begins to drain.
     pub(crate) async fn draining(&self) {
         poll_fn(|cx| {
@@ -274,7 +272,7 @@ async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>) 
 /// The logins and sessions of a worker: one task for each, and every task is waited for.
 struct Tasks {
     worker: Rc<Worker>,
-    set: JoinSet<Greeted>,
+    set: JoinSet<TaskEnd>,
 }
 
 impl Tasks {
@@ -316,11 +314,11 @@ impl Tasks {
     }
 
     /// A login that has succeeded becomes a session. A panic ends its own session only.
-    fn go_on(&mut self, ended: Result<Greeted, JoinError>) {
+    fn go_on(&mut self, ended: Result<TaskEnd, JoinError>) {
         match ended {
-            Ok(Greeted::Session(session)) => drop(self.set.spawn_local(session.run())),
-            Ok(Greeted::Leaves(session, to)) => self.send_away(session, to),
-            Ok(Greeted::Nothing) => {}
+            Ok(TaskEnd::Session(session)) => drop(self.set.spawn_local(session.run())),
+            Ok(TaskEnd::Leaves(session, to)) => self.send_away(session, to),
+            Ok(TaskEnd::Nothing) => {}
             Err(error) if error.is_panic() => {
                 tracing::error!("a session ended by a panic; this is a defect of pgherd");
             }

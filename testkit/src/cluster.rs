@@ -273,12 +273,7 @@ impl Cluster {
         self.wait_healthy().await
     }
 
-    /// The value of `PG_BACKEND_NODE_LIST`.
-    pub fn backend_node_list(&self) -> String {
-        self.backend_nodes().join(",")
-    }
-
-    /// Its elements: `id:host:port:weight:datadir:flag`, ids from 0.
+    /// The elements of `backends.nodes`: `id:host:port:weight:datadir:flag`, ids from 0.
     pub fn backend_nodes(&self) -> Vec<String> {
         let node = |server: &Server| {
             let data = server.data_directory();

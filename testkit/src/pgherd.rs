@@ -41,19 +41,6 @@ impl PgherdBuilder {
         self
     }
 
-    /// Leaves one key, or a section with all of its keys, out of the generated configuration.
-    pub fn unset(mut self, key: &str) -> Self {
-        match key.rsplit_once('.') {
-            Some((section, key)) => self
-                .config
-                .get_mut(section)
-                .and_then(Value::as_table_mut)
-                .and_then(|section| section.remove(key)),
-            None => self.config.remove(key),
-        };
-        self
-    }
-
     /// Sets an environment variable of the process.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.environment.push((name.into(), value.into()));

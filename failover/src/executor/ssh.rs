@@ -176,7 +176,7 @@ impl Ssh {
 }
 
 async fn open(node: &Node, settings: &SshSettings) -> Result<Session, String> {
-    let Some(key_file) = settings.key.clone() else { return Err("no ssh key is configured".to_owned()) };
+    let Some(key_file) = settings.key.clone() else { return Err("failover.ssh.key is not set".to_owned()) };
     let known_hosts = settings.known_hosts.clone();
     let (host, port) = (node.host.clone(), settings.port);
     let pins = tokio::task::spawn_blocking(move || {
@@ -191,7 +191,7 @@ async fn open(node: &Node, settings: &SshSettings) -> Result<Session, String> {
     let pinned: Vec<PublicKey> = pinned.into_iter().map(|(_, key)| key).collect();
     let learn = settings.known_hosts.clone().filter(|_| settings.trust_first_use && pinned.is_empty());
     if pinned.is_empty() && learn.is_none() {
-        return Err(format!("no host key of {} is pinned in known_hosts", node.host));
+        return Err(format!("no host key of {} is pinned in failover.ssh.known_hosts", node.host));
     }
     let mut config = client::Config {
         keepalive_interval: Some(KEEPALIVE),

@@ -84,7 +84,15 @@ fn print() -> String {
         "# The failover table\n\n\
          Printed from the table that the decision machine runs (`failover/src/transition.rs`); a test keeps it so. Within a\n\
          state the first row whose guard holds is taken, again and again until none does. Repoint and Rejoin go on beside the\n\
-         states, one command a server at a time.\n\n```mermaid\nstateDiagram-v2\n    [*] --> Discover\n",
+         states, one command a server at a time.\n\n\
+         The guards of a failover, by the letters that the rows use:\n\n\
+         - (a) the old primary neither answers pgherd nor rejects its login; a refused connection is no answer\n\
+         - (b) no reachable standby still hears it\n\
+         - (c) the standbys that can be seen have every commit that waited for standbys\n\
+         - (d) the best candidate is no further behind than `failover.max_data_loss`, where no commit waited\n\
+         - (e) not paused, not `failover.mode = \"manual\"`, not within `failover.min_interval` of the last promotion\n\
+         - (f) no repmgrd decides\n\n\
+         Besides, every other server must have been asked since the primary failed, and must have answered or be down.\n\n```mermaid\nstateDiagram-v2\n    [*] --> Discover\n",
     );
     let mut edges: Vec<(StateName, StateName)> = Vec::new();
     for row in transitions().filter(|row| row.from != row.to) {

@@ -10,7 +10,8 @@ use tracing::warn;
 use super::connection::ConnectFailure;
 use super::{conninfo, history};
 use crate::{
-    Lsn, Position, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId, WalReceiver, WalSender,
+    Lsn, Node, Position, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId, WalReceiver,
+    WalSender,
 };
 
 /// The role is read once: a standby that is promoted while this runs is still reported as one, and the functions that
@@ -97,6 +98,7 @@ impl Questions {
     pub(super) async fn ask(
         &mut self,
         client: &Client,
+        node: &Node,
         memory: &mut Memory,
     ) -> Result<Report, ConnectFailure> {
         let (state, senders, repmgr) = tokio::join!(
@@ -106,7 +108,7 @@ impl Questions {
         );
         let state = state.map_err(of)?;
         let mut repmgr = repmgr?;
-        if self.repmgr.is_none() && self.find_repmgr(client, &state, memory).await? {
+        if self.repmgr.is_none() && self.find_repmgr(client, &state, (node, memory)).await? {
             repmgr = ask_repmgr(client, self.repmgr.as_ref()).await?;
         }
         let (nodes, repmgrd_decides) = repmgr;
@@ -139,12 +141,16 @@ impl Questions {
         &mut self,
         client: &Client,
         state: &Row,
-        memory: &mut Memory,
+        (node, memory): (&Node, &mut Memory),
     ) -> Result<bool, ConnectFailure> {
         let readable: Option<bool> = get(state, "repmgr_readable")?;
         if readable == Some(false) && !memory.warned_of_repmgr {
             memory.warned_of_repmgr = true;
-            warn!("the monitor user may not read repmgr.nodes: priorities and names are not known");
+            warn!(
+                server = %node,
+                "the monitor user may not read repmgr.nodes, without which no standby is promoted: GRANT USAGE ON SCHEMA repmgr \
+                 and SELECT ON repmgr.nodes to it"
+            );
         }
         if readable != Some(true) {
             return Ok(false);

@@ -135,7 +135,7 @@ impl Server {
                     Err(failure) => return self.outcome_of(failure),
                 },
             };
-            match kept.questions.ask(kept.session.client(), &mut self.memory).await {
+            match kept.questions.ask(kept.session.client(), &self.node, &mut self.memory).await {
                 Ok(report) => {
                     self.kept = Some(kept);
                     return ProbeOutcome::Answered(Box::new(report));

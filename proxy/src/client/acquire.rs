@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pgherd_protocol::error::ClientError;
+use pgherd_protocol::parameters::StartupParameters;
 use tokio::time::Instant;
 
 use crate::seat::{Seat, WaitEnd};
@@ -14,7 +15,6 @@ use crate::server::lease::{Grant, Lease, Permit};
 use crate::server::pool::{Checkout, Pool};
 use crate::server::table::{Server, Target};
 use crate::worker::Worker;
-use pgherd_protocol::parameters::StartupParameters;
 
 /// Pause before a server that could not be reached is tried again, unless the table changes before.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
@@ -160,7 +160,7 @@ impl Access {
                 Attempt::Slow(slow) => {
                     let deadline = *patience.get_or_insert_with(|| Instant::now() + worker.shared.write_wait);
                     // Boxed, so that a session does not carry the space for it all its life.
-                    match Box::pin(self.labour(worker, slow, deadline, &mut gone)).await? {
+                    match Box::pin(self.take_slow_way(worker, slow, deadline, &mut gone)).await? {
                         Some(held) => return Ok(held),
                         None => self.try_now(worker),
                     }
@@ -198,14 +198,17 @@ impl Access {
             (settings.size_for(database, user), settings.query_wait_timeout.unwrap_or_default());
         ClientError::new("53300", "no server connection became free in time")
             .detail(format!(
-                "All {size} connections of the pool of database \"{database}\" and user \"{user}\" were in use for \
-                 {limit:?}."
+                "The connections of the pool of database \"{database}\" and user \"{user}\", {size} at the most, were in \
+                 use for {limit:?}."
             ))
-            .hint("Raise pool.size or pool.query_wait_timeout, or hold transactions for a shorter time.")
+            .hint(
+                "Raise pool.size or pool.query_wait_timeout, or max_connections where the server takes no more, or hold \
+                 transactions for a shorter time.",
+            )
     }
 
     /// Does what has to be done, unless the client is gone or cancels it before; none if the pool is to be asked again.
-    async fn labour(
+    async fn take_slow_way(
         &self,
         worker: &Worker,
         slow: Slow,
@@ -220,13 +223,18 @@ impl Access {
         });
         tokio::select! {
             biased;
-            done = self.work(worker, slow, deadline) => done,
+            done = self.open_prepare_or_wait(worker, slow, deadline) => done,
             failure = ended_by_client => Err(failure),
         }
     }
 
     /// Opens or prepares a connection, or waits for a primary.
-    async fn work(&self, worker: &Worker, slow: Slow, deadline: Instant) -> Result<Option<Held>, Failure> {
+    async fn open_prepare_or_wait(
+        &self,
+        worker: &Worker,
+        slow: Slow,
+        deadline: Instant,
+    ) -> Result<Option<Held>, Failure> {
         let backends = &worker.shared.backends;
         // Before the look at the table, so that no change is missed.
         let mut changes = backends.changes();

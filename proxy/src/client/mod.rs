@@ -32,12 +32,12 @@ const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Startup and login. The session that it leads to, if it does, is for the caller to run, as a task of its own: so it does
 /// not carry the space of its login for life.
-pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> Greeted {
+pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd {
     let Connection { mut stream, peer, counted } = connection;
     // Keepalives, so that a client whose machine is gone does not stay for ever.
     if let Err(error) = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_keepalive(true)) {
         tracing::debug!(%peer, %error, "a client went away at once");
-        return Greeted::Nothing;
+        return TaskEnd::Nothing;
     }
     let limit = worker.shared.pool.client_login_timeout;
     let deadline = Instant::now() + limit;
@@ -46,23 +46,23 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> Greeted
     let membership = worker.enter();
     let opened = tokio::select! {
         opened = opening => opened,
-        () = membership.draining() => return Greeted::Nothing,
+        () = membership.draining() => return TaskEnd::Nothing,
     };
     match opened {
         Ok(Ok(Opened::Session(client))) => {
             let connection = Connection { stream, peer, counted };
-            return Greeted::Session(Box::new(Session::new(worker, membership, connection, client)));
+            return TaskEnd::Session(Box::new(Session::new(worker, membership, connection, client)));
         }
         Ok(Ok(Opened::Cancel(key))) => worker.shared.cancel_keys.cancel(key).await,
         Ok(Ok(Opened::Nothing)) => {}
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a client went away during login"),
         Err(_) => tracing::info!(%peer, ?limit, "a client did not log in in time"),
     }
-    Greeted::Nothing
+    TaskEnd::Nothing
 }
 
-/// What a task of a client leads to.
-pub(crate) enum Greeted {
+/// How the task of a login or of a session ended.
+pub(crate) enum TaskEnd {
     /// A session that is to be served.
     Session(Box<Session>),
     /// A session that is to be served by another worker.

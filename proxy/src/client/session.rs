@@ -18,7 +18,7 @@ use super::acquire::{Access, Attempt, Failure, Held};
 use super::login::LoggedIn;
 use super::pipe::{Filled, Pipe};
 use super::relay::{Event, Front, Lost};
-use super::{Connection, Greeted};
+use super::{Connection, TaskEnd};
 use crate::cancel::Registration;
 use crate::config::PoolMode;
 use crate::crew::Connected;
@@ -73,16 +73,16 @@ impl Session {
     }
 
     /// Serves the client until it leaves, or the session is sent to another worker. Boxed, so that its task is small.
-    pub(crate) async fn run(mut self: Box<Self>) -> Greeted {
+    pub(crate) async fn run(mut self: Box<Self>) -> TaskEnd {
         while let Turn::Next = self.turn().await {
             if let Some(worker) = self.worker.sends_away() {
-                return Greeted::Leaves(self, worker);
+                return TaskEnd::Leaves(self, worker);
             }
         }
         let farewell = poll_fn(|cx| self.front.poll_flush(&self.worker.buffers, cx));
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
         tracing::debug!(peer = %self.peer, pid = self.front.key.pid, "a session ended");
-        Greeted::Nothing
+        TaskEnd::Nothing
     }
 
     /// One lease: from the client's first message to the moment when the server connection can go back.

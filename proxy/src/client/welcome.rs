@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pgherd_protocol::error::ClientError;
+use pgherd_protocol::parameters::StartupParameters;
 
 use super::acquire::{Access, Failure, any_server};
 use super::login::{LoginFailure, Refusal};
 use crate::worker::Worker;
-use pgherd_protocol::parameters::StartupParameters;
 
 /// Databases, users and settings that are remembered; past it all are forgotten and asked for again.
 const REMEMBERED: usize = 4096;

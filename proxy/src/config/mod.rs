@@ -1,4 +1,5 @@
-//! The configuration: defaults, then the file, then the seed system's variables, then `PGHERD_...` variables.
+//! The configuration: defaults, then the file, then the variables of the system that pgherd replaces, then `PGHERD_...`
+//! variables.
 //!
 //! Sources are read into a [`raw`](raw::Raw) form, in which every name is known to be a key. [`resolve`] is the one
 //! bridge to [`Config`], whose values need no further check.
@@ -7,6 +8,7 @@ mod describe;
 mod environment;
 mod file;
 mod keys;
+mod legacy;
 mod nearest;
 mod nodes;
 mod overrides;
@@ -17,7 +19,6 @@ mod resolve;
 mod resolved;
 mod secret;
 mod secret_file;
-mod seed;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -87,7 +88,7 @@ fn load_from(
         file::read(path, &mut raw);
     }
     environment::read(&environment, &mut raw);
-    seed::read(&environment, &mut raw);
+    legacy::read(&environment, &mut raw);
     match resolve::resolve(&mut raw) {
         Some((config, origins)) => {
             raw.warnings.extend(doubts(&config));

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_systems_list_is_read_with_its_defaults() {
+    fn the_old_systems_list_is_read_with_its_defaults() {
         let nodes = list(
             "0:pg01:5432:1:/data:ALLOW_TO_FAILOVER, 1:[::1]:5433:0.5:/d:disallow_to_failover,2:10.0.0.3",
         )

@@ -1,9 +1,9 @@
 //! `PGPOOL_<NAME>` variables: settings of pgpool.conf.
 
 use super::environment::Environment;
+use super::legacy::{set, warn};
 use super::problem::{Origin, Problem};
 use super::raw::{Layer, Raw, quoted};
-use super::seed::{set, warn};
 
 /// How a setting of pgpool becomes one of pgherd.
 #[derive(Clone, Copy)]
@@ -146,7 +146,7 @@ fn map(environment: &Environment, raw: &mut Raw, name: &str, to: To) {
         To::Level(key) => (key, level(text).map(str::to_owned)),
     };
     match mapped {
-        Some(mapped) => set(raw, name, key, Layer::Seed, mapped),
+        Some(mapped) => set(raw, name, key, Layer::Legacy, mapped),
         None => {
             let message = format!("takes what pgpool.conf takes without a unit, got {}", quoted(text));
             raw.errors.push(Problem::at(Origin::Variable(name.to_owned()), message));
@@ -184,5 +184,5 @@ fn listen(environment: &Environment, raw: &mut Raw) {
         v6 if v6.contains(':') && !v6.starts_with('[') => format!("[{v6}]"),
         other => other.to_owned(),
     };
-    set(raw, name, "listen.address", Layer::Seed, format!("{address}:{port}"));
+    set(raw, name, "listen.address", Layer::Legacy, format!("{address}:{port}"));
 }

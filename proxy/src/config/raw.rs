@@ -10,12 +10,12 @@ use super::problem::{Origin, Problem};
 pub(crate) enum Layer {
     /// The table of keys.
     Default,
-    /// A variable of the seed system that counts only where nothing else is given.
+    /// A variable of the system that pgherd replaces that counts only where nothing else is given.
     Fallback,
     /// The file.
     File,
     /// Variables of the system that pgherd replaces.
-    Seed,
+    Legacy,
     /// `PGHERD_...` variables.
     Environment,
 }

@@ -132,7 +132,7 @@ pub(crate) enum Executor {
     Ssh,
 }
 
-/// When and how a standby is promoted. FAILOVER.md's terms.
+/// When and how a standby is promoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failover {
     /// Automatic or manual.
@@ -143,11 +143,12 @@ pub(crate) struct Failover {
     pub(crate) confirm: Duration,
     /// How long a primary that refuses connections is waited for.
     pub(crate) restart_grace: Duration,
-    /// How long a primary may take to start up (crash recovery).
+    /// How long a server that starts up (crash recovery) is waited for.
     pub(crate) start_grace: Duration,
     /// How long pgherd waits for a primary to appear when it starts and finds none.
     pub(crate) cold_grace: Duration,
-    /// The most bytes of WAL that an asynchronous standby may lack to be promoted.
+    /// The most bytes of WAL that an asynchronous standby may lack to be promoted, and that a false primary may have of
+    /// its own to be rewound.
     pub(crate) max_data_loss: u64,
     /// The least time between two failovers.
     pub(crate) min_interval: Duration,
@@ -184,7 +185,7 @@ pub(crate) struct Repmgr {
     /// Path of repmgr's configuration file, with `{host}`, `{id}` and `{node_name}` for what differs between servers:
     /// host and id are those of `backends.nodes`, the name is repmgr's.
     pub(crate) config: String,
-    /// Directory of PostgreSQL's programs (`pg_ctl`, ...); repmgr's own setting or PATH if none.
+    /// Directory of PostgreSQL's programs (`pg_ctl`, ...); if none, where the server was started from last, then PATH.
     pub(crate) pg_bindir: Option<String>,
 }
 

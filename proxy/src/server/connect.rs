@@ -8,6 +8,7 @@ use pgherd_health::Node;
 use pgherd_protocol::auth::{Credential, Login, LoginError, LoginStep};
 use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::frame::{Frame, backend_header};
+use pgherd_protocol::parameters::StartupParameters;
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
@@ -19,7 +20,6 @@ use super::connection::{Cutter, ServerConnection};
 use crate::cancel::CancelPoint;
 use crate::descriptors::Bounds;
 use crate::worker::WorkerId;
-use pgherd_protocol::parameters::StartupParameters;
 
 /// The longest message that a server may send during login.
 const MAX_LOGIN_MESSAGE: usize = 64 * 1024;

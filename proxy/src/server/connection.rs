@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::frame::{Frame, backend_header};
+use pgherd_protocol::parameters::StartupParameters;
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::write;
 use socket2::SockRef;
@@ -19,7 +20,6 @@ use tokio::net::TcpStream;
 use crate::buffer::{Buffer, Buffers};
 use crate::cancel::CancelPoint;
 use crate::worker::WorkerId;
-use pgherd_protocol::parameters::StartupParameters;
 
 /// How long pgherd waits for the answer to its own statements.
 const OWN_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);

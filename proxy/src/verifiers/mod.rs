@@ -1,8 +1,8 @@
 //! Stored passwords, read from the servers with the monitor user.
 //!
 //! There is no password file: `pg_authid` is the truth, and this is a bounded cache of it. [`Verifiers`] is the handle
-//! that the workers share; what is not in the cache is read by one task, [`Reader`], on the control runtime, one
-//! user at a time, so that however many clients ask for a user, one query is run.
+//! that the workers share; what is not in the cache is read by one task, [`Reader`], away from the
+//! workers and one user at a time, so that however many clients ask for a user, one query is run.
 //!
 //! How long an answer is good for: until [`Timing::fresh`] it is used; after that it is used while it is read again in
 //! the background; after [`Timing::valid`] it is read again first. It is used at any age while no server

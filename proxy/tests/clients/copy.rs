@@ -77,7 +77,7 @@ async fn a_result_far_larger_than_any_buffer_passes_in_little_memory() -> Result
     let front = Front::start().await?;
     let mut client = front.raw().await?;
     client.query("SELECT 1").await?;
-    let before = resident(&front)?;
+    let before = front.resident()?;
     client.send(&messages(|out| {
         frontend::query("SELECT repeat('x', 1000) FROM generate_series(1, 300000) UNION ALL SELECT repeat('y', 100000000)", out)
     })?)
@@ -86,7 +86,7 @@ async fn a_result_far_larger_than_any_buffer_passes_in_little_memory() -> Result
     loop {
         let frame = client.expect_frame().await?;
         bytes += u64::from(frame.length);
-        most = most.max(resident(&front)?);
+        most = most.max(front.resident()?);
         if frame.tag == b'Z' {
             break;
         }
@@ -94,12 +94,4 @@ async fn a_result_far_larger_than_any_buffer_passes_in_little_memory() -> Result
     eprintln!("{bytes} bytes passed; resident memory {before} KiB before, {most} KiB at the most");
     ensure!(bytes > 400_000_000 && most < before + 1024, "{bytes} bytes, {before} to {most} KiB");
     Ok(())
-}
-
-/// pgherd's resident memory in KiB.
-fn resident(front: &Front) -> Result<u64> {
-    let pid = front.pgherd.pid().unwrap_or_default();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    Ok(line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default())
 }

@@ -45,6 +45,14 @@ impl Front {
         Session::connect(&self.pgherd.connection_string("app", "app")).await
     }
 
+    /// pgherd's resident memory in KiB.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        let pid = self.pgherd.pid().context("pgherd does not run")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.split_whitespace().next().context("VmRSS is empty")?.parse()?)
+    }
+
     /// PostgreSQL's address and pgherd's.
     pub(crate) fn both(&self) -> Result<[SocketAddr; 2]> {
         let server = self.server()?;

@@ -72,14 +72,6 @@ async fn a_reply_of_pgherds_own_is_not_put_into_the_middle_of_a_long_message_of_
     Ok(())
 }
 
-/// pgherd's resident memory in KiB.
-fn resident(front: &Front) -> Result<u64> {
-    let pid = front.pgherd.pid().unwrap_or_default();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    Ok(line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default())
-}
-
 /// Sends as much as the peer takes within this time; says how much.
 async fn flood(client: &mut RawClient, bytes: &[u8], within: Duration) -> Result<usize> {
     let mut sent = 0;
@@ -117,9 +109,9 @@ async fn a_client_that_asks_without_reading_is_held_back_before_its_answers_fill
     client.send(&[&known[..], &sync()?].concat()).await?;
     let answer = client.read_answer().await?;
     ensure!(answer.error().is_none(), "{answer:?}");
-    let before = resident(&front)?;
+    let before = front.resident()?;
     let sent = flood(&mut client, &known, Duration::from_secs(20)).await? / 1024;
-    let after = resident(&front)?;
+    let after = front.resident()?;
     eprintln!("{sent} KiB sent, nothing read: resident memory {before} KiB before, {after} KiB after");
     ensure!(sent < 64 * 1024, "{sent} KiB were taken, and memory went from {before} to {after} KiB");
     Ok(())
@@ -132,7 +124,7 @@ async fn a_client_that_asks_on_while_its_server_is_busy_is_held_back_and_holds_n
     client.send(&[known_statement()?, sync()?].concat()).await?;
     client.read_answer().await?;
     other.query("SELECT 1").await?;
-    let before = resident(&front)?;
+    let before = front.resident()?;
     client.send(&messages(|out| frontend::query("SELECT pg_sleep(60)", out))?).await?;
     let bytes = known_statement()?.repeat(1000);
     let mut slowest = Duration::ZERO;
@@ -146,7 +138,7 @@ async fn a_client_that_asks_on_while_its_server_is_busy_is_held_back_and_holds_n
         Ok::<_, pgherd_testkit::Error>(())
     });
     others?;
-    let (sent, after) = (sent? / 1024, resident(&front)?);
+    let (sent, after) = (sent? / 1024, front.resident()?);
     eprintln!(
         "{sent} KiB sent: resident memory {before} KiB before, {after} KiB after; another's slowest query {slowest:?}"
     );

@@ -194,7 +194,11 @@ async fn who_logs_in_while_all_server_connections_are_in_use_is_let_in_or_told_w
     let mut client = RawClient::connect(front.pgherd.address()).await?;
     client.send(&packet).await?;
     match client.authenticate("app", front.password("app")).await {
-        Ok(_) => Ok(()),
-        Err(error) => error.downcast::<ErrorFields>().map(drop),
+        Ok(_) => {}
+        Err(error) => {
+            let fields = error.downcast::<ErrorFields>()?;
+            ensure!(fields.code() == "53300", "{fields}");
+        }
     }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! What `pgherd check` says of a configuration.
+//! What `pgherd check` says of a configuration, and `pgherd run` of one that it cannot serve.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use std::io::Write as _;
@@ -67,4 +67,18 @@ fn warnings_about(variables: &[(&str, &str)], name: &str) -> Vec<String> {
     let (json, code) = check("", variables);
     assert_eq!(code, 0, "{json:#}");
     lines(&json, "warnings").into_iter().filter(|line| line.starts_with(name)).collect()
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_with_its_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_pgherd"))
+        .env_clear()
+        .envs([NODES, ("PGHERD_LISTEN__ADDRESS", address.as_str()), ("PGHERD_CONFIG", "/dev/null")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("listen.address: cannot listen on {address}: ")), "{said}");
 }

@@ -15,13 +15,13 @@ fn variables_that_kubernetes_sets_for_a_service_of_this_name_are_no_error() {
 #[test]
 fn the_environment_overrides_the_seed_variables_and_those_the_file() {
     let file = "[pool]\nsize = 5\n[backends]\nnodes = \"0:infile\"\n";
-    let seed = ("NUM_INIT_CHILDREN", "6");
+    let legacy = ("NUM_INIT_CHILDREN", "6");
     assert_eq!(value("", &[NODES], "pool.size"), "20");
     assert_eq!(value(file, &[], "pool.size"), "5");
-    assert_eq!(value(file, &[seed], "pool.size"), "6");
-    assert_eq!(value(file, &[seed, ("PGHERD_POOL__SIZE", "7")], "pool.size"), "7");
+    assert_eq!(value(file, &[legacy], "pool.size"), "6");
+    assert_eq!(value(file, &[legacy, ("PGHERD_POOL__SIZE", "7")], "pool.size"), "7");
     assert_eq!(
-        value(file, &[seed, ("PGHERD_POOL__SIZE", "")], "pool.size"),
+        value(file, &[legacy, ("PGHERD_POOL__SIZE", "")], "pool.size"),
         "6",
         "an empty variable is not set"
     );
@@ -132,8 +132,8 @@ fn a_file_that_is_missing_or_no_toml_is_the_only_error() {
 }
 
 #[test]
-fn the_seed_systems_variables_work_as_they_are() {
-    let seed = [
+fn the_old_systems_variables_work_as_they_are() {
+    let legacy = [
         NODES,
         ("REPMGRPWD", "rep123"),
         ("FAILOVER_MODE", "MANUAL"),
@@ -145,7 +145,7 @@ fn the_seed_systems_variables_work_as_they_are() {
         ("PGPOOL_CONNECTION_LIFE_TIME", "0"),
         ("PGPOOL_CONNECT_TIMEOUT", "10000"),
     ];
-    let (json, code) = check("", &seed);
+    let (json, code) = check("", &legacy);
     assert_eq!((code, json["warnings"].as_array().unwrap().len()), (0, 0), "{json:#}");
     let cases = [
         ("failover.mode", "manual"),

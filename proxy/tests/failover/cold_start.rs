@@ -1,4 +1,4 @@
-//! S2 to S5: pgherd is down, the primary, whatever its id, is lost, and pgherd starts.
+//! pgherd is down, the primary, whatever its id, is lost, and pgherd starts.
 
 use std::time::{Duration, Instant};
 
@@ -36,22 +36,22 @@ async fn promotes_at_its_start(id: i32) -> Result<()> {
 }
 
 #[tokio::test]
-async fn s2_the_first_server_was_the_primary() -> Result<()> {
+async fn the_first_server_was_the_primary() -> Result<()> {
     promotes_at_its_start(1).await
 }
 
 #[tokio::test]
-async fn s3_the_second_server_was_the_primary() -> Result<()> {
+async fn the_second_server_was_the_primary() -> Result<()> {
     promotes_at_its_start(2).await
 }
 
 #[tokio::test]
-async fn s4_the_third_server_was_the_primary() -> Result<()> {
+async fn the_third_server_was_the_primary() -> Result<()> {
     promotes_at_its_start(3).await
 }
 
 #[tokio::test]
-async fn s5_a_primary_that_is_only_slow_to_start_is_waited_for_and_kept() -> Result<()> {
+async fn a_primary_that_is_only_slow_to_start_is_waited_for_and_kept() -> Result<()> {
     let cluster = Cluster::builder().start().await?;
     cluster.make_primary(2).await?;
     let primary = cluster.server(2)?;

@@ -1,4 +1,4 @@
-//! S6: what clients meet while there is no primary. S9: pgherd itself is restarted.
+//! What clients meet while there is no primary, and while pgherd itself is restarted.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use pgherd_testkit::{Cluster, Result, ensure};
 use crate::herd::{Herd, PATIENCE, timeline};
 
 #[tokio::test]
-async fn s6_clients_that_come_or_wake_up_during_the_outage_wait_and_then_work() -> Result<()> {
+async fn clients_that_come_or_wake_up_during_the_outage_wait_and_then_work() -> Result<()> {
     let cluster = Cluster::builder().start().await?;
     // A long grace makes the outage long enough to log in during it.
     let herd = Herd::of(cluster, |pgherd| pgherd.set("failover.restart_grace", "3s")).await?;
@@ -29,8 +29,8 @@ async fn s6_clients_that_come_or_wake_up_during_the_outage_wait_and_then_work() 
 }
 
 #[tokio::test]
-async fn s6_a_write_that_waits_longer_than_write_wait_gets_a_clear_error_and_the_session_goes_on()
--> Result<()> {
+async fn a_write_that_waits_longer_than_write_wait_gets_a_clear_error_and_the_session_goes_on() -> Result<()>
+{
     let cluster = Cluster::builder().servers(1).start().await?;
     let herd = Herd::of(cluster, |pgherd| pgherd.set("failover.write_wait", "1s")).await?;
     let mut client = herd.raw().await?;
@@ -73,7 +73,7 @@ async fn a_transaction_on_a_lost_primary_stays_aborted_until_the_client_ends_it(
 }
 
 #[tokio::test]
-async fn s9_pgherd_restarts_alone_and_nothing_changes() -> Result<()> {
+async fn pgherd_restarts_alone_and_nothing_changes() -> Result<()> {
     let mut herd = Herd::start().await?;
     for _ in 0..3 {
         herd.pgherd.kill9().await?;

@@ -1,4 +1,4 @@
-//! S1, S6, S13: the primary is stopped, killed, frozen or restarted under load.
+//! The primary is stopped, killed, frozen or restarted under load.
 
 use std::time::{Duration, Instant};
 
@@ -72,28 +72,27 @@ async fn is_replaced_after(fault: Fault) -> Result<()> {
 }
 
 #[tokio::test]
-async fn s1_a_primary_that_is_stopped_is_replaced_and_no_client_loses_its_connection() -> Result<()> {
+async fn a_primary_that_is_stopped_is_replaced_and_no_client_loses_its_connection() -> Result<()> {
     is_replaced_after(Fault::StopClean).await
 }
 
 #[tokio::test]
-async fn s1_a_primary_whose_postmaster_is_killed_is_replaced_and_no_client_loses_its_connection() -> Result<()>
-{
+async fn a_primary_whose_postmaster_is_killed_is_replaced_and_no_client_loses_its_connection() -> Result<()> {
     is_replaced_after(Fault::Kill9).await
 }
 
 #[tokio::test]
-async fn s1_a_primary_of_which_every_process_is_killed_is_replaced() -> Result<()> {
+async fn a_primary_of_which_every_process_is_killed_is_replaced() -> Result<()> {
     is_replaced_after(Fault::Kill9All).await
 }
 
 #[tokio::test]
-async fn s1_a_primary_that_hangs_is_replaced_fenced_and_rejoined() -> Result<()> {
+async fn a_primary_that_hangs_is_replaced_fenced_and_rejoined() -> Result<()> {
     is_replaced_after(Fault::Freeze).await
 }
 
 #[tokio::test]
-async fn s13_a_primary_that_returns_within_restart_grace_stays_the_primary() -> Result<()> {
+async fn a_primary_that_returns_within_restart_grace_stays_the_primary() -> Result<()> {
     let cluster = Cluster::builder().start().await?;
     let herd = Herd::of(cluster, |pgherd| pgherd.set("failover.restart_grace", "20s")).await?;
     let primary = herd.cluster.server(1)?;
@@ -110,7 +109,7 @@ async fn s13_a_primary_that_returns_within_restart_grace_stays_the_primary() -> 
 }
 
 #[tokio::test]
-async fn s13_without_restart_grace_a_primary_that_returns_is_fenced_and_rejoined() -> Result<()> {
+async fn without_restart_grace_a_primary_that_returns_is_fenced_and_rejoined() -> Result<()> {
     let herd = Herd::start().await?;
     let [one, two, three] = [herd.cluster.server(1)?, herd.cluster.server(2)?, herd.cluster.server(3)?];
     let running = herd.workload().await?.start().await?;

@@ -1,11 +1,11 @@
-//! S10: a standby is stopped and started.
+//! A standby is stopped and started.
 
 use pgherd_testkit::{Result, ensure};
 
 use crate::herd::{Herd, PATIENCE};
 
 #[tokio::test]
-async fn s10_a_standby_that_was_stopped_is_back_in_rotation_by_itself() -> Result<()> {
+async fn a_standby_that_was_stopped_is_back_in_rotation_by_itself() -> Result<()> {
     let herd = Herd::start().await?;
     herd.pgherd.wait_log("readable=[1, 2]", PATIENCE).await?;
     let running = herd.workload().await?.start().await?;

@@ -1,4 +1,17 @@
-//! What must hold, after every event.
+//! What must hold, after every event. The violations name these invariants:
+//!
+//! - I2: no commit is lost that was acknowledged when enough standbys had it.
+//! - I3: a superseded or forked timeline never receives writes.
+//! - I4: a server of another cluster is never admitted.
+//! - I5: of one branch there is at most one promotion.
+//! - I6: nobody is promoted while a standby that can be reached still receives WAL.
+//! - I7: who is promoted has the most WAL of those that were frozen.
+//! - I9: wherever pgherd is killed, the herd comes to rest after its restart.
+//! - I10: reads go on while one valid standby is up.
+//! - I11: the loss of a standby closes no writes.
+//! - I12: an exit code alone never counts as success: what is served was seen.
+//!
+//! I1, that writes never go to two servers at one instant, and I8, that no statement takes effect twice, are not judged here.
 
 mod orders;
 mod routing;

@@ -1,4 +1,4 @@
-//! Each guard fails once, and what lets it hold again: S14, S15, S18.
+//! Each guard fails once, and what lets it hold again.
 
 use pgherd_failover::{Mode, Order, Step};
 
@@ -40,7 +40,7 @@ stories! {
         herd.serves(PG01, seconds(3));
     }
 
-    /// (b), S18
+    /// (b)
     fn pgherd_cut_off_from_a_primary_that_standbys_hear_promotes_nobody() {
         for receiver_timeout in [seconds(2), seconds(60)] {
             let mut herd = Herd::with(Plan { receiver_timeout, ..Plan::quiet(3) });
@@ -137,7 +137,7 @@ stories! {
         let mut herd = Herd::with(plan);
         herd.world.servers[PG02].lagging = true;
         herd.runs(seconds(2)).kill(PG01);
-        herd.holds("bytes behind the primary, more than max_data_loss", seconds(2));
+        herd.holds("bytes behind the primary, more than failover.max_data_loss", seconds(2));
         herd.orders(accepted()).serves(PG02, seconds(2));
     }
 
@@ -150,12 +150,12 @@ stories! {
         herd.orders(Order::Resume).serves(PG02, seconds(1));
     }
 
-    /// (e), S14
+    /// (e)
     fn manual_mode_waits_for_the_order_and_says_so() {
         let mut plan = Plan::quiet(3);
         plan.settings.mode = Mode::Manual;
         let mut herd = Herd::with(plan);
-        herd.kill(PG01).holds("manual mode: an operator must order the failover", seconds(2));
+        herd.kill(PG01).holds("failover.mode is manual: an operator must promote a standby", seconds(2));
         herd.runs(seconds(60));
         assert_eq!(herd.promotions(), 0);
         herd.orders(Order::Failover { accept_data_loss: false }).serves(PG02, seconds(2));
@@ -188,11 +188,11 @@ stories! {
         plan.settings.mode = Mode::Manual;
         let mut herd = Herd::with(plan);
         herd.orders(accepted()).keeps(PG01, seconds(60));
-        herd.kill(PG01).holds("manual mode", seconds(2));
+        herd.kill(PG01).holds("failover.mode is manual", seconds(2));
         assert_eq!(herd.promotions(), 0);
     }
 
-    /// (f), S15
+    /// (f)
     fn a_repmgrd_that_decides_is_left_to_it() {
         let mut herd = Herd::of(3);
         herd.strikes(Fault::Repmgrd { whom: Whom::This(PG02), on: true, lasts: seconds(3600) });

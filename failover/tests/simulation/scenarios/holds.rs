@@ -1,4 +1,4 @@
-//! Every hold that an operator has to end, and the order that ends it: S22, S25.
+//! Every hold that an operator has to end, and the order that ends it.
 
 use pgherd_failover::{Order, StateName, Step};
 
@@ -21,7 +21,6 @@ fn forks(equal: bool) -> Herd {
 }
 
 stories! {
-    /// S22
     fn of_diverged_forks_the_operator_chooses() {
         for (chosen, equal) in [(PG02, false), (PG03, false), (PG02, true)] {
             let mut herd = forks(equal);
@@ -31,7 +30,6 @@ stories! {
         }
     }
 
-    /// S22
     fn a_fork_that_falls_silent_does_not_settle_the_matter() {
         for equal in [false, true] {
             let mut herd = forks(equal);
@@ -65,7 +63,7 @@ stories! {
         for _ in 0..3 {
             herd.world.append(PG01, 700_000, crate::model::What::Other);
         }
-        herd.heal().pgherd_starts().holds("bytes of WAL of its own, more than max_data_loss", seconds(3));
+        herd.heal().pgherd_starts().holds("bytes of WAL of its own, more than failover.max_data_loss", seconds(3));
         herd.orders(Order::Trust(node(PG02))).serves(PG02, seconds(2));
         herd.runs(seconds(10));
         assert!(herd.warns("an operator must rejoin it"), "{}", herd.story());
@@ -94,7 +92,7 @@ stories! {
         herd.orders(ACCEPTED).serves(PG03, seconds(3));
         // What the operator has given up is no rival when it comes back.
         herd.keeps(PG03, seconds(20)).start(PG02).keeps(PG03, seconds(20));
-        assert!(herd.warns("node 1: has more WAL of its own than max_data_loss"), "{}", herd.story());
+        assert!(herd.warns("node 1: has more WAL of its own than failover.max_data_loss"), "{}", herd.story());
     }
 
     fn where_only_diverged_standbys_are_left_one_needs_an_order() {
@@ -139,7 +137,6 @@ stories! {
         herd.start(PG02).serves(PG02, seconds(5));
     }
 
-    /// S25
     fn an_empty_cluster_under_a_known_name_is_never_admitted() {
         for id in [PG01, PG02, PG03] {
             let mut herd = Herd::of(3);
@@ -152,7 +149,6 @@ stories! {
         }
     }
 
-    /// S25
     fn an_empty_cluster_that_is_up_first_is_not_taken_for_the_herd() {
         let mut herd = Herd::of(3);
         herd.pgherd_dies().kill(PG01).kill(PG02).empty(PG03).runs(seconds(3)).pgherd_starts();
@@ -163,7 +159,6 @@ stories! {
         assert_eq!(herd.reads(), [PG02]);
     }
 
-    /// S25
     fn an_empty_cluster_and_one_standby_are_told_apart_by_repmgr() {
         let mut herd = Herd::of(3);
         herd.pgherd_dies().kill(PG01).empty(PG03).runs(seconds(3)).pgherd_starts();

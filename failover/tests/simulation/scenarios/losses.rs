@@ -1,4 +1,4 @@
-//! Servers are lost and come back: S1 to S13, S20, S21, S24.
+//! Servers are lost and come back.
 
 use pgherd_failover::{Order, StateName, Step};
 use pgherd_health::RepmgrNodeType;
@@ -9,7 +9,6 @@ use crate::plan::{Fault, Packets, Plan, Whom};
 use crate::world::Trick;
 
 stories! {
-    /// S1
     fn a_killed_primary_is_replaced_within_a_second_and_the_others_follow() {
         let mut herd = Herd::of(3);
         let took = herd.kill(PG01).serves(PG02, seconds(1));
@@ -24,7 +23,6 @@ stories! {
         assert_eq!(herd.promotions(), 1);
     }
 
-    /// S1
     fn a_primary_that_is_stopped_cleanly_is_replaced() {
         let mut herd = Herd::of(3);
         herd.stop(PG01).serves(PG02, seconds(2));
@@ -32,7 +30,6 @@ stories! {
         assert_eq!(herd.reads(), [PG03]);
     }
 
-    /// S1
     fn a_frozen_primary_is_given_up_after_confirm_and_fenced_and_rejoined() {
         let mut herd = Herd::of(3);
         let took = herd.freeze(PG01).serves(PG02, seconds(8));
@@ -51,7 +48,6 @@ stories! {
         assert_eq!(herd.commands(PG02, |step| matches!(step, Step::CanLogIn { .. })), 1);
     }
 
-    /// S2 to S5
     fn whichever_primary_stops_while_pgherd_is_down_is_replaced_when_it_starts() {
         for primary in [PG01, PG02, PG03] {
             let mut herd = Herd::without_pgherd(Plan { primary, ..Plan::quiet(3) });
@@ -64,7 +60,6 @@ stories! {
         }
     }
 
-    /// S8
     fn primary_and_pgherd_are_lost_together() {
         let mut herd = Herd::of(3);
         herd.kill(PG01).pgherd_dies().runs(seconds(5)).pgherd_starts();
@@ -73,7 +68,6 @@ stories! {
         assert_eq!(herd.promotions(), 1);
     }
 
-    /// S9
     fn a_restart_of_pgherd_alone_changes_nothing() {
         let mut herd = Herd::of(3);
         herd.pgherd_dies().pgherd_starts();
@@ -83,7 +77,6 @@ stories! {
         assert_eq!(herd.reads(), [PG02, PG03]);
     }
 
-    /// S10
     fn a_standby_that_stops_and_starts_is_in_rotation_again_and_disturbs_nobody() {
         let mut herd = Herd::of(3);
         herd.kill(PG03).keeps(PG01, seconds(20));
@@ -93,7 +86,6 @@ stories! {
         assert!(herd.world.runs.is_empty(), "it helps itself");
     }
 
-    /// S12
     fn an_old_primary_that_comes_back_writable_is_fenced_and_rejoined_and_never_written() {
         let mut herd = Herd::of(3);
         herd.kill(PG01).serves(PG02, seconds(1));
@@ -102,7 +94,6 @@ stories! {
         assert_eq!(herd.reads(), [PG01, PG03]);
     }
 
-    /// S12
     fn an_old_primary_that_comes_back_while_pgherd_restarts_is_never_written() {
         let mut herd = Herd::of(3);
         herd.kill(PG01).serves(PG02, seconds(1));
@@ -111,7 +102,6 @@ stories! {
         herd.keeps(PG02, seconds(30)).rests(seconds(1));
     }
 
-    /// S12
     fn a_lone_old_primary_is_not_served_while_a_standby_tells_of_a_later_timeline() {
         let mut herd = Herd::of(3);
         herd.kill(PG01).serves(PG02, seconds(1));
@@ -122,7 +112,6 @@ stories! {
         herd.rests(seconds(30));
     }
 
-    /// S13
     fn a_primary_that_restarts_within_its_grace_keeps_its_reign() {
         let mut plan = Plan::quiet(3);
         plan.settings.restart_grace = seconds(5);
@@ -133,7 +122,6 @@ stories! {
         assert_eq!(herd.promotions(), 0);
     }
 
-    /// S13
     fn without_a_grace_the_failover_goes_ahead_and_who_returns_is_rejoined() {
         let mut herd = Herd::of(3);
         herd.kill(PG01).runs(millis(300)).start(PG01);
@@ -162,7 +150,6 @@ stories! {
         assert_eq!(herd.promotions(), 0);
     }
 
-    /// S20
     fn primary_and_candidate_are_lost_at_once() {
         let mut herd = Herd::of(3);
         herd.kill(PG01).kill(PG02).serves(PG03, seconds(1));
@@ -170,7 +157,6 @@ stories! {
         assert_eq!(herd.promotions(), 1);
     }
 
-    /// S21
     fn after_every_server_was_down_the_primary_is_found_in_whatever_order_they_return() {
         for order in [[PG01, PG02, PG03], [PG03, PG02, PG01], [PG02, PG01, PG03]] {
             let mut herd = Herd::of(3);
@@ -184,7 +170,6 @@ stories! {
         }
     }
 
-    /// S24
     fn each_server_is_primary_in_turn_ten_times() {
         let mut plan = Plan::quiet(3).synchronous(1);
         plan.settings.min_interval = seconds(0);

@@ -1,4 +1,4 @@
-//! What becomes of an order to promote: it fails, hangs, fires late, or its candidate is lost: S19.
+//! What becomes of an order to promote: it fails, hangs, fires late, or its candidate is lost.
 
 use pgherd_failover::{StateName, Step};
 
@@ -8,7 +8,6 @@ use crate::plan::{Packets, Whom};
 use crate::world::Trick;
 
 stories! {
-    /// S19
     fn a_promotion_that_fails_passes_to_the_next() {
         let mut herd = Herd::of(3);
         herd.next_goes(Step::Promote, Trick::Fails).kill(PG01).serves(PG03, seconds(2));
@@ -16,7 +15,6 @@ stories! {
         assert_eq!(herd.promotions(), 1);
     }
 
-    /// S19
     fn where_every_promotion_fails_it_is_held_and_tried_again() {
         let mut herd = Herd::of(2);
         herd.next_goes(Step::Promote, Trick::Fails).kill(PG01);

@@ -40,14 +40,12 @@ stories! {
         herd.heal().serves(PG01, seconds(2));
     }
 
-    /// S15
     fn a_promotion_by_somebody_else_is_followed() {
         let mut herd = Herd::of(3);
         herd.kill(PG01).usurp(PG02).serves(PG02, seconds(1));
         herd.start(PG01).rests(seconds(60));
     }
 
-    /// S15
     fn a_promotion_by_somebody_else_while_pgherd_only_suspects_is_followed() {
         let mut herd = Herd::of(2);
         herd.freeze(PG01).runs(seconds(2));
@@ -55,7 +53,6 @@ stories! {
         herd.usurp(PG02).serves(PG02, seconds(3));
     }
 
-    /// S15
     fn a_promotion_by_somebody_else_while_the_guards_speak_is_followed() {
         let mut plan = Plan::quiet(3);
         plan.receiver_timeout = seconds(60);
@@ -69,7 +66,6 @@ stories! {
         herd.serves(PG03, seconds(3));
     }
 
-    /// S15
     fn a_promotion_by_somebody_else_while_the_standbys_freeze_is_followed() {
         let mut herd = Herd::of(3);
         herd.next_goes(Step::Freeze, Trick::None).next_goes(Step::Freeze, Trick::Hangs).kill(PG01);

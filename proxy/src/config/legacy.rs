@@ -34,15 +34,15 @@ const REPLACED: &[(&str, &str)] = &[
     ("PGP_NODE_NAME", "has no effect: pgherd needs no name of its own"),
 ];
 
-/// Adds what the seed system's variables say to `raw`.
+/// Adds what the variables of the system that pgherd replaces say to `raw`.
 pub(crate) fn read(environment: &Environment, raw: &mut Raw) {
     for (name, key) in SAME {
         if let Some(text) = environment.text(name, raw) {
-            set(raw, name, key, Layer::Seed, text);
+            set(raw, name, key, Layer::Legacy, text);
         }
     }
     if let Some(text) = environment.text("FAILOVER_MODE", raw) {
-        set(raw, "FAILOVER_MODE", "failover.mode", Layer::Seed, text.to_ascii_lowercase());
+        set(raw, "FAILOVER_MODE", "failover.mode", Layer::Legacy, text.to_ascii_lowercase());
     }
     if let Some(text) = environment.text("DEBUG_LEVEL", raw) {
         debug_level(raw, text);
@@ -97,7 +97,7 @@ fn debug_level(raw: &mut Raw, text: &str) {
             return;
         }
     };
-    set(raw, "DEBUG_LEVEL", "log.level", Layer::Seed, level);
+    set(raw, "DEBUG_LEVEL", "log.level", Layer::Legacy, level);
 }
 
 /// Adds a value for `key`, from the variable `name`.
