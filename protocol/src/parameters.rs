@@ -87,9 +87,9 @@ impl StartupParameters {
     }
 
     /// The statement that sets those again that RESET or DISCARD ALL has taken back to the server's defaults. What the
-    /// client has set itself since stays as it is.
+    /// client has set itself since stays as it is. `is_local`: until the transaction ends.
     #[must_use]
-    pub fn to_sql_after_reset(&self) -> String {
+    pub fn to_sql_after_reset(&self, is_local: bool) -> String {
         let mut values = String::new();
         for (name, value) in &self.0 {
             let separator = if values.is_empty() { "" } else { ", " };
@@ -98,7 +98,7 @@ impl StartupParameters {
         // Placeholders of custom parameters are not in the view; RESET leaves them empty. Nor is the role, which it leaves
         // at none.
         format!(
-            "SELECT pg_catalog.set_config(v.name, v.value, false) FROM (VALUES {values}) AS v (name, value) \
+            "SELECT pg_catalog.set_config(v.name, v.value, {is_local}) FROM (VALUES {values}) AS v (name, value) \
              LEFT JOIN pg_catalog.pg_settings AS s ON pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) v.name \
              WHERE COALESCE(s.source OPERATOR(pg_catalog.<>) 'session', \
              pg_catalog.current_setting(v.name, true) OPERATOR(pg_catalog.=) \

@@ -11,8 +11,8 @@ pub struct ServerState {
     pub statements: ServerStatements,
     /// Run-time parameters as the server reported them.
     pub parameters: BTreeMap<Box<str>, Box<str>>,
-    /// DISCARD ALL was carried out: all run-time parameters are as when the connection was opened.
-    pub discarded: bool,
+    /// Some of what the last startup packet said is not in force any more.
+    pub parameters_lost: bool,
 }
 
 impl ServerState {
@@ -22,7 +22,7 @@ impl ServerState {
         Self {
             statements: ServerStatements::new(max_prepared_statements),
             parameters: BTreeMap::new(),
-            discarded: false,
+            parameters_lost: false,
         }
     }
 

@@ -36,7 +36,7 @@ impl Session {
             b'T' | b'D' if is_hidden => Reply::Drop,
             b'E' => {
                 // Refused in a failed transaction; what was reset may have been committed before that began.
-                server.discarded |= is_hidden;
+                server.parameters_lost |= is_hidden;
                 self.on_error(frame, &mut server.statements, out)
             }
             b'1' => self.on_done(Kind::Parse),
@@ -113,13 +113,13 @@ impl Session {
         match frame.body {
             // It has set the startup packet's parameters again.
             _ if self.expected.front().is_some_and(|e| !e.shown) => {
-                server.discarded = false;
+                server.parameters_lost = false;
                 self.on_executed(frame.body);
                 return Reply::Drop;
             }
             b"PREPARE\0" if self.expected.front().is_some_and(is_deallocate) => return Reply::Drop,
             b"DISCARD ALL\0" => {
-                server.discarded = true;
+                server.parameters_lost = !self.startup.is_empty();
                 let unseen = self.expected.front().is_some_and(|e| e.unseen);
                 self.restore_due |= unseen && self.pooling == Pooling::Session;
                 self.forget_statements(&mut server.statements);
@@ -133,7 +133,7 @@ impl Session {
             b"RESET\0" => {
                 // The connection has lost what the startup packet said; nothing has been sent to set it again.
                 let unseen = self.expected.front().is_some_and(|e| e.unseen);
-                server.discarded |= unseen;
+                server.parameters_lost |= unseen && !self.startup.is_empty();
                 self.restore_due |= unseen && self.pooling == Pooling::Session;
             }
             b"SET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"CREATE TABLE\0" => {
@@ -256,10 +256,18 @@ impl Session {
         }
         let Some(mut failed) = self.expected.pop_front() else { return Reply::OutOfStep };
         if failed.kind == Kind::Query && !failed.shown {
-            // In a failed transaction nothing was taken back; else nobody knows with which parameters the client goes on.
-            let is_refused = self.answered.transaction() == Transaction::Failed;
             self.expected.push_front(failed);
-            return if is_refused { Reply::Drop } else { Reply::OutOfStep };
+            return match self.answered.transaction() {
+                // It is tried again before the session's next message: statement_timeout or a late cancel request ended it.
+                Transaction::Idle => {
+                    self.restore_due = true;
+                    Reply::Drop
+                }
+                // Nothing was taken back.
+                Transaction::Failed => Reply::Drop,
+                // The client would have to be told that its transaction has failed, and of what.
+                Transaction::Open => Reply::OutOfStep,
+            };
         }
         self.copying_in = false;
         self.answered.on_error();

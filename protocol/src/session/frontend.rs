@@ -6,7 +6,7 @@ use super::placement::{Name, write_statement_message};
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{SERVER_PREFIX, ServerStatements, Statement, Statements, scan_definition};
-use crate::statement::{Effect, Pin, Scan, deallocated_name, scan, scan_start};
+use crate::statement::{Effect, Pin, Resets, Scan, deallocated_name, scan, scan_start};
 use crate::write;
 
 /// What becomes of a client's message.
@@ -46,7 +46,7 @@ impl Session {
             self.add_barrier(out);
         }
         if self.restore_due && self.owes_nothing() {
-            self.restore(out);
+            self.restore(Resets::ForSession, out);
         }
         match frame.header.tag {
             b'S' => return self.on_sync(out),
@@ -92,9 +92,9 @@ impl Session {
         let mut findings = self.scan_or_watch(frame, frame.body);
         self.see(findings);
         let mut resets = std::mem::take(&mut self.resets);
-        if resets && findings.copies {
+        if resets != Resets::Nothing && findings.copies {
             // What is sent behind it would be taken for a part of the COPY.
-            resets = false;
+            resets = Resets::Nothing;
             findings.whole = false;
         }
         // A simple Query destroys the unnamed statement, as in PostgreSQL, and ends a batch as Sync does.
@@ -107,19 +107,17 @@ impl Session {
             && let Some(name) = deallocated_name(frame.body)
         {
             if self.on_deallocate(name, statements, out) {
-                if resets {
-                    self.restore(out);
-                }
+                self.restore(resets, out);
                 return Pass::Replaced { consumed: frame.header.len };
             }
             findings.forgets = false;
         }
         self.expect_run(Kind::Query, findings);
-        if !resets || !frame.is_complete() {
+        if resets == Resets::Nothing || !frame.is_complete() {
             return Pass::Forward;
         }
         write::message(out, b'Q', |out| out.extend_from_slice(frame.body));
-        self.restore(out);
+        self.restore(resets, out);
         Pass::Replaced { consumed: frame.header.len }
     }
 
@@ -137,7 +135,7 @@ impl Session {
     fn see(&mut self, findings: Scan) {
         self.pin = self.pin.or(findings.pin);
         self.alters |= findings.alters;
-        self.resets |= findings.resets;
+        self.resets = self.resets.max(findings.resets);
     }
 
     /// Takes in a part of a message that passes in pieces.
@@ -152,10 +150,10 @@ impl Session {
     }
 
     /// Has the server go back to the startup packet's parameters where it went back to its own.
-    fn restore(&mut self, out: &mut Vec<u8>) {
-        self.restore_due = false;
-        if !self.startup.is_empty() {
-            write::query(out, &self.startup.to_sql_after_reset());
+    fn restore(&mut self, resets: Resets, out: &mut Vec<u8>) {
+        self.restore_due &= resets != Resets::ForSession;
+        if resets != Resets::Nothing && !self.startup.is_empty() {
+            write::query(out, &self.startup.to_sql_after_reset(resets == Resets::ForTransaction));
             // As any Query it destroys the unnamed statement, which the client may still have.
             if self.unnamed.held == Held::Here {
                 self.unnamed.placed = Placed::No;
@@ -218,7 +216,7 @@ impl Session {
             Some((b"", _)) => self.bound,
             _ => self.bound_by_name.unwrap_or(Scan::CURSOR),
         };
-        self.resets |= bound.resets;
+        self.resets = self.resets.max(bound.resets);
         self.copies |= bound.copies;
         self.expect_run(Kind::Execute, bound);
         Pass::Forward
@@ -237,22 +235,20 @@ impl Session {
         self.batch += 1;
         self.expect(Kind::Sync);
         let mut resets = std::mem::take(&mut self.resets);
-        if std::mem::take(&mut self.copies) && resets {
+        if std::mem::take(&mut self.copies) && resets != Resets::Nothing {
             // As in a Query; of which of its statements the answers are still to come is not looked at.
-            resets = false;
+            resets = Resets::Nothing;
             self.pin = self.pin.or(Some(Pin::Parameter));
         }
         let has_barrier = self.copy_syncs > 0 && ends_copy;
-        if !resets && !has_barrier {
+        if resets == Resets::Nothing && !has_barrier {
             return Pass::Forward;
         }
         write::empty(out, b'S');
         if has_barrier {
             self.add_barrier(out);
         }
-        if resets {
-            self.restore(out);
-        }
+        self.restore(resets, out);
         Pass::Replaced { consumed: HEADER_LEN }
     }
 
@@ -294,7 +290,7 @@ impl Session {
         };
         self.pin = self.pin.or(findings.pin);
         if self.pooling == Pooling::Session {
-            self.parsed_reset |= findings.resets;
+            self.parsed_reset |= findings.resets == Resets::ForSession;
             return self.pass_on(Kind::Parse);
         }
         if name.is_empty() {
@@ -369,7 +365,7 @@ impl Session {
         };
         let (target, findings) = self.resolve(name, server, out);
         // It resets when it is executed, which may be in a later batch.
-        self.see(Scan { resets: false, ..findings });
+        self.see(Scan { resets: Resets::Nothing, ..findings });
         if portal.is_empty() {
             self.bound = findings;
         } else {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Detached, Expected, Held, Kind, Placed, Session, Transaction};
 use crate::error::{ClientError, Severity};
-use crate::statement::{Effect, Scan};
+use crate::statement::{Effect, Resets, Scan};
 use crate::write;
 
 /// A server connection that was lost.
@@ -71,7 +71,8 @@ impl Session {
         self.sends_inside = false;
         self.gets_inside = false;
         self.alters = false;
-        self.resets = false;
+        self.resets = Resets::Nothing;
+        self.restore_due = false;
         self.restore_due = false;
         self.copies = false;
         self.misread.clear();

@@ -24,7 +24,7 @@ use names::Names;
 
 use crate::parameters::StartupParameters;
 use crate::prepared::{ServerStatements, Statement};
-use crate::statement::{Effect, Pin, Rest, Scan};
+use crate::statement::{Effect, Pin, Resets, Rest, Scan};
 
 /// What ReadyForQuery said of the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub struct Session {
     /// Run-time parameters may not be those of the startup packet.
     alters: bool,
     /// The batch may take run-time parameters back to the server's defaults.
-    resets: bool,
+    resets: Resets,
     /// The session keeps a connection on which parameters were taken back to the server's defaults.
     restore_due: bool,
     /// In session mode: a statement was parsed that may do so.
@@ -265,7 +265,7 @@ impl Session {
             copy_syncs: 0,
             pin: (pooling == Pooling::Session).then_some(Pin::SessionMode),
             alters: false,
-            resets: false,
+            resets: Resets::Nothing,
             restore_due: false,
             parsed_reset: false,
             copies: false,
@@ -284,6 +284,8 @@ impl Session {
 
     /// Begins a lease of a server connection on which nothing of this session is left.
     pub fn attach(&mut self, server_now: u64) {
+        // It has the startup packet's parameters.
+        self.restore_due = false;
         self.unnamed.placed = Placed::No;
         self.lease_start = server_now;
     }

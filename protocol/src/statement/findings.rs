@@ -3,7 +3,7 @@
 use super::lexer::{Lexer, Token, Word};
 use super::rest::Rest;
 use super::words::{is_pure, session_pin};
-use super::{Effect, Pin, Scan};
+use super::{Effect, Pin, Resets, Scan};
 
 /// Looks at the text of a Query or Parse message.
 #[must_use]
@@ -35,7 +35,7 @@ struct Findings<'a> {
     pin: Option<Pin>,
     forgets: bool,
     alters: bool,
-    resets: bool,
+    resets: Resets,
     copies: bool,
     exits: bool,
     /// The statements that have ended.
@@ -55,6 +55,8 @@ struct Statement<'a> {
     depth: usize,
     set: Set,
     config: Config,
+    /// Among its arguments is NULL, which stands for the default.
+    config_null: bool,
     /// It may write.
     impure: bool,
     /// It may commit by itself: CREATE DATABASE and the like.
@@ -145,6 +147,11 @@ impl<'a> Findings<'a> {
         self.pin = self.pin.or(Some(pin));
     }
 
+    fn reset(&mut self, is_local: bool) {
+        let resets = if is_local { Resets::ForTransaction } else { Resets::ForSession };
+        self.resets = self.resets.max(resets);
+    }
+
     fn begin(&mut self, word: Word<'_>, lexer: &mut Lexer<'_>) {
         let first = first(word);
         match first {
@@ -158,9 +165,15 @@ impl<'a> Findings<'a> {
         match word.len() {
             4 if word.is("load") => self.pin(Pin::Load),
             4 if word.is("copy") => self.copies = true,
-            5 if word.is("reset") => (self.alters, self.resets) = (true, true),
+            5 if word.is("reset") => {
+                self.alters = true;
+                self.resets = Resets::ForSession;
+            }
             6 if word.is("listen") => self.pin(Pin::Listen),
-            7 if word.is("discard") => (self.forgets, self.resets) = (true, true),
+            7 if word.is("discard") => {
+                self.forgets = true;
+                self.resets = Resets::ForSession;
+            }
             10 if word.is("deallocate") => self.forgets = true,
             _ => {}
         }
@@ -246,7 +259,7 @@ impl<'a> Findings<'a> {
             4 if word.is("load") => self.pin(Pin::Load),
             5 if word.is("reset") => {
                 self.pin(Pin::Parameter);
-                self.resets = true;
+                self.resets = Resets::ForSession;
             }
             6 if word.is("listen") => self.pin(Pin::Listen),
             7 if word.is("prepare") => self.pin(Pin::SqlPrepare),
@@ -280,8 +293,13 @@ impl<'a> Findings<'a> {
                 }
             }
             (Set::Local, _) => self.present.set = Set::InTransaction,
-            // SET TIME ZONE LOCAL
-            (Set::Decided, Token::Word(word)) => self.resets |= word.is("default") || word.is("local"),
+            // SET TIME ZONE LOCAL is the default, too.
+            (Set::InTransaction | Set::Decided, Token::Word(word))
+                if word.is("default") || word.is("local") =>
+            {
+                let is_local = self.present.set == Set::InTransaction;
+                self.reset(is_local);
+            }
             (Set::InTransaction | Set::Decided, _) => {}
         }
     }
@@ -312,12 +330,17 @@ impl<'a> Findings<'a> {
                     // With `true` for its last argument it ends with the transaction.
                     let is_local = present.before_previous == Some(Token::Comma)
                         && matches!(present.previous, Some(Token::Word(word)) if word.is("true"));
+                    let is_null = std::mem::take(&mut present.config_null);
                     if !is_local {
                         self.pin(Pin::Parameter);
+                    }
+                    if is_null {
+                        self.reset(is_local);
                     }
                 }
                 self.present.depth = self.present.depth.saturating_sub(1);
             }
+            Token::Word(word) if word.is("null") => present.config_null |= present.config != Config::No,
             Token::Hidden => {
                 present.impure = true;
                 self.pin(Pin::Parameter);

@@ -77,6 +77,18 @@ impl Effect {
     }
 }
 
+/// For how long a statement may take run-time parameters back to their defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resets {
+    /// It does not.
+    #[default]
+    Nothing,
+    /// SET LOCAL ... TO DEFAULT
+    ForTransaction,
+    /// RESET, DISCARD, SET ... TO DEFAULT
+    ForSession,
+}
+
 /// The findings of one pass over a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scan {
@@ -88,8 +100,8 @@ pub struct Scan {
     pub forgets: bool,
     /// It changes run-time parameters, if only for its transaction: they may change what other texts mean.
     pub alters: bool,
-    /// It may take run-time parameters back to their defaults: RESET, DISCARD, SET ... TO DEFAULT.
-    pub resets: bool,
+    /// It may take run-time parameters back to their defaults.
+    pub resets: Resets,
     /// It may read CopyData.
     pub copies: bool,
     /// PostgreSQL runs it in an aborted transaction: COMMIT, ROLLBACK, ROLLBACK TO, PREPARE TRANSACTION.
@@ -107,7 +119,7 @@ impl Scan {
         effect: Effect::MayCommit,
         forgets: true,
         alters: true,
-        resets: false,
+        resets: Resets::Nothing,
         copies: false,
         exits: true,
         whole: false,
@@ -123,7 +135,7 @@ impl Scan {
         effect: Effect::Write,
         forgets: false,
         alters: false,
-        resets: false,
+        resets: Resets::Nothing,
         copies: false,
         exits: false,
         whole: true,
@@ -142,7 +154,7 @@ impl Scan {
             effect,
             forgets: self.forgets || other.forgets,
             alters: self.alters || other.alters,
-            resets: self.resets || other.resets,
+            resets: self.resets.max(other.resets),
             copies: self.copies || other.copies,
             exits: self.exits || other.exits,
             whole: self.whole && other.whole,

@@ -41,11 +41,19 @@ fn what_goes_back_to_defaults_resets_and_does_not_pin() {
     let asyncpg = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;";
     for text in ["RESET work_mem", "select 1; reset all", "DISCARD ALL", asyncpg] {
         let findings = scan(text.as_bytes());
-        assert_eq!((findings.resets, findings.pin), (true, None), "{text}");
+        assert_eq!((findings.resets, findings.pin), (Resets::ForSession, None), "{text}");
     }
-    assert!(scan(b"SET work_mem TO DEFAULT").resets);
-    assert!(!scan(b"SET LOCAL work_mem TO DEFAULT").resets, "it ends with the transaction");
-    assert!(!scan(b"INSERT INTO reset VALUES (DEFAULT)").resets);
+    for (text, resets) in [
+        ("SET work_mem TO DEFAULT", Resets::ForSession),
+        ("SELECT set_config('work_mem', NULL, false)", Resets::ForSession),
+        ("SELECT set_config('work_mem', NULL, true)", Resets::ForTransaction),
+        ("SET LOCAL work_mem TO DEFAULT", Resets::ForTransaction),
+        ("SET LOCAL work_mem TO DEFAULT; RESET ALL", Resets::ForSession),
+        ("SET LOCAL work_mem = '1MB'; SELECT NULL", Resets::Nothing),
+        ("INSERT INTO reset VALUES (DEFAULT)", Resets::Nothing),
+    ] {
+        assert_eq!(scan(text.as_bytes()).resets, resets, "{text}");
+    }
 }
 
 #[test]

@@ -132,8 +132,9 @@ impl Access {
                 let mut held = Held { server, lease };
                 let prepared = held.lease.connection().is_some_and(|connection| {
                     connection.home == worker.id
-                        && (Arc::ptr_eq(&connection.applied, &self.parameters)
-                            || connection.applied == self.parameters)
+                        && connection.applied.as_ref().is_some_and(|applied| {
+                            Arc::ptr_eq(applied, &self.parameters) || *applied == self.parameters
+                        })
                 });
                 if prepared { Attempt::Held(held) } else { Attempt::Slow(Slow::Prepare(held)) }
             }
@@ -324,7 +325,7 @@ impl Access {
     async fn prepare(&self, mut held: Held, worker: &Worker) -> Result<Held, Trouble> {
         held.lease.move_to(worker.id).map_err(|_| Trouble::TryAgain)?;
         let Some(connection) = held.lease.connection() else { return Err(Trouble::TryAgain) };
-        if connection.applied == self.parameters {
+        if connection.applied.as_ref() == Some(&self.parameters) {
             return Ok(held);
         }
         let set = self.parameters.to_sql().unwrap_or_default();
@@ -332,7 +333,7 @@ impl Access {
         // goes wrong with the first is no fault of this client.
         match connection.run_all([RESET, &set], &worker.buffers).await {
             Ok([Ok(()), Ok(())]) => {
-                connection.applied = Arc::clone(&self.parameters);
+                connection.applied = Some(Arc::clone(&self.parameters));
                 Ok(held)
             }
             Ok([Ok(()), Err(body)]) => Err(Trouble::Final(Failure::Refused(body))),

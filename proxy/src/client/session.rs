@@ -198,8 +198,8 @@ impl Session {
     async fn give_back(&mut self, mut held: Held) -> Turn {
         if let Some(connection) = held.lease.connection() {
             self.front.machine.detach(&mut connection.state.statements);
-            if std::mem::take(&mut connection.state.discarded) {
-                connection.applied = Arc::default();
+            if std::mem::take(&mut connection.state.parameters_lost) {
+                connection.applied = None;
             }
             // A request that is still on its way must not meet the next client.
             if !connection.cancel.is_clear() && !Box::pin(connection.cancel.cleared()).await {
@@ -254,7 +254,7 @@ impl Session {
                 return;
             }
             connection.state.statements.clear();
-            connection.state.discarded = true;
+            connection.applied = Some(Arc::default());
         }
         self.give_back(held).await;
     }

@@ -8,7 +8,6 @@ use pgherd_health::Node;
 use pgherd_protocol::auth::{Credential, Login, LoginError, LoginStep};
 use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::frame::{Frame, backend_header};
-use pgherd_protocol::parameters::StartupParameters;
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
@@ -140,7 +139,7 @@ impl ConnectRequest<'_> {
             state,
             cancel: Arc::new(CancelPoint::new(address, key)),
             cutter,
-            applied: Arc::new(StartupParameters::default()),
+            applied: Some(Arc::default()),
             opened_at: now,
             idle_since: now,
         }))

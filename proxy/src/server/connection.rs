@@ -37,8 +37,8 @@ pub(crate) struct ServerConnection {
     pub(crate) cancel: Arc<CancelPoint>,
     /// Lets others cut it while a session owns it.
     pub(crate) cutter: Arc<Cutter>,
-    /// The client's parameters that are in force there.
-    pub(crate) applied: Arc<StartupParameters>,
+    /// The startup packet's parameters that are in force there, if that is known.
+    pub(crate) applied: Option<Arc<StartupParameters>>,
     /// When it was opened.
     pub(crate) opened_at: Instant,
     /// When it was given back last.

@@ -52,7 +52,7 @@ pub(super) struct Server {
     /// Read by the server, and not looked at by the test.
     pub(super) got: Vec<u8>,
     is_leased: bool,
-    applied: Arc<StartupParameters>,
+    applied: Option<Arc<StartupParameters>>,
     /// If it is to be lost.
     lifetime: Option<Lifetime>,
 }
@@ -331,8 +331,8 @@ impl World {
         let server = self.server(place);
         assert_eq!(server.from, b"", "an answer was left");
         server.is_leased = true;
-        if server.applied != startup {
-            server.applied = startup;
+        if server.applied.as_ref() != Some(&startup) {
+            server.applied = Some(startup);
             server.backend.apply(home.into_iter().collect());
         }
         let now = server.state.statements.now();
@@ -372,8 +372,8 @@ impl World {
             let server = &mut self.servers[server];
             server.is_leased = false;
             session.detach(&mut server.state.statements);
-            if std::mem::take(&mut server.state.discarded) {
-                server.applied = Arc::default();
+            if std::mem::take(&mut server.state.parameters_lost) {
+                server.applied = None;
             }
             *place = Place::Idle;
             self.cut_up(number);
@@ -397,7 +397,7 @@ impl World {
         if client.session.pin().is_some() {
             server.backend.reads(&wire::query("discard all"));
             server.state.statements.clear();
-            server.applied = Arc::default();
+            server.applied = Some(Arc::default());
         }
         server.backend.said();
         server.is_leased = false;
@@ -447,7 +447,7 @@ impl Server {
             from: Vec::new(),
             got: Vec::new(),
             is_leased: false,
-            applied: Arc::default(),
+            applied: Some(Arc::default()),
             lifetime: None,
         }
     }
