@@ -201,13 +201,17 @@ impl Actor {
         let commands = self.machine.step(Instant::now(), event);
         self.topology.send_replace(self.machine.topology());
         let routing = self.machine.routing();
-        if **self.routing.borrow() != routing {
-            self.journal.routed(&routing);
+        let before = Arc::clone(&self.routing.borrow());
+        if *before != routing {
+            if before.generation != routing.generation {
+                self.journal.routed(&routing);
+            }
             self.routing.send_replace(Arc::new(routing));
         }
         let status = self.machine.status();
         if **self.status.borrow() != status {
-            self.journal.moved(&self.status.borrow(), &status);
+            let last = self.machine.history().iter().next_back().map_or("", |decision| decision.name);
+            self.journal.moved(&self.status.borrow(), &status, last);
             self.status.send_replace(Arc::new(status));
         }
         if !commands.is_empty() {

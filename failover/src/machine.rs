@@ -201,21 +201,14 @@ impl Machine {
             State::Steady { epoch } | State::Swap { epoch } => Writes::Open(*epoch),
             state => {
                 let reason = format!("{}: {}", state.name(), self.status().reason);
-                // The generation should not grow with the wording of a wait.
-                match (&self.routing.writes, state.epoch()) {
-                    (Writes::Held { keep, reason: said }, epoch)
-                        if *keep == epoch && said.starts_with(&state.name().to_string()) =>
-                    {
-                        Writes::Held { keep: epoch, reason: said.clone() }
-                    }
-                    (_, keep) => Writes::Held { keep, reason },
-                }
+                Writes::Held { keep: state.epoch(), reason }
             }
         };
         let readable = reading::readable(self, now);
-        if writes != self.routing.writes || readable != self.routing.readable {
-            self.routing = Routing { generation: self.routing.generation + 1, writes, readable };
-        }
+        // The generation does not grow with the wording of a wait.
+        let grows = !writes.is_as(&self.routing.writes) || readable != self.routing.readable;
+        let generation = self.routing.generation + u64::from(grows);
+        self.routing = Routing { generation, writes, readable };
     }
 
     // What the rows of the table are made of.

@@ -30,10 +30,23 @@ pub enum Writes {
     },
 }
 
+impl Writes {
+    /// True if they differ in the words of the reason at most, and it is one of the same state.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        let state = |reason: &str| reason.split(':').next().map(str::to_owned);
+        match (self, other) {
+            (Self::Held { keep, reason }, Self::Held { keep: before, reason: said }) => {
+                keep == before && state(reason) == state(said)
+            }
+            _ => self == other,
+        }
+    }
+}
+
 /// An immutable decision about where statements go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routing {
-    /// Grows by one at each change.
+    /// Grows by one at each change, but for the words of a reason.
     pub generation: u64,
     /// Whether and where writes go.
     pub writes: Writes,

@@ -67,7 +67,13 @@ pub(crate) async fn accept(
             turned_away.one_more(peer, if is_full { "pool.max_clients" } else { "the limit of open files" });
             continue;
         }
-        let Ok(stream) = stream.into_std() else { continue };
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%peer, %error, "cannot hand a connection over");
+                continue;
+            }
+        };
         crew.hand(crew.next(), |counted| Arrival::Accepted(Accepted { stream, peer, counted })).await;
     }
 }

@@ -54,14 +54,15 @@ impl Journal {
     }
 
     /// The machine is in another state, or has another reason or warning.
-    pub(super) fn moved(&self, before: &Status, now: &Status) {
+    /// `row` is the last one of the table that was taken.
+    pub(super) fn moved(&self, before: &Status, now: &Status, row: &str) {
         if (before.state, &before.reason) != (now.state, &now.reason) {
             let (from, to, reason) = (before.state, now.state, now.reason.as_str());
             match to {
                 StateName::Suspect | StateName::Confirm | StateName::Fence | StateName::Hold => {
-                    warn!(%from, %to, reason, "state");
+                    warn!(%from, %to, row, reason, "state");
                 }
-                _ => info!(%from, %to, reason, "state"),
+                _ => info!(%from, %to, row, reason, "state"),
             }
         }
         for warning in now.warnings.iter().filter(|warning| !before.warnings.contains(warning)) {

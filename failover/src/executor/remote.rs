@@ -19,8 +19,6 @@ pub type RepmgrRows = Arc<BTreeMap<NodeId, RepmgrNode>>;
 
 /// Exit statuses of a shell that found no program to run, and repmgr's for a configuration that it cannot read.
 const NEVER_RAN: [u32; 3] = [1, 126, 127];
-/// How reasons begin that are no program's.
-const NO_SSH: &str = "ssh";
 /// After repmgr has failed, the standby may yet attach for this long.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
@@ -58,8 +56,10 @@ impl Remote {
         let port = server.port.to_string();
         let arguments = [&server.host, &port, &self.monitor.user, &self.monitor.database].map(String::as_str);
         // "No" is an answer; a question that never got there is none, and neither is "alive but unwilling".
-        match judge(self.run(node, shell::LOG_IN, &arguments).await, &[4]) {
-            Outcome::Failed(reason) if reason.starts_with(NO_SSH) => Outcome::Unknown(reason),
+        let ran = self.run(node, shell::LOG_IN, &arguments).await;
+        let was_asked = ran.is_ok();
+        match judge(ran, &[4]) {
+            Outcome::Failed(reason) if !was_asked => Outcome::Unknown(reason),
             outcome => outcome,
         }
     }
@@ -164,8 +164,8 @@ fn judge(ran: Result<Ran, Failure>, unchanged: &[u32]) -> Outcome {
             let reason = format!("exit status {status}: {}", excerpt(&output));
             if unchanged.contains(&status) { Outcome::Failed(reason) } else { Outcome::Unknown(reason) }
         }
-        Err(Failure::NotStarted(reason)) => Outcome::Failed(format!("{NO_SSH}: {reason}")),
-        Err(Failure::Lost(reason)) => Outcome::Unknown(format!("{NO_SSH}: {reason}")),
+        Err(Failure::NotStarted(reason)) => Outcome::Failed(format!("ssh: {reason}")),
+        Err(Failure::Lost(reason)) => Outcome::Unknown(format!("ssh: {reason}")),
     }
 }
 

@@ -19,6 +19,8 @@ pub use deallocate::deallocated_name;
 pub use findings::{scan, scan_start};
 pub use rest::Rest;
 
+use std::fmt;
+
 /// Why a session keeps its server connection after a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pin {
@@ -42,6 +44,23 @@ pub enum Pin {
     LongStatement,
     /// Session pooling.
     SessionMode,
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Parameter => "a run-time parameter that was SET",
+            Self::Listen => "LISTEN",
+            Self::Temporary => "a temporary object",
+            Self::HoldCursor => "a cursor WITH HOLD",
+            Self::SqlPrepare => "PREPARE",
+            Self::AdvisoryLock => "a session-level advisory lock",
+            Self::Load => "LOAD",
+            Self::SessionFunction => "a function whose effect belongs to the session",
+            Self::LongStatement => "a prepared statement too long to be kept",
+            Self::SessionMode => "session pooling",
+        })
+    }
 }
 
 /// What it would mean if the server were lost while the statement runs; the worst is last.

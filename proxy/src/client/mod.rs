@@ -28,7 +28,7 @@ pub(crate) use session::Session;
 pub(crate) use travel::Traveller;
 
 /// Time for the last words to a client whose login has taken too long.
-const FAREWELL: Duration = Duration::from_millis(200);
+const LOGIN_GRACE: Duration = Duration::from_millis(200);
 
 /// Startup and login. The session that it leads to, if it does, is for the caller to run, as a task of its own: so it does
 /// not carry the space of its login for life.
@@ -42,7 +42,7 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd
     let limit = worker.shared.pool.client_login_timeout;
     let deadline = Instant::now() + limit;
     // A little later, so that a client that has proven who it is hears why it is not served.
-    let opening = tokio::time::timeout_at(deadline + FAREWELL, open(&worker, &mut stream, peer, deadline));
+    let opening = tokio::time::timeout_at(deadline + LOGIN_GRACE, open(&worker, &mut stream, peer, deadline));
     let membership = worker.enter();
     let opened = tokio::select! {
         opened = opening => opened,

@@ -278,7 +278,7 @@ impl Session {
             }
             (Some(pin), None) => {
                 ClientError::new("57P01", format!("terminating connection because {node} was lost"))
-                    .detail(format!("The session's state ({pin:?}) was on that server: {}.", lost.cause))
+                    .detail(format!("The session's state ({pin}) was on that server: {}.", lost.cause))
                     .write(front.down.append(), Severity::Fatal);
                 return Turn::End;
             }

@@ -172,7 +172,9 @@ impl Backends {
                 server.retire();
             }
         }
-        self.changes.send_replace(routing.generation);
+        // Nobody is woken for other words of a reason.
+        self.changes
+            .send_if_modified(|seen| std::mem::replace(seen, routing.generation) != routing.generation);
     }
 
     /// The server in this role: the one of the table before, if it is the same.
