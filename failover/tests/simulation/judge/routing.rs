@@ -18,6 +18,9 @@ impl World {
     /// The routing has changed.
     pub(crate) fn judge_routing(&mut self, pgherd: usize, before: &Routing, event: &Event) {
         let after = self.pgherds[pgherd].routing.clone();
+        if after.generation == before.generation {
+            return self.judge_words(before, &after);
+        }
         tell!(
             self,
             "pgherd {pgherd}: routing {}: {:?}, reads {:?}",
@@ -37,6 +40,20 @@ impl World {
             && was != is
         {
             self.judge_opened(pgherd, server_of(epoch.primary), *epoch);
+        }
+    }
+
+    /// Within a generation nothing changes but the words of a reason.
+    fn judge_words(&mut self, before: &Routing, after: &Routing) {
+        let state = |reason: &str| reason.split(':').next().map(str::to_owned);
+        let only_words = match (&before.writes, &after.writes) {
+            (Writes::Held { keep, reason }, Writes::Held { keep: kept, reason: said }) => {
+                keep == kept && state(reason) == state(said) && before.readable == after.readable
+            }
+            _ => false,
+        };
+        if !only_words {
+            self.violate(format!("{before:?} became {after:?} within a generation"));
         }
     }
 
