@@ -11,6 +11,7 @@ mod sql;
 mod ssh;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgherd_health::{Node, NodeId, ProberSettings};
 use tokio::time::timeout;
@@ -49,15 +50,16 @@ impl Executor {
 
     /// Carries out one command, within its deadline. `rows` are repmgr's names of the servers.
     pub async fn run(&self, command: &Command, rows: &RepmgrRows) -> Outcome {
-        match timeout(command.deadline, self.take(command.node, &command.step, rows)).await {
+        match timeout(command.deadline, self.take(command, rows)).await {
             Ok(outcome) => outcome,
             Err(_) => Outcome::Unknown(format!("not done within {:?}", command.deadline)),
         }
     }
 
-    async fn take(&self, node: NodeId, step: &Step, rows: &RepmgrRows) -> Outcome {
+    async fn take(&self, command: &Command, rows: &RepmgrRows) -> Outcome {
         let Parts { sql, remote, .. } = self.0.as_ref();
-        match step {
+        let node = command.node;
+        match &command.step {
             Step::Fence => remote.fence(node).await,
             Step::CanLogIn { target } => remote.can_log_in(node, *target).await,
             Step::Freeze => sql.freeze(node, remote).await,
@@ -67,8 +69,28 @@ impl Executor {
             Step::Promote => remote.promote(node, rows, sql).await,
             Step::VerifyWrite => sql.verify_write(node).await,
             Step::Checkpoint => sql.checkpoint(node).await,
-            Step::Follow { upstream } => remote.follow(node, *upstream, rows, sql).await,
+            Step::Follow { upstream } => self.follow(node, *upstream, rows, command.deadline).await,
             Step::Rejoin { upstream } => remote.rejoin(node, *upstream, rows, sql).await,
+        }
+    }
+
+    /// Done as soon as the standby is seen to stream. repmgr looks for that once a second only, and then has nothing left
+    /// to do but to write it down: it does so by itself, and a failover that comes meanwhile need not wait for it.
+    async fn follow(&self, node: NodeId, upstream: NodeId, rows: &RepmgrRows, deadline: Duration) -> Outcome {
+        let (parts, rows) = (Arc::clone(&self.0), Arc::clone(rows));
+        let Some(name) = rows.get(&node).map(|row| row.node_name.clone()) else {
+            return Outcome::Failed(format!("repmgr.nodes names node {node} nowhere"));
+        };
+        let repmgr = tokio::spawn(async move {
+            timeout(deadline, parts.remote.follow(node, upstream, &rows, &parts.sql)).await
+        });
+        tokio::select! {
+            ended = repmgr => match ended {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Outcome::Unknown(format!("not done within {deadline:?}")),
+                Err(error) => Outcome::Unknown(error.to_string()),
+            },
+            () = self.0.sql.wait_streaming(upstream, &name) => Outcome::Done,
         }
     }
 }
