@@ -244,16 +244,20 @@ fn name_unknown_senders(members: &mut [Member]) {
     }
 }
 
-/// repmgr's rows as the best witness has them: a writable server of ours, else whoever answered last.
+/// repmgr's rows as the best witness has them: of the servers that answer the primary, else the standby that is furthest.
+/// What a lost primary had seen last may lack what it was told since, such as that a standby has been rejoined.
 fn repmgr_rows(knowledge: &Knowledge, right: Option<u64>) -> Arc<Vec<RepmgrNode>> {
     let witness = knowledge
         .nodes()
         .iter()
-        .filter_map(|node| knowledge.seen(node.id)?.report.as_deref())
-        .filter(|dated| right.is_none_or(|right| dated.report.system_identifier == right))
-        .filter(|dated| !dated.report.repmgr_nodes.is_empty())
-        .max_by_key(|dated| (dated.report.is_writable(), dated.report.timeline, dated.asked_at));
-    witness.map(|dated| Arc::clone(&dated.report.repmgr_nodes)).unwrap_or_default()
+        .filter_map(|node| knowledge.seen(node.id))
+        .filter_map(|seen| Some((seen.contact == Contact::Answered, seen.report.as_deref()?)))
+        .filter(|(_, dated)| right.is_none_or(|right| dated.report.system_identifier == right))
+        .filter(|(_, dated)| !dated.report.repmgr_nodes.is_empty())
+        .max_by_key(|(answers, Dated { report, asked_at, .. })| {
+            (*answers, report.timeline, report.is_writable(), report.furthest(), *asked_at)
+        });
+    witness.map(|(_, dated)| Arc::clone(&dated.report.repmgr_nodes)).unwrap_or_default()
 }
 
 /// The row with the node's host and port, else the one that is named like its host.

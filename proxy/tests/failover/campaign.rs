@@ -29,7 +29,7 @@ async fn kill_primary(herd: &Herd) -> Result<Kill> {
     let old = herd.cluster.primary().await?;
     let moment = Instant::now();
     old.kill9().await?;
-    running.wait_acknowledged(200, PATIENCE).await?;
+    running.wait_acknowledged(200, PATIENCE).await.with_context(|| herd.pgherd.log().join("\n"))?;
     let record = running.stop().await?;
     let report = herd.compare(&record).await?;
     let outage = report.write_outage(moment).context("no write was acknowledged afterwards")?;
