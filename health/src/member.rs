@@ -265,3 +265,68 @@ pub(crate) fn row_of<'a>(node: &Node, rows: &'a [RepmgrNode]) -> Option<&'a Repm
     let by_address = rows.iter().find(|row| row.host == node.host && row.port == node.port);
     by_address.or_else(|| rows.iter().find(|row| row.node_name == node.host))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ProbeOutcome, RepmgrNodeType, TimelineId};
+
+    fn node(id: u32) -> Node {
+        Node {
+            id: NodeId(id),
+            host: format!("pg{id}"),
+            port: 5432,
+            weight: 1.0,
+            data_directory: String::new(),
+            may_be_promoted: true,
+        }
+    }
+
+    fn answer(position: Position, is_active: bool) -> ProbeOutcome {
+        let row = RepmgrNode {
+            node_id: 2,
+            node_name: "pg1".to_owned(),
+            node_type: RepmgrNodeType::Standby,
+            upstream_node_id: None,
+            active: is_active,
+            priority: 100,
+            host: "pg1".to_owned(),
+            port: 5432,
+        };
+        ProbeOutcome::Answered(Box::new(Report {
+            system_identifier: 1,
+            timeline: TimelineId(1),
+            history: Arc::default(),
+            started_at: 0,
+            position,
+            synchronous_standby_names: String::new(),
+            wal_receiver_timeout: Duration::from_secs(2),
+            repmgr_nodes: Arc::new(vec![row]),
+            repmgrd_decides: false,
+        }))
+    }
+
+    fn standby(lsn: u64) -> Position {
+        Position::Standby {
+            receive: Some(Lsn(lsn)),
+            replay: Some(Lsn(lsn)),
+            replay_paused: false,
+            apply_delay: Duration::ZERO,
+            receiver: None,
+        }
+    }
+
+    #[test]
+    fn a_lost_primarys_rows_give_way_to_those_of_the_furthest_standby_that_answers() {
+        let now = Instant::now();
+        let mut knowledge = Knowledge::new((0..3).map(node).collect(), None);
+        let is_active = |knowledge: &Knowledge| repmgr_rows(knowledge, None).iter().any(|row| row.active);
+        let primary = Position::Primary { insert: Lsn(1), flush: Lsn(1), senders: Vec::new() };
+        knowledge.observe(NodeId(1), now, now, answer(standby(3), true));
+        knowledge.observe(NodeId(2), now, now, answer(standby(2), false));
+        knowledge.observe(NodeId(0), now, now, answer(primary, false));
+        assert!(!is_active(&knowledge), "the primary knows best");
+        knowledge.observe(NodeId(0), now, now, ProbeOutcome::Refused(String::new()));
+        assert!(is_active(&knowledge));
+    }
+}
