@@ -73,7 +73,6 @@ impl Session {
         self.alters = false;
         self.resets = Resets::Nothing;
         self.restore_due = false;
-        self.restore_due = false;
         self.copies = false;
         self.misread.clear();
         self.rest = None;

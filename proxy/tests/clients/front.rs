@@ -41,6 +41,15 @@ impl Front {
         RawClient::login(self.pgherd.address(), "app", "app", self.password("app")).await
     }
 
+    /// A client that logs in as `app` with these parameters in its startup packet.
+    pub(crate) async fn login(&self, address: SocketAddr, parameters: &[(&str, &str)]) -> Result<RawClient> {
+        let mut client = RawClient::connect(address).await?;
+        let all = [("user", "app"), ("database", "app")].into_iter().chain(parameters.iter().copied());
+        client.send(&messages(|out| frontend::startup_message(all, out))?).await?;
+        client.authenticate("app", self.password("app")).await?;
+        Ok(client)
+    }
+
     pub(crate) async fn connect(&self) -> Result<Session> {
         Session::connect(&self.pgherd.connection_string("app", "app")).await
     }

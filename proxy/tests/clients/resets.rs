@@ -1,24 +1,9 @@
 //! However a session goes back to its defaults, they are those of its startup packet; and no other client's.
 
-use bytes::BytesMut;
-use pgherd_testkit::client::{RawClient, frontend};
+use pgherd_testkit::client::frontend;
 use pgherd_testkit::{Result, ensure};
 
 use crate::front::{Front, bind, comparable, extended, messages};
-
-async fn login(
-    front: &Front,
-    address: std::net::SocketAddr,
-    parameters: &[(&str, &str)],
-) -> Result<RawClient> {
-    let mut client = RawClient::connect(address).await?;
-    let mut packet = BytesMut::new();
-    let all = [("user", "app"), ("database", "app")].into_iter().chain(parameters.iter().copied());
-    frontend::startup_message(all, &mut packet)?;
-    client.send(&packet).await?;
-    client.authenticate("app", front.password("app")).await?;
-    Ok(client)
-}
 
 const PARAMETERS: [(&str, &str); 3] =
     [("search_path", "mine"), ("TimeZone", "Asia/Tokyo"), ("options", "-c work_mem=7MB")];
@@ -37,7 +22,7 @@ async fn with_guest() -> Result<Front> {
 async fn a_role_of_one_clients_startup_packet_is_not_another_clients() -> Result<()> {
     let front = with_guest().await?;
     let [_, address] = front.both()?;
-    let mut one = login(&front, address, &ROLE).await?;
+    let mut one = front.login(address, &ROLE).await?;
     ensure!(one.query(WHO).await?.rows() == [[Some("guest".into())]]);
     let mut other = front.raw().await?;
     let seen = other.query(WHO).await?.rows();
@@ -53,8 +38,8 @@ async fn reset_role_goes_back_to_the_role_of_the_startup_packet() -> Result<()> 
         ["RESET ROLE", "RESET ALL", "SET ROLE TO DEFAULT", "DISCARD ALL", "RESET SESSION AUTHORIZATION"]
     {
         let same = front.same(reset, async |address| {
-            let mut one = login(&front, address, &ROLE).await?;
-            let mut other = login(&front, address, &ROLE).await?;
+            let mut one = front.login(address, &ROLE).await?;
+            let mut other = front.login(address, &ROLE).await?;
             one.query(reset).await?;
             Ok((one.query(WHO).await?.rows(), other.query(WHO).await?.rows()))
         });
@@ -70,7 +55,7 @@ async fn reset_role_goes_back_to_the_role_of_the_startup_packet() -> Result<()> 
 async fn after(front: &Front, what: &str, statements: &[&str]) -> Result<()> {
     front
         .same(what, async |address| {
-            let mut client = login(front, address, &PARAMETERS).await?;
+            let mut client = front.login(address, &PARAMETERS).await?;
             let mut seen = Vec::new();
             for sql in statements.iter().chain([&SHOW]) {
                 let frames = client.query(sql).await?.frames;
@@ -112,7 +97,7 @@ async fn a_reset_by_the_extended_protocol_goes_back_to_the_startup_packet() -> R
         for reset in ["RESET work_mem", "DISCARD ALL"] {
             let what = format!("{reset} in {mode} mode");
             let same = front.same(&what, async |address| {
-                let mut client = login(&front, address, &PARAMETERS).await?;
+                let mut client = front.login(address, &PARAMETERS).await?;
                 client.send(&extended("", reset, &[])?).await?;
                 ensure!(client.read_answer().await?.error().is_none());
                 Ok(client.query(SHOW).await?.rows())
@@ -131,8 +116,8 @@ async fn a_reset_that_was_bound_in_an_earlier_batch_reaches_no_other_client() ->
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
     front
         .same("bound before", async |address| {
-            let mut one = login(&front, address, &PARAMETERS).await?;
-            let mut other = login(&front, address, &PARAMETERS).await?;
+            let mut one = front.login(address, &PARAMETERS).await?;
+            let mut other = front.login(address, &PARAMETERS).await?;
             one.query("BEGIN").await?;
             let bound = messages(|out| {
                 frontend::parse("", "RESET work_mem", [], out)?;
@@ -161,7 +146,7 @@ async fn a_reset_leaves_the_unnamed_statement_where_it_is() -> Result<()> {
     let front = Front::start().await?;
     front
         .same("unnamed statement", async |address| {
-            let mut client = login(&front, address, &PARAMETERS).await?;
+            let mut client = front.login(address, &PARAMETERS).await?;
             let batches = [
                 messages(|out| {
                     frontend::parse("r", "RESET work_mem", [], out)?;
@@ -200,8 +185,8 @@ async fn a_reset_that_was_committed_before_another_transaction_failed_reaches_no
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
     front
         .same("committed before", async |address| {
-            let mut one = login(&front, address, &PARAMETERS).await?;
-            let mut other = login(&front, address, &PARAMETERS).await?;
+            let mut one = front.login(address, &PARAMETERS).await?;
+            let mut other = front.login(address, &PARAMETERS).await?;
             one.query("RESET work_mem; COMMIT; BEGIN; SELECT 1/0").await?;
             one.query("ROLLBACK").await?;
             Ok((other.query(SHOW).await?.rows(), one.query(SHOW).await?.rows()))
@@ -216,7 +201,7 @@ async fn a_copy_behind_a_reset_in_the_same_text_gets_its_rows() -> Result<()> {
     ensure!(front.raw().await?.query("CREATE TABLE public.copied (n int)").await?.error().is_none());
     front
         .same("copy", async |address| {
-            let mut client = login(&front, address, &PARAMETERS).await?;
+            let mut client = front.login(address, &PARAMETERS).await?;
             client
                 .send(&messages(|out| frontend::query("RESET work_mem; COPY public.copied FROM STDIN", out))?)
                 .await?;
@@ -245,7 +230,7 @@ async fn a_reset_under_a_short_statement_timeout_does_not_end_the_session() -> R
     let front = Front::start().await?;
     front
         .same("statement_timeout", async |address| {
-            let mut client = login(&front, address, &PARAMETERS).await?;
+            let mut client = front.login(address, &PARAMETERS).await?;
             client.query("SET statement_timeout = 1").await?;
             for _ in 0..50 {
                 client.query("RESET search_path").await?;

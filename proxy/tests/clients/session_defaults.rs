@@ -1,22 +1,9 @@
 //! Settings of the startup packet are the session's defaults: RESET and DISCARD ALL go back to them, as in PostgreSQL.
 
-use std::net::SocketAddr;
-
-use bytes::BytesMut;
-use pgherd_testkit::client::{RawClient, frontend};
+use pgherd_testkit::client::frontend;
 use pgherd_testkit::{Result, ensure};
 
 use crate::front::{Front, comparable, messages};
-
-async fn login(front: &Front, address: SocketAddr, parameters: &[(&str, &str)]) -> Result<RawClient> {
-    let mut client = RawClient::connect(address).await?;
-    let mut packet = BytesMut::new();
-    let all = [("user", "app"), ("database", "app")].into_iter().chain(parameters.iter().copied());
-    frontend::startup_message(all, &mut packet)?;
-    client.send(&packet).await?;
-    client.authenticate("app", front.password("app")).await?;
-    Ok(client)
-}
 
 const SHOW: &str = "SELECT current_setting('search_path') || ' ' || current_setting('work_mem')";
 const PARAMETERS: [(&str, &str); 2] = [("search_path", "mine"), ("options", "-c work_mem=7MB")];
@@ -26,7 +13,7 @@ async fn settings_after(front: &Front, mode: &str, statements: &[&str], at_once:
     let what = format!("{mode} mode, {statements:?}, at once: {at_once}");
     front
         .same(&what, async |address| {
-            let mut client = login(front, address, &PARAMETERS).await?;
+            let mut client = front.login(address, &PARAMETERS).await?;
             let mut seen = Vec::new();
             if at_once {
                 let bytes = messages(|out| statements.iter().try_for_each(|sql| frontend::query(sql, out)))?;
@@ -74,7 +61,7 @@ async fn what_a_drivers_own_pool_sends_when_it_gives_a_connection_back_keeps_no_
 -> Result<()> {
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1).set("pool.pinned_size", 0)).await?;
     let [_, address] = front.both()?;
-    let (mut one, mut other) = (login(&front, address, &PARAMETERS).await?, front.raw().await?);
+    let (mut one, mut other) = (front.login(address, &PARAMETERS).await?, front.raw().await?);
     // asyncpg's; psycopg2 and Npgsql send DISCARD ALL.
     for reset in ["SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;", "DISCARD ALL"] {
         ensure!(one.query(reset).await?.error().is_none());
@@ -89,7 +76,7 @@ async fn a_reset_that_fails_takes_nothing_back() -> Result<()> {
     let front = Front::start().await?;
     front
         .same("failing reset", async |address| {
-            let mut client = login(&front, address, &PARAMETERS).await?;
+            let mut client = front.login(address, &PARAMETERS).await?;
             client.query("SET work_mem = '9MB'").await?;
             for sql in ["RESET ALL; SELECT 1/0", "BEGIN; SELECT 1/0", "RESET ALL", "ROLLBACK", "RESET nosuch"]
             {
