@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, WaitOptions, getpid, getsid, kill_process, set_child_subreaper, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
 use tokio::signal::unix::{SignalKind, signal as listen};
 
 use crate::wait::eventually;
@@ -29,8 +29,7 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
 
 /// The state letter of a process (`R`, `S`, `T`, ...); nothing when it is gone or a zombie.
 pub(crate) fn state(pid: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let state = stat.rsplit_once(") ")?.1.chars().next()?;
+    let state = Stat::of(&pid.to_string())?.state()?;
     (!matches!(state, 'Z' | 'X')).then_some(state)
 }
 
@@ -69,21 +68,79 @@ pub(crate) fn adopt_daemons() -> Result<impl Future<Output = ()>> {
 /// Waits for every dead child that this process adopted. Its own children, which tokio waits for, are in its own session;
 /// daemons made sessions of their own.
 pub(crate) fn bury_daemons() {
-    let Ok(own_session) = getsid(None) else { return };
+    let Some(own_session) = Stat::of("self").and_then(|stat| stat.session()) else { return };
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return };
     let children =
         threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok()).flat_map(
             |children| children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>(),
         );
     for pid in children {
-        if session_of_zombie(pid).is_some_and(|session| session != own_session.as_raw_nonzero().get()) {
+        let Some(stat) = Stat::of(&pid.to_string()) else { continue };
+        if stat.state() == Some('Z') && stat.session().is_some_and(|session| session != own_session) {
             let _ = waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
         }
     }
 }
 
-fn session_of_zombie(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    (fields.next()? == "Z").then(|| fields.nth(2)?.parse().ok())?
+/// What /proc/PID/stat says behind the name of the program (proc(5)).
+struct Stat(String);
+
+impl Stat {
+    fn of(process: &str) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        Some(Self(stat.rsplit_once(") ")?.1.to_owned()))
+    }
+
+    fn state(&self) -> Option<char> {
+        self.0.chars().next()
+    }
+
+    /// The session; 0 when its leader is outside of this PID namespace, which getsid(2) says too, but not every wrapper
+    /// of it takes for an answer.
+    fn session(&self) -> Option<i32> {
+        self.0.split(' ').nth(3)?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::process::Command;
+    use std::thread::sleep;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_ended_is_buried_and_an_own_child_is_not() {
+        set_child_subreaper(Some(getpid())).expect("adopting daemons");
+        let mut own = Command::new("true").spawn().expect("true");
+        let forked = Command::new("setsid").args(["--fork", "sh", "-c", "echo $$"]).output().expect("setsid");
+        let daemon: u32 = String::from_utf8_lossy(&forked.stdout).trim().parse().expect("the daemon's pid");
+        let until = Instant::now() + Duration::from_secs(10);
+        while Path::new(&format!("/proc/{daemon}")).exists() {
+            assert!(Instant::now() < until, "the daemon {daemon} is {:?} and not buried", state(daemon));
+            bury_daemons();
+            sleep(Duration::from_millis(1));
+        }
+        assert!(own.wait().is_ok_and(|status| status.success()), "the own child was buried by another");
+    }
+
+    /// As in a container that somebody entered: the session's leader is a process of which nothing can be seen.
+    #[test]
+    fn daemons_are_buried_in_a_pid_namespace_below_the_session() {
+        let test = "processes::tests::a_daemon_that_ended_is_buried_and_an_own_child_is_not";
+        let output = Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc"])
+            .arg(env::current_exe().expect("this program"))
+            .args(["--exact", test])
+            .output()
+            .expect("unshare");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
 }
