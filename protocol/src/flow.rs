@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::frame::{Frame, FrameError, Header, backend_header, frontend_header};
-use crate::prepared::Statements;
+use crate::prepared::{Lookup, Statements};
 use crate::server::ServerState;
 use crate::session::{Detached, Pass, Progress, Reply, Session};
 
@@ -110,7 +110,7 @@ impl Flow {
         &mut self,
         session: &mut Session,
         server: &mut ServerState,
-        statements: &Statements,
+        lookup: Lookup<'_>,
         (input, full): (&[u8], bool),
         out: &mut Vec<u8>,
     ) -> Cut {
@@ -138,7 +138,7 @@ impl Flow {
                 break;
             }
             let mark = out.len();
-            let pass = session.on_frontend(&frame, &mut server.statements, statements, out);
+            let pass = session.on_frontend(&frame, &mut server.statements, lookup, out);
             if out.len() != mark {
                 order(out, mark, input, &mut cut);
             }
@@ -167,6 +167,12 @@ impl Flow {
                 session.drain_local(out);
             }
             let rest = input.get(cut.consumed..).unwrap_or_default();
+            let rows = session.awaits_rows().map_or(0, |with_description| rows_len(rest, with_description));
+            if rows > 0 {
+                self.remaining = rows;
+                self.dropping = false;
+                continue;
+            }
             let Some(header) = backend_header(rest)? else { break };
             let frame = Frame::new(header, rest);
             let streams = matches!(header.tag, b'd' | b'D') && header.len > STREAM_ABOVE;
@@ -272,6 +278,19 @@ impl Flow {
 /// cut off because others stand before it is not: there is room when those are gone.
 fn is_judged(frame: &Frame<'_>, full: bool, cut: &Cut) -> bool {
     frame.is_complete() || (full && cut.consumed == 0)
+}
+
+/// How much of what a server sent is whole rows, one behind the other: most of what it sends, and nothing in it needs a look.
+fn rows_len(bytes: &[u8], with_description: bool) -> usize {
+    let mut len = 0;
+    while let Some(rest) = bytes.get(len..)
+        && let Ok(Some(header)) = backend_header(rest)
+        && (header.tag == b'D' || (with_description && header.tag == b'T'))
+        && header.len <= rest.len()
+    {
+        len += header.len;
+    }
+    len
 }
 
 /// As [`frontend_header`], without the answers of a login: after it they mean nothing.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::frame::split_cstr;
-use crate::statement::{Scan, scan};
+use crate::statement::{RecentScans, Scan, scan};
 use crate::write;
 
 /// What the names begin with under which pgherd prepares statements on servers.
@@ -59,6 +59,15 @@ pub fn write_server_name(out: &mut Vec<u8>, id: u64) {
 #[must_use]
 pub fn scan_definition(definition: &[u8]) -> Scan {
     split_cstr(definition).map_or(Scan::UNKNOWN, |(text, _)| scan(text))
+}
+
+/// What sessions look up.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup<'a> {
+    /// All statements of the process.
+    pub statements: &'a Statements,
+    /// The texts of late of this thread.
+    pub recent: &'a RecentScans,
 }
 
 /// All statements that sessions hold, each once. Shared by all sessions of the process.

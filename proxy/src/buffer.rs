@@ -81,6 +81,25 @@ impl Buffers {
         buffer.unwrap_or_else(Buffer::new)
     }
 
+    /// A buffer with what one read gave; none at the end of the stream.
+    pub(crate) fn poll_take_filled(
+        &self,
+        stream: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<Option<Buffer>>> {
+        let mut spare = self.spare.borrow_mut();
+        if spare.is_empty() {
+            spare.push(Buffer::new());
+        }
+        let Some(buffer) = spare.last_mut() else { return Poll::Ready(Ok(None)) };
+        if ready!(buffer.poll_fill(stream, cx))? == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        let buffer = spare.pop();
+        self.unneeded.set(self.unneeded.get().min(spare.len()));
+        Poll::Ready(Ok(buffer))
+    }
+
     /// Frees half of those that were not needed since this was done last: what a burst has left goes away little by little.
     pub(crate) fn trim(&self) {
         let mut spare = self.spare.borrow_mut();

@@ -18,6 +18,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use pgherd_protocol::statement::RecentScans;
+
 use crate::buffer::Buffers;
 use crate::client::{self, Connection, Session, TaskEnd, Traveller};
 use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
@@ -57,6 +59,8 @@ pub(crate) struct Accepted {
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) buffers: Buffers,
+    /// What its sessions' texts amount to.
+    pub(crate) recent: RecentScans,
     pub(crate) shared: Arc<Shared>,
     crew: Arc<Crew>,
     /// What is to be sent away.
@@ -213,6 +217,7 @@ async fn run(id: WorkerId, shared: Arc<Shared>, crew: Arc<Crew>, mut arrivals: m
     let worker = Rc::new(Worker {
         id,
         buffers: Buffers::default(),
+        recent: RecentScans::default(),
         shared,
         crew,
         relief: Cell::new(None),

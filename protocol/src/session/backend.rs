@@ -75,6 +75,16 @@ impl Session {
         !self.gets_inside && matches!(self.front(), Some(Kind::Local(_) | Kind::CopyEnd))
     }
 
+    /// Whether rows that come now go on as they are; and if so, whether their description does, too.
+    pub(crate) fn awaits_rows(&self) -> Option<bool> {
+        let front = self.expected.front()?;
+        match front.kind {
+            Kind::Query if front.shown => Some(true),
+            Kind::Execute => Some(false),
+            _ => None,
+        }
+    }
+
     fn front(&self) -> Option<Kind> {
         self.expected.front().map(|e| e.kind)
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::placement::{Name, write_statement_message};
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
-use crate::prepared::{SERVER_PREFIX, ServerStatements, Statement, Statements, scan_definition};
-use crate::statement::{Effect, Pin, Resets, Scan, deallocated_name, scan, scan_start};
+use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statement, Statements};
+use crate::statement::{Effect, Pin, Resets, Scan, deallocated_name, scan_start};
 use crate::write;
 
 /// What becomes of a client's message.
@@ -39,7 +39,7 @@ impl Session {
         &mut self,
         frame: &Frame<'_>,
         server: &mut ServerStatements,
-        statements: &Statements,
+        lookup: Lookup<'_>,
         out: &mut Vec<u8>,
     ) -> Pass {
         if self.copy_syncs > 0 && self.expected.is_empty() && !self.copying_in && !self.skipping {
@@ -54,14 +54,14 @@ impl Session {
             _ if self.skipping => return Pass::Drop,
             b'd' => return self.on_copy_data(),
             b'c' | b'f' => return self.on_copy_end(),
-            b'Q' => return self.on_query(frame, statements, out),
+            b'Q' => return self.on_query(frame, lookup, out),
             b'F' => return self.on_function_call(frame),
             b'H' => return Pass::Forward,
             _ => {}
         }
         self.unsynced = true;
         match frame.header.tag {
-            b'P' => self.on_parse(frame, server, statements, out),
+            b'P' => self.on_parse(frame, server, lookup, out),
             b'B' => self.on_bind(frame, server, out),
             b'D' => self.on_describe(frame, server, out),
             b'C' => self.on_close(frame, out),
@@ -88,8 +88,8 @@ impl Session {
         self.expected.push_back(expected);
     }
 
-    fn on_query(&mut self, frame: &Frame<'_>, statements: &Statements, out: &mut Vec<u8>) -> Pass {
-        let mut findings = self.scan_or_watch(frame, frame.body);
+    fn on_query(&mut self, frame: &Frame<'_>, lookup: Lookup<'_>, out: &mut Vec<u8>) -> Pass {
+        let mut findings = self.scan_or_watch(frame, frame.body, lookup);
         self.see(findings);
         let mut resets = std::mem::take(&mut self.resets);
         if resets != Resets::Nothing && findings.copies {
@@ -106,7 +106,7 @@ impl Session {
             && self.pooling == Pooling::Transaction
             && let Some(name) = deallocated_name(frame.body)
         {
-            if self.on_deallocate(name, statements, out) {
+            if self.on_deallocate(name, lookup.statements, out) {
                 self.restore(resets, out);
                 return Pass::Replaced { consumed: frame.header.len };
             }
@@ -122,9 +122,9 @@ impl Session {
     }
 
     /// What a text says; of one that is not all there, what its start says, and the rest will be looked at as it passes.
-    fn scan_or_watch(&mut self, frame: &Frame<'_>, text: &[u8]) -> Scan {
+    fn scan_or_watch(&mut self, frame: &Frame<'_>, text: &[u8], lookup: Lookup<'_>) -> Scan {
         if frame.is_complete() {
-            return scan(text);
+            return lookup.recent.scan(text);
         }
         let (findings, rest) = scan_start(text);
         self.rest = Some(Box::new(rest));
@@ -279,14 +279,14 @@ impl Session {
         &mut self,
         frame: &Frame<'_>,
         server: &mut ServerStatements,
-        statements: &Statements,
+        lookup: Lookup<'_>,
         out: &mut Vec<u8>,
     ) -> Pass {
         let Some((name, definition)) = split_cstr(frame.body) else { return self.pass_on(Kind::Parse) };
         let findings = if frame.is_complete() {
-            scan_definition(definition)
+            split_cstr(definition).map_or(Scan::UNKNOWN, |(text, _)| lookup.recent.scan(text))
         } else {
-            Scan { forgets: false, ..self.scan_or_watch(frame, definition) }
+            Scan { forgets: false, ..self.scan_or_watch(frame, definition, lookup) }
         };
         self.pin = self.pin.or(findings.pin);
         if self.pooling == Pooling::Session {
@@ -309,9 +309,9 @@ impl Session {
             return self.on_parse_again((frame, name), existing, server, out);
         }
         if !frame.is_complete() {
-            return self.on_long_parse((frame, name), existing, statements.unkept(findings), out);
+            return self.on_long_parse((frame, name), existing, lookup.statements.unkept(findings), out);
         }
-        let statement = self.intern(definition, statements);
+        let statement = self.intern(definition, lookup.statements);
         self.define(name, existing, statement, server, out);
         Pass::Replaced { consumed: frame.header.len }
     }

@@ -10,6 +10,7 @@
 mod deallocate;
 mod findings;
 mod lexer;
+mod recent;
 mod rest;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ mod words;
 
 pub use deallocate::deallocated_name;
 pub use findings::{scan, scan_start};
+pub use recent::RecentScans;
 pub use rest::Rest;
 
 use std::fmt;

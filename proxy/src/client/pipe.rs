@@ -96,17 +96,19 @@ impl Pipe {
         self.consumed = 0;
     }
 
-    /// Reads once. A buffer that was borrowed for nothing goes back at once.
+    /// Reads once. Takes no buffer for nothing.
     pub(crate) fn poll_fill(
         &mut self,
         stream: &mut TcpStream,
         buffers: &Buffers,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Filled>> {
-        let mut buffer = self.buffer.take().unwrap_or_else(|| buffers.take());
-        let filled = buffer.poll_fill(stream, cx);
-        self.keep(buffer, buffers);
-        Poll::Ready(Ok(if ready!(filled)? == 0 { Filled::End } else { Filled::Bytes }))
+        let Some(buffer) = &mut self.buffer else {
+            self.buffer = ready!(buffers.poll_take_filled(stream, cx))?;
+            return Poll::Ready(Ok(if self.buffer.is_some() { Filled::Bytes } else { Filled::End }));
+        };
+        let read = ready!(buffer.poll_fill(stream, cx))?;
+        Poll::Ready(Ok(if read == 0 { Filled::End } else { Filled::Bytes }))
     }
 
     /// Writes all that waits to go out, and gives the buffer back when it is empty.

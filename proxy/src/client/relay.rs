@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::flow::Stop;
 use pgherd_protocol::frame::FrameError;
-use pgherd_protocol::prepared::Statements;
+use pgherd_protocol::prepared::Lookup;
 use pgherd_protocol::session::Session as Machine;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
@@ -90,7 +90,7 @@ impl Front {
     pub(super) fn poll_relay(
         &mut self,
         server: &mut ServerConnection,
-        (buffers, statements): (&Buffers, &Statements),
+        (buffers, lookup): (&Buffers, Lookup<'_>),
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
         let mut reads = READS_A_TURN;
@@ -101,7 +101,7 @@ impl Front {
             return Poll::Ready(event);
         }
         loop {
-            if let Poll::Ready(event) = self.poll_up(server, (buffers, statements), &mut reads, cx) {
+            if let Poll::Ready(event) = self.poll_up(server, (buffers, lookup), &mut reads, cx) {
                 return Poll::Ready(event);
             }
             if let Poll::Ready(event) = self.poll_down(server, buffers, &mut reads, cx) {
@@ -134,7 +134,7 @@ impl Front {
     fn poll_up(
         &mut self,
         server: &mut ServerConnection,
-        (buffers, statements): (&Buffers, &Statements),
+        (buffers, lookup): (&Buffers, Lookup<'_>),
         reads: &mut u8,
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
@@ -151,7 +151,7 @@ impl Front {
             }
             if self.up.has_input() {
                 let (flow, input, out) = self.up.uncut();
-                let cut = flow.cut_frontend(&mut self.machine, &mut server.state, statements, input, out);
+                let cut = flow.cut_frontend(&mut self.machine, &mut server.state, lookup, input, out);
                 self.up.accept(&cut);
                 if self.machine.has_local() && !self.down.flow.is_inside_message() {
                     self.machine.drain_local(self.down.append());

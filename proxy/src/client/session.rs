@@ -10,6 +10,7 @@ use std::time::Duration;
 use pgherd_protocol::error::{ClientError, Severity};
 use pgherd_protocol::flow::{Next, Stop};
 use pgherd_protocol::frame::FrameError;
+use pgherd_protocol::prepared::Lookup;
 use pgherd_protocol::session::{Detached, Loss, Pooling, Session as Machine, Transaction};
 use pgherd_protocol::statement::Pin;
 use pgherd_protocol::write;
@@ -170,12 +171,13 @@ impl Session {
 
     async fn relay(&mut self, held: &mut Held) -> Event {
         let Self { front, worker, membership, .. } = self;
-        let pool = (&worker.buffers, &worker.shared.statements);
+        let lookup = Lookup { statements: &worker.shared.statements, recent: &worker.recent };
+        let lent = (&worker.buffers, lookup);
         let mut pinned = false;
         poll_fn(|cx| {
             membership.register(cx.waker());
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
-            let event = front.poll_relay(server, pool, cx);
+            let event = front.poll_relay(server, lent, cx);
             if event.is_pending() {
                 let pin = front.machine.pin().filter(|pin| *pin != Pin::SessionMode);
                 if pin.is_some() && !std::mem::replace(&mut pinned, true) {

@@ -207,11 +207,11 @@ impl Pool {
     }
 
     fn is_expired(&self, connection: &ServerConnection, now: Instant) -> bool {
-        let older = |since: Instant, limit: Option<Duration>| {
-            limit.is_some_and(|limit| now.saturating_duration_since(since) > limit)
-        };
-        older(connection.idle_since, self.limits.idle_timeout)
-            || older(connection.opened_at, self.limits.lifetime)
+        is_older(connection.idle_since, self.limits.idle_timeout, now) || self.has_outlived(connection, now)
+    }
+
+    fn has_outlived(&self, connection: &ServerConnection, now: Instant) -> bool {
+        is_older(connection.opened_at, self.limits.lifetime, now)
     }
 
     /// Takes a connection back that is fit for the next client.
@@ -220,7 +220,7 @@ impl Pool {
         connection.idle_since = now;
         let worker = connection.home;
         let mut inner = self.inner.lock();
-        if inner.closed || self.is_expired(&connection, now) {
+        if inner.closed || self.has_outlived(&connection, now) {
             drop(inner);
             drop(connection);
             return self.forget(pinned);
@@ -378,6 +378,10 @@ impl Inner {
         let fronts = self.waiters.iter().enumerate();
         fronts.filter_map(|(worker, waiters)| Some((worker, waiters.front()?.since))).min_by_key(|it| it.1)
     }
+}
+
+fn is_older(since: Instant, limit: Option<Duration>, now: Instant) -> bool {
+    limit.is_some_and(|limit| now.saturating_duration_since(since) > limit)
 }
 
 /// What a pool has to give.

@@ -11,9 +11,10 @@ use super::wire;
 use crate::error::{ClientError, Severity};
 use crate::flow::{Next, Stop};
 use crate::parameters::StartupParameters;
-use crate::prepared::Statements;
+use crate::prepared::{Lookup, Statements};
 use crate::server::ServerState;
 use crate::session::{Detached, Loss, Pooling, Session, Transaction};
+use crate::statement::RecentScans;
 use crate::write;
 
 /// As long as the proxy's buffers.
@@ -98,6 +99,7 @@ impl Step {
 pub(super) struct World {
     pooling: Pooling,
     pub(super) statements: Statements,
+    recent: RecentScans,
     pub(super) database: Rc<RefCell<Database>>,
     pub(super) clients: Vec<Client>,
     pub(super) servers: Vec<Server>,
@@ -126,6 +128,7 @@ impl World {
         Self {
             pooling,
             statements: Statements::default(),
+            recent: RecentScans::default(),
             database: Rc::default(),
             clients: Vec::new(),
             servers: Vec::new(),
@@ -270,7 +273,7 @@ impl World {
 
     fn cut_up_once(&mut self, number: usize) -> bool {
         let full = self.clients[number].up.input.len() == self.capacity;
-        let Self { clients, servers, statements, .. } = self;
+        let Self { clients, servers, statements, recent, .. } = self;
         let Client { session, up, down, place, .. } = &mut clients[number];
         if up.input.is_empty() || !up.out.is_empty() {
             return false;
@@ -289,7 +292,8 @@ impl World {
             }
             Place::Joined(server) => {
                 let state = &mut servers[*server].state;
-                let cut = flow.cut_frontend(session, state, statements, (&input[..], full), out);
+                let lookup = Lookup { statements, recent };
+                let cut = flow.cut_frontend(session, state, lookup, (&input[..], full), out);
                 up.accept(&cut);
                 if session.has_local() {
                     session.drain_local(&mut down.out);

@@ -1,0 +1,184 @@
+//! What texts amounted to that were looked at of late.
+
+use std::cell::RefCell;
+
+use super::lexer::is_word;
+use super::{Scan, scan};
+
+/// Texts that are remembered.
+const SLOTS: usize = 64;
+/// A longer text is looked at each time.
+const LONGEST: usize = 2048;
+
+/// Remembers what texts amounted to: most sessions say the same again and again, or the same with other numbers.
+///
+/// For one thread. It takes at most 64 texts of 2 KiB.
+#[derive(Debug)]
+pub struct RecentScans(RefCell<Vec<Recent>>);
+
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    text: Vec<u8>,
+    scan: Option<Scan>,
+}
+
+impl Default for RecentScans {
+    fn default() -> Self {
+        Self(RefCell::new(vec![Recent::default(); SLOTS]))
+    }
+}
+
+impl RecentScans {
+    /// As [`scan`].
+    pub fn scan(&self, text: &[u8]) -> Scan {
+        let mut all = self.0.borrow_mut();
+        let Some(recent) = all.get_mut(slot(text)).filter(|_| text.len() <= LONGEST) else {
+            return scan(text);
+        };
+        match recent.scan {
+            Some(known) if differ_in_numbers_only(&recent.text, text) => known,
+            _ => {
+                recent.text.clear();
+                recent.text.extend_from_slice(text);
+                *recent.scan.insert(scan(text))
+            }
+        }
+    }
+}
+
+/// By the length, and by the letters in the middle and at the end: many texts begin alike. Numbers do not count.
+fn slot(text: &[u8]) -> usize {
+    let letters = |at: usize| {
+        let bytes = text.get(at..).and_then(<[u8]>::first_chunk).copied().map_or(0, u64::from_ne_bytes);
+        // Digits do not have this bit.
+        let is_letter = (bytes >> 6) & 0x0101_0101_0101_0101;
+        bytes & (is_letter * 0xff)
+    };
+    let len = text.len();
+    let key = letters(len / 2) ^ letters(len.saturating_sub(8)).rotate_left(29) ^ len as u64;
+    let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    usize::try_from(hash).unwrap_or_default() % SLOTS
+}
+
+/// True for texts of the same length that are the same but for the digits of their numbers: what begins with a digit and is
+/// no part of a word. Those make no difference to what the text amounts to.
+fn differ_in_numbers_only(known: &[u8], text: &[u8]) -> bool {
+    if known.len() != text.len() {
+        return false;
+    }
+    let (known_chunks, known_tail) = known.as_chunks::<8>();
+    let (chunks, tail) = text.as_chunks::<8>();
+    let is_alike = |start: usize, known: &[u8], part: &[u8]| {
+        (start..).zip(known.iter().zip(part)).all(|(at, (a, b))| {
+            a == b || (a.is_ascii_digit() && b.is_ascii_digit() && is_in_number(text, at))
+        })
+    };
+    known_chunks.iter().zip(chunks).enumerate().all(|(number, (known, chunk))| {
+        u64::from_ne_bytes(*known) == u64::from_ne_bytes(*chunk) || is_alike(number * 8, known, chunk)
+    }) && is_alike(text.len() - tail.len(), known_tail, tail)
+}
+
+/// True if the digits around this place stand at the beginning of a token.
+fn is_in_number(text: &[u8], at: usize) -> bool {
+    let before = text.get(..at).unwrap_or_default().iter().rev().find(|byte| !byte.is_ascii_digit());
+    before.is_none_or(|&byte| !is_word(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn other_numbers_are_the_same_text_and_other_words_are_not() {
+        let same = |a: &str, b: &str| differ_in_numbers_only(a.as_bytes(), b.as_bytes());
+        assert!(same("SELECT a FROM t WHERE id = 12345;", "SELECT a FROM t WHERE id = 98765;"));
+        assert!(same("SELECT 1.5e10 -- 7", "SELECT 2.6e10 -- 8"));
+        assert!(!same("SELECT a FROM t1", "SELECT a FROM t2"), "a name");
+        assert!(!same("SELECT $1", "SELECT $2"), "a parameter");
+        assert!(!same("SELECT $1$;$1$", "SELECT $1$;$2$"));
+        assert!(!same("SELECT 1", "SELECT 12"));
+        assert!(!same("SELECT 1 ", "SELECT 12"));
+        assert!(!same("SELECT 'a'", "SELECT 'b'"));
+        assert!(!same("", "1") && same("", ""));
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_would_be_found() {
+        let recent = RecentScans::default();
+        for _ in 0..2 {
+            for text in ["SELECT 1", "COMMIT", "SET a = 1", "SET a = 2", "LISTEN a1", "LISTEN a2", ""] {
+                assert_eq!(recent.scan(text.as_bytes()), scan(text.as_bytes()), "{text}");
+            }
+        }
+        let long = vec![b'7'; LONGEST + 1];
+        assert_eq!(recent.scan(&long), scan(&long));
+        assert!(recent.0.borrow().iter().all(|recent| recent.text.len() <= LONGEST));
+    }
+
+    /// Words, marks and numbers in any order, cut into what the lexer tells apart.
+    fn texts() -> impl Strategy<Value = String> {
+        let pieces = prop::sample::select(vec![
+            "SELECT",
+            "set",
+            "local",
+            "SET LOCAL",
+            "set_config",
+            "pg_temp",
+            "temp",
+            "do",
+            "copy",
+            "u&",
+            "U&\"",
+            "e'",
+            "'",
+            "\"",
+            "$",
+            "$$",
+            "$a$",
+            "a",
+            "_",
+            "é",
+            "\\",
+            "\\\\",
+            ";",
+            "(",
+            ")",
+            ",",
+            ".",
+            " ",
+            "\n",
+            "--",
+            "/*",
+            "*/",
+            "1",
+            "22",
+            "7",
+            "0x",
+            "e",
+            "::",
+            "true",
+            "null",
+            "default",
+            "reset",
+        ]);
+        prop::collection::vec(pieces, 0..24).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn numbers_make_no_difference(text in texts(), digits in prop::collection::vec(b'0'..=b'9', 64)) {
+            let mut digits = digits.iter().cycle();
+            let other: Vec<u8> = text
+                .bytes()
+                .map(|byte| if byte.is_ascii_digit() { *digits.next().unwrap_or(&b'5') } else { byte })
+                .collect();
+            if differ_in_numbers_only(text.as_bytes(), &other) {
+                prop_assert_eq!(scan(text.as_bytes()), scan(&other), "{} / {}", text, String::from_utf8_lossy(&other));
+            }
+        }
+    }
+}
