@@ -5,7 +5,6 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use pgherd_protocol::error::ErrorFields;
@@ -13,8 +12,9 @@ use pgherd_protocol::frame::{Frame, backend_header};
 use pgherd_protocol::parameters::StartupParameters;
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::write;
+use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
-use tokio::io::{AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use crate::buffer::{Buffer, Buffers};
@@ -67,11 +67,11 @@ impl ServerConnection {
     /// True if the server has said nothing since the connection was given back: neither an end nor a change of
     /// settings that this connection's state would lack.
     pub(crate) fn is_quiet(&self) -> bool {
-        let mut byte = [0];
         // A look at the socket itself, but only where something has been reported of it since the last look.
-        let look =
-            self.stream.poll_peek(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut byte));
-        look.is_pending()
+        let look = self
+            .stream
+            .try_io(Interest::READABLE, || recv(&self.stream, &mut [0], RecvFlags::PEEK).map_err(Into::into));
+        look.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Moves the socket to another worker's event loop; must be called on that worker.

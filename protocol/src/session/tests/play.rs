@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::scripts::{Script, Sent};
-use super::world::{Step, World};
+use super::step::Step;
+use super::world::World;
 
 /// So many cases, or as many as the environment asks for.
 pub(super) fn cases(cases: u32) -> ProptestConfig {

@@ -6,7 +6,8 @@ use proptest::sample::select;
 use super::A;
 use super::play::cases;
 use super::scripts::{Profile, Script, script};
-use super::world::{Step, World, session_mode, transaction_mode};
+use super::step::Step;
+use super::world::{World, session_mode, transaction_mode};
 use crate::error::{ClientError, Severity};
 use crate::write;
 

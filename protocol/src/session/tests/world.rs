@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::pipe::Pipe;
 use super::postgres::{Backend, Database};
+use super::step::Step;
 use super::wire;
 use crate::error::{ClientError, Severity};
 use crate::flow::{Next, Stop};
@@ -67,31 +68,6 @@ pub(super) struct Lifetime {
     pub(super) replies: usize,
     /// It says so before it ends.
     pub(super) farewell: bool,
-}
-
-/// A transfer of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// pgherd reads from the client.
-    Read(usize),
-    /// pgherd writes to the server.
-    Forward(usize),
-    /// The server reads.
-    Serve(usize),
-    /// pgherd reads from the server.
-    Return(usize),
-    /// pgherd writes to the client.
-    Reply(usize),
-}
-
-impl Step {
-    const ALL: [Self; 5] = [
-        Self::Read(usize::MAX),
-        Self::Forward(usize::MAX),
-        Self::Serve(usize::MAX),
-        Self::Return(usize::MAX),
-        Self::Reply(usize::MAX),
-    ];
 }
 
 /// Everything.
