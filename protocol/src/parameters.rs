@@ -9,9 +9,9 @@ use crate::error::ClientError;
 
 /// A client's run-time parameters, names in lower case, the last value of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct StartupParameters(Vec<(String, String)>);
+pub struct Parameters(Vec<(String, String)>);
 
-impl StartupParameters {
+impl Parameters {
     /// Takes the parameters of a startup packet, `options` taken apart.
     ///
     /// # Errors
@@ -158,9 +158,9 @@ fn split_options(options: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn parameters(list: &[(&str, &str)]) -> StartupParameters {
+    fn parameters(list: &[(&str, &str)]) -> Parameters {
         let owned: Vec<_> = list.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        StartupParameters::new(&owned).unwrap()
+        Parameters::new(&owned).unwrap()
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(set.get("work_mem"), Some("2MB"));
         assert_eq!(set.get("search_path"), Some("x y"));
         assert_eq!(set.get("timezone"), Some("UTC"));
-        assert!(StartupParameters::new(&[("options".into(), "-x".into())]).is_err());
+        assert!(Parameters::new(&[("options".into(), "-x".into())]).is_err());
     }
 
     #[test]

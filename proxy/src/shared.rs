@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pgherd_failover::actor::Control;
 use pgherd_health::NodeId;
 use pgherd_protocol::auth::Credential;
-use pgherd_protocol::parameters::StartupParameters;
+use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::prepared::Statements;
 
 use crate::cancel::CancelKeys;
@@ -98,11 +98,11 @@ impl Drop for Counted {
 
 /// Sessions with equal parameters share them: so it is seen at once that a connection has them.
 #[derive(Debug, Default)]
-pub(crate) struct SharedParameters(Mutex<HashSet<Arc<StartupParameters>>>);
+pub(crate) struct SharedParameters(Mutex<HashSet<Arc<Parameters>>>);
 
 impl SharedParameters {
     /// The one copy of these parameters.
-    pub(crate) fn share(&self, parameters: StartupParameters) -> Arc<StartupParameters> {
+    pub(crate) fn share(&self, parameters: Parameters) -> Arc<Parameters> {
         let mut known = self.0.lock();
         if let Some(shared) = known.get(&parameters) {
             return Arc::clone(shared);

@@ -22,7 +22,7 @@ use loss::Answered;
 pub use loss::Loss;
 use names::Names;
 
-use crate::parameters::StartupParameters;
+use crate::parameters::Parameters;
 use crate::prepared::{ServerStatements, Statement};
 use crate::statement::{Effect, Pin, Resets, Rest, Scan};
 
@@ -72,7 +72,7 @@ pub enum Pooling {
 pub struct Session {
     pooling: Pooling,
     /// What RESET goes back to.
-    startup: Arc<StartupParameters>,
+    startup: Arc<Parameters>,
     /// Statements of different scopes are never shared; see [`crate::prepared::Statements::intern`].
     scope: u64,
     transaction: Transaction,
@@ -250,7 +250,7 @@ impl Kind {
 impl Session {
     /// A session that has just been logged in.
     #[must_use]
-    pub fn new(pooling: Pooling, startup: Arc<StartupParameters>) -> Self {
+    pub fn new(pooling: Pooling, startup: Arc<Parameters>) -> Self {
         Self {
             pooling,
             scope: startup.scope(),

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pgherd_protocol::error::ClientError;
-use pgherd_protocol::parameters::StartupParameters;
+use pgherd_protocol::parameters::Parameters;
 use tokio::time::Instant;
 
 use crate::seat::{Seat, WaitEnd};
@@ -53,7 +53,7 @@ impl From<ClientError> for Failure {
 pub(super) struct Access {
     pub(super) database: Box<str>,
     pub(super) user: Box<str>,
-    pub(super) parameters: Arc<StartupParameters>,
+    pub(super) parameters: Arc<Parameters>,
     pub(super) seat: Arc<Seat>,
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
@@ -94,7 +94,7 @@ impl Access {
     pub(super) const fn new(
         database: Box<str>,
         user: Box<str>,
-        parameters: Arc<StartupParameters>,
+        parameters: Arc<Parameters>,
         seat: Arc<Seat>,
     ) -> Self {
         Self { database, user, parameters, seat, cached: None }
@@ -281,7 +281,7 @@ impl Access {
                 worker.shared.welcomes.learn(
                     &self.database,
                     &self.user,
-                    StartupParameters::default(),
+                    Parameters::default(),
                     reported,
                 );
                 let lease = permit.fill(connection).ok_or(Trouble::TryAgain)?;

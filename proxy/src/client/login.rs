@@ -12,7 +12,7 @@ use pgherd_protocol::auth::{
 };
 use pgherd_protocol::error::{ClientError, ErrorFields, Severity};
 use pgherd_protocol::frame::{HEADER_LEN, frontend_header};
-use pgherd_protocol::parameters::StartupParameters;
+use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::startup::Startup;
 use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -126,7 +126,7 @@ pub(super) async fn log_in(
         ClientError::new("53300", "sorry, too many clients already")
             .detail("pool.max_clients of pgherd is reached")
     })?;
-    let parameters = shared.parameters.share(StartupParameters::new(&startup.parameters)?);
+    let parameters = shared.parameters.share(Parameters::new(&startup.parameters)?);
     let seat = Arc::new(Seat::default());
     let mut access =
         Access::new(startup.database.into(), startup.user.into(), Arc::clone(&parameters), Arc::clone(&seat));

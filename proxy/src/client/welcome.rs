@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pgherd_protocol::error::ClientError;
-use pgherd_protocol::parameters::StartupParameters;
+use pgherd_protocol::parameters::Parameters;
 
 use super::acquire::{Access, Failure, any_server};
 use super::login::{LoginFailure, Refusal};
@@ -18,8 +18,8 @@ const REMEMBERED: usize = 4096;
 /// How long an answer is good for while there is a primary to ask.
 const GOOD_FOR: Duration = Duration::from_secs(60);
 
-type Parameters = BTreeMap<Box<str>, Box<str>>;
-type Key = (Box<str>, Box<str>, StartupParameters);
+type Reported = BTreeMap<Box<str>, Box<str>>;
+type Key = (Box<str>, Box<str>, Parameters);
 
 /// What servers reported, so that a login needs no server.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(crate) struct Welcomes(Mutex<HashMap<Key, Known>>);
 
 #[derive(Clone, Debug)]
 struct Known {
-    reported: Arc<Parameters>,
+    reported: Arc<Reported>,
     learnt_at: Instant,
 }
 
@@ -37,9 +37,9 @@ impl Welcomes {
         &self,
         database: &str,
         user: &str,
-        parameters: StartupParameters,
-        reported: &Parameters,
-    ) -> Arc<Parameters> {
+        parameters: Parameters,
+        reported: &Reported,
+    ) -> Arc<Reported> {
         let reported = Arc::new(reported.clone());
         let known = Known { reported: Arc::clone(&reported), learnt_at: Instant::now() };
         let mut welcomes = self.0.lock();
@@ -52,10 +52,10 @@ impl Welcomes {
 
     /// What is known for these settings. Those that are set to what the server reports anyway change nothing: so most
     /// drivers' settings are known as soon as anybody has connected.
-    fn find(&self, database: &str, user: &str, parameters: &StartupParameters) -> Option<Known> {
+    fn find(&self, database: &str, user: &str, parameters: &Parameters) -> Option<Known> {
         let welcomes = self.0.lock();
         let get = |parameters| welcomes.get(&(database.into(), user.into(), parameters)).cloned();
-        match get(StartupParameters::default()) {
+        match get(Parameters::default()) {
             Some(own) if parameters.change_nothing_of(&own.reported) => Some(own),
             _ => get(parameters.clone()),
         }
@@ -64,7 +64,7 @@ impl Welcomes {
 
 /// The parameters for one client.
 pub(super) struct Welcome {
-    reported: Arc<Parameters>,
+    reported: Arc<Reported>,
     application_name: Box<str>,
 }
 

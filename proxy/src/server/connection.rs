@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::frame::{Frame, backend_header};
-use pgherd_protocol::parameters::StartupParameters;
+use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::write;
 use rustix::net::{RecvFlags, recv};
@@ -38,7 +38,7 @@ pub(crate) struct ServerConnection {
     /// Lets others cut it while a session owns it.
     pub(crate) cutter: Arc<Cutter>,
     /// The startup packet's parameters that are in force there, if that is known.
-    pub(crate) applied: Option<Arc<StartupParameters>>,
+    pub(crate) applied: Option<Arc<Parameters>>,
     /// When it was opened.
     pub(crate) opened_at: Instant,
     /// When it was given back last.

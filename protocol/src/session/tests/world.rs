@@ -11,7 +11,7 @@ use super::step::Step;
 use super::wire;
 use crate::error::{ClientError, Severity};
 use crate::flow::{Next, Stop};
-use crate::parameters::StartupParameters;
+use crate::parameters::Parameters;
 use crate::prepared::{Lookup, Statements};
 use crate::server::ServerState;
 use crate::session::{Detached, Loss, Pooling, Session, Transaction};
@@ -54,7 +54,7 @@ pub(super) struct Server {
     /// Read by the server, and not looked at by the test.
     pub(super) got: Vec<u8>,
     is_leased: bool,
-    applied: Option<Arc<StartupParameters>>,
+    applied: Option<Arc<Parameters>>,
     /// If it is to be lost.
     lifetime: Option<Lifetime>,
 }
@@ -88,7 +88,7 @@ pub(super) struct World {
     /// Of the first servers.
     lifetimes: Vec<Lifetime>,
     /// Of all clients.
-    startup: Arc<StartupParameters>,
+    startup: Arc<Parameters>,
 }
 
 pub(super) fn transaction_mode() -> World {
@@ -133,7 +133,7 @@ impl World {
     }
 
     pub(super) fn with_startup(mut self, name: &str, value: &str) -> Self {
-        let parameters = StartupParameters::new(&[(name.into(), value.into())]);
+        let parameters = Parameters::new(&[(name.into(), value.into())]);
         self.startup = Arc::new(parameters.unwrap());
         self
     }
