@@ -1,4 +1,4 @@
-//! Run-time parameters that clients set in their startup packets, and how server connections come to have them.
+//! Run-time parameters that clients set, in their startup packets or by SET, and how server connections come to have them.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -6,6 +6,12 @@ use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
 use crate::error::ClientError;
+
+/// Asks a server which run-time parameters its session has set: rows for [`Parameters::carried`]. The parameters of one
+/// transaction are set anew by each.
+pub const IN_FORCE: &str = "SELECT pg_catalog.lower(name), pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
+     WHERE source OPERATOR(pg_catalog.=) 'session' AND name OPERATOR(pg_catalog.<>) ALL \
+     ('{transaction_isolation,transaction_read_only,transaction_deferrable}'::pg_catalog.text[])";
 
 /// A client's run-time parameters, names in lower case, the last value of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -29,6 +35,19 @@ impl Parameters {
         }
         set.0.sort();
         Ok(set)
+    }
+
+    /// What is to be in force wherever the session is served, by the bodies of the DataRow messages that answered
+    /// [`IN_FORCE`]. Of what a server does not tell, which are custom parameters and the role, the values of the startup
+    /// packet hold. `None` for rows that cannot be read, such as those in another encoding than UTF-8.
+    #[must_use]
+    pub fn carried(&self, rows: &[Box<[u8]>]) -> Option<Self> {
+        let mut carried = Self(rows.iter().map(|row| read_pair(row)).collect::<Option<_>>()?);
+        let is_told = |name: &str| !name.contains('.') && name != "role" && name != "session_authorization";
+        carried.0.extend(self.0.iter().filter(|(name, _)| !is_told(name)).cloned());
+        carried.0.sort();
+        carried.0.dedup_by(|one, other| one.0 == other.0);
+        Some(carried)
     }
 
     fn insert(&mut self, name: &str, value: String) {
@@ -58,6 +77,11 @@ impl Parameters {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pairs(&self) -> &[(String, String)] {
+        &self.0
     }
 
     /// True if there are none.
@@ -105,6 +129,20 @@ impl Parameters {
              CASE WHEN v.name OPERATOR(pg_catalog.=) 'role' THEN 'none' ELSE '' END)"
         )
     }
+}
+
+/// The two columns of a row.
+fn read_pair(row: &[u8]) -> Option<(String, String)> {
+    let rest = row.strip_prefix(&2_u16.to_be_bytes())?;
+    let (name, rest) = read_column(rest)?;
+    let (value, rest) = read_column(rest)?;
+    rest.is_empty().then_some((name, value))
+}
+
+fn read_column(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    let (column, rest) = rest.split_at_checked(usize::try_from(i32::from_be_bytes(*len)).ok()?)?;
+    Some((String::from_utf8(column.to_vec()).ok()?, rest))
 }
 
 /// Works whatever standard_conforming_strings says.
@@ -192,6 +230,30 @@ mod tests {
         assert!(parameters(&[]).change_nothing_of(&reported));
         for other in [("DateStyle", "ISO"), ("TimeZone", "utc"), ("work_mem", "4MB")] {
             assert!(!parameters(&[("TimeZone", "UTC"), other]).change_nothing_of(&reported), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_tells_is_carried_with_what_it_does_not_tell() {
+        let row = |name: &str, value: &str| -> Box<[u8]> {
+            let column =
+                |text: &str| [&u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
+            [vec![0, 2], column(name), column(value)].concat().into()
+        };
+        let startup = parameters(&[("work_mem", "1MB"), ("app.x", "1"), ("role", "r")]);
+        let carried = startup.carried(&[row("timezone", "UTC"), row("app.x", "1")]).unwrap();
+        assert_eq!(
+            carried,
+            parameters(&[("app.x", "1"), ("role", "r"), ("timezone", "UTC")]),
+            "work_mem was reset"
+        );
+        for bad in [
+            &b"\0\x02\0\0"[..],
+            b"\0\x01\0\0\0\x01a",
+            b"\0\x02\0\0\0\x01\xff\0\0\0\x01a",
+            b"\0\x02\xff\xff\xff\xff",
+        ] {
+            assert_eq!(startup.carried(&[bad.into()]), None, "{bad:?}");
         }
     }
 

@@ -25,13 +25,13 @@ pub struct Statement {
     pub definition: Box<[u8]>,
     /// What its text says.
     pub scan: Scan,
-    /// Other sessions may use it.
-    pub is_shared: bool,
+    /// The sessions that may use it (see [`Statements::intern`]); none if only its own does.
+    pub scope: Option<u64>,
 }
 
 impl Statement {
-    fn new(id: u64, definition: &[u8], is_shared: bool) -> Self {
-        Self { id, definition: definition.into(), scan: scan_definition(definition), is_shared }
+    fn new(id: u64, definition: &[u8], scope: Option<u64>) -> Self {
+        Self { id, definition: definition.into(), scan: scan_definition(definition), scope }
     }
 
     /// True if it can be prepared on other servers.
@@ -99,7 +99,7 @@ impl Statements {
             return statement;
         }
         known.sweep();
-        let statement = Arc::new(Statement::new(known.next_id(), definition, true));
+        let statement = Arc::new(Statement::new(known.next_id(), definition, Some(scope)));
         let held = known.by_hash.entry(hash).or_default();
         held.retain(|(_, weak)| weak.strong_count() > 0);
         held.push((scope, Arc::downgrade(&statement)));
@@ -110,14 +110,14 @@ impl Statements {
     #[must_use]
     pub fn unshared(&self, definition: &[u8]) -> Arc<Statement> {
         let id = self.known.lock().next_id();
-        Arc::new(Statement::new(id, definition, false))
+        Arc::new(Statement::new(id, definition, None))
     }
 
     /// A statement of which the definition is not kept.
     #[must_use]
     pub fn unkept(&self, scan: Scan) -> Arc<Statement> {
         let id = self.known.lock().next_id();
-        Arc::new(Statement { id, definition: Box::default(), scan, is_shared: false })
+        Arc::new(Statement { id, definition: Box::default(), scan, scope: None })
     }
 }
 

@@ -129,6 +129,9 @@ impl Session {
             }
             b"PREPARE\0" if self.expected.front().is_some_and(is_deallocate) => return Reply::Drop,
             b"DISCARD ALL\0" => {
+                if self.carries {
+                    self.alter();
+                }
                 server.parameters_lost = !self.startup.is_empty();
                 let unseen = self.expected.front().is_some_and(|e| e.unseen);
                 self.restore_due |= unseen && self.pooling == Pooling::Session;
@@ -141,6 +144,9 @@ impl Session {
             }
             b"DEALLOCATE ALL\0" => self.forget_statements(&mut server.statements),
             b"RESET\0" => {
+                if self.carries {
+                    self.alter();
+                }
                 // The connection has lost what the startup packet said; nothing has been sent to set it again.
                 let unseen = self.expected.front().is_some_and(|e| e.unseen);
                 server.parameters_lost |= unseen && !self.startup.is_empty();

@@ -135,6 +135,9 @@ impl Session {
     fn see(&mut self, findings: Scan) {
         self.pin = self.pin.or(findings.pin);
         self.alters |= findings.alters;
+        if findings.sets {
+            self.alter();
+        }
         self.resets = self.resets.max(findings.resets);
     }
 

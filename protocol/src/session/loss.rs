@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Detached, Expected, Held, Kind, Placed, Session, Transaction};
+use super::{Altered, Detached, Expected, Held, Kind, Placed, Session, Transaction};
 use crate::error::{ClientError, Severity};
 use crate::statement::{Effect, Resets, Scan};
 use crate::write;
@@ -62,6 +62,7 @@ impl Session {
         let transaction =
             if transaction == Transaction::Idle { Transaction::Idle } else { Transaction::Failed };
         self.undo(owed);
+        self.altered = Altered::No;
         self.on_transaction(transaction);
         self.preparing = 0;
         self.unsynced = false;

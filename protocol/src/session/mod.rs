@@ -73,6 +73,9 @@ pub struct Session {
     pooling: Pooling,
     /// What RESET goes back to.
     startup: Arc<Parameters>,
+    /// Others than those are in force.
+    carries: bool,
+    altered: Altered,
     /// Statements of different scopes are never shared; see [`crate::prepared::Statements::intern`].
     scope: u64,
     transaction: Transaction,
@@ -120,6 +123,16 @@ pub struct Session {
     pub(crate) gets_inside: bool,
     /// The server's uses counter when the lease began.
     lease_start: u64,
+}
+
+/// Whether run-time parameters were changed in this lease that are to be carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Altered {
+    No,
+    /// In what the server has not answered yet, or in the open transaction: it ends with that.
+    Here,
+    /// The client was told that it is done.
+    Surely,
 }
 
 /// The unnamed statement, kept so that it can be parsed again where it is missing.
@@ -255,6 +268,8 @@ impl Session {
             pooling,
             scope: startup.scope(),
             startup,
+            carries: false,
+            altered: Altered::No,
             transaction: Transaction::Idle,
             expected: VecDeque::new(),
             batch: 0,
@@ -280,6 +295,38 @@ impl Session {
             gets_inside: false,
             lease_start: 0,
         }
+    }
+
+    /// True if the server has to be asked which run-time parameters are in force before its connection can go back.
+    #[must_use]
+    pub fn is_altered(&self) -> bool {
+        self.altered != Altered::No
+    }
+
+    /// These parameters are in force from now on, wherever the session is served.
+    pub fn carry(&mut self, parameters: &Parameters) {
+        self.altered = Altered::No;
+        self.carries = *parameters != *self.startup;
+        self.scope = parameters.scope();
+    }
+
+    /// Which parameters are in force cannot be told: the session stays where they are.
+    pub fn stay(&mut self) {
+        self.altered = Altered::No;
+        self.pin = self.pin.or(Some(Pin::Parameter));
+    }
+
+    /// Run-time parameters may have been changed that can be carried.
+    fn alter(&mut self) {
+        if self.pooling == Pooling::Transaction && self.altered == Altered::No {
+            self.altered = Altered::Here;
+        }
+    }
+
+    /// What would be lost with the server connection, if no transaction is open.
+    #[must_use]
+    pub fn left_there(&self) -> Option<Pin> {
+        self.pin().or((self.altered == Altered::Surely).then_some(Pin::Parameter))
     }
 
     /// Begins a lease of a server connection on which nothing of this session is left.
@@ -334,6 +381,9 @@ impl Session {
     /// The server, or pgherd in its place, has said ReadyForQuery.
     fn on_transaction(&mut self, transaction: Transaction) {
         self.transaction = transaction;
+        if transaction == Transaction::Idle && self.altered == Altered::Here {
+            self.altered = Altered::Surely;
+        }
         self.answered = Answered::since(transaction);
     }
 

@@ -149,7 +149,9 @@ impl Session {
         statement.write_parse(out);
         server.insert(id);
         self.preparing += 1;
-        if self.alters && statement.is_shared && !self.misread.contains(&id) {
+        // It may be older than the parameters that are in force.
+        let is_anothers = statement.scope.is_some_and(|scope| self.alters || scope != self.scope);
+        if is_anothers && !self.misread.contains(&id) {
             self.misread.push(id);
         }
     }

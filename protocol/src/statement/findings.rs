@@ -17,8 +17,8 @@ pub fn scan(text: &[u8]) -> Scan {
 pub fn scan_start(text: &[u8]) -> (Scan, Rest) {
     let (findings, _) = look_at(text);
     let rest = Rest::new(findings.present.first == Some(First::Do));
-    let Scan { pin, resets, .. } = findings.conclude(true);
-    (Scan { pin, resets, ..Scan::UNKNOWN }, rest)
+    let Scan { pin, sets, resets, .. } = findings.conclude(true);
+    (Scan { pin, sets, resets, ..Scan::UNKNOWN }, rest)
 }
 
 fn look_at(text: &[u8]) -> (Findings<'_>, Lexer<'_>) {
@@ -35,6 +35,7 @@ struct Findings<'a> {
     pin: Option<Pin>,
     forgets: bool,
     alters: bool,
+    sets: bool,
     resets: Resets,
     copies: bool,
     exits: bool,
@@ -55,6 +56,10 @@ struct Statement<'a> {
     depth: usize,
     set: Set,
     config: Config,
+    /// The parameter of that call can be carried.
+    config_carried: bool,
+    /// It names search_path.
+    path: bool,
     /// Among its arguments is NULL, which stands for the default.
     config_null: bool,
     /// It may write.
@@ -98,8 +103,10 @@ enum First {
 enum Set {
     #[default]
     No,
-    /// SET
+    /// SET or SET SESSION
     Pending,
+    /// SET and a name.
+    Named,
     /// SET LOCAL, SET TRANSACTION or SET CONSTRAINTS, unless it is `local.name`.
     Local,
     /// It ends with the transaction.
@@ -185,6 +192,7 @@ impl<'a> Findings<'a> {
         self.see_name(word);
         let present = &mut self.present;
         match word.len() {
+            6 | 11 if word.is_name("schema") || word.is_name("search_path") => present.path = true,
             2 => present.to |= word.is("to"),
             3 => present.impure |= word.is("for"),
             4 => present.impure |= word.is("into"),
@@ -273,24 +281,27 @@ impl<'a> Findings<'a> {
     fn see_set(&mut self, token: Token<'_>) {
         match (self.present.set, token) {
             (Set::No, _) => {}
-            (Set::Pending, Token::Word(word)) if word.is("set") => {}
+            (Set::Pending, Token::Word(word)) if word.is("set") || word.is("session") => {}
             (Set::Pending, Token::Word(word))
                 if word.is("local") || word.is("transaction") || word.is("constraints") =>
             {
                 self.present.set = Set::Local;
             }
-            (Set::Pending, _) | (Set::Local, Token::Dot) => {
+            (Set::Pending, Token::Word(word)) if can_be_carried(word.text()) => self.present.set = Set::Named,
+            (Set::Pending, _) | (Set::Local | Set::Named, Token::Dot) => {
                 self.present.set = Set::Decided;
                 self.pin(Pin::Parameter);
             }
-            // SET LOCAL search_path = 'pg_temp' makes the next table a temporary one.
-            (Set::Local | Set::InTransaction | Set::Decided, Token::Literal(text)) => {
+            (Set::Named, _) => {
+                self.present.set = Set::Decided;
+                self.sets = true;
+                self.see_value(token);
+            }
+            (Set::Local | Set::InTransaction | Set::Decided, Token::Literal(_)) => {
                 if self.present.set == Set::Local {
                     self.present.set = Set::InTransaction;
                 }
-                if text.contains(&b'\\') || contains(text, b"pg_temp") {
-                    self.pin(Pin::Temporary);
-                }
+                self.see_value(token);
             }
             (Set::Local, _) => self.present.set = Set::InTransaction,
             // SET TIME ZONE LOCAL is the default, too.
@@ -304,8 +315,27 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// The value of a parameter: `SET LOCAL search_path = 'pg_temp'` makes the next table a temporary one.
+    fn see_value(&mut self, token: Token<'_>) {
+        let Token::Literal(text) = token else { return };
+        // Depending on the settings, a backslash may stand for any letter.
+        let may_be_path =
+            self.present.path || (self.present.config != Config::No && !self.present.config_carried);
+        if contains(text, b"pg_temp") || (may_be_path && text.contains(&b'\\')) {
+            self.pin(Pin::Temporary);
+        }
+        self.present.path |= contains(text, b"search_path");
+    }
+
     fn see_call(&mut self, token: Token<'_>) {
+        if self.present.config != Config::No {
+            self.see_value(token);
+        }
         let present = &mut self.present;
+        if present.before_previous == Some(Token::Open) && token != Token::Comma {
+            // Not the name alone.
+            present.config_carried = false;
+        }
         if present.config == Config::Named && token != Token::Open {
             let is_itself = matches!(token, Token::Word(word) if word.is_name("set_config"));
             if !is_itself {
@@ -319,6 +349,7 @@ impl<'a> Findings<'a> {
                 present.depth += 1;
                 if present.config == Config::Named {
                     present.config = Config::Inside(present.depth);
+                    present.config_carried = false;
                 }
                 if let Some(Token::Word(called)) = present.previous {
                     present.impure |= !is_pure(called);
@@ -331,14 +362,22 @@ impl<'a> Findings<'a> {
                     let is_local = present.before_previous == Some(Token::Comma)
                         && matches!(present.previous, Some(Token::Word(word)) if word.is("true"));
                     let is_null = std::mem::take(&mut present.config_null);
-                    if !is_local {
-                        self.pin(Pin::Parameter);
+                    match is_local {
+                        true => {}
+                        false if self.present.config_carried => self.sets = true,
+                        false => self.pin(Pin::Parameter),
                     }
                     if is_null {
                         self.reset(is_local);
                     }
                 }
                 self.present.depth = self.present.depth.saturating_sub(1);
+            }
+            Token::Literal(name)
+                if present.previous == Some(Token::Open)
+                    && present.config == Config::Inside(present.depth) =>
+            {
+                present.config_carried = can_be_carried(name);
             }
             Token::Word(word) if word.is("null") => present.config_null |= present.config != Config::No,
             Token::Hidden => {
@@ -372,8 +411,8 @@ impl<'a> Findings<'a> {
         let effect = if unclear { Effect::MayCommit } else { self.effect.unwrap_or(Effect::Empty) };
         let single = self.statements <= 1 && !unclear;
         let exits = self.exits && single;
-        let Self { pin, forgets, alters, resets, copies, .. } = self;
-        Scan { pin, effect, forgets, alters, resets, copies, exits, whole: true, single }
+        let Self { pin, forgets, alters, sets, resets, copies, .. } = self;
+        Scan { pin, effect, forgets, alters, sets, resets, copies, exits, whole: true, single }
     }
 }
 
@@ -457,6 +496,14 @@ fn first(word: Word<'_>) -> First {
         ("comment", First::Plain),
     ];
     FIRST.iter().find(|(keyword, _)| word.is(keyword)).map_or(First::Unknown, |(_, first)| *first)
+}
+
+/// True for the names of the parameters that a server tells of, and that another server can be given: none that is made up
+/// (`app.x`), nor who the session is, nor the state of `random()`.
+fn can_be_carried(name: &[u8]) -> bool {
+    const NOT: [&[u8]; 4] = [b"role", b"authorization", b"session_authorization", b"seed"];
+    name.iter().all(|&byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && !NOT.iter().any(|not| name.eq_ignore_ascii_case(not))
 }
 
 /// True if `lower` is in `text`, in upper or lower case.

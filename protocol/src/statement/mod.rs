@@ -26,7 +26,7 @@ use std::fmt;
 /// Why a session keeps its server connection after a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pin {
-    /// SET or `set_config()`: a run-time parameter was changed.
+    /// A run-time parameter was changed that cannot be carried: a custom one, the role, or one of which the name is not known.
     Parameter,
     /// LISTEN
     Listen,
@@ -51,7 +51,7 @@ pub enum Pin {
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Parameter => "a run-time parameter that was SET",
+            Self::Parameter => "a run-time parameter that cannot be carried",
             Self::Listen => "LISTEN",
             Self::Temporary => "a temporary object",
             Self::HoldCursor => "a cursor WITH HOLD",
@@ -121,6 +121,9 @@ pub struct Scan {
     pub forgets: bool,
     /// It changes run-time parameters, if only for its transaction: they may change what other texts mean.
     pub alters: bool,
+    /// It may change run-time parameters for the session, and none but such as [`Parameters`](crate::parameters::Parameters)
+    /// can carry.
+    pub sets: bool,
     /// It may take run-time parameters back to their defaults.
     pub resets: Resets,
     /// It may read CopyData.
@@ -140,6 +143,7 @@ impl Scan {
         effect: Effect::MayCommit,
         forgets: true,
         alters: true,
+        sets: false,
         resets: Resets::Nothing,
         copies: false,
         exits: true,
@@ -156,6 +160,7 @@ impl Scan {
         effect: Effect::Write,
         forgets: false,
         alters: false,
+        sets: false,
         resets: Resets::Nothing,
         copies: false,
         exits: false,
@@ -175,6 +180,7 @@ impl Scan {
             effect,
             forgets: self.forgets || other.forgets,
             alters: self.alters || other.alters,
+            sets: self.sets || other.sets,
             resets: self.resets.max(other.resets),
             copies: self.copies || other.copies,
             exits: self.exits || other.exits,

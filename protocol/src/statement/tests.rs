@@ -14,8 +14,8 @@ fn has_effect(text: &str, effect: Effect) {
 
 #[test]
 fn what_outlives_a_transaction_pins() {
-    pins("SET search_path = a", Some(Pin::Parameter));
-    pins("/* c */ -- d\n set timezone to 'UTC'", Some(Pin::Parameter));
+    pins("SET a.b = a", Some(Pin::Parameter));
+    pins("/* c */ -- d\n set role to x", Some(Pin::Parameter));
     pins("SELECT set_config('a.b', '1', false)", Some(Pin::Parameter));
     pins("listen x", Some(Pin::Listen));
     pins("CREATE TEMP TABLE t (i int)", Some(Pin::Temporary));
@@ -34,6 +34,52 @@ fn what_ends_with_the_transaction_does_not_pin() {
     pins("select pg_advisory_xact_lock(1)", None);
     pins("update t set a = 1", None);
     pins("insert into listen values (1)", None);
+}
+
+#[test]
+fn parameters_that_a_server_tells_of_can_be_carried() {
+    for text in [
+        "SET search_path = a",
+        "/* c */ -- d\n set timezone to 'UTC'",
+        "SET SESSION work_mem TO '1MB'",
+        "SET TIME ZONE 'UTC'",
+        "SET NAMES 'UTF8'",
+        "set \"Work_Mem\" = 1",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "SET work_mem TO DEFAULT",
+        "SELECT set_config('work_mem', $1, false)",
+        "SELECT pg_catalog.set_config('search_path', '', false)",
+        "BEGIN; SET work_mem = 1; COMMIT",
+    ] {
+        let Scan { sets, alters, pin, .. } = scan(text.as_bytes());
+        assert_eq!((sets, alters, pin), (true, true, None), "{text}");
+    }
+    for text in [
+        "SET role x",
+        "SET SESSION ROLE x",
+        "SET \"role\" = x",
+        "SET SESSION AUTHORIZATION x",
+        "SET session_authorization = x",
+        "SET SEED TO 0.5",
+        "SET a.b = 1",
+        "SET session.b = 1",
+        "SET \"a.b\" = 1",
+        "SET U&\"a\" = 1",
+        "SELECT set_config('a.b', '1', false)",
+        "SELECT set_config('role', 'x', false)",
+        "SELECT set_config('ro' 'le', 'x', false)",
+        "SELECT set_config('ro' || 'le', 'x', false)",
+        "SELECT set_config(E'role', 'x', false), set_config($1, 'x', false)",
+        "SELECT set_config(name, 'x', false) FROM t",
+        "SET work_mem = 1; SET role x",
+    ] {
+        assert_eq!(scan(text.as_bytes()).pin, Some(Pin::Parameter), "{text}");
+    }
+    for text in ["SET search_path = 'pg_temp'", "SET SCHEMA 'pg_temp'", "SET search_path = pg_temp"] {
+        assert_eq!(scan(text.as_bytes()).pin, Some(Pin::Temporary), "{text}");
+    }
+    pins("select set_config('search_path', 'pg_temp', true)", Some(Pin::Temporary));
+    assert!(!scan(b"SET LOCAL work_mem = 1; SELECT set_config('work_mem', '1', true)").sets);
 }
 
 #[test]

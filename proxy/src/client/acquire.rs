@@ -53,7 +53,10 @@ impl From<ClientError> for Failure {
 pub(super) struct Access {
     pub(super) database: Box<str>,
     pub(super) user: Box<str>,
+    /// What is in force in the session.
     pub(super) parameters: Arc<Parameters>,
+    /// What its startup packet said.
+    pub(super) startup: Arc<Parameters>,
     pub(super) seat: Arc<Seat>,
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
@@ -91,13 +94,13 @@ enum Trouble {
 }
 
 impl Access {
-    pub(super) const fn new(
+    pub(super) fn new(
         database: Box<str>,
         user: Box<str>,
         parameters: Arc<Parameters>,
         seat: Arc<Seat>,
     ) -> Self {
-        Self { database, user, parameters, seat, cached: None }
+        Self { database, user, startup: Arc::clone(&parameters), parameters, seat, cached: None }
     }
 
     /// Asks the primary's pool for a connection.
@@ -111,7 +114,7 @@ impl Access {
                 &self.cached.insert((Arc::clone(server), pool)).1
             }
         };
-        match pool.check_out(worker.id, &self.seat) {
+        match pool.check_out(worker.id, &self.seat, &self.parameters) {
             Checkout::Granted(grant) => self.granted(Arc::clone(server), grant, worker),
             Checkout::Queued => Attempt::Queued(Arc::clone(server)),
             Checkout::Closed => Attempt::Slow(Slow::Wait),
@@ -131,10 +134,7 @@ impl Access {
             Grant::Lease(lease) => {
                 let mut held = Held { server, lease };
                 let prepared = held.lease.connection().is_some_and(|connection| {
-                    connection.home == worker.id
-                        && connection.applied.as_ref().is_some_and(|applied| {
-                            Arc::ptr_eq(applied, &self.parameters) || *applied == self.parameters
-                        })
+                    connection.home == worker.id && connection.has(&self.parameters)
                 });
                 if prepared { Attempt::Held(held) } else { Attempt::Slow(Slow::Prepare(held)) }
             }
@@ -278,12 +278,7 @@ impl Access {
             Ok(connection) => {
                 server.watch_over(&connection.cutter);
                 let reported = &connection.state.parameters;
-                worker.shared.welcomes.learn(
-                    &self.database,
-                    &self.user,
-                    Parameters::default(),
-                    reported,
-                );
+                worker.shared.welcomes.learn(&self.database, &self.user, Parameters::default(), reported);
                 let lease = permit.fill(connection).ok_or(Trouble::TryAgain)?;
                 self.prepare(Held { server, lease }, worker).await
             }
@@ -325,7 +320,7 @@ impl Access {
     async fn prepare(&self, mut held: Held, worker: &Worker) -> Result<Held, Trouble> {
         held.lease.move_to(worker.id).map_err(|_| Trouble::TryAgain)?;
         let Some(connection) = held.lease.connection() else { return Err(Trouble::TryAgain) };
-        if connection.applied.as_ref() == Some(&self.parameters) {
+        if connection.has(&self.parameters) {
             return Ok(held);
         }
         let set = self.parameters.to_sql().unwrap_or_default();
@@ -394,7 +389,7 @@ pub(super) async fn any_server(access: &mut Access, worker: &Worker) -> Result<H
     };
     if let Some(server) = standby {
         let pool = server.pool(&access.database, &access.user);
-        let found = match pool.check_out(worker.id, &access.seat) {
+        let found = match pool.check_out(worker.id, &access.seat, &access.parameters) {
             Checkout::Granted(Grant::Lease(lease)) => access.prepare(Held { server, lease }, worker).await,
             Checkout::Granted(Grant::Permit(permit)) => access.open(server, permit, worker).await,
             Checkout::Queued | Checkout::Closed => Err(Trouble::TryAgain),

@@ -56,7 +56,7 @@ impl Lost {
         self.last_error.as_ref().is_some_and(|body| ErrorFields::parse(body).sqlstate == b"08P01")
     }
 
-    fn because(cause: impl ToString) -> Event {
+    pub(super) fn because(cause: impl ToString) -> Event {
         Event::Lost(Self { cause: cause.to_string(), last_error: None })
     }
 }

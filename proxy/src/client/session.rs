@@ -10,6 +10,7 @@ use std::time::Duration;
 use pgherd_protocol::error::{ClientError, Severity};
 use pgherd_protocol::flow::{Next, Stop};
 use pgherd_protocol::frame::FrameError;
+use pgherd_protocol::parameters::IN_FORCE;
 use pgherd_protocol::prepared::Lookup;
 use pgherd_protocol::session::{Detached, Loss, Pooling, Session as Machine, Transaction};
 use pgherd_protocol::statement::Pin;
@@ -105,13 +106,46 @@ impl Session {
         };
         let Some(connection) = held.lease.connection() else { return Turn::Next };
         self.front.machine.attach(connection.state.statements.now());
-        self.access.seat.hold(&connection.cancel);
-        let event = self.relay(&mut held).await;
-        self.access.seat.release();
-        match event {
-            Event::AtRest if self.front.machine.pin().is_none() => self.give_back(held).await,
-            other => Box::pin(self.part(held, other)).await,
+        loop {
+            let Some(connection) = held.lease.connection() else { return Turn::Next };
+            self.access.seat.hold(&connection.cancel);
+            let event = self.relay(&mut held).await;
+            self.access.seat.release();
+            match event {
+                Event::AtRest if self.front.machine.is_altered() => {
+                    if let Err(lost) = Box::pin(self.carry(&mut held)).await {
+                        return Box::pin(self.part(held, lost)).await;
+                    }
+                }
+                Event::AtRest => {}
+                other => return Box::pin(self.part(held, other)).await,
+            }
+            if self.front.machine.pin().is_none() {
+                return self.give_back(held).await;
+            }
         }
+    }
+
+    /// Asks the server which parameters the session has set, so that they are in force wherever it is served next. A session
+    /// of which that cannot be told stays where it is.
+    async fn carry(&mut self, held: &mut Held) -> Result<(), Event> {
+        let Some(connection) = held.lease.connection() else { return Ok(()) };
+        // A cancel request that is still on its way would hit this.
+        if !connection.cancel.is_clear() && !connection.cancel.cleared().await {
+            return Err(Lost::because("a cancel request was stuck"));
+        }
+        let rows = connection.ask(IN_FORCE, &self.worker.buffers).await.map_err(Lost::because)?;
+        let machine = &mut self.front.machine;
+        match rows.and_then(|rows| self.access.startup.carried(&rows)) {
+            Some(parameters) => {
+                machine.carry(&parameters);
+                self.access.parameters = Arc::new(parameters);
+                connection.applied = Some(Arc::clone(&self.access.parameters));
+                connection.state.parameters_lost = false;
+            }
+            None => machine.stay(),
+        }
+        Ok(())
     }
 
     /// Waits for a message that needs a server. `NeedMore` stands for the end of the session.
@@ -200,7 +234,7 @@ impl Session {
     async fn give_back(&mut self, mut held: Held) -> Turn {
         if let Some(connection) = held.lease.connection() {
             self.front.machine.detach(&mut connection.state.statements);
-            if std::mem::take(&mut connection.state.parameters_lost) {
+            if std::mem::take(&mut connection.state.parameters_lost) || self.front.machine.is_altered() {
                 connection.applied = None;
             }
             // A request that is still on its way must not meet the next client.
@@ -273,7 +307,7 @@ impl Session {
         }
         front.up.forget_unsent(buffers);
         front.down.forget_uncut(buffers);
-        match (front.machine.pin(), &lost.last_error) {
+        match (front.machine.left_there(), &lost.last_error) {
             (pin, Some(body)) if pin.is_some() || lost.is_by_client() => {
                 write::message(front.down.append(), b'E', |out| out.extend_from_slice(body));
                 return Turn::End;

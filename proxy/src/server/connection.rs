@@ -24,6 +24,9 @@ use crate::worker::WorkerId;
 /// How long pgherd waits for the answer to its own statements.
 const OWN_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// More rows than this are not kept. PostgreSQL has some 350 parameters; each row is shorter than a buffer.
+const MOST_ROWS: usize = 512;
+
 /// A logged-in connection.
 #[derive(Debug)]
 pub(crate) struct ServerConnection {
@@ -64,6 +67,11 @@ impl Cutter {
 }
 
 impl ServerConnection {
+    /// True if exactly these parameters are in force there.
+    pub(crate) fn has(&self, parameters: &Arc<Parameters>) -> bool {
+        self.applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, parameters) || applied == parameters)
+    }
+
     /// True if the server has said nothing since the connection was given back: neither an end nor a change of
     /// settings that this connection's state would lack.
     pub(crate) fn is_quiet(&self) -> bool {
@@ -109,15 +117,37 @@ impl ServerConnection {
             }
             Ok(outcomes)
         };
-        let outcomes = tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answers).await.unwrap_or_else(|_| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "no answer to pgherd's own statement"))
-        })?;
+        let outcomes = tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answers)
+            .await
+            .unwrap_or_else(|_| Err(no_answer()))?;
         buffers.give(buffer);
         Ok(outcomes)
     }
 
+    /// Asks for a few rows that are not long; their bodies. `None` if the server refused, or said more than that.
+    ///
+    /// # Errors
+    /// The loss of the connection.
+    pub(crate) async fn ask(&mut self, sql: &str, buffers: &Buffers) -> io::Result<Option<Vec<Box<[u8]>>>> {
+        let mut request = Vec::new();
+        write::query(&mut request, sql);
+        let mut buffer = buffers.take();
+        let answer = async {
+            self.stream.write_all(&request).await?;
+            self.seen(&mut buffer).await
+        };
+        let seen =
+            tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answer).await.unwrap_or_else(|_| Err(no_answer()))?;
+        buffers.give(buffer);
+        Ok((seen.body.is_none() && !seen.too_much).then_some(seen.rows))
+    }
+
     /// Reads up to the next ReadyForQuery.
     async fn answer(&mut self, buffer: &mut Buffer) -> io::Result<Outcome> {
+        Ok(self.seen(buffer).await?.body.map_or(Ok(()), Err))
+    }
+
+    async fn seen(&mut self, buffer: &mut Buffer) -> io::Result<Seen> {
         let mut seen = Seen::default();
         let mut skip = 0;
         loop {
@@ -126,7 +156,7 @@ impl ServerConnection {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             } else if seen.ready && skip == 0 {
-                return seen.body.map_or(Ok(Ok(())), |body| Ok(Err(body)));
+                return Ok(seen);
             }
         }
     }
@@ -152,6 +182,8 @@ impl ServerConnection {
             }
             b'E' => seen.body = Some(frame.body.into()),
             b'Z' => seen.ready = true,
+            b'D' if frame.is_complete() && seen.rows.len() < MOST_ROWS => seen.rows.push(frame.body.into()),
+            b'D' => seen.too_much = true,
             _ => {}
         }
         let here = header.len.min(buffer.filled().len());
@@ -165,7 +197,14 @@ impl ServerConnection {
 #[derive(Default)]
 struct Seen {
     body: Option<Box<[u8]>>,
+    rows: Vec<Box<[u8]>>,
+    /// There were more rows, or longer ones, than are kept.
+    too_much: bool,
     ready: bool,
+}
+
+fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer to pgherd's own statement")
 }
 
 /// How a statement of pgherd's own ended: the body of the server's ErrorResponse if it was refused.

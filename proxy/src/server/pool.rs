@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
+use pgherd_protocol::parameters::Parameters;
 
 use super::connection::ServerConnection;
 use super::lease::{Grant, Lease, Permit};
@@ -19,6 +20,8 @@ use crate::worker::WorkerId;
 const CHANGE_THREADS_AFTER: Duration = Duration::from_millis(1);
 /// A client of another worker that has waited this much longer than the longest waiting of this one goes first.
 const UNFAIRNESS: Duration = Duration::from_millis(5);
+/// So many idle connections are looked at for one with the right parameters.
+const LOOKED_AT: usize = 16;
 /// How long a pool asks for no more connections than the server took, after it has refused one for want of places.
 const CEILING_HOLDS: Duration = Duration::from_secs(1);
 
@@ -101,15 +104,20 @@ impl Pool {
         })
     }
 
-    /// Asks for a connection for the session on this seat.
-    pub(crate) fn check_out(self: &Arc<Self>, worker: WorkerId, seat: &Arc<Seat>) -> Checkout {
+    /// Asks for a connection for the session on this seat, if possible one on which its parameters are in force.
+    pub(crate) fn check_out(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        seat: &Arc<Seat>,
+        parameters: &Arc<Parameters>,
+    ) -> Checkout {
         // Closed outside of the lock.
         let mut dead = Vec::new();
         let mut inner = self.inner.lock();
         if inner.closed {
             return Checkout::Closed;
         }
-        if let Some(connection) = inner.take_own(worker, &mut dead) {
+        if let Some(connection) = inner.take_own(worker, parameters, &mut dead) {
             drop(inner);
             return Checkout::Granted(Grant::Lease(Lease::new(self, connection)));
         }
@@ -319,9 +327,23 @@ impl Inner {
         self.taken(limits) < limits.size && !self.ceiling.as_ref().is_some_and(is_refused)
     }
 
-    /// The worker's own that was given back last: its memory is warm.
-    fn take_own(&mut self, worker: WorkerId, dead: &mut Vec<Connection>) -> Option<Connection> {
-        while let Some(connection) = self.idle.get_mut(worker.0)?.pop_back() {
+    /// The worker's own that was given back last, since its memory is warm; of those that were used of late, rather one on
+    /// which nothing has to be set first.
+    fn take_own(
+        &mut self,
+        worker: WorkerId,
+        parameters: &Arc<Parameters>,
+        dead: &mut Vec<Connection>,
+    ) -> Option<Connection> {
+        let idle = self.idle.get_mut(worker.0)?;
+        if let Some(place) =
+            idle.iter().rev().take(LOOKED_AT).position(|connection| connection.has(parameters))
+            && place > 0
+            && let Some(connection) = idle.remove(idle.len() - 1 - place)
+        {
+            idle.push_back(connection);
+        }
+        while let Some(connection) = idle.pop_back() {
             if connection.is_quiet() {
                 return Some(connection);
             }

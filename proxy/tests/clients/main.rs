@@ -4,6 +4,7 @@
 
 mod cancel;
 mod cancel_late;
+mod carried;
 mod copy;
 mod copy_fails;
 mod drain;

@@ -78,7 +78,7 @@ async fn in_session_mode_a_client_keeps_its_server_connection_until_it_leaves_an
 async fn what_outlives_a_transaction_pins_the_session_and_is_not_seen_by_others() -> Result<()> {
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
     for statement in [
-        "SET work_mem = '7MB'",
+        "SET ROLE app; SET work_mem = '7MB'",
         "CREATE TEMP TABLE mine ()",
         "LISTEN c",
         "PREPARE p AS SELECT 1",

@@ -30,7 +30,7 @@ fn alone(script: &Script, settings: &[(String, String)]) -> Vec<String> {
     let mut backend = Backend::new(&Rc::default());
     backend.is_strict = true;
     backend.defaults = settings.iter().cloned().collect();
-    backend.apply(backend.defaults.clone());
+    backend.settings.clone_from(&backend.defaults);
     script.iter().flatten().for_each(|sent| backend.reads(&sent.bytes));
     wire::replies(&backend.said())
 }
@@ -74,12 +74,12 @@ proptest! {
         limit in 0..4_usize,
         capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
     ) {
-        let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity).with_startup("a.b", "home");
+        let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity).with_startup("work_mem", "home");
         let mut world = world.with_strict_servers();
         play(&mut world, &scripts, &turns, &starts);
         for (client, script) in scripts.iter().enumerate() {
             let got = wire::replies(&world.clients[client].got);
-            let expected = alone(script, &[("a.b".into(), "home".into())]);
+            let expected = alone(script, &[("work_mem".into(), "home".into())]);
             prop_assert!(is_same(&got, &expected), "client {client}: {got:#?}\nis not {expected:#?}\n{script:#?}");
         }
     }

@@ -205,7 +205,7 @@ fn simple(profile: Profile) -> impl Strategy<Value = Text> {
         1 => Just(Text::Call),
         1 => Just(Text::Immediate),
         1 => Just(Plain("copy u to stdout", Role::Other)),
-        1 => Just(Plain("show a.b", Role::Other)),
+        1 => Just(Plain("show work_mem", Role::Other)),
         1 => (1..=profile.long).prop_map(Text::Long),
         6 => control(),
     ]
@@ -213,8 +213,15 @@ fn simple(profile: Profile) -> impl Strategy<Value = Text> {
 
 fn action(profile: Profile) -> impl Strategy<Value = Action> {
     let session = select(match profile.resets {
-        true => vec!["reset all", "reset all", "show a.b", "discard all"],
-        false => vec!["set a.b = '1'", "set a.b = '2'", "deallocate all", "discard all"],
+        true => vec!["reset all", "reset all", "show work_mem", "set work_mem = '3'", "discard all"],
+        false => vec![
+            "set work_mem = '1'",
+            "set work_mem = '2'",
+            "set a.b = '1'",
+            "reset all",
+            "deallocate all",
+            "discard all",
+        ],
     });
     let weight = if profile.resets { 4 } else { 1 };
     let reset = if profile.resets { Action::Reset } else { Action::Wait };

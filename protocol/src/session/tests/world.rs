@@ -36,6 +36,8 @@ pub(super) struct Client {
     up: Pipe,
     down: Pipe,
     place: Place,
+    /// What is in force in the session.
+    parameters: Arc<Parameters>,
     /// Sent, and not read by pgherd.
     pub(super) sent: Vec<u8>,
     /// Received, and not looked at by the test.
@@ -148,6 +150,7 @@ impl World {
         while self.clients.len() <= number {
             self.clients.push(Client {
                 session: Session::new(self.pooling, Arc::clone(&self.startup)),
+                parameters: Arc::clone(&self.startup),
                 up: Pipe::default(),
                 down: Pipe::default(),
                 place: Place::Idle,
@@ -306,14 +309,13 @@ impl World {
         } else {
             self.servers.iter().position(is_free).unwrap_or(self.servers.len())
         };
-        let home = self.startup.get("a.b").map(|value| ("a.b".to_owned(), value.to_owned()));
-        let startup = Arc::clone(&self.startup);
+        let parameters = Arc::clone(&self.clients[number].parameters);
         let server = self.server(place);
         assert_eq!(server.from, b"", "an answer was left");
         server.is_leased = true;
-        if server.applied.as_ref() != Some(&startup) {
-            server.applied = Some(startup);
-            server.backend.apply(home.into_iter().collect());
+        if server.applied.as_ref() != Some(&parameters) {
+            server.backend.settings = parameters.pairs().iter().cloned().collect();
+            server.applied = Some(parameters);
         }
         let now = server.state.statements.now();
         let client = self.client(number);
@@ -345,11 +347,22 @@ impl World {
     }
 
     fn give_back_if_at_rest(&mut self, number: usize) -> bool {
-        let Client { session, up, down, place, .. } = &mut self.clients[number];
-        let Place::Joined(server) = *place else { return false };
+        let Client { session, up, down, place, parameters, .. } = &mut self.clients[number];
+        let Place::Joined(number_of_server) = *place else { return false };
         let is_flushed = up.out.is_empty() && down.out.is_empty() && down.input.is_empty();
         if session.is_at_rest() && session.pin().is_none() && is_flushed {
-            let server = &mut self.servers[server];
+            let server = &mut self.servers[number_of_server];
+            if session.is_altered() {
+                if server.is_lost() {
+                    self.lose(number, number_of_server);
+                    return true;
+                }
+                let settings: Vec<_> = server.backend.settings.clone().into_iter().collect();
+                *parameters = Arc::new(Parameters::new(&settings).unwrap());
+                session.carry(parameters);
+                server.applied = Some(Arc::clone(parameters));
+                server.state.parameters_lost = false;
+            }
             server.is_leased = false;
             session.detach(&mut server.state.statements);
             if std::mem::take(&mut server.state.parameters_lost) {
@@ -379,6 +392,9 @@ impl World {
             server.state.statements.clear();
             server.applied = Some(Arc::default());
         }
+        if client.session.is_altered() {
+            server.applied = None;
+        }
         server.backend.said();
         server.is_leased = false;
     }
@@ -400,7 +416,7 @@ impl World {
         up.flow.drop_rest();
         up.out.clear();
         down.input.clear();
-        if session.pin().is_some() {
+        if session.left_there().is_some() {
             *place = Place::Gone;
             match last_words {
                 Some(body) => write::message(&mut down.out, b'E', |out| out.extend_from_slice(body)),

@@ -49,7 +49,7 @@ pub(super) struct Backend {
     query: VecDeque<Sql>,
     /// It has several statements.
     several: bool,
-    settings: HashMap<String, String>,
+    pub(super) settings: HashMap<String, String>,
     /// What RESET goes back to.
     pub(super) defaults: HashMap<String, String>,
     pub(super) ended: bool,
@@ -118,11 +118,6 @@ impl Backend {
             ended: false,
             is_strict: false,
         }
-    }
-
-    /// The startup packet's parameters are in force.
-    pub(super) fn apply(&mut self, parameters: HashMap<String, String>) {
-        self.settings = parameters;
     }
 
     /// Reads these bytes; whole messages are carried out.

@@ -217,7 +217,7 @@ impl Backend {
                 "SELECT 1"
             }
             Sql::Restore => {
-                self.settings.entry("a.b".into()).or_insert_with(|| "home".into());
+                self.settings.entry("work_mem".into()).or_insert_with(|| "home".into());
                 self.row("home");
                 "SELECT 1"
             }
