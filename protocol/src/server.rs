@@ -7,6 +7,8 @@ use crate::prepared::ServerStatements;
 /// The state of one server connection that outlives a lease.
 #[derive(Debug)]
 pub struct ServerState {
+    /// The server process's id, as its BackendKeyData said; 0 before that.
+    pub pid: u32,
     /// What is prepared there.
     pub statements: ServerStatements,
     /// Run-time parameters as the server reported them.
@@ -20,6 +22,7 @@ impl ServerState {
     #[must_use]
     pub fn new(max_prepared_statements: usize) -> Self {
         Self {
+            pid: 0,
             statements: ServerStatements::new(max_prepared_statements),
             parameters: BTreeMap::new(),
             parameters_lost: false,

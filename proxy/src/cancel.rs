@@ -39,6 +39,11 @@ impl CancelPoint {
         Self { address, key, on_their_way: watch::Sender::new(0), is_haunted: AtomicBool::new(false) }
     }
 
+    /// The server process behind the connection.
+    pub(crate) const fn pid(&self) -> u32 {
+        self.key.pid
+    }
+
     /// True if no request can meet the next client's query.
     pub(crate) fn is_clear(&self) -> bool {
         *self.on_their_way.borrow() == 0 && !self.is_haunted.load(Ordering::Acquire)
@@ -102,14 +107,14 @@ pub(crate) struct CancelKeys {
 }
 
 impl CancelKeys {
-    /// Registers a session under a random key that no other session has.
-    pub(crate) fn register(self: &Arc<Self>, seat: &Arc<Seat>) -> Registration {
+    /// Registers a session under a random key that no other session has, with this process id if one is given.
+    pub(crate) fn register(self: &Arc<Self>, seat: &Arc<Seat>, pid: Option<u32>) -> Registration {
         let mut seats = self.seats.lock();
         loop {
             let random: u64 = rand::random();
             // PostgreSQL's process ids are positive.
             let key = CancelKey {
-                pid: u32::try_from(random >> 33).unwrap_or(1).max(1),
+                pid: pid.unwrap_or_else(|| u32::try_from(random >> 33).unwrap_or(1).max(1)),
                 secret: u32::try_from(random & 0xFFFF_FFFF).unwrap_or(0),
             };
             if let Entry::Vacant(vacant) = seats.entry(key) {

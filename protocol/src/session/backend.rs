@@ -31,7 +31,8 @@ impl Session {
     pub fn on_backend(&mut self, frame: &Frame<'_>, server: &mut ServerState, out: &mut Vec<u8>) -> Reply {
         let is_hidden = self.expected.front().is_some_and(|e| !e.shown && e.kind == Kind::Query);
         match frame.header.tag {
-            b'N' | b'A' | b'S' => Reply::Forward,
+            b'N' | b'S' => Reply::Forward,
+            b'A' => self.on_notification(frame, server.pid, out),
             b'Z' => self.on_ready(frame, &mut server.statements),
             b'T' | b'D' if is_hidden => Reply::Drop,
             b'E' => {
@@ -57,6 +58,24 @@ impl Session {
                 // It may be another client's.
                 _ => Reply::OutOfStep,
             },
+        }
+    }
+
+    /// A session recognises its own notifications by its process id.
+    fn on_notification(&self, frame: &Frame<'_>, server_pid: u32, out: &mut Vec<u8>) -> Reply {
+        match frame.body.split_first_chunk() {
+            Some((pid, rest))
+                if u32::from_be_bytes(*pid) == server_pid
+                    && server_pid != self.pid
+                    && frame.is_complete() =>
+            {
+                write::message(out, b'A', |out| {
+                    out.extend_from_slice(&self.pid.to_be_bytes());
+                    out.extend_from_slice(rest);
+                });
+                Reply::Replaced
+            }
+            _ => Reply::Forward,
         }
     }
 

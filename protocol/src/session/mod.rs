@@ -71,6 +71,8 @@ pub enum Pooling {
 #[derive(Debug)]
 pub struct Session {
     pooling: Pooling,
+    /// The process id that the client knows.
+    pid: u32,
     /// What RESET goes back to.
     startup: Arc<Parameters>,
     /// Others than those are in force.
@@ -261,11 +263,12 @@ impl Kind {
 }
 
 impl Session {
-    /// A session that has just been logged in.
+    /// A session that has just been logged in; `pid` is what its BackendKeyData said.
     #[must_use]
-    pub fn new(pooling: Pooling, startup: Arc<Parameters>) -> Self {
+    pub fn new(pooling: Pooling, startup: Arc<Parameters>, pid: u32) -> Self {
         Self {
             pooling,
+            pid,
             scope: startup.scope(),
             startup,
             carries: false,

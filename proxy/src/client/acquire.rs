@@ -121,6 +121,20 @@ impl Access {
         }
     }
 
+    /// A connection that is to be had without waiting for other clients.
+    pub(super) async fn at_once(&mut self, worker: &Worker) -> Option<Held> {
+        match self.try_now(worker) {
+            Attempt::Held(held) => Some(held),
+            Attempt::Slow(Slow::Prepare(held)) => self.prepare(held, worker).await.ok(),
+            Attempt::Slow(Slow::Open(server, permit)) => self.open(server, permit, worker).await.ok(),
+            Attempt::Slow(Slow::Wait) => None,
+            Attempt::Queued(_) => {
+                self.seat.leave();
+                None
+            }
+        }
+    }
+
     /// True if the primary's pool has a connection to give.
     pub(super) fn can_be_served_now(&self, worker: &Worker) -> bool {
         match &worker.shared.backends.load().writes {

@@ -19,9 +19,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::acquire::{self, Access};
+use super::acquire::{self, Access, Held};
 use super::welcome;
 use crate::cancel::Registration;
+use crate::config::PoolMode;
 use crate::seat::Seat;
 use crate::shared::Counted;
 use crate::verifiers::LookupError;
@@ -35,6 +36,8 @@ pub(crate) struct LoggedIn {
     pub(super) access: Access,
     pub(crate) registration: Registration,
     pub(crate) counted: Counted,
+    /// A server connection, in session mode, if one was to be had at once.
+    pub(super) early: Option<Held>,
 }
 
 /// Why a client is turned away: what it is told, and what the log says.
@@ -135,7 +138,17 @@ pub(super) async fn log_in(
         Ok(welcome) => welcome?,
         Err(_) => return Err(acquire::not_in_time(worker, &access).into()),
     };
-    let registration = shared.cancel_keys.register(&seat);
+    // A session that keeps its server connection shows the client that server process's id, so that what is said of it
+    // (pg_stat_activity, NOTIFY) is recognised, and pg_terminate_backend() reaches it.
+    let mut early = match shared.pool.mode_for(&access.database, &access.user) {
+        PoolMode::Session => {
+            tokio::time::timeout_at(deadline, access.at_once(worker)).await.unwrap_or_default()
+        }
+        PoolMode::Transaction => None,
+    };
+    let pid =
+        early.as_mut().and_then(|held| held.lease.connection()).map(|connection| connection.cancel.pid());
+    let registration = shared.cancel_keys.register(&seat, pid);
     out.clear();
     write::authentication(&mut out, 0, &[]);
     for (name, value) in welcome.iter() {
@@ -144,7 +157,7 @@ pub(super) async fn log_in(
     write::backend_key_data(&mut out, registration.key);
     write::ready_for_query(&mut out, b'I');
     stream.write_all(&out).await?;
-    Ok(LoggedIn { access, registration, counted })
+    Ok(LoggedIn { access, registration, counted, early })
 }
 
 /// Asks for the password the way that the stored verifier needs.

@@ -40,6 +40,8 @@ pub(crate) struct Session {
     /// The key is valid, and the client counts, as long as these live.
     pub(super) registration: Registration,
     pub(super) counted: Counted,
+    /// The server connection that it got at its login.
+    pub(super) early: Option<Held>,
     pub(super) _connected: Connected,
 }
 
@@ -57,7 +59,7 @@ impl Session {
         client: LoggedIn,
     ) -> Self {
         let Connection { stream, peer, counted: connected } = connection;
-        let LoggedIn { access, registration, counted } = client;
+        let LoggedIn { access, registration, counted, early } = client;
         let pooling = match worker.shared.pool.mode_for(&access.database, &access.user) {
             PoolMode::Session => Pooling::Session,
             PoolMode::Transaction => Pooling::Transaction,
@@ -66,12 +68,12 @@ impl Session {
             stream,
             up: Pipe::default(),
             down: Pipe::default(),
-            machine: Machine::new(pooling, Arc::clone(&access.parameters)),
+            machine: Machine::new(pooling, Arc::clone(&access.parameters), registration.key.pid),
             ending: None,
             held_back: false,
             key: registration.key,
         };
-        Self { membership, worker, front, access, peer, registration, counted, _connected: connected }
+        Self { membership, worker, front, access, peer, registration, counted, early, _connected: connected }
     }
 
     /// Serves the client until it leaves, or the session is sent to another worker. Boxed, so that its task is small.
@@ -89,19 +91,11 @@ impl Session {
 
     /// One lease: from the client's first message to the moment when the server connection can go back.
     async fn turn(&mut self) -> Turn {
-        match self.request().await {
-            Ok(Next::Request) => {}
-            Ok(_) => return Turn::End,
-            Err(error) => {
-                self.say_violation(error);
-                return Turn::End;
-            }
-        }
-        let mut held = match self.access.try_now(&self.worker) {
-            Attempt::Held(held) => held,
-            other => match self.persist(other).await {
+        let mut held = match self.early.take() {
+            Some(held) => held,
+            None => match self.lease().await {
                 Ok(held) => held,
-                Err(failure) => return Box::pin(self.no_connection(failure)).await,
+                Err(turn) => return turn,
             },
         };
         let Some(connection) = held.lease.connection() else { return Turn::Next };
@@ -123,6 +117,25 @@ impl Session {
             if self.front.machine.pin().is_none() {
                 return self.give_back(held).await;
             }
+        }
+    }
+
+    /// A server connection for the client's next message. `Err`: what comes instead.
+    async fn lease(&mut self) -> Result<Held, Turn> {
+        match self.request().await {
+            Ok(Next::Request) => {}
+            Ok(_) => return Err(Turn::End),
+            Err(error) => {
+                self.say_violation(error);
+                return Err(Turn::End);
+            }
+        }
+        match self.access.try_now(&self.worker) {
+            Attempt::Held(held) => Ok(held),
+            other => match self.persist(other).await {
+                Ok(held) => Ok(held),
+                Err(failure) => Err(Box::pin(self.no_connection(failure)).await),
+            },
         }
     }
 

@@ -66,6 +66,16 @@ impl Traveller {
         let front = Front { stream, up, down, machine, ending, held_back: false, key: registration.key };
         let membership = worker.enter();
         let worker = Rc::clone(worker);
-        Ok(Session { worker, membership, front, access, peer, registration, counted, _connected: connected })
+        Ok(Session {
+            worker,
+            membership,
+            front,
+            access,
+            peer,
+            registration,
+            counted,
+            early: None,
+            _connected: connected,
+        })
     }
 }

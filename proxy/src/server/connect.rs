@@ -132,6 +132,7 @@ impl ConnectRequest<'_> {
                 _ => return Err(ConnectError::Protocol),
             }
         }
+        state.pid = key.pid;
         let now = Instant::now();
         Ok(Box::new(ServerConnection {
             stream,

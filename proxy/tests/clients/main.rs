@@ -13,6 +13,7 @@ mod leaks;
 mod leaving;
 mod local_replies;
 mod login;
+mod pids;
 mod pool;
 mod prepared;
 mod resets;

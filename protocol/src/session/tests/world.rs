@@ -149,7 +149,7 @@ impl World {
     pub(super) fn client(&mut self, number: usize) -> &mut Client {
         while self.clients.len() <= number {
             self.clients.push(Client {
-                session: Session::new(self.pooling, Arc::clone(&self.startup)),
+                session: Session::new(self.pooling, Arc::clone(&self.startup), 1),
                 parameters: Arc::clone(&self.startup),
                 up: Pipe::default(),
                 down: Pipe::default(),
