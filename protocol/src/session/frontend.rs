@@ -6,7 +6,7 @@ use super::placement::{Name, write_statement_message};
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statement, Statements};
-use crate::statement::{Effect, Pin, Resets, Scan, deallocated_name, scan_start};
+use crate::statement::{Effect, Pin, Resets, Scan, deallocated_name, scan_start, wanted_database};
 use crate::write;
 
 /// What becomes of a client's message.
@@ -124,11 +124,19 @@ impl Session {
     /// What a text says; of one that is not all there, what its start says, and the rest will be looked at as it passes.
     fn scan_or_watch(&mut self, frame: &Frame<'_>, text: &[u8], lookup: Lookup<'_>) -> Scan {
         if frame.is_complete() {
-            return lookup.recent.scan(text);
+            let findings = lookup.recent.scan(text);
+            self.note_wanted_database(findings, text);
+            return findings;
         }
         let (findings, rest) = scan_start(text);
         self.rest = Some(Box::new(rest));
         findings
+    }
+
+    fn note_wanted_database(&mut self, findings: Scan, text: &[u8]) {
+        if findings.effect == Effect::MayCommit && findings.single {
+            self.wants = wanted_database(text);
+        }
     }
 
     /// Takes in what a text says that is about to be run.
@@ -287,7 +295,7 @@ impl Session {
     ) -> Pass {
         let Some((name, definition)) = split_cstr(frame.body) else { return self.pass_on(Kind::Parse) };
         let findings = if frame.is_complete() {
-            split_cstr(definition).map_or(Scan::UNKNOWN, |(text, _)| lookup.recent.scan(text))
+            split_cstr(definition).map_or(Scan::UNKNOWN, |(text, _)| self.scan_or_watch(frame, text, lookup))
         } else {
             Scan { forgets: false, ..self.scan_or_watch(frame, definition, lookup) }
         };

@@ -109,6 +109,8 @@ pub struct Session {
     copies: bool,
     /// Shared statements that the server has read under parameters of this session's own.
     misread: Vec<u64>,
+    /// A database that a statement wants for itself.
+    wants: Option<Vec<u8>>,
     /// Looks at a text that passes in pieces.
     rest: Option<Box<Rest>>,
     names: Names,
@@ -288,6 +290,7 @@ impl Session {
             parsed_reset: false,
             copies: false,
             misread: Vec::new(),
+            wants: None,
             rest: None,
             names: Names::default(),
             unnamed: Unnamed::NONE,
@@ -330,6 +333,11 @@ impl Session {
     #[must_use]
     pub fn left_there(&self) -> Option<Pin> {
         self.pin().or((self.altered == Altered::Surely).then_some(Pin::Parameter))
+    }
+
+    /// The database, if any, that a statement wants for itself which was sent since this was asked last.
+    pub fn take_wanted_database(&mut self) -> Option<Vec<u8>> {
+        self.wants.take()
     }
 
     /// Begins a lease of a server connection on which nothing of this session is left.

@@ -7,6 +7,7 @@
 //! PostgreSQL does not let them do, and not to change the session; and a view, an operator or a cast is taken not to
 //! write where the text itself only reads.
 
+mod database;
 mod deallocate;
 mod findings;
 mod lexer;
@@ -16,6 +17,7 @@ mod rest;
 mod tests;
 mod words;
 
+pub use database::wanted_database;
 pub use deallocate::deallocated_name;
 pub use findings::{scan, scan_start};
 pub use recent::RecentScans;

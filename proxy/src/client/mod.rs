@@ -7,6 +7,7 @@ mod relay;
 mod session;
 mod startup;
 mod travel;
+mod vacate;
 pub(crate) mod welcome;
 
 use std::net::SocketAddr;

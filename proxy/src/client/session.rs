@@ -20,6 +20,7 @@ use super::acquire::{Access, Attempt, Failure, Held};
 use super::login::LoggedIn;
 use super::pipe::{Filled, Pipe};
 use super::relay::{Event, Front, Lost};
+use super::vacate::Vacating;
 use super::{Connection, TaskEnd};
 use crate::cancel::Registration;
 use crate::config::PoolMode;
@@ -221,11 +222,13 @@ impl Session {
         let lookup = Lookup { statements: &worker.shared.statements, recent: &worker.recent };
         let lent = (&worker.buffers, lookup);
         let mut pinned = false;
+        let mut vacating = Vacating::default();
         poll_fn(|cx| {
             membership.register(cx.waker());
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
             let event = front.poll_relay(server, lent, cx);
             if event.is_pending() {
+                vacating.poll(&mut front.machine, &held.server, cx);
                 let pin = front.machine.pin().filter(|pin| *pin != Pin::SessionMode);
                 if pin.is_some() && !std::mem::replace(&mut pinned, true) {
                     held.lease.pin();

@@ -20,6 +20,8 @@ use crate::worker::WorkerId;
 const CHANGE_THREADS_AFTER: Duration = Duration::from_millis(1);
 /// A client of another worker that has waited this much longer than the longest waiting of this one goes first.
 const UNFAIRNESS: Duration = Duration::from_millis(5);
+/// PostgreSQL waits for so long for others to leave a database (`CountOtherDBBackends()` in its `procarray.c`).
+const VACATED_FOR: Duration = Duration::from_secs(5);
 /// So many idle connections are looked at for one with the right parameters.
 const LOOKED_AT: usize = 16;
 /// How long a pool asks for no more connections than the server took, after it has refused one for want of places.
@@ -60,6 +62,8 @@ struct Inner {
     pinned: usize,
     /// What the server was found to take.
     ceiling: Option<Ceiling>,
+    /// Until then nothing is kept idle.
+    vacated_until: Option<Instant>,
     /// The server is out of the table: nothing is lent any more.
     closed: bool,
 }
@@ -99,6 +103,7 @@ impl Pool {
                 regular: 0,
                 pinned: 0,
                 ceiling: None,
+                vacated_until: None,
                 closed: false,
             }),
         })
@@ -186,6 +191,16 @@ impl Pool {
         drop(expired);
     }
 
+    /// Closes what is idle, and for a while what is given back: somebody wants the database for itself.
+    pub(crate) fn vacate(&self) {
+        let mut inner = self.inner.lock();
+        inner.vacated_until = Some(Instant::now() + VACATED_FOR);
+        let idle: Vec<_> = inner.idle.iter_mut().flat_map(std::mem::take).collect();
+        inner.regular -= idle.len();
+        drop(inner);
+        drop(idle);
+    }
+
     /// Lends nothing any more; those that wait are told.
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();
@@ -228,7 +243,10 @@ impl Pool {
         connection.idle_since = now;
         let worker = connection.home;
         let mut inner = self.inner.lock();
-        if inner.closed || self.has_outlived(&connection, now) {
+        if inner.closed
+            || self.has_outlived(&connection, now)
+            || inner.vacated_until.is_some_and(|until| now < until)
+        {
             drop(inner);
             drop(connection);
             return self.forget(pinned);

@@ -49,6 +49,13 @@ impl Server {
         Arc::clone(pool)
     }
 
+    /// Closes idle connections to a database that somebody wants for itself.
+    pub(crate) fn vacate(&self, database: &[u8]) {
+        let pools = self.pools.lock();
+        let wanted = pools.iter().filter(|((name, _), _)| name.as_bytes() == database);
+        wanted.for_each(|(_, pool)| pool.vacate());
+    }
+
     /// Makes a connection one of those that are cut when the server is fenced.
     pub(crate) fn watch_over(&self, cutter: &Arc<Cutter>) {
         let mut cutters = self.cutters.lock();

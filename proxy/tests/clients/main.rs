@@ -21,4 +21,5 @@ mod session_defaults;
 mod startup;
 mod straddling;
 mod threads;
+mod vacate;
 mod violations;

@@ -1,0 +1,34 @@
+//! Makes way for a statement that wants a database for itself, such as DROP DATABASE: PostgreSQL waits a while for others to
+//! leave it, and idle connections of pgherd's would not.
+
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Duration;
+
+use pgherd_protocol::session::Session as Machine;
+use tokio::time::Sleep;
+
+use crate::server::table::Server;
+
+/// A statement that is not refused within this time waits for others to leave.
+const AFTER: Duration = Duration::from_millis(100);
+
+/// The database that the session's statement may be waiting for.
+#[derive(Debug, Default)]
+pub(super) struct Vacating(Option<(Pin<Box<Sleep>>, Vec<u8>)>);
+
+impl Vacating {
+    /// Closes the pools' idle connections to that database, once it is plain that the statement waits.
+    pub(super) fn poll(&mut self, machine: &mut Machine, server: &Server, cx: &mut Context<'_>) {
+        if let Some(database) = machine.take_wanted_database() {
+            self.0 = Some((Box::pin(tokio::time::sleep(AFTER)), database));
+        }
+        let Some((sleep, database)) = &mut self.0 else { return };
+        if sleep.as_mut().poll(cx).is_ready() {
+            if !machine.owes_nothing() {
+                server.vacate(database);
+            }
+            self.0 = None;
+        }
+    }
+}
