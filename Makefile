@@ -9,7 +9,7 @@ export CARGO_TARGET_$(HOST)_RUNNER := sudo -E
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help up test setup bench campaign fmt lint clean
+.PHONY: help up test setup bench campaign regress fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -45,6 +45,9 @@ bench: ## Measure pgherd beside pgbouncer, pgpool, haproxy and a plain relay (op
 campaign: setup ## Kill the primary twenty times under load, and print the outages (KILLS=20)
 	@echo "==> building (release)"
 	@PGHERD_KILLS=$${KILLS:-20} $(CARGO) test --release --package pgherd --test failover campaign -- --nocapture --test-threads=1
+
+regress: setup ## Run PostgreSQL's own regression suite directly and through pgherd, and compare
+	@scripts/regress
 
 fmt: ## Format the code
 	@$(CARGO) fmt --all

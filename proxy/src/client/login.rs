@@ -144,7 +144,7 @@ pub(super) async fn log_in(
         PoolMode::Session => {
             tokio::time::timeout_at(deadline, access.at_once(worker)).await.unwrap_or_default()
         }
-        PoolMode::Transaction => None,
+        PoolMode::Transaction | PoolMode::Statement => None,
     };
     let pid =
         early.as_mut().and_then(|held| held.lease.connection()).map(|connection| connection.cancel.pid());

@@ -6,7 +6,7 @@ use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::flow::Stop;
 use pgherd_protocol::frame::FrameError;
 use pgherd_protocol::prepared::Lookup;
-use pgherd_protocol::session::Session as Machine;
+use pgherd_protocol::session::{Session as Machine, Transaction};
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
 use tokio::io::ReadBuf;
@@ -31,6 +31,8 @@ pub(super) enum Event {
     AtRest,
     /// pgherd ends, and the session is at rest or out of time.
     Ending,
+    /// The client has opened a transaction block in statement mode.
+    Block,
     /// The client closed the connection or broke it: nobody waits for what is under way.
     ClientGone,
     /// The client said Terminate, and what it had asked for before has been done, as by PostgreSQL.
@@ -81,6 +83,8 @@ pub(super) struct Front {
     pub(super) ending: Option<Ending>,
     /// The client has asked for so much that it is not read from for now.
     pub(super) held_back: bool,
+    /// False in statement mode: no transaction block may be opened.
+    pub(super) has_blocks: bool,
     /// The client's cancel key, for the log.
     pub(super) key: CancelKey,
 }
@@ -208,6 +212,12 @@ impl Front {
             let at_rest = self.machine.is_at_rest() && !self.down.has_input() && self.up.is_flushed();
             if at_rest && self.machine.pin().is_none() {
                 return Poll::Ready(Event::AtRest);
+            }
+            if !self.has_blocks
+                && self.machine.owes_nothing()
+                && self.machine.transaction() != Transaction::Idle
+            {
+                return Poll::Ready(Event::Block);
             }
             ready!(poll_turn(reads, cx));
             match ready!(self.down.poll_fill(&mut server.stream, buffers, cx)) {

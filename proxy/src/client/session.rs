@@ -61,9 +61,10 @@ impl Session {
     ) -> Self {
         let Connection { stream, peer, counted: connected } = connection;
         let LoggedIn { access, registration, counted, early } = client;
-        let pooling = match worker.shared.pool.mode_for(&access.database, &access.user) {
+        let mode = worker.shared.pool.mode_for(&access.database, &access.user);
+        let pooling = match mode {
             PoolMode::Session => Pooling::Session,
-            PoolMode::Transaction => Pooling::Transaction,
+            PoolMode::Transaction | PoolMode::Statement => Pooling::Transaction,
         };
         let front = Front {
             stream,
@@ -72,6 +73,7 @@ impl Session {
             machine: Machine::new(pooling, Arc::clone(&access.parameters), registration.key.pid),
             ending: None,
             held_back: false,
+            has_blocks: mode != PoolMode::Statement,
             key: registration.key,
         };
         Self { membership, worker, front, access, peer, registration, counted, early, _connected: connected }
@@ -268,6 +270,10 @@ impl Session {
             Event::AtRest => return self.give_back(held).await,
             Event::Lost(lost) => return self.lost(held, lost).await,
             Event::Ending => self.say_goodbye(),
+            Event::Block => self.say_last(
+                &ClientError::new("0A000", "transaction blocks are not allowed in statement pooling mode")
+                    .hint("Use pool.mode = \"transaction\" for this database or user."),
+            ),
             Event::Violation(error) => self.say_violation(error),
             Event::ClientGone | Event::Terminated => {}
         }

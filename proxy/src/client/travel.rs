@@ -24,6 +24,7 @@ pub(crate) struct Traveller {
     down: Pipe,
     machine: Machine,
     ending: Option<Ending>,
+    has_blocks: bool,
     access: Access,
     peer: SocketAddr,
     registration: Registration,
@@ -44,9 +45,21 @@ impl Session {
     /// When its event loop does not give the socket back.
     pub(crate) fn depart(self: Box<Self>) -> io::Result<Traveller> {
         let Self { front, access, peer, registration, counted, _connected, .. } = *self;
-        let Front { stream, up, down, machine, ending, .. } = front;
+        let Front { stream, up, down, machine, ending, has_blocks, .. } = front;
         let stream = stream.into_std()?;
-        Ok(Traveller { stream, up, down, machine, ending, access, peer, registration, counted, _connected })
+        Ok(Traveller {
+            stream,
+            up,
+            down,
+            machine,
+            ending,
+            has_blocks,
+            access,
+            peer,
+            registration,
+            counted,
+            _connected,
+        })
     }
 }
 
@@ -61,9 +74,12 @@ impl Traveller {
     /// # Errors
     /// When its event loop does not take the socket.
     pub(crate) fn arrive(self, worker: &Rc<Worker>, connected: Connected) -> io::Result<Session> {
-        let Self { stream, up, down, machine, ending, access, peer, registration, counted, .. } = self;
+        let Self {
+            stream, up, down, machine, ending, has_blocks, access, peer, registration, counted, ..
+        } = self;
         let stream = TcpStream::from_std(stream)?;
-        let front = Front { stream, up, down, machine, ending, held_back: false, key: registration.key };
+        let front =
+            Front { stream, up, down, machine, ending, held_back: false, has_blocks, key: registration.key };
         let membership = worker.enter();
         let worker = Rc::clone(worker);
         Ok(Session {

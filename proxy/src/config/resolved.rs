@@ -53,10 +53,12 @@ pub(crate) struct Monitor {
 /// When a session holds a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PoolMode {
-    /// From its first statement until the client leaves.
+    /// From its login, or its first statement, until the client leaves.
     Session,
     /// From the begin of a transaction to its end, or while the session is pinned.
     Transaction,
+    /// As `Transaction`, and a client that opens a transaction block is sent away.
+    Statement,
 }
 
 /// The pools of server connections: one per server, database and user.

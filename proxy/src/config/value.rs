@@ -29,8 +29,7 @@ pub(crate) trait Choice: Copy + PartialEq + 'static {
 
 impl Choice for PoolMode {
     const WORDS: &'static [(&'static str, Self)] =
-        &[("session", Self::Session), ("transaction", Self::Transaction)];
-    const LATER: &'static [&'static str] = &["statement"];
+        &[("session", Self::Session), ("transaction", Self::Transaction), ("statement", Self::Statement)];
 }
 
 impl Choice for FailoverMode {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgherd_testkit::client::{RawClient, frontend};
-use pgherd_testkit::{Result, anyhow, ensure};
+use pgherd_testkit::{Context, Result, anyhow, ensure};
 use tokio::task::JoinSet;
 
 use crate::front::{Front, messages};
@@ -231,5 +231,25 @@ async fn a_server_that_takes_fewer_connections_than_the_pool_may_have_serves_all
     while let Some(done) = asking.join_next().await {
         done??;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn in_statement_mode_a_client_that_opens_a_transaction_block_is_sent_away() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.mode", "statement").set("pool.size", 1)).await?;
+    let (mut one, mut other) = (front.raw().await?, front.raw().await?);
+    for client in [&mut one, &mut other] {
+        ensure!(client.query("SET work_mem = '7MB'; SELECT 1; SELECT 2").await?.error().is_none());
+        ensure!(client.query("SHOW work_mem").await?.rows() == [[Some("7MB".into())]]);
+    }
+    let begun = one.query("BEGIN").await?;
+    ensure!(begun.transaction_state() == Some('T'), "{begun:?}");
+    let last = one.read_to_end().await?;
+    let error = last.first().and_then(|frame| frame.error_fields()).context("no last words")?;
+    ensure!(error.code() == "0A000" && error.severity() == "FATAL", "{error}");
+    ensure!(error.field(b'H').is_some_and(|hint| hint.contains("pool.mode")), "{error}");
+    // The connection was cleaned for the others.
+    let rows = other.query("SELECT now() = statement_timestamp()").await?.rows();
+    ensure!(rows == [[Some("t".into())]], "{rows:?}");
     Ok(())
 }
