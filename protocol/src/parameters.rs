@@ -9,7 +9,7 @@ use crate::error::ClientError;
 
 /// Asks a server which run-time parameters its session has set: rows for [`Parameters::carried`]. The parameters of one
 /// transaction are set anew by each.
-pub const IN_FORCE: &str = "SELECT pg_catalog.lower(name), pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
+pub const IN_FORCE: &str = "SELECT name, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
      WHERE source OPERATOR(pg_catalog.=) 'session' AND name OPERATOR(pg_catalog.<>) ALL \
      ('{transaction_isolation,transaction_read_only,transaction_deferrable}'::pg_catalog.text[])";
 
@@ -39,10 +39,19 @@ impl Parameters {
 
     /// What is to be in force wherever the session is served, by the bodies of the DataRow messages that answered
     /// [`IN_FORCE`]. Of what a server does not tell, which are custom parameters and the role, the values of the startup
-    /// packet hold. `None` for rows that cannot be read, such as those in another encoding than UTF-8.
+    /// packet hold. `None` if that cannot be carried: what `encoding`, the client's, has in other bytes than UTF-8, and
+    /// temporary objects in search_path, which other connections do not have.
     #[must_use]
-    pub fn carried(&self, rows: &[Box<[u8]>]) -> Option<Self> {
+    pub fn carried(&self, rows: &[Box<[u8]>], encoding: Option<&str>) -> Option<Self> {
         let mut carried = Self(rows.iter().map(|row| read_pair(row)).collect::<Option<_>>()?);
+        let is_utf8 = encoding.is_some_and(|encoding| encoding.eq_ignore_ascii_case("UTF8"));
+        let is_movable = |(name, value): &(String, String)| {
+            (is_utf8 || value.is_ascii())
+                && !(name == "search_path" && value.to_ascii_lowercase().contains("pg_temp"))
+        };
+        if !carried.0.iter().all(is_movable) {
+            return None;
+        }
         let is_told = |name: &str| !name.contains('.') && name != "role" && name != "session_authorization";
         carried.0.extend(self.0.iter().filter(|(name, _)| !is_told(name)).cloned());
         carried.0.sort();
@@ -123,7 +132,7 @@ impl Parameters {
         // at none.
         format!(
             "SELECT pg_catalog.set_config(v.name, v.value, {is_local}) FROM (VALUES {values}) AS v (name, value) \
-             LEFT JOIN pg_catalog.pg_settings AS s ON pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) v.name \
+             LEFT JOIN pg_catalog.pg_settings AS s ON pg_catalog.lower(s.name COLLATE pg_catalog.\"C\") OPERATOR(pg_catalog.=) v.name \
              WHERE COALESCE(s.source OPERATOR(pg_catalog.<>) 'session', \
              pg_catalog.current_setting(v.name, true) OPERATOR(pg_catalog.=) \
              CASE WHEN v.name OPERATOR(pg_catalog.=) 'role' THEN 'none' ELSE '' END)"
@@ -134,7 +143,8 @@ impl Parameters {
 /// The two columns of a row.
 fn read_pair(row: &[u8]) -> Option<(String, String)> {
     let rest = row.strip_prefix(&2_u16.to_be_bytes())?;
-    let (name, rest) = read_column(rest)?;
+    let (mut name, rest) = read_column(rest)?;
+    name.make_ascii_lowercase();
     let (value, rest) = read_column(rest)?;
     rest.is_empty().then_some((name, value))
 }
@@ -241,19 +251,23 @@ mod tests {
             [vec![0, 2], column(name), column(value)].concat().into()
         };
         let startup = parameters(&[("work_mem", "1MB"), ("app.x", "1"), ("role", "r")]);
-        let carried = startup.carried(&[row("timezone", "UTC"), row("app.x", "1")]).unwrap();
+        let carried = startup.carried(&[row("TimeZone", "UTC"), row("app.x", "1")], None).unwrap();
         assert_eq!(
             carried,
             parameters(&[("app.x", "1"), ("role", "r"), ("timezone", "UTC")]),
             "work_mem was reset"
         );
+        let odd = row("search_path", "schéma");
+        assert!(startup.carried(std::slice::from_ref(&odd), Some("UTF8")).is_some());
+        assert_eq!(startup.carried(&[odd], Some("LATIN1")), None);
+        assert_eq!(startup.carried(&[row("search_path", "\"PG_temp\", x")], Some("UTF8")), None);
         for bad in [
             &b"\0\x02\0\0"[..],
             b"\0\x01\0\0\0\x01a",
             b"\0\x02\0\0\0\x01\xff\0\0\0\x01a",
             b"\0\x02\xff\xff\xff\xff",
         ] {
-            assert_eq!(startup.carried(&[bad.into()]), None, "{bad:?}");
+            assert_eq!(startup.carried(&[bad.into()], Some("UTF8")), None, "{bad:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::names::{client_name, with_client_name};
-use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Transaction, Undo};
+use super::{About, Altered, Expected, Held, Kind, Placed, Pooling, Session, Transaction, Undo};
 use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
@@ -161,6 +161,8 @@ impl Session {
                     self.pin = None;
                 }
             }
+            // AND CHAIN goes on in another transaction.
+            b"COMMIT\0" if self.altered == Altered::Here => self.altered = Altered::Surely,
             b"DEALLOCATE ALL\0" => self.forget_statements(&mut server.statements),
             b"RESET\0" => {
                 if self.carries {
@@ -256,7 +258,7 @@ impl Session {
         self.on_transaction(transaction);
         if self.is_at_rest() {
             self.bound_by_name = None;
-            if self.pin.is_none() {
+            if self.pin.is_none() && !self.is_altered() {
                 self.alters = false;
                 self.misread.drain(..).for_each(|id| server.make_stale(id));
             }

@@ -1,5 +1,6 @@
 //! What the words of a text amount to.
 
+use super::first::{First, first};
 use super::lexer::{Lexer, Token, Word};
 use super::rest::Rest;
 use super::words::{is_pure, session_pin};
@@ -72,30 +73,6 @@ struct Statement<'a> {
     chain: bool,
     /// PREPARED
     prepared: bool,
-}
-
-/// How a statement begins.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum First {
-    Show,
-    /// SELECT, VALUES, TABLE
-    Select,
-    With,
-    Begin,
-    Rollback,
-    Commit,
-    Prepare,
-    PrepareTransaction,
-    Set,
-    Declare,
-    /// INSERT and MERGE: the INTO names their target.
-    Insert,
-    /// CREATE, ALTER, DROP
-    Define,
-    /// What cannot commit by itself.
-    Plain,
-    Do,
-    Unknown,
 }
 
 /// How far a SET has been read.
@@ -287,15 +264,21 @@ impl<'a> Findings<'a> {
             {
                 self.present.set = Set::Local;
             }
-            (Set::Pending, Token::Word(word)) if can_be_carried(word.text()) => self.present.set = Set::Named,
+            (Set::Pending, Token::Word(word)) if can_be_carried(word.text()) => {
+                self.present.set = Set::Named;
+                self.sets = true;
+            }
             (Set::Pending, _) | (Set::Local | Set::Named, Token::Dot) => {
                 self.present.set = Set::Decided;
                 self.pin(Pin::Parameter);
             }
             (Set::Named, _) => {
                 self.present.set = Set::Decided;
-                self.sets = true;
                 self.see_value(token);
+                // SET NAMES DEFAULT
+                if matches!(token, Token::Word(word) if word.is("default")) {
+                    self.reset(false);
+                }
             }
             (Set::Local | Set::InTransaction | Set::Decided, Token::Literal(_)) => {
                 if self.present.set == Set::Local {
@@ -321,7 +304,9 @@ impl<'a> Findings<'a> {
         // Depending on the settings, a backslash may stand for any letter.
         let may_be_path =
             self.present.path || (self.present.config != Config::No && !self.present.config_carried);
-        if contains(text, b"pg_temp") || (may_be_path && text.contains(&b'\\')) {
+        // Literals that follow each other are one.
+        let is_continued = matches!(self.present.previous, Some(Token::Literal(_)));
+        if contains(text, b"pg_temp") || (may_be_path && (is_continued || text.contains(&b'\\'))) {
             self.pin(Pin::Temporary);
         }
         self.present.path |= contains(text, b"search_path");
@@ -332,8 +317,15 @@ impl<'a> Findings<'a> {
             self.see_value(token);
         }
         let present = &mut self.present;
-        if present.before_previous == Some(Token::Open) && token != Token::Comma {
-            // Not the name alone.
+        let is_known = match token {
+            Token::Literal(_) | Token::Comma | Token::Close => true,
+            Token::Word(word) => word.is("true") || word.is("false"),
+            _ => false,
+        };
+        if (present.before_previous == Some(Token::Open) && token != Token::Comma)
+            || (present.path && !is_known)
+        {
+            // Not the name alone; or a search_path that may turn out to be pg_temp.
             present.config_carried = false;
         }
         if present.config == Config::Named && token != Token::Open {
@@ -393,6 +385,10 @@ impl<'a> Findings<'a> {
         if statement.config != Config::No {
             self.pin(Pin::Parameter);
         }
+        // SET NAMES, which is SET NAMES DEFAULT.
+        if statement.set == Set::Named {
+            self.reset(false);
+        }
         if statement.first == Some(First::Prepare) {
             self.pin(Pin::SqlPrepare);
         }
@@ -451,57 +447,11 @@ impl Statement<'_> {
     }
 }
 
-fn first(word: Word<'_>) -> First {
-    const FIRST: &[(&str, First)] = &[
-        ("select", First::Select),
-        ("insert", First::Insert),
-        ("update", First::Plain),
-        ("delete", First::Plain),
-        ("begin", First::Begin),
-        ("commit", First::Commit),
-        ("rollback", First::Rollback),
-        ("set", First::Set),
-        ("with", First::With),
-        ("show", First::Show),
-        ("values", First::Select),
-        ("table", First::Select),
-        ("start", First::Begin),
-        ("end", First::Commit),
-        ("abort", First::Rollback),
-        ("prepare", First::Prepare),
-        ("do", First::Do),
-        ("create", First::Define),
-        ("alter", First::Define),
-        ("drop", First::Define),
-        ("declare", First::Declare),
-        ("merge", First::Insert),
-        ("savepoint", First::Plain),
-        ("release", First::Plain),
-        ("copy", First::Plain),
-        ("fetch", First::Plain),
-        ("move", First::Plain),
-        ("close", First::Plain),
-        ("execute", First::Plain),
-        ("explain", First::Plain),
-        ("truncate", First::Plain),
-        ("lock", First::Plain),
-        ("reset", First::Plain),
-        ("deallocate", First::Plain),
-        ("listen", First::Plain),
-        ("unlisten", First::Plain),
-        ("notify", First::Plain),
-        ("load", First::Plain),
-        ("grant", First::Plain),
-        ("revoke", First::Plain),
-        ("comment", First::Plain),
-    ];
-    FIRST.iter().find(|(keyword, _)| word.is(keyword)).map_or(First::Unknown, |(_, first)| *first)
-}
-
 /// True for the names of the parameters that a server tells of, and that another server can be given: none that is made up
 /// (`app.x`), nor who the session is, nor the state of `random()`.
 fn can_be_carried(name: &[u8]) -> bool {
-    const NOT: [&[u8]; 4] = [b"role", b"authorization", b"session_authorization", b"seed"];
+    // PostgreSQL refuses temp_buffers where temporary tables have been used.
+    const NOT: [&[u8]; 5] = [b"role", b"authorization", b"session_authorization", b"seed", b"temp_buffers"];
     name.iter().all(|&byte| byte.is_ascii_alphabetic() || byte == b'_')
         && !NOT.iter().any(|not| name.eq_ignore_ascii_case(not))
 }

@@ -10,6 +10,7 @@
 mod database;
 mod deallocate;
 mod findings;
+mod first;
 mod lexer;
 mod recent;
 mod rest;

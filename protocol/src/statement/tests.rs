@@ -44,6 +44,9 @@ fn parameters_that_a_server_tells_of_can_be_carried() {
         "SET SESSION work_mem TO '1MB'",
         "SET TIME ZONE 'UTC'",
         "SET NAMES 'UTF8'",
+        "SET NAMES",
+        "SET NAMES;",
+        "SET NAMES DEFAULT",
         "set \"Work_Mem\" = 1",
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
         "SET work_mem TO DEFAULT",
@@ -72,9 +75,16 @@ fn parameters_that_a_server_tells_of_can_be_carried() {
         "SELECT set_config(E'role', 'x', false), set_config($1, 'x', false)",
         "SELECT set_config(name, 'x', false) FROM t",
         "SET work_mem = 1; SET role x",
+        "SET temp_buffers = '1MB'",
+        "SELECT set_config('search_path', $1, false)",
+        "SELECT set_config('search_path', 'pg_' || 'temp', false)",
     ] {
         assert_eq!(scan(text.as_bytes()).pin, Some(Pin::Parameter), "{text}");
     }
+    for text in ["SET NAMES", "SET NAMES;", "SET NAMES DEFAULT"] {
+        assert_eq!(scan(text.as_bytes()).resets, Resets::ForSession, "{text}");
+    }
+    pins("SET search_path = 'pg_'\n'temp'", Some(Pin::Temporary));
     for text in ["SET search_path = 'pg_temp'", "SET SCHEMA 'pg_temp'", "SET search_path = pg_temp"] {
         assert_eq!(scan(text.as_bytes()).pin, Some(Pin::Temporary), "{text}");
     }

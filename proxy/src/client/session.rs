@@ -146,13 +146,23 @@ impl Session {
     /// of which that cannot be told stays where it is.
     async fn carry(&mut self, held: &mut Held) -> Result<(), Event> {
         let Some(connection) = held.lease.connection() else { return Ok(()) };
+        let (machine, startup) = (&mut self.front.machine, &self.access.startup);
+        let buffers = &self.worker.buffers;
         // A cancel request that is still on its way would hit this.
         if !connection.cancel.is_clear() && !connection.cancel.cleared().await {
-            return Err(Lost::because("a cancel request was stuck"));
+            machine.stay();
+            return Ok(());
         }
-        let rows = connection.ask(IN_FORCE, &self.worker.buffers).await.map_err(Lost::because)?;
-        let machine = &mut self.front.machine;
-        match rows.and_then(|rows| self.access.startup.carried(&rows)) {
+        if connection.state.parameters_lost && !startup.is_empty() {
+            let restored = connection.run_all([&startup.to_sql_after_reset(false)], buffers).await;
+            if !matches!(restored.map_err(Lost::because)?, [Ok(())]) {
+                machine.stay();
+                return Ok(());
+            }
+        }
+        let rows = connection.ask(IN_FORCE, buffers).await.map_err(Lost::because)?;
+        let encoding = connection.state.parameters.get("client_encoding").map(|encoding| &**encoding);
+        match rows.and_then(|rows| startup.carried(&rows, encoding)) {
             Some(parameters) => {
                 machine.carry(&parameters);
                 self.access.parameters = Arc::new(parameters);
@@ -220,7 +230,7 @@ impl Session {
     }
 
     async fn relay(&mut self, held: &mut Held) -> Event {
-        let Self { front, worker, membership, .. } = self;
+        let Self { front, worker, membership, access, .. } = self;
         let lookup = Lookup { statements: &worker.shared.statements, recent: &worker.recent };
         let lent = (&worker.buffers, lookup);
         let mut pinned = false;
@@ -230,7 +240,7 @@ impl Session {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
             let event = front.poll_relay(server, lent, cx);
             if event.is_pending() {
-                vacating.poll(&mut front.machine, &held.server, cx);
+                vacating.poll(&mut front.machine, (&held.server, &access.user), cx);
                 let pin = front.machine.pin().filter(|pin| *pin != Pin::SessionMode);
                 if pin.is_some() && !std::mem::replace(&mut pinned, true) {
                     held.lease.pin();

@@ -18,15 +18,21 @@ const AFTER: Duration = Duration::from_millis(100);
 pub(super) struct Vacating(Option<(Pin<Box<Sleep>>, Vec<u8>)>);
 
 impl Vacating {
-    /// Closes the pools' idle connections to that database, once it is plain that the statement waits.
-    pub(super) fn poll(&mut self, machine: &mut Machine, server: &Server, cx: &mut Context<'_>) {
+    /// Closes the user's idle connections to that database, once it is plain that the session waits. Not those of others: a
+    /// statement that was only prepared would do to be a nuisance to them.
+    pub(super) fn poll(
+        &mut self,
+        machine: &mut Machine,
+        (server, user): (&Server, &str),
+        cx: &mut Context<'_>,
+    ) {
         if let Some(database) = machine.take_wanted_database() {
             self.0 = Some((Box::pin(tokio::time::sleep(AFTER)), database));
         }
         let Some((sleep, database)) = &mut self.0 else { return };
         if sleep.as_mut().poll(cx).is_ready() {
             if !machine.owes_nothing() {
-                server.vacate(database);
+                server.vacate(database, user);
             }
             self.0 = None;
         }

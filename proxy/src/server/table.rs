@@ -49,10 +49,10 @@ impl Server {
         Arc::clone(pool)
     }
 
-    /// Closes idle connections to a database that somebody wants for itself.
-    pub(crate) fn vacate(&self, database: &[u8]) {
+    /// Closes a user's idle connections to a database that it wants for itself.
+    pub(crate) fn vacate(&self, database: &[u8], user: &str) {
         let pools = self.pools.lock();
-        let wanted = pools.iter().filter(|((name, _), _)| name.as_bytes() == database);
+        let wanted = pools.iter().filter(|((name, its), _)| name.as_bytes() == database && **its == *user);
         wanted.for_each(|(_, pool)| pool.vacate());
     }
 

@@ -51,6 +51,16 @@ async fn what_was_set_is_in_force_for_its_session_as_on_a_connection_of_its_own(
         &["SET LOCAL work_mem = '7MB'", "SET work_mem = 'many'", "SET nosuch = 1"],
         &["SELECT set_config('work_mem', '7MB', false), set_config('search_path', '', false)"],
         &["SELECT set_config('work_mem', '7MB', true)"],
+        &["SET NAMES 'LATIN1'", "SET NAMES"],
+        &["SET NAMES 'LATIN1'", "SET NAMES DEFAULT"],
+        &[
+            "BEGIN",
+            "SET work_mem = '7MB'",
+            "COMMIT AND CHAIN",
+            "SET work_mem = '8MB'",
+            "ROLLBACK AND CHAIN",
+            "COMMIT",
+        ],
         &["SET work_mem = '7MB'", "SET search_path = x", "RESET work_mem"],
         &["SET work_mem = '7MB'", "SET search_path = x", "SET work_mem TO DEFAULT"],
         &["SET work_mem = '7MB'", "SET application_name = 'mine'", "RESET ALL"],
@@ -75,7 +85,7 @@ async fn what_was_set_is_in_force_for_its_session_as_on_a_connection_of_its_own(
                 // What a reset itself is answered with in between is in session_defaults.rs and docs/clients.md.
                 let resets = script
                     .iter()
-                    .any(|sql| ["RESET", "DISCARD", "NULL"].iter().any(|word| sql.contains(word)));
+                    .any(|sql| ["RESET", "DISCARD", "NULL", "NAMES"].iter().any(|word| sql.contains(word)));
                 let mut seen = Vec::new();
                 for sql in script.iter().chain(&[SEEN, SEEN]) {
                     let answer = client.query(sql).await?;
