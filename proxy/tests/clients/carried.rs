@@ -18,63 +18,72 @@ async fn front() -> Result<Front> {
     Front::with(|pgherd| pgherd.set("pool.size", 1).set("pool.pinned_size", 0)).await
 }
 
+/// Ends the clients' server connections, and waits until they are gone.
+async fn end_connections(front: &Front) -> Result<()> {
+    let end = "SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity WHERE usename = 'app'";
+    front.server()?.scalar(end).await?;
+    front.wait_all_idle(0).await
+}
+
 async fn succeeds(client: &mut RawClient, sql: &str) -> Result<()> {
     let answer = client.query(sql).await?;
     ensure!(answer.error().is_none(), "{sql}: {answer:?}");
     Ok(())
 }
 
+const SCRIPTS: &[&[&str]] = &[
+    &[
+        "SET work_mem = '7MB'",
+        "SET search_path TO \"a b\", pg_catalog",
+        "SET TIME ZONE INTERVAL '2:30' HOUR TO MINUTE",
+    ],
+    &["SET NAMES 'LATIN1'", "SET application_name = 'it''s \\ mine'", "SET DateStyle = 'SQL, DMY'"],
+    &[
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "SET SESSION statement_timeout TO '77s'",
+    ],
+    &["BEGIN", "SET work_mem = '7MB'", "COMMIT"],
+    &["BEGIN", "SET work_mem = '7MB'", "ROLLBACK"],
+    &["BEGIN", "SET work_mem = '7MB'", "SELECT 1/0", "COMMIT"],
+    &["BEGIN", "SET work_mem = '7MB'", "SAVEPOINT a", "SET work_mem = '8MB'", "ROLLBACK TO a", "COMMIT"],
+    &["BEGIN", "SET work_mem = '7MB'", "SET LOCAL work_mem = '8MB'", "COMMIT"],
+    &["BEGIN", "SET LOCAL work_mem = '8MB'", "SET work_mem = '7MB'", "COMMIT AND CHAIN", "ROLLBACK"],
+    &["SET work_mem = '7MB'; SELECT 1/0"],
+    &["BEGIN; SET work_mem = '7MB'; COMMIT; SELECT 1/0"],
+    &["SET LOCAL work_mem = '7MB'", "SET work_mem = 'many'", "SET nosuch = 1"],
+    &["SELECT set_config('work_mem', '7MB', false), set_config('search_path', '', false)"],
+    &["SELECT set_config('work_mem', '7MB', true)"],
+    &["SET NAMES 'LATIN1'", "SET NAMES"],
+    &["SET NAMES 'LATIN1'", "SET NAMES DEFAULT"],
+    &[
+        "BEGIN",
+        "SET work_mem = '7MB'",
+        "COMMIT AND CHAIN",
+        "SET work_mem = '8MB'",
+        "ROLLBACK AND CHAIN",
+        "COMMIT",
+    ],
+    &["SET work_mem = '7MB'", "SET search_path = x", "RESET work_mem"],
+    &["SET work_mem = '7MB'", "SET search_path = x", "SET work_mem TO DEFAULT"],
+    &["SET work_mem = '7MB'", "SET application_name = 'mine'", "RESET ALL"],
+    &["SET work_mem = '7MB'", "BEGIN", "RESET ALL", "ROLLBACK"],
+    &["SET work_mem = '7MB'", "DISCARD ALL"],
+    &["SET work_mem = '7MB'", "SELECT set_config('work_mem', NULL, false)"],
+    &[
+        "SET transaction_isolation = 'serializable'",
+        "SET work_mem = '7MB'",
+        "BEGIN",
+        "SHOW transaction_isolation",
+        "COMMIT",
+    ],
+];
+
 #[tokio::test]
 async fn what_was_set_is_in_force_for_its_session_as_on_a_connection_of_its_own() -> Result<()> {
     let front = front().await?;
     let [_, pgherd] = front.both()?;
     let mut wrong = Vec::new();
-    for script in [
-        &[
-            "SET work_mem = '7MB'",
-            "SET search_path TO \"a b\", pg_catalog",
-            "SET TIME ZONE INTERVAL '2:30' HOUR TO MINUTE",
-        ][..],
-        &["SET NAMES 'LATIN1'", "SET application_name = 'it''s \\ mine'", "SET DateStyle = 'SQL, DMY'"],
-        &[
-            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE",
-            "SET SESSION statement_timeout TO '77s'",
-        ],
-        &["BEGIN", "SET work_mem = '7MB'", "COMMIT"],
-        &["BEGIN", "SET work_mem = '7MB'", "ROLLBACK"],
-        &["BEGIN", "SET work_mem = '7MB'", "SELECT 1/0", "COMMIT"],
-        &["BEGIN", "SET work_mem = '7MB'", "SAVEPOINT a", "SET work_mem = '8MB'", "ROLLBACK TO a", "COMMIT"],
-        &["BEGIN", "SET work_mem = '7MB'", "SET LOCAL work_mem = '8MB'", "COMMIT"],
-        &["BEGIN", "SET LOCAL work_mem = '8MB'", "SET work_mem = '7MB'", "COMMIT AND CHAIN", "ROLLBACK"],
-        &["SET work_mem = '7MB'; SELECT 1/0"],
-        &["BEGIN; SET work_mem = '7MB'; COMMIT; SELECT 1/0"],
-        &["SET LOCAL work_mem = '7MB'", "SET work_mem = 'many'", "SET nosuch = 1"],
-        &["SELECT set_config('work_mem', '7MB', false), set_config('search_path', '', false)"],
-        &["SELECT set_config('work_mem', '7MB', true)"],
-        &["SET NAMES 'LATIN1'", "SET NAMES"],
-        &["SET NAMES 'LATIN1'", "SET NAMES DEFAULT"],
-        &[
-            "BEGIN",
-            "SET work_mem = '7MB'",
-            "COMMIT AND CHAIN",
-            "SET work_mem = '8MB'",
-            "ROLLBACK AND CHAIN",
-            "COMMIT",
-        ],
-        &["SET work_mem = '7MB'", "SET search_path = x", "RESET work_mem"],
-        &["SET work_mem = '7MB'", "SET search_path = x", "SET work_mem TO DEFAULT"],
-        &["SET work_mem = '7MB'", "SET application_name = 'mine'", "RESET ALL"],
-        &["SET work_mem = '7MB'", "BEGIN", "RESET ALL", "ROLLBACK"],
-        &["SET work_mem = '7MB'", "DISCARD ALL"],
-        &["SET work_mem = '7MB'", "SELECT set_config('work_mem', NULL, false)"],
-        &[
-            "SET transaction_isolation = 'serializable'",
-            "SET work_mem = '7MB'",
-            "BEGIN",
-            "SHOW transaction_isolation",
-            "COMMIT",
-        ],
-    ] {
+    for script in SCRIPTS {
         for startup in
             [&[][..], &[("work_mem", "5MB"), ("application_name", "login"), ("options", "-c app.x=1")]]
         {
@@ -137,18 +146,12 @@ async fn what_was_set_survives_its_connection() -> Result<()> {
     succeeds(&mut one, "SET work_mem = '7MB'; SET search_path = mine").await?;
     let shown = "SELECT current_setting('work_mem') || current_setting('search_path')";
     ensure!(one.query(shown).await?.rows() == [[Some("7MBmine".into())]]);
-    front
-        .server()?
-        .scalar("SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity WHERE usename = 'app'")
-        .await?;
+    end_connections(&front).await?;
     ensure!(one.query(shown).await?.rows() == [[Some("7MBmine".into())]]);
 
     // What an open transaction had set goes with it, as in PostgreSQL.
     succeeds(&mut one, "BEGIN; SET work_mem = '9MB'").await?;
-    front
-        .server()?
-        .scalar("SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity WHERE usename = 'app'")
-        .await?;
+    end_connections(&front).await?;
     let error = one.query("SELECT 1").await?.error();
     ensure!(error.as_ref().is_some_and(|error| error.code() == "40001"), "{error:?}");
     one.query("ROLLBACK").await?;
@@ -179,10 +182,7 @@ async fn a_statement_that_two_prepare_means_to_each_what_its_own_parameters_say(
     ensure!(days(&mut third, &run).await? == [[Some("1".into())]]);
 
     // On connections that have neither.
-    front
-        .server()?
-        .scalar("SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity WHERE usename = 'app'")
-        .await?;
+    end_connections(&front).await?;
     days(&mut one, &run).await?;
     ensure!(days(&mut other, &run).await? == [[Some("2".into())]]);
     ensure!(days(&mut third, &run).await? == [[Some("1".into())]]);
