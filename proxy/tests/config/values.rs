@@ -75,9 +75,8 @@ fn keys_of_later_versions_say_so() {
         assert_eq!(json["errors"][0]["message"], "not available in this version of pgherd", "{key}");
     }
     assert!(error("", &[NODES, ("PGHERD_HTTP__ADDRESS", "x")]).contains("not available in this version"));
-    let statement = error("[pool]\nmode = \"statement\"", &[NODES]);
-    assert!(statement.contains("`statement` is not available in this version of pgherd"), "{statement}");
-    assert!(error("[failover]\nexecutor = \"sql\"", &[NODES]).contains("not available in this version"));
+    let executor = error("[failover]\nexecutor = \"sql\"", &[NODES]);
+    assert!(executor.contains("`sql` is not available in this version of pgherd"), "{executor}");
 }
 
 #[test]
