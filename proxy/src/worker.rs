@@ -10,6 +10,7 @@ use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use pgherd_protocol::statement::RecentScans;
 use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
@@ -17,8 +18,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-
-use pgherd_protocol::statement::RecentScans;
 
 use crate::buffer::Buffers;
 use crate::client::{self, Connection, Session, TaskEnd, Traveller};

@@ -303,6 +303,12 @@ impl Session {
         }
     }
 
+    /// The startup packet's parameters.
+    #[must_use]
+    pub fn startup(&self) -> &Parameters {
+        &self.startup
+    }
+
     /// True if the server has to be asked which run-time parameters are in force before its connection can go back.
     #[must_use]
     pub fn is_altered(&self) -> bool {

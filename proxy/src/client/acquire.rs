@@ -55,8 +55,6 @@ pub(super) struct Access {
     pub(super) user: Box<str>,
     /// What is in force in the session.
     pub(super) parameters: Arc<Parameters>,
-    /// What its startup packet said.
-    pub(super) startup: Arc<Parameters>,
     pub(super) seat: Arc<Seat>,
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
@@ -94,13 +92,13 @@ enum Trouble {
 }
 
 impl Access {
-    pub(super) fn new(
+    pub(super) const fn new(
         database: Box<str>,
         user: Box<str>,
         parameters: Arc<Parameters>,
         seat: Arc<Seat>,
     ) -> Self {
-        Self { database, user, startup: Arc::clone(&parameters), parameters, seat, cached: None }
+        Self { database, user, parameters, seat, cached: None }
     }
 
     /// Asks the primary's pool for a connection.
@@ -125,9 +123,7 @@ impl Access {
     pub(super) async fn at_once(&mut self, worker: &Worker) -> Option<Held> {
         match self.try_now(worker) {
             Attempt::Held(held) => Some(held),
-            Attempt::Slow(Slow::Prepare(held)) => self.prepare(held, worker).await.ok(),
-            Attempt::Slow(Slow::Open(server, permit)) => self.open(server, permit, worker).await.ok(),
-            Attempt::Slow(Slow::Wait) => None,
+            Attempt::Slow(slow) => self.finish(slow, worker).await.ok(),
             Attempt::Queued(_) => {
                 self.seat.leave();
                 None
@@ -253,12 +249,7 @@ impl Access {
         let backends = &worker.shared.backends;
         // Before the look at the table, so that no change is missed.
         let mut changes = backends.changes();
-        let outcome = match slow {
-            Slow::Prepare(held) => self.prepare(held, worker).await,
-            Slow::Open(server, permit) => self.open(server, permit, worker).await,
-            Slow::Wait => Err(Trouble::NoPrimary),
-        };
-        let until = match outcome {
+        let until = match self.finish(slow, worker).await {
             Ok(held) => return Ok(Some(held)),
             Err(Trouble::Final(failure)) => return Err(failure),
             Err(Trouble::Full(_)) if Instant::now() < deadline => return Ok(None),
@@ -273,6 +264,15 @@ impl Access {
         };
         let _ = tokio::time::timeout_at(until, changes.changed()).await;
         if Instant::now() < deadline { Ok(None) } else { Err(no_primary(worker).into()) }
+    }
+
+    /// Does what has to be done first, if there is a primary.
+    async fn finish(&self, slow: Slow, worker: &Worker) -> Result<Held, Trouble> {
+        match slow {
+            Slow::Prepare(held) => self.prepare(held, worker).await,
+            Slow::Open(server, permit) => self.open(server, permit, worker).await,
+            Slow::Wait => Err(Trouble::NoPrimary),
+        }
     }
 
     /// Opens a connection and prepares it.

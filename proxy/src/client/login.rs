@@ -36,6 +36,7 @@ pub(crate) struct LoggedIn {
     pub(super) access: Access,
     pub(crate) registration: Registration,
     pub(crate) counted: Counted,
+    pub(super) mode: PoolMode,
     /// A server connection, in session mode, if one was to be had at once.
     pub(super) early: Option<Held>,
 }
@@ -140,7 +141,8 @@ pub(super) async fn log_in(
     };
     // A session that keeps its server connection shows the client that server process's id, so that what is said of it
     // (pg_stat_activity, NOTIFY) is recognised, and pg_terminate_backend() reaches it.
-    let mut early = match shared.pool.mode_for(&access.database, &access.user) {
+    let mode = shared.pool.mode_for(&access.database, &access.user);
+    let mut early = match mode {
         PoolMode::Session => {
             tokio::time::timeout_at(deadline, access.at_once(worker)).await.unwrap_or_default()
         }
@@ -157,7 +159,7 @@ pub(super) async fn log_in(
     write::backend_key_data(&mut out, registration.key);
     write::ready_for_query(&mut out, b'I');
     stream.write_all(&out).await?;
-    Ok(LoggedIn { access, registration, counted, early })
+    Ok(LoggedIn { access, registration, counted, mode, early })
 }
 
 /// Asks for the password the way that the stored verifier needs.

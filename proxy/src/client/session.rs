@@ -60,8 +60,7 @@ impl Session {
         client: LoggedIn,
     ) -> Self {
         let Connection { stream, peer, counted: connected } = connection;
-        let LoggedIn { access, registration, counted, early } = client;
-        let mode = worker.shared.pool.mode_for(&access.database, &access.user);
+        let LoggedIn { access, registration, counted, mode, early } = client;
         let pooling = match mode {
             PoolMode::Session => Pooling::Session,
             PoolMode::Transaction | PoolMode::Statement => Pooling::Transaction,
@@ -146,15 +145,15 @@ impl Session {
     /// of which that cannot be told stays where it is.
     async fn carry(&mut self, held: &mut Held) -> Result<(), Event> {
         let Some(connection) = held.lease.connection() else { return Ok(()) };
-        let (machine, startup) = (&mut self.front.machine, &self.access.startup);
+        let machine = &mut self.front.machine;
         let buffers = &self.worker.buffers;
         // A cancel request that is still on its way would hit this.
         if !connection.cancel.is_clear() && !connection.cancel.cleared().await {
             machine.stay();
             return Ok(());
         }
-        if connection.state.parameters_lost && !startup.is_empty() {
-            let restored = connection.run_all([&startup.to_sql_after_reset(false)], buffers).await;
+        if connection.state.parameters_lost && !machine.startup().is_empty() {
+            let restored = connection.run_all([&machine.startup().to_sql_after_reset(false)], buffers).await;
             if !matches!(restored.map_err(Lost::because)?, [Ok(())]) {
                 machine.stay();
                 return Ok(());
@@ -162,10 +161,10 @@ impl Session {
         }
         let rows = connection.ask(IN_FORCE, buffers).await.map_err(Lost::because)?;
         let encoding = connection.state.parameters.get("client_encoding").map(|encoding| &**encoding);
-        match rows.and_then(|rows| startup.carried(&rows, encoding)) {
+        match rows.and_then(|rows| machine.startup().carried(&rows, encoding)) {
             Some(parameters) => {
                 machine.carry(&parameters);
-                self.access.parameters = Arc::new(parameters);
+                self.access.parameters = self.worker.shared.parameters.share(parameters);
                 connection.applied = Some(Arc::clone(&self.access.parameters));
                 connection.state.parameters_lost = false;
             }
