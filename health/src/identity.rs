@@ -80,54 +80,23 @@ fn undecided(votes: &BTreeMap<u64, Voices>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
-    use crate::{Lsn, Node, NodeId, Position, ProbeOutcome, RepmgrNode, RepmgrNodeType, TimelineId};
+    use crate::fixtures::{herd, report, row};
+    use crate::{Lsn, NodeId, Position, ProbeOutcome, RepmgrNode};
 
     const OURS: u64 = 1;
     const EMPTY: u64 = 2;
 
-    fn herd(of: u32) -> Knowledge {
-        let node = |id| Node {
-            id: NodeId(id),
-            host: format!("pg{id}"),
-            port: 5432,
-            weight: 1.0,
-            data_directory: String::new(),
-            may_be_promoted: true,
-        };
-        Knowledge::new((0..of).map(node).collect(), None)
-    }
-
     fn rows(of: u32) -> Vec<RepmgrNode> {
-        let row = |id: u32| RepmgrNode {
-            node_id: 1,
-            node_name: format!("pg{id}"),
-            node_type: RepmgrNodeType::Standby,
-            upstream_node_id: None,
-            active: true,
-            priority: 100,
-            host: format!("pg{id}"),
-            port: 5432,
-        };
         (0..of).map(row).collect()
     }
 
     fn answers(knowledge: &mut Knowledge, node: u32, system_identifier: u64, rows: Vec<RepmgrNode>) {
         let now = Instant::now();
-        let report = Report {
-            system_identifier,
-            timeline: TimelineId(1),
-            history: Arc::default(),
-            started_at: 0,
-            position: Position::Primary { insert: Lsn(1), flush: Lsn(1), senders: Vec::new() },
-            synchronous_standby_names: String::new(),
-            wal_receiver_timeout: Duration::from_secs(2),
-            repmgr_nodes: Arc::new(rows),
-            repmgrd_decides: false,
-        };
+        let position = Position::Primary { insert: Lsn(1), flush: Lsn(1), senders: Vec::new() };
+        let report = report(system_identifier, position, rows);
         knowledge.observe(NodeId(node), now, now, ProbeOutcome::Answered(Box::new(report)));
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Everything here is pure, time is an argument; only `prober` talks to servers.
 
+#[cfg(test)]
+mod fixtures;
 mod identity;
 mod knowledge;
 mod leadership;

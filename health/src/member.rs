@@ -269,41 +269,11 @@ pub(crate) fn row_of<'a>(node: &Node, rows: &'a [RepmgrNode]) -> Option<&'a Repm
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ProbeOutcome, RepmgrNodeType, TimelineId};
+    use crate::ProbeOutcome;
+    use crate::fixtures::{herd, report, row};
 
-    fn node(id: u32) -> Node {
-        Node {
-            id: NodeId(id),
-            host: format!("pg{id}"),
-            port: 5432,
-            weight: 1.0,
-            data_directory: String::new(),
-            may_be_promoted: true,
-        }
-    }
-
-    fn answer(position: Position, is_active: bool) -> ProbeOutcome {
-        let row = RepmgrNode {
-            node_id: 2,
-            node_name: "pg1".to_owned(),
-            node_type: RepmgrNodeType::Standby,
-            upstream_node_id: None,
-            active: is_active,
-            priority: 100,
-            host: "pg1".to_owned(),
-            port: 5432,
-        };
-        ProbeOutcome::Answered(Box::new(Report {
-            system_identifier: 1,
-            timeline: TimelineId(1),
-            history: Arc::default(),
-            started_at: 0,
-            position,
-            synchronous_standby_names: String::new(),
-            wal_receiver_timeout: Duration::from_secs(2),
-            repmgr_nodes: Arc::new(vec![row]),
-            repmgrd_decides: false,
-        }))
+    fn answer(position: Position, active: bool) -> ProbeOutcome {
+        ProbeOutcome::Answered(Box::new(report(1, position, vec![RepmgrNode { active, ..row(1) }])))
     }
 
     fn standby(lsn: u64) -> Position {
@@ -319,7 +289,7 @@ mod tests {
     #[test]
     fn a_lost_primarys_rows_give_way_to_those_of_the_furthest_standby_that_answers() {
         let now = Instant::now();
-        let mut knowledge = Knowledge::new((0..3).map(node).collect(), None);
+        let mut knowledge = herd(3);
         let is_active = |knowledge: &Knowledge| repmgr_rows(knowledge, None).iter().any(|row| row.active);
         let primary = Position::Primary { insert: Lsn(1), flush: Lsn(1), senders: Vec::new() };
         knowledge.observe(NodeId(1), now, now, answer(standby(3), true));

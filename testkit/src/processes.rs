@@ -106,23 +106,16 @@ impl Stat {
 mod tests {
     use std::env;
     use std::process::Command;
-    use std::thread::sleep;
-    use std::time::Instant;
 
     use super::*;
 
-    #[test]
-    fn a_daemon_that_ended_is_buried_and_an_own_child_is_not() {
+    #[tokio::test]
+    async fn a_daemon_that_ended_is_buried_and_an_own_child_is_not() {
         set_child_subreaper(Some(getpid())).expect("adopting daemons");
         let mut own = Command::new("true").spawn().expect("true");
         let forked = Command::new("setsid").args(["--fork", "sh", "-c", "echo $$"]).output().expect("setsid");
         let daemon: u32 = String::from_utf8_lossy(&forked.stdout).trim().parse().expect("the daemon's pid");
-        let until = Instant::now() + Duration::from_secs(10);
-        while Path::new(&format!("/proc/{daemon}")).exists() {
-            assert!(Instant::now() < until, "the daemon {daemon} is {:?} and not buried", state(daemon));
-            bury_daemons();
-            sleep(Duration::from_millis(1));
-        }
+        wait_gone("the daemon", &[daemon], Duration::from_secs(10)).await.expect("it is buried");
         assert!(own.wait().is_ok_and(|status| status.success()), "the own child was buried by another");
     }
 

@@ -3,7 +3,7 @@
 use pgherd_testkit::client::{RawClient, frontend};
 use pgherd_testkit::{Result, ensure};
 
-use crate::front::{Front, comparable, extended, messages};
+use crate::front::{Front, comparable, execute, extended, messages};
 
 const SEEN: &str = "SELECT name || '=' || setting FROM pg_settings \
                     WHERE name IN ('work_mem', 'search_path', 'TimeZone', 'DateStyle', 'application_name', \
@@ -168,7 +168,7 @@ async fn a_statement_that_two_prepare_means_to_each_what_its_own_parameters_say(
         client.send(bytes).await?;
         Result::<_>::Ok(client.read_answer().await?.rows())
     };
-    let (prepare, run) = (extended("s", day, &[])?, extended_again("s")?);
+    let (prepare, run) = (extended("s", day, &[])?, execute("s", &[])?);
     // Prepared before its parameters were changed, and by another at the same time.
     ensure!(days(&mut one, &prepare).await? == [[Some("2".into())]]);
     ensure!(days(&mut other, &prepare).await? == [[Some("2".into())]]);
@@ -187,16 +187,6 @@ async fn a_statement_that_two_prepare_means_to_each_what_its_own_parameters_say(
     ensure!(days(&mut other, &run).await? == [[Some("2".into())]]);
     ensure!(days(&mut third, &run).await? == [[Some("1".into())]]);
     Ok(())
-}
-
-/// Bind, Execute and Sync.
-fn extended_again(statement: &str) -> Result<bytes::BytesMut> {
-    messages(|out| {
-        crate::front::bind(statement, &[], out)?;
-        frontend::execute("", 0, out)?;
-        frontend::sync(out);
-        Ok(())
-    })
 }
 
 #[tokio::test]

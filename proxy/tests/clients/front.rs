@@ -131,6 +131,16 @@ pub(crate) fn extended(statement: &str, sql: &str, parameters: &[&str]) -> Resul
     })
 }
 
+/// Bind, Execute and Sync of a prepared statement.
+pub(crate) fn execute(statement: &str, parameters: &[&str]) -> Result<BytesMut> {
+    messages(|out| {
+        bind(statement, parameters, out)?;
+        frontend::execute("", 0, out)?;
+        frontend::sync(out);
+        Ok(())
+    })
+}
+
 /// Bind of text parameters to the unnamed portal.
 pub(crate) fn bind(statement: &str, parameters: &[&str], out: &mut BytesMut) -> std::io::Result<()> {
     let write = |parameter: &&str, out: &mut BytesMut| {

@@ -3,7 +3,7 @@
 use pgherd_testkit::client::frontend;
 use pgherd_testkit::{Result, ensure};
 
-use crate::front::{Front, bind, messages};
+use crate::front::{Front, execute, messages};
 
 /// A FunctionCall of `set_config('work_mem', '7MB', false)`.
 fn fast_path() -> Vec<u8> {
@@ -82,12 +82,7 @@ async fn a_statement_read_under_settings_of_a_transaction_that_its_client_left_i
         frontend::sync(out);
         Ok(())
     })?;
-    let execute = messages(|out| {
-        bind("s", &[], out)?;
-        frontend::execute("", 0, out)?;
-        frontend::sync(out);
-        Ok(())
-    })?;
+    let execute = execute("s", &[])?;
     let (mut one, mut other, mut holder) = (front.raw().await?, front.raw().await?, front.raw().await?);
     for client in [&mut one, &mut holder] {
         client.send(&parse).await?;

@@ -3,15 +3,12 @@
 use pgherd_testkit::client::{Frame, RawClient};
 use pgherd_testkit::{Context, Result, ensure};
 
-use crate::front::{Front, messages};
-use pgherd_testkit::client::frontend;
+use crate::front::Front;
 
 /// A client that is logged in as `app`, and the process id that it was told.
 async fn login(front: &Front) -> Result<(RawClient, u32)> {
     let mut client = RawClient::connect(front.pgherd.address()).await?;
-    let startup = messages(|out| frontend::startup_message([("user", "app"), ("database", "app")], out))?;
-    client.send(&startup).await?;
-    let frames = client.authenticate("app", front.password("app")).await?;
+    let frames = client.start("app", "app", front.password("app")).await?;
     let key = frames.iter().find(|frame| frame.tag == b'K').context("no BackendKeyData")?;
     Ok((client, number(key).context("BackendKeyData is empty")?))
 }

@@ -3,7 +3,7 @@
 use pgherd_testkit::client::frontend;
 use pgherd_testkit::{Result, ensure};
 
-use crate::front::{Front, bind, comparable, extended, messages};
+use crate::front::{Front, bind, comparable, execute, extended, messages};
 
 const PARAMETERS: [(&str, &str); 3] =
     [("search_path", "mine"), ("TimeZone", "Asia/Tokyo"), ("options", "-c work_mem=7MB")];
@@ -154,18 +154,8 @@ async fn a_reset_leaves_the_unnamed_statement_where_it_is() -> Result<()> {
                     frontend::sync(out);
                     Ok(())
                 })?,
-                messages(|out| {
-                    bind("r", &[], out)?;
-                    frontend::execute("", 0, out)?;
-                    frontend::sync(out);
-                    Ok(())
-                })?,
-                messages(|out| {
-                    bind("", &[], out)?;
-                    frontend::execute("", 0, out)?;
-                    frontend::sync(out);
-                    Ok(())
-                })?,
+                execute("r", &[])?,
+                execute("", &[])?,
             ];
             client.query("BEGIN").await?;
             let mut seen = Vec::new();

@@ -7,7 +7,7 @@ use pgherd_testkit::{Result, ensure};
 use rustix::process::Signal;
 use tokio::time::sleep;
 
-use crate::front::{Front, bind, comparable, messages};
+use crate::front::{Front, comparable, execute, messages};
 
 /// The length of pgherd's buffers.
 const BUFFER: usize = 16 * 1024;
@@ -38,12 +38,7 @@ async fn a_bind_whose_name_straddles_finds_its_statement() -> Result<()> {
         })?)
         .await?;
     client.read_answer().await?;
-    let execute = messages(|out| {
-        bind("a_statement", &[], out)?;
-        frontend::execute("", 0, out)?;
-        frontend::sync(out);
-        Ok(())
-    })?;
+    let execute = execute("a_statement", &[])?;
     // The tag, the length, no portal, and the first letters of the name.
     let bytes = [&query_of(BUFFER - 9)?[..], &execute].concat();
     send_at_once(&front, &mut client, &bytes).await?;

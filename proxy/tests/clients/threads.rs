@@ -6,7 +6,7 @@ use pgherd_testkit::client::{RawClient, frontend};
 use pgherd_testkit::{Result, ensure};
 use tokio::task::JoinSet;
 
-use crate::front::{Front, bind, extended, messages};
+use crate::front::{Front, execute, extended, messages};
 
 /// More than one thread is given before it has said how busy it is.
 const CLIENTS: usize = 100;
@@ -40,12 +40,7 @@ async fn ask(mut client: RawClient, number: usize, password: String) -> Result<(
     for round in 0..30 {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let asked = round.to_string();
-        let again = messages(|out| {
-            bind("s", &[&asked], out)?;
-            frontend::execute("", 0, out)?;
-            frontend::sync(out);
-            Ok(())
-        })?;
+        let again = execute("s", &[&asked])?;
         client.send(&[&extended("", "SELECT $1::int", &[&asked])?[..], &again].concat()).await?;
         let (first, second) = (client.read_answer().await?.rows(), client.read_answer().await?.rows());
         ensure!(first == [[Some(asked.into())]], "{number}: {first:?}");

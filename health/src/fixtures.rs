@@ -1,0 +1,48 @@
+//! Servers and answers for the unit tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Knowledge, Node, NodeId, Position, RepmgrNode, RepmgrNodeType, Report, TimelineId};
+
+/// The servers `pg0`, `pg1` and so on, of which nothing is known yet.
+pub(crate) fn herd(of: u32) -> Knowledge {
+    let node = |id| Node {
+        id: NodeId(id),
+        host: format!("pg{id}"),
+        port: 5432,
+        weight: 1.0,
+        data_directory: String::new(),
+        may_be_promoted: true,
+    };
+    Knowledge::new((0..of).map(node).collect(), None)
+}
+
+/// The row that repmgr has of one of them.
+pub(crate) fn row(id: u32) -> RepmgrNode {
+    RepmgrNode {
+        node_id: 1,
+        node_name: format!("pg{id}"),
+        node_type: RepmgrNodeType::Standby,
+        upstream_node_id: None,
+        active: true,
+        priority: 100,
+        host: format!("pg{id}"),
+        port: 5432,
+    }
+}
+
+/// What a server answers.
+pub(crate) fn report(system_identifier: u64, position: Position, rows: Vec<RepmgrNode>) -> Report {
+    Report {
+        system_identifier,
+        timeline: TimelineId(1),
+        history: Arc::default(),
+        started_at: 0,
+        position,
+        synchronous_standby_names: String::new(),
+        wal_receiver_timeout: Duration::from_secs(2),
+        repmgr_nodes: Arc::new(rows),
+        repmgrd_decides: false,
+    }
+}
