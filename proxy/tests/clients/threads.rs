@@ -4,23 +4,32 @@ use std::time::Duration;
 
 use pgherd_testkit::client::{RawClient, frontend};
 use pgherd_testkit::{Result, ensure};
+use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use crate::front::{Front, execute, extended, messages};
 
-/// More than one thread is given before it has said how busy it is.
-const CLIENTS: usize = 100;
+/// Far more than one thread is given before it has said how busy it is.
+const CLIENTS: usize = 200;
 
-#[tokio::test]
-async fn sessions_that_go_to_another_thread_go_on_where_they_were() -> Result<()> {
+/// A front with two threads and clients on both of them: they connect while pgherd is stopped, so that it finds all of
+/// them at once and hands them out before a thread can say how busy it is. One thread would do, and gets them all.
+async fn on_two_threads() -> Result<(Front, Vec<RawClient>)> {
     let front =
         Front::with(|pgherd| pgherd.set("runtime.workers", 2).set("pool.size", 8).set("log.level", "debug"))
             .await?;
-    let address = front.pgherd.address();
-    let mut sockets = Vec::new();
+    front.pgherd.send(Signal::STOP)?;
+    let mut sockets = Vec::with_capacity(CLIENTS);
     for _ in 0..CLIENTS {
-        sockets.push(RawClient::connect(address).await?);
+        sockets.push(RawClient::connect(front.pgherd.address()).await?);
     }
+    front.pgherd.send(Signal::CONT)?;
+    Ok((front, sockets))
+}
+
+#[tokio::test]
+async fn sessions_that_go_to_another_thread_go_on_where_they_were() -> Result<()> {
+    let (front, sockets) = on_two_threads().await?;
     let mut sessions = JoinSet::new();
     for (number, client) in sockets.into_iter().enumerate() {
         sessions.spawn(ask(client, number, front.password("app").to_owned()));
@@ -51,14 +60,8 @@ async fn ask(mut client: RawClient, number: usize, password: String) -> Result<(
 
 #[tokio::test]
 async fn sessions_travel_with_what_was_not_read_and_can_be_cancelled_wherever_they_are() -> Result<()> {
-    let front =
-        Front::with(|pgherd| pgherd.set("runtime.workers", 2).set("pool.size", 8).set("log.level", "debug"))
-            .await?;
+    let (front, sockets) = on_two_threads().await?;
     let address = front.pgherd.address();
-    let mut sockets = Vec::new();
-    for _ in 0..CLIENTS {
-        sockets.push(RawClient::connect(address).await?);
-    }
     let mut sessions = JoinSet::new();
     for (number, client) in sockets.into_iter().enumerate() {
         sessions.spawn(ask_in_halves(client, number, front.password("app").to_owned(), address));
