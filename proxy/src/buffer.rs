@@ -1,11 +1,9 @@
 //! Fixed-size buffers, lent to connections only while they have bytes in flight.
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
+use crate::reactor::Socket;
 
 /// Bytes of one buffer: also the longest message that is looked at as a whole.
 pub(crate) const BUFFER_LEN: usize = 16 * 1024;
@@ -47,18 +45,12 @@ impl Buffer {
     }
 
     /// Reads once. Ready with 0 at the end of the stream. Must not be called when full.
-    pub(crate) fn poll_fill(
-        &mut self,
-        stream: &mut TcpStream,
-        cx: &mut Context<'_>,
-    ) -> Poll<std::io::Result<usize>> {
+    pub(crate) fn poll_fill(&mut self, stream: &Socket) -> Poll<std::io::Result<usize>> {
         if self.start > 0 && self.end == self.bytes.len() {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        let mut room = ReadBuf::new(self.bytes.get_mut(self.end..).unwrap_or_default());
-        ready!(Pin::new(stream).poll_read(cx, &mut room))?;
-        let read = room.filled().len();
+        let read = ready!(stream.poll_recv(self.bytes.get_mut(self.end..).unwrap_or_default()))?;
         self.end += read;
         Poll::Ready(Ok(read))
     }
@@ -82,17 +74,13 @@ impl Buffers {
     }
 
     /// A buffer with what one read gave; none at the end of the stream.
-    pub(crate) fn poll_take_filled(
-        &self,
-        stream: &mut TcpStream,
-        cx: &mut Context<'_>,
-    ) -> Poll<std::io::Result<Option<Buffer>>> {
+    pub(crate) fn poll_take_filled(&self, stream: &Socket) -> Poll<std::io::Result<Option<Buffer>>> {
         let mut spare = self.spare.borrow_mut();
         if spare.is_empty() {
             spare.push(Buffer::new());
         }
         let Some(buffer) = spare.last_mut() else { return Poll::Ready(Ok(None)) };
-        if ready!(buffer.poll_fill(stream, cx))? == 0 {
+        if ready!(buffer.poll_fill(stream))? == 0 {
             return Poll::Ready(Ok(None));
         }
         let buffer = spare.pop();

@@ -6,17 +6,18 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
+use crate::reactor::Socket;
 use crate::seat::Seat;
 
 /// How long a server may take to act on a request; also how long its connection is kept from others at the most.
@@ -28,7 +29,9 @@ pub(crate) struct CancelPoint {
     address: SocketAddr,
     key: CancelKey,
     /// Requests on their way.
-    on_their_way: watch::Sender<usize>,
+    on_their_way: AtomicUsize,
+    /// One of them is done.
+    done: Notify,
     /// A request was sent, and whether the server has acted on it is not known: it may at any time.
     is_haunted: AtomicBool,
 }
@@ -36,7 +39,13 @@ pub(crate) struct CancelPoint {
 impl CancelPoint {
     /// For a connection to `address` whose BackendKeyData was `key`.
     pub(crate) fn new(address: SocketAddr, key: CancelKey) -> Self {
-        Self { address, key, on_their_way: watch::Sender::new(0), is_haunted: AtomicBool::new(false) }
+        Self {
+            address,
+            key,
+            on_their_way: AtomicUsize::new(0),
+            done: Notify::new(),
+            is_haunted: AtomicBool::new(false),
+        }
     }
 
     /// The server process behind the connection.
@@ -46,15 +55,25 @@ impl CancelPoint {
 
     /// True if no request can meet the next client's query.
     pub(crate) fn is_clear(&self) -> bool {
-        *self.on_their_way.borrow() == 0 && !self.is_haunted.load(Ordering::Acquire)
+        // Behind the lock of the seat, under which requests are counted.
+        self.on_their_way.load(Ordering::Acquire) == 0 && !self.is_haunted.load(Ordering::Acquire)
     }
 
     /// Waits until no request is on its way. The server has then acted on all of them, and an idle backend ignores
     /// them (`ProcessInterrupts()` in PostgreSQL's `tcop/postgres.c`). False if it takes too long, or cannot be told.
     pub(crate) async fn cleared(&self) -> bool {
-        let mut count = self.on_their_way.subscribe();
-        let clear = tokio::time::timeout(CANCEL_TIMEOUT, count.wait_for(|count| *count == 0)).await;
-        matches!(clear, Ok(Ok(_))) && self.is_clear()
+        let none_is_left = async {
+            loop {
+                let mut done = pin!(self.done.notified());
+                // Before the look at the count, so that none is missed.
+                done.as_mut().enable();
+                if self.on_their_way.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                done.await;
+            }
+        };
+        tokio::time::timeout(CANCEL_TIMEOUT, none_is_left).await.is_ok() && self.is_clear()
     }
 
     /// Sends a request and waits until the server closes the connection, which it does after it has signalled.
@@ -65,7 +84,7 @@ impl CancelPoint {
     }
 
     async fn request(&self) -> std::io::Result<()> {
-        let mut stream = TcpStream::connect(self.address).await?;
+        let mut stream = Socket::connect(self.address).await?;
         let unknown = Haunting(&self.is_haunted);
         stream.write_all(&write::cancel_request(self.key)).await?;
         let mut rest = [0; 16];
@@ -89,14 +108,15 @@ pub(crate) struct OnItsWay(Arc<CancelPoint>);
 
 impl OnItsWay {
     pub(crate) fn new(point: Arc<CancelPoint>) -> Self {
-        point.on_their_way.send_modify(|count| *count += 1);
+        point.on_their_way.fetch_add(1, Ordering::AcqRel);
         Self(point)
     }
 }
 
 impl Drop for OnItsWay {
     fn drop(&mut self) {
-        self.0.on_their_way.send_modify(|count| *count = count.saturating_sub(1));
+        self.0.on_their_way.fetch_sub(1, Ordering::AcqRel);
+        self.0.done.notify_waiters();
     }
 }
 

@@ -10,6 +10,7 @@ mod crew;
 mod daemon;
 mod descriptors;
 mod listener;
+mod reactor;
 mod seat;
 mod server;
 mod shared;

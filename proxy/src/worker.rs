@@ -6,22 +6,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pgherd_protocol::statement::RecentScans;
 use slab::Slab;
-use tokio::net::TcpStream;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffers;
 use crate::client::{self, Connection, Session, TaskEnd, Traveller};
 use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
+use crate::reactor::{Panicked, Socket, Tasks};
 use crate::server::pool::Pool;
 use crate::shared::Shared;
 
@@ -64,8 +63,8 @@ pub(crate) struct Worker {
     crew: Arc<Crew>,
     /// What is to be sent away.
     relief: Cell<Option<Relief>>,
+    /// Each change is told to all tasks.
     stage: Cell<Stage>,
-    sessions: RefCell<Slab<Option<Waker>>>,
     /// The pools that sessions of this worker wait for, once for each.
     waits: RefCell<Slab<Arc<Pool>>>,
     begun_waiting: Notify,
@@ -96,9 +95,9 @@ impl Worker {
         left.map(|_| to)
     }
 
-    /// A place for a session's waker.
-    pub(crate) fn enter(self: &Rc<Self>) -> Membership {
-        Membership { worker: Rc::clone(self), key: self.sessions.borrow_mut().insert(None) }
+    /// Ends when the worker begins to drain.
+    pub(crate) async fn draining(&self) {
+        poll_fn(|_| if self.stage() == Stage::Serving { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     /// Has a pool tended as long as what is returned lives.
@@ -111,11 +110,11 @@ impl Worker {
     }
 
     /// Tends the pools that sessions wait for. Never ends.
-    async fn tend_pools(&self) {
+    async fn tend_pools(&self, tasks: &Tasks<TaskEnd>) {
         loop {
             self.begun_waiting.notified().await;
             while !self.waits.borrow().is_empty() {
-                tokio::time::sleep(TEND_INTERVAL).await;
+                tasks.pause(TEND_INTERVAL).await;
                 let mut pools: Vec<_> =
                     self.waits.borrow().iter().map(|(_, pool)| Arc::clone(pool)).collect();
                 pools.sort_unstable_by_key(Arc::as_ptr);
@@ -123,12 +122,6 @@ impl Worker {
                 pools.iter().for_each(|pool| pool.tend(self.id, self.shared.pool.query_wait_timeout));
             }
         }
-    }
-
-    fn advance(&self, stage: Stage) {
-        self.stage.set(stage);
-        let sessions = self.sessions.borrow();
-        sessions.iter().filter_map(|(_, waker)| waker.as_ref()).for_each(Waker::wake_by_ref);
     }
 }
 
@@ -145,39 +138,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A session's place among those that are woken when the stage changes.
-#[derive(Debug)]
-pub(crate) struct Membership {
-    worker: Rc<Worker>,
-    key: usize,
-}
-
-impl Membership {
-    /// Wakes this task when the stage changes. One task at a time.
-    pub(crate) fn register(&self, waker: &Waker) {
-        if let Some(place) = self.worker.sessions.borrow_mut().get_mut(self.key)
-            && !place.as_ref().is_some_and(|known| known.will_wake(waker))
-        {
-            *place = Some(waker.clone());
-        }
-    }
-
-    /// Ends when the worker begins to drain.
-    pub(crate) async fn draining(&self) {
-        poll_fn(|cx| {
-            self.register(cx.waker());
-            if self.worker.stage() == Stage::Serving { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.worker.sessions.borrow_mut().try_remove(self.key);
-    }
-}
-
 /// A running worker, seen from outside.
 #[derive(Debug)]
 pub(crate) struct WorkerHandle {
@@ -185,7 +145,8 @@ pub(crate) struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Starts a worker. It serves until the crew is [closed](Crew::close); `ended` tells when it serves no more.
+    /// Starts a worker. It serves until the crew is [closed](Crew::close); `ended` tells when it serves no more. Its timers are
+    /// those of the runtime that this is called in.
     ///
     /// # Errors
     /// When the thread or its event loop cannot be made.
@@ -195,11 +156,12 @@ impl WorkerHandle {
         (crew, arrivals): (Arc<Crew>, mpsc::Receiver<Arrival>),
         ended: CancellationToken,
     ) -> io::Result<Self> {
+        let runtime = Handle::current();
         let serve = move || {
             let _told_whatever_ends_it = ended.drop_guard();
-            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-            runtime.block_on(run(id, shared, crew, arrivals));
-            Ok(())
+            let _timers = runtime.enter();
+            let tasks = Tasks::new()?;
+            tasks.run(run(id, shared, crew, arrivals, &tasks))
         };
         let thread = thread::Builder::new().name(format!("pgherd-worker-{}", id.0)).spawn(serve)?;
         Ok(Self { thread })
@@ -212,7 +174,13 @@ impl WorkerHandle {
     }
 }
 
-async fn run(id: WorkerId, shared: Arc<Shared>, crew: Arc<Crew>, mut arrivals: mpsc::Receiver<Arrival>) {
+async fn run(
+    id: WorkerId,
+    shared: Arc<Shared>,
+    crew: Arc<Crew>,
+    mut arrivals: mpsc::Receiver<Arrival>,
+    tasks: &Rc<Tasks<TaskEnd>>,
+) {
     let worker = Rc::new(Worker {
         id,
         buffers: Buffers::default(),
@@ -221,19 +189,18 @@ async fn run(id: WorkerId, shared: Arc<Shared>, crew: Arc<Crew>, mut arrivals: m
         crew,
         relief: Cell::new(None),
         stage: Cell::new(Stage::Serving),
-        sessions: RefCell::default(),
         waits: RefCell::default(),
         begun_waiting: Notify::new(),
     });
     tokio::select! {
-        () = worker.tend_pools() => {}
-        () = serve_all(&worker, &mut arrivals) => {}
+        () = worker.tend_pools(tasks) => {}
+        () = serve_all(&worker, &mut arrivals, tasks) => {}
     }
 }
 
 /// Serves connections until no more are handed over and all sessions have ended, or until the drain deadline.
-async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>) {
-    let mut tasks = Tasks { worker: Rc::clone(worker), set: JoinSet::new() };
+async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>, tasks: &Tasks<TaskEnd>) {
+    let clients = Clients { worker, tasks };
     let mut reap = tokio::time::interval(REAP_INTERVAL);
     let mut pulse = tokio::time::interval(PULSE);
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -241,18 +208,18 @@ async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>) 
     loop {
         tokio::select! {
             next = arrivals.recv() => match next {
-                Some(Arrival::Accepted(accepted)) => tasks.serve(accepted),
-                Some(Arrival::Session(traveller)) => tasks.take_in(*traveller),
+                Some(Arrival::Accepted(accepted)) => clients.serve(accepted),
+                Some(Arrival::Session(traveller)) => clients.take_in(*traveller),
                 None => break,
             },
-            Some(ended) = tasks.set.join_next() => {
-                tasks.go_on(ended);
-                if tasks.set.is_empty() {
+            Some(ended) = tasks.next_ended() => {
+                clients.go_on(ended);
+                if tasks.len() == 0 {
                     worker.crew.rests(worker.id);
                 }
             }
             // Who has nothing to do is not woken for it.
-            _ = pulse.tick(), if !tasks.set.is_empty() => {
+            _ = pulse.tick(), if tasks.len() > 0 => {
                 worker.relief.set(worker.crew.report(worker.id, effort.measure()));
                 worker.buffers.trim();
             }
@@ -260,13 +227,13 @@ async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>) 
             _ = reap.tick(), if worker.id.0 == 0 => worker.shared.backends.reap(Instant::now()),
         }
     }
-    worker.advance(Stage::Draining);
-    if tokio::time::timeout(worker.shared.drain_timeout, tasks.all_ended()).await.is_err() {
-        worker.advance(Stage::Ending);
-        if tokio::time::timeout(LAST_WORDS, tasks.all_ended()).await.is_err() {
+    clients.advance(Stage::Draining);
+    if tokio::time::timeout(worker.shared.drain_timeout, clients.all_ended()).await.is_err() {
+        clients.advance(Stage::Ending);
+        if tokio::time::timeout(LAST_WORDS, clients.all_ended()).await.is_err() {
             tracing::warn!(
                 worker = worker.id.0,
-                sessions = tasks.set.len(),
+                sessions = tasks.len(),
                 "sessions were cut at the drain deadline"
             );
         }
@@ -274,33 +241,33 @@ async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>) 
 }
 
 /// The logins and sessions of a worker: one task for each, and every task is waited for.
-struct Tasks {
-    worker: Rc<Worker>,
-    set: JoinSet<TaskEnd>,
+struct Clients<'a> {
+    worker: &'a Rc<Worker>,
+    tasks: &'a Tasks<TaskEnd>,
 }
 
-impl Tasks {
-    fn serve(&mut self, accepted: Accepted) {
+impl Clients<'_> {
+    fn serve(&self, accepted: Accepted) {
         let Accepted { stream, peer, counted } = accepted;
-        match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+        match Socket::new(stream) {
             Ok(stream) => {
                 let connection = Connection { stream, peer, counted };
-                drop(self.set.spawn_local(client::greet(Rc::clone(&self.worker), connection)));
+                self.tasks.spawn(client::greet(Rc::clone(self.worker), connection));
             }
             Err(error) => tracing::warn!(%peer, %error, "cannot serve a connection"),
         }
     }
 
     /// A session arrives from another worker.
-    fn take_in(&mut self, traveller: Traveller) {
+    fn take_in(&self, traveller: Traveller) {
         let peer = traveller.peer();
-        match traveller.arrive(&self.worker, self.worker.crew.count(self.worker.id)) {
-            Ok(session) => drop(self.set.spawn_local(Box::new(session).run())),
+        match traveller.arrive(self.worker, self.worker.crew.count(self.worker.id)) {
+            Ok(session) => self.tasks.spawn(Box::new(session).run()),
             Err(error) => tracing::warn!(%peer, %error, "a session was lost on its way to another thread"),
         }
     }
 
-    fn send_away(&mut self, session: Box<Session>, to: WorkerId) {
+    fn send_away(&self, session: Box<Session>, to: WorkerId) {
         let peer = session.peer();
         tracing::debug!(%peer, from = self.worker.id.0, to = to.0, "a session goes to another thread");
         let traveller = match session.depart() {
@@ -318,20 +285,22 @@ impl Tasks {
     }
 
     /// A login that has succeeded becomes a session. A panic ends its own session only.
-    fn go_on(&mut self, ended: Result<TaskEnd, JoinError>) {
+    fn go_on(&self, ended: Result<TaskEnd, Panicked>) {
         match ended {
-            Ok(TaskEnd::Session(session)) => drop(self.set.spawn_local(session.run())),
+            Ok(TaskEnd::Session(session)) => self.tasks.spawn(session.run()),
             Ok(TaskEnd::Leaves(session, to)) => self.send_away(session, to),
             Ok(TaskEnd::Nothing) => {}
-            Err(error) if error.is_panic() => {
-                tracing::error!("a session ended by a panic; this is a defect of pgherd");
-            }
-            Err(_) => {}
+            Err(Panicked) => tracing::error!("a session ended by a panic; this is a defect of pgherd"),
         }
     }
 
-    async fn all_ended(&mut self) {
-        while let Some(ended) = self.set.join_next().await {
+    fn advance(&self, stage: Stage) {
+        self.worker.stage.set(stage);
+        self.tasks.wake_all();
+    }
+
+    async fn all_ended(&self) {
+        while let Some(ended) = self.tasks.next_ended().await {
             self.go_on(ended);
         }
     }

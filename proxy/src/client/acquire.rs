@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use pgherd_protocol::error::ClientError;
@@ -158,7 +158,7 @@ impl Access {
         &mut self,
         worker: &Worker,
         mut attempt: Attempt,
-        mut gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+        mut gone: impl FnMut() -> Poll<()>,
     ) -> Result<Held, Failure> {
         let mut patience = None;
         loop {
@@ -184,14 +184,14 @@ impl Access {
     async fn queue(
         &self,
         worker: &Worker,
-        gone: &mut impl FnMut(&mut Context<'_>) -> Poll<()>,
+        gone: &mut impl FnMut() -> Poll<()>,
     ) -> Result<Option<Grant>, Failure> {
         let Some((_, pool)) = &self.cached else { return Ok(None) };
         let _waiting = worker.wait_for(pool);
         let _left = LeaveAtEnd(&self.seat);
         let end = poll_fn(|cx| match self.seat.poll_wait(cx) {
             Poll::Ready(end) => Poll::Ready(Some(end)),
-            Poll::Pending => gone(cx).map(|()| None),
+            Poll::Pending => gone().map(|()| None),
         });
         match end.await {
             Some(WaitEnd::Granted(grant)) => Ok(Some(grant)),
@@ -224,13 +224,13 @@ impl Access {
         worker: &Worker,
         slow: Slow,
         deadline: Instant,
-        gone: &mut impl FnMut(&mut Context<'_>) -> Poll<()>,
+        gone: &mut impl FnMut() -> Poll<()>,
     ) -> Result<Option<Held>, Failure> {
         self.seat.begin_wait();
         let _left = LeaveAtEnd(&self.seat);
         let ended_by_client = poll_fn(|cx| match self.seat.poll_wait(cx) {
             Poll::Ready(_) => Poll::Ready(Failure::from(cancelled())),
-            Poll::Pending => gone(cx).map(|()| Failure::Gone),
+            Poll::Pending => gone().map(|()| Failure::Gone),
         });
         tokio::select! {
             biased;
@@ -416,5 +416,5 @@ pub(super) async fn any_server(access: &mut Access, worker: &Worker) -> Result<H
         }
     }
     let first = access.try_now(worker);
-    access.persist(worker, first, |_| Poll::Pending).await
+    access.persist(worker, first, || Poll::Pending).await
 }

@@ -17,10 +17,10 @@ use std::time::Duration;
 use pgherd_protocol::startup::CancelKey;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::crew::Connected;
+use crate::reactor::Socket;
 use crate::worker::{Worker, WorkerId};
 use login::LoginFailure;
 use startup::Opening;
@@ -36,7 +36,9 @@ const LOGIN_GRACE: Duration = Duration::from_millis(200);
 pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd {
     let Connection { mut stream, peer, counted } = connection;
     // Keepalives, so that a client whose machine is gone does not stay for ever.
-    if let Err(error) = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_keepalive(true)) {
+    if let Err(error) =
+        stream.stream().set_nodelay(true).and_then(|()| SockRef::from(&stream).set_keepalive(true))
+    {
         tracing::debug!(%peer, %error, "a client went away at once");
         return TaskEnd::Nothing;
     }
@@ -44,15 +46,14 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd
     let deadline = Instant::now() + limit;
     // A little later, so that a client that has proven who it is hears why it is not served.
     let opening = tokio::time::timeout_at(deadline + LOGIN_GRACE, open(&worker, &mut stream, peer, deadline));
-    let membership = worker.enter();
     let opened = tokio::select! {
         opened = opening => opened,
-        () = membership.draining() => return TaskEnd::Nothing,
+        () = worker.draining() => return TaskEnd::Nothing,
     };
     match opened {
         Ok(Ok(Opened::Session(client))) => {
             let connection = Connection { stream, peer, counted };
-            return TaskEnd::Session(Box::new(Session::new(worker, membership, connection, client)));
+            return TaskEnd::Session(Box::new(Session::new(worker, connection, client)));
         }
         Ok(Ok(Opened::Cancel(key))) => worker.shared.cancel_keys.cancel(key).await,
         Ok(Ok(Opened::Nothing)) => {}
@@ -75,7 +76,7 @@ pub(crate) enum TaskEnd {
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Socket,
     pub(crate) peer: SocketAddr,
     /// It counts as the worker's as long as this lives.
     pub(crate) counted: Connected,
@@ -91,7 +92,7 @@ enum Opened {
 /// Startup and login.
 async fn open(
     worker: &Rc<Worker>,
-    stream: &mut TcpStream,
+    stream: &mut Socket,
     peer: SocketAddr,
     deadline: Instant,
 ) -> std::io::Result<Opened> {

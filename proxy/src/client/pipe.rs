@@ -2,14 +2,12 @@
 
 use std::io;
 use std::ops::Range;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 
 use pgherd_protocol::flow::{Cut, Flow};
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use crate::buffer::{Buffer, Buffers};
+use crate::reactor::Socket;
 
 /// A vector that has grown beyond this is freed when it is empty.
 const KEEP_OUT: usize = 1024;
@@ -97,37 +95,22 @@ impl Pipe {
     }
 
     /// Reads once. Takes no buffer for nothing.
-    pub(crate) fn poll_fill(
-        &mut self,
-        stream: &mut TcpStream,
-        buffers: &Buffers,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Filled>> {
+    pub(crate) fn poll_fill(&mut self, stream: &Socket, buffers: &Buffers) -> Poll<io::Result<Filled>> {
         let Some(buffer) = &mut self.buffer else {
-            self.buffer = ready!(buffers.poll_take_filled(stream, cx))?;
+            self.buffer = ready!(buffers.poll_take_filled(stream))?;
             return Poll::Ready(Ok(if self.buffer.is_some() { Filled::Bytes } else { Filled::End }));
         };
-        let read = ready!(buffer.poll_fill(stream, cx))?;
+        let read = ready!(buffer.poll_fill(stream))?;
         Poll::Ready(Ok(if read == 0 { Filled::End } else { Filled::Bytes }))
     }
 
     /// Writes all that waits to go out, and gives the buffer back when it is empty.
     #[inline]
-    pub(crate) fn poll_flush(
-        &mut self,
-        stream: &mut TcpStream,
-        buffers: &Buffers,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.is_flushed() { Poll::Ready(Ok(())) } else { self.poll_write(stream, buffers, cx) }
+    pub(crate) fn poll_flush(&mut self, stream: &Socket, buffers: &Buffers) -> Poll<io::Result<()>> {
+        if self.is_flushed() { Poll::Ready(Ok(())) } else { self.poll_write(stream, buffers) }
     }
 
-    fn poll_write(
-        &mut self,
-        stream: &mut TcpStream,
-        buffers: &Buffers,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, stream: &Socket, buffers: &Buffers) -> Poll<io::Result<()>> {
         let filled = self.buffer.as_ref().map_or(&[][..], Buffer::filled);
         if !self.out.is_empty() {
             // One write for both: what passes behind rewritten bytes is short.
@@ -135,10 +118,10 @@ impl Pipe {
             self.pass = 0..0;
         }
         while let Some(bytes) = self.out.get(self.written..).filter(|bytes| !bytes.is_empty()) {
-            self.written += written(ready!(Pin::new(&mut *stream).poll_write(cx, bytes)))?;
+            self.written += written(ready!(stream.poll_send(bytes)))?;
         }
         while let Some(bytes) = filled.get(self.pass.clone()).filter(|bytes| !bytes.is_empty()) {
-            self.pass.start += written(ready!(Pin::new(&mut *stream).poll_write(cx, bytes)))?;
+            self.pass.start += written(ready!(stream.poll_send(bytes)))?;
         }
         self.finish(buffers);
         Poll::Ready(Ok(()))

@@ -9,11 +9,10 @@ use pgherd_protocol::prepared::Lookup;
 use pgherd_protocol::session::{Session as Machine, Transaction};
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
-use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 
 use super::pipe::{Filled, Pipe};
 use crate::buffer::Buffers;
+use crate::reactor::Socket;
 use crate::server::connection::ServerConnection;
 
 /// A client to which so many replies are owed is not read from until some of them are there; the server is told to keep
@@ -73,7 +72,7 @@ pub(super) enum Ending {
 /// The client's side of a session: its socket, what is in flight, and what is owed.
 #[derive(Debug)]
 pub(super) struct Front {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Socket,
     /// From the client.
     pub(super) up: Pipe,
     /// To the client.
@@ -143,7 +142,7 @@ impl Front {
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
         loop {
-            if let Err(error) = ready!(self.up.poll_flush(&mut server.stream, buffers, cx)) {
+            if let Err(error) = ready!(self.up.poll_flush(&server.stream, buffers)) {
                 return Poll::Ready(Lost::because(error));
             }
             if self.ending.is_some() || self.held_back {
@@ -170,7 +169,7 @@ impl Front {
                 }
             }
             ready!(poll_turn(reads, cx));
-            match ready!(self.up.poll_fill(&mut self.stream, buffers, cx)) {
+            match ready!(self.up.poll_fill(&self.stream, buffers)) {
                 Ok(Filled::Bytes) => {}
                 Ok(Filled::End) | Err(_) => return Poll::Ready(Event::ClientGone),
             }
@@ -185,7 +184,7 @@ impl Front {
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
         loop {
-            if ready!(self.down.poll_flush(&mut self.stream, buffers, cx)).is_err() {
+            if ready!(self.down.poll_flush(&self.stream, buffers)).is_err() {
                 return Poll::Ready(Event::ClientGone);
             }
             if self.down.has_input() {
@@ -220,7 +219,7 @@ impl Front {
                 return Poll::Ready(Event::Block);
             }
             ready!(poll_turn(reads, cx));
-            match ready!(self.down.poll_fill(&mut server.stream, buffers, cx)) {
+            match ready!(self.down.poll_fill(&server.stream, buffers)) {
                 Ok(Filled::Bytes) => {}
                 Ok(Filled::End) => return Poll::Ready(Lost::because("the server closed the connection")),
                 Err(error) => return Poll::Ready(Lost::because(error)),
@@ -229,21 +228,13 @@ impl Front {
     }
 
     /// Ready when the client has closed the connection. One that has sent more meanwhile is taken to be there.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut byte = [0];
-        match ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
-            Ok(1..) => Poll::Pending,
-            Ok(0) | Err(_) => Poll::Ready(()),
-        }
+    pub(super) fn poll_gone(&self) -> Poll<()> {
+        self.stream.poll_gone()
     }
 
     /// Writes out what waits for the client.
-    pub(super) fn poll_flush(
-        &mut self,
-        buffers: &Buffers,
-        cx: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        self.down.poll_flush(&mut self.stream, buffers, cx)
+    pub(super) fn poll_flush(&mut self, buffers: &Buffers) -> Poll<std::io::Result<()>> {
+        self.down.poll_flush(&self.stream, buffers)
     }
 }
 

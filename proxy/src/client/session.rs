@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use pgherd_protocol::error::{ClientError, Severity};
@@ -26,7 +26,7 @@ use crate::cancel::Registration;
 use crate::config::PoolMode;
 use crate::crew::Connected;
 use crate::shared::Counted;
-use crate::worker::{Membership, Stage, Worker};
+use crate::worker::{Stage, Worker};
 
 /// How long a client that is sent away may take to read why.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -34,7 +34,6 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// A logged-in client.
 pub(crate) struct Session {
     pub(super) worker: Rc<Worker>,
-    pub(super) membership: Membership,
     pub(super) front: Front,
     pub(super) access: Access,
     pub(super) peer: SocketAddr,
@@ -53,12 +52,7 @@ enum Turn {
 }
 
 impl Session {
-    pub(super) fn new(
-        worker: Rc<Worker>,
-        membership: Membership,
-        connection: Connection,
-        client: LoggedIn,
-    ) -> Self {
+    pub(super) fn new(worker: Rc<Worker>, connection: Connection, client: LoggedIn) -> Self {
         let Connection { stream, peer, counted: connected } = connection;
         let LoggedIn { access, registration, counted, mode, early } = client;
         let pooling = match mode {
@@ -75,7 +69,7 @@ impl Session {
             has_blocks: mode != PoolMode::Statement,
             key: registration.key,
         };
-        Self { membership, worker, front, access, peer, registration, counted, early, _connected: connected }
+        Self { worker, front, access, peer, registration, counted, early, _connected: connected }
     }
 
     /// Serves the client until it leaves, or the session is sent to another worker. Boxed, so that its task is small.
@@ -85,7 +79,7 @@ impl Session {
                 return TaskEnd::Leaves(self, worker);
             }
         }
-        let farewell = poll_fn(|cx| self.front.poll_flush(&self.worker.buffers, cx));
+        let farewell = poll_fn(|_| self.front.poll_flush(&self.worker.buffers));
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
         tracing::debug!(peer = %self.peer, pid = self.front.key.pid, "a session ended");
         TaskEnd::Nothing
@@ -175,8 +169,7 @@ impl Session {
 
     /// Waits for a message that needs a server. `NeedMore` stands for the end of the session.
     async fn request(&mut self) -> Result<Next, FrameError> {
-        poll_fn(|cx| {
-            self.membership.register(cx.waker());
+        poll_fn(|_| {
             loop {
                 let (flow, input, _) = self.front.up.uncut();
                 let idle = flow.next_request(input)?;
@@ -189,10 +182,10 @@ impl Session {
                     return Poll::Ready(Ok(Next::NeedMore));
                 }
                 let front = &mut self.front;
-                if front.poll_flush(&self.worker.buffers, cx).is_pending() {
+                if front.poll_flush(&self.worker.buffers).is_pending() {
                     return Poll::Pending;
                 }
-                match front.up.poll_fill(&mut front.stream, &self.worker.buffers, cx) {
+                match front.up.poll_fill(&front.stream, &self.worker.buffers) {
                     Poll::Ready(Ok(Filled::Bytes)) => {}
                     Poll::Ready(_) => return Poll::Ready(Ok(Next::NeedMore)),
                     Poll::Pending => return Poll::Pending,
@@ -204,10 +197,9 @@ impl Session {
 
     /// Waits for a server connection, unless the client leaves or pgherd ends before.
     async fn persist(&mut self, first: Attempt) -> Result<Held, Failure> {
-        let Self { access, front, worker, membership, .. } = self;
-        let gone = |cx: &mut Context<'_>| {
-            membership.register(cx.waker());
-            if worker.stage() == Stage::Ending { Poll::Ready(()) } else { front.poll_gone(cx) }
+        let Self { access, front, worker, .. } = self;
+        let gone = || {
+            if worker.stage() == Stage::Ending { Poll::Ready(()) } else { front.poll_gone() }
         };
         access.persist(worker, first, gone).await
     }
@@ -229,13 +221,12 @@ impl Session {
     }
 
     async fn relay(&mut self, held: &mut Held) -> Event {
-        let Self { front, worker, membership, access, .. } = self;
+        let Self { front, worker, access, .. } = self;
         let lookup = Lookup { statements: &worker.shared.statements, recent: &worker.recent };
         let lent = (&worker.buffers, lookup);
         let mut pinned = false;
         let mut vacating = Vacating::default();
         poll_fn(|cx| {
-            membership.register(cx.waker());
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
             let event = front.poll_relay(server, lent, cx);
             if event.is_pending() {
@@ -287,8 +278,8 @@ impl Session {
             Event::ClientGone | Event::Terminated => {}
         }
         // The last words need not wait for the server to be cleaned.
-        poll_fn(|cx| {
-            let _ = self.front.poll_flush(&self.worker.buffers, cx);
+        poll_fn(|_| {
+            let _ = self.front.poll_flush(&self.worker.buffers);
             Poll::Ready(())
         })
         .await;
@@ -362,12 +353,11 @@ impl Session {
 
     /// Answers the client without a server until it is at rest.
     async fn serve_detached(&mut self, mut detached: Detached) -> Turn {
-        let Self { front, worker, membership, .. } = self;
+        let Self { front, worker, .. } = self;
         let (buffers, statements) = (&worker.buffers, &worker.shared.statements);
-        let ended = poll_fn(|cx: &mut Context<'_>| {
-            membership.register(cx.waker());
+        let ended = poll_fn(|_| {
             loop {
-                match front.poll_flush(buffers, cx) {
+                match front.poll_flush(buffers) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Ok(None)),
                     Poll::Pending => return Poll::Pending,
@@ -390,7 +380,7 @@ impl Session {
                 if !front.down.is_flushed() {
                     continue;
                 }
-                match front.up.poll_fill(&mut front.stream, buffers, cx) {
+                match front.up.poll_fill(&front.stream, buffers) {
                     Poll::Ready(Ok(Filled::Bytes)) => {}
                     Poll::Ready(_) => return Poll::Ready(Ok(None)),
                     Poll::Pending => return Poll::Pending,

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use pgherd_protocol::session::Session as Machine;
-use tokio::net::TcpStream;
 
 use super::acquire::Access;
 use super::pipe::Pipe;
@@ -13,6 +12,7 @@ use super::relay::{Ending, Front};
 use super::session::Session;
 use crate::cancel::Registration;
 use crate::crew::Connected;
+use crate::reactor::Socket;
 use crate::shared::Counted;
 use crate::worker::Worker;
 
@@ -46,7 +46,7 @@ impl Session {
     pub(crate) fn depart(self: Box<Self>) -> io::Result<Traveller> {
         let Self { front, access, peer, registration, counted, _connected, .. } = *self;
         let Front { stream, up, down, machine, ending, has_blocks, .. } = front;
-        let stream = stream.into_std()?;
+        let stream = stream.detach()?;
         Ok(Traveller {
             stream,
             up,
@@ -77,21 +77,10 @@ impl Traveller {
         let Self {
             stream, up, down, machine, ending, has_blocks, access, peer, registration, counted, ..
         } = self;
-        let stream = TcpStream::from_std(stream)?;
+        let stream = Socket::new(stream)?;
         let front =
             Front { stream, up, down, machine, ending, held_back: false, has_blocks, key: registration.key };
-        let membership = worker.enter();
         let worker = Rc::clone(worker);
-        Ok(Session {
-            worker,
-            membership,
-            front,
-            access,
-            peer,
-            registration,
-            counted,
-            early: None,
-            _connected: connected,
-        })
+        Ok(Session { worker, front, access, peer, registration, counted, early: None, _connected: connected })
     }
 }

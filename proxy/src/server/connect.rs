@@ -13,11 +13,11 @@ use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::connection::{Cutter, ServerConnection};
 use crate::cancel::CancelPoint;
 use crate::descriptors::Bounds;
+use crate::reactor::Socket;
 use crate::worker::WorkerId;
 
 /// The longest message that a server may send during login.
@@ -97,13 +97,13 @@ impl ConnectRequest<'_> {
     }
 
     async fn login(self) -> Result<Box<ServerConnection>, ConnectError> {
-        let mut stream = TcpStream::connect((self.node.host.as_str(), self.node.port)).await?;
+        let mut stream = Socket::connect_to(&self.node.host, self.node.port).await?;
         if !self.descriptors.has_room_for_server(&stream) {
             return Err(ConnectError::NoDescriptors);
         }
-        stream.set_nodelay(true)?;
+        stream.stream().set_nodelay(true)?;
         SockRef::from(&stream).set_keepalive(true)?;
-        let address = stream.peer_addr()?;
+        let address = stream.stream().peer_addr()?;
         let cutter = Arc::new(Cutter::new(&stream)?);
         let mut out = Vec::new();
         write::startup(&mut out, [("user", self.user), ("database", self.database)]);
@@ -148,7 +148,7 @@ impl ConnectRequest<'_> {
 }
 
 /// Reads one message exactly, so that nothing behind it is taken from the stream.
-async fn read_message(stream: &mut TcpStream) -> Result<(u8, Vec<u8>), ConnectError> {
+async fn read_message(stream: &mut Socket) -> Result<(u8, Vec<u8>), ConnectError> {
     let mut head = [0; 5];
     stream.read_exact(&mut head).await?;
     let header = backend_header(&head).ok().flatten().ok_or(ConnectError::Protocol)?;

@@ -12,13 +12,12 @@ use pgherd_protocol::frame::{Frame, backend_header};
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::write;
-use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
-use tokio::io::{AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::cancel::CancelPoint;
+use crate::reactor::Socket;
 use crate::worker::WorkerId;
 
 /// How long pgherd waits for the answer to its own statements.
@@ -31,7 +30,7 @@ const MOST_ROWS: usize = 512;
 #[derive(Debug)]
 pub(crate) struct ServerConnection {
     /// The socket, registered with the worker `home`.
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Socket,
     /// The worker whose event loop watches the socket.
     pub(crate) home: WorkerId,
     /// What is prepared and set there.
@@ -55,7 +54,7 @@ pub(crate) struct Cutter(OwnedFd);
 impl Cutter {
     /// # Errors
     /// When no file descriptor is left.
-    pub(crate) fn new(stream: &TcpStream) -> io::Result<Self> {
+    pub(crate) fn new(stream: &Socket) -> io::Result<Self> {
         Ok(Self(stream.as_fd().try_clone_to_owned()?))
     }
 
@@ -75,11 +74,7 @@ impl ServerConnection {
     /// True if the server has said nothing since the connection was given back: neither an end nor a change of
     /// settings that this connection's state would lack.
     pub(crate) fn is_quiet(&self) -> bool {
-        // A look at the socket itself, but only where something has been reported of it since the last look.
-        let look = self
-            .stream
-            .try_io(Interest::READABLE, || recv(&self.stream, &mut [0], RecvFlags::PEEK).map_err(Into::into));
-        look.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.stream.is_quiet()
     }
 
     /// Moves the socket to another worker's event loop; must be called on that worker.
@@ -91,7 +86,7 @@ impl ServerConnection {
             return Ok(self);
         }
         let Self { stream, state, cancel, cutter, applied, opened_at, idle_since, .. } = *self;
-        let stream = TcpStream::from_std(stream.into_std()?)?;
+        let stream = Socket::new(stream.detach()?)?;
         self = Box::new(Self { stream, home: worker, state, cancel, cutter, applied, opened_at, idle_since });
         Ok(self)
     }
@@ -152,7 +147,7 @@ impl ServerConnection {
         let mut skip = 0;
         loop {
             if buffer.filled().is_empty() || !self.take_frame(buffer, &mut skip, &mut seen)? {
-                if poll_fn(|cx| buffer.poll_fill(&mut self.stream, cx)).await? == 0 {
+                if poll_fn(|_| buffer.poll_fill(&self.stream)).await? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             } else if seen.ready && skip == 0 {

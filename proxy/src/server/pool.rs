@@ -12,6 +12,7 @@ use pgherd_protocol::parameters::Parameters;
 
 use super::connection::ServerConnection;
 use super::lease::{Grant, Lease, Permit};
+use crate::reactor;
 use crate::seat::{Seat, Ticket, WaitEnd};
 use crate::worker::WorkerId;
 
@@ -126,7 +127,7 @@ impl Pool {
             drop(inner);
             return Checkout::Granted(Grant::Lease(Lease::new(self, connection)));
         }
-        let now = Instant::now();
+        let now = reactor::now();
         match inner.take_place(&self.limits, now.checked_sub(CHANGE_THREADS_AFTER), &mut dead) {
             Some(Place::Free) => Checkout::Granted(Grant::Permit(Permit::new(self))),
             Some(Place::Idle(connection)) => {
@@ -239,7 +240,7 @@ impl Pool {
 
     /// Takes a connection back that is fit for the next client.
     pub(super) fn check_in(self: &Arc<Self>, mut connection: Connection, pinned: bool) {
-        let now = Instant::now();
+        let now = reactor::now();
         connection.idle_since = now;
         let worker = connection.home;
         let mut inner = self.inner.lock();

@@ -1,0 +1,243 @@
+//! The event loop of a worker: one epoll instance, and the tasks whose sockets it watches.
+//!
+//! A transaction costs a worker two events. With a general runtime, what leads from an event to the session, and what each
+//! look at a socket costs, is a third of all that pgherd itself does for it. Here an event says which task it is for, the
+//! task is polled at once, and a look at a socket is a look at a bit. Timers, name look-ups and channels are tokio's: they are
+//! driven by the main thread's runtime, and wake tasks from there.
+
+mod socket;
+mod tasks;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+use slab::Slab;
+
+pub(crate) use socket::Socket;
+pub(crate) use tasks::{Panicked, Tasks};
+
+/// Events that are taken at once.
+const EVENTS: usize = 256;
+/// The event that says that a task was woken from another thread.
+const WOKEN: u64 = u64::MAX;
+
+/// A task of one event loop. May come to stand for a later task: who is woken for nothing looks and waits on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TaskId(u32);
+
+impl TaskId {
+    /// The future that the loop ends with.
+    const MAIN: Self = Self(u32::MAX);
+    /// Nobody.
+    const NONE: Self = Self(u32::MAX - 1);
+
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What this thread runs.
+struct Here {
+    reactor: RefCell<Option<Arc<Reactor>>>,
+    task: Cell<TaskId>,
+    /// When the events came that are dealt with now.
+    now: Cell<Option<Instant>>,
+}
+
+thread_local! {
+    static HERE: Here =
+        const { Here { reactor: RefCell::new(None), task: Cell::new(TaskId::NONE), now: Cell::new(None) } };
+}
+
+/// The time, as of the events that are dealt with now: asking for it costs a transaction as much as finding its connection.
+pub(crate) fn now() -> Instant {
+    HERE.with(|here| here.now.get()).unwrap_or_else(Instant::now)
+}
+
+/// The event loop of this thread.
+fn here() -> io::Result<Arc<Reactor>> {
+    let reactor = HERE.with(|here| here.reactor.borrow().clone());
+    reactor.ok_or_else(|| io::Error::other("this thread runs no event loop: a defect of pgherd"))
+}
+
+/// An epoll instance, and which task each of its sockets is for.
+#[derive(Debug)]
+struct Reactor {
+    epoll: OwnedFd,
+    watched: Mutex<Watched>,
+    /// The tasks that were woken.
+    woken: Mutex<Vec<TaskId>>,
+    /// Written to where the loop would not look otherwise.
+    bell: OwnedFd,
+    /// The loop waits, or is about to: who wakes a task has to ring.
+    sleeps: AtomicBool,
+}
+
+/// The sockets by the number that their events bear.
+#[derive(Debug, Default)]
+struct Watched {
+    entries: Slab<Entry>,
+    /// Tells a socket from those that had its place before.
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Entry {
+    generation: u32,
+    readiness: Arc<Readiness>,
+}
+
+impl Reactor {
+    fn new() -> io::Result<Arc<Self>> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let rings = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &bell, epoll::EventData::new_u64(WOKEN), rings)?;
+        Ok(Arc::new(Self {
+            epoll,
+            watched: Mutex::default(),
+            woken: Mutex::default(),
+            bell,
+            sleeps: AtomicBool::new(false),
+        }))
+    }
+
+    /// Watches a socket; under which number.
+    fn watch(&self, socket: impl AsFd, readiness: &Arc<Readiness>) -> io::Result<usize> {
+        let (key, data) = {
+            let mut watched = self.watched.lock();
+            watched.generation = watched.generation.wrapping_add(1);
+            let generation = watched.generation;
+            let key = watched.entries.insert(Entry { generation, readiness: Arc::clone(readiness) });
+            let number = u32::try_from(key).map_err(io::Error::other)?;
+            (key, u64::from(generation) << 32 | u64::from(number))
+        };
+        let flags =
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        if let Err(error) = epoll::add(&self.epoll, socket, epoll::EventData::new_u64(data), flags) {
+            self.watched.lock().entries.try_remove(key);
+            return Err(error.into());
+        }
+        Ok(key)
+    }
+
+    /// Watches it no more.
+    fn forget(&self, socket: impl AsFd, key: usize) {
+        // It fails only for what is not watched.
+        let _ = epoll::delete(&self.epoll, socket);
+        self.watched.lock().entries.try_remove(key);
+    }
+
+    /// Waits for events, unless a task was woken, and gives the tasks that they are for.
+    fn turn(
+        &self,
+        events: &mut Vec<epoll::Event>,
+        timeout: Option<Duration>,
+        mut due: impl FnMut(TaskId),
+    ) -> io::Result<()> {
+        // Before the look at who was woken: who comes after it sees that it has to ring.
+        self.sleeps.store(true, Ordering::SeqCst);
+        let timeout = if self.woken.lock().is_empty() { timeout } else { Some(Duration::ZERO) };
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        events.clear();
+        let waited = epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref());
+        self.sleeps.store(false, Ordering::Relaxed);
+        match waited {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let watched = self.watched.lock();
+        for event in &*events {
+            let (data, flags) = (event.data.u64(), event.flags);
+            let (Ok(key), Ok(generation)) = (usize::try_from(data & 0xFFFF_FFFF), u32::try_from(data >> 32))
+            else {
+                continue;
+            };
+            // Nobody bears the bell's number: there would have to be four billion sockets.
+            if let Some(entry) = watched.entries.get(key)
+                && entry.generation == generation
+            {
+                entry.readiness.set(flags);
+                due(entry.readiness.task());
+            }
+        }
+        Ok(())
+    }
+
+    fn wake(&self, task: TaskId) {
+        self.woken.lock().push(task);
+        if self.sleeps.swap(false, Ordering::SeqCst) {
+            // It fails only when it has been rung more often than anybody could.
+            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+/// What is known of a socket, and who waits for more. Changed by the thread alone whose event loop watches the socket; others
+/// may look.
+#[derive(Debug)]
+struct Readiness {
+    bits: AtomicU8,
+    task: AtomicU32,
+}
+
+/// A read may give something.
+const READABLE: u8 = 1;
+/// A write may take something.
+const WRITABLE: u8 = 2;
+/// The peer writes no more, or the connection is broken: there will be no other event for reads.
+const CLOSED: u8 = 4;
+
+impl Readiness {
+    /// Of a socket that nobody has looked at: an attempt will tell.
+    fn unknown() -> Arc<Self> {
+        Arc::new(Self { bits: AtomicU8::new(READABLE | WRITABLE), task: AtomicU32::new(TaskId::NONE.0) })
+    }
+
+    fn is(&self, bits: u8) -> bool {
+        self.bits.load(Ordering::Relaxed) & bits != 0
+    }
+
+    fn set(&self, flags: epoll::EventFlags) {
+        let broken = epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+        let mut bits = self.bits.load(Ordering::Relaxed);
+        if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP | broken) {
+            bits |= READABLE;
+        }
+        if flags.intersects(epoll::EventFlags::RDHUP | broken) {
+            bits |= CLOSED;
+        }
+        if flags.intersects(epoll::EventFlags::OUT | broken) {
+            bits |= WRITABLE;
+        }
+        self.bits.store(bits, Ordering::Relaxed);
+    }
+
+    /// An attempt has shown that there is nothing more: the next event says when there is.
+    fn clear(&self, bit: u8) {
+        self.bits.store(self.bits.load(Ordering::Relaxed) & !bit, Ordering::Relaxed);
+    }
+
+    fn task(&self) -> TaskId {
+        TaskId(self.task.load(Ordering::Relaxed))
+    }
+
+    /// The next event is for the task that is polled now.
+    fn is_awaited(&self) {
+        self.task.store(HERE.with(|here| here.task.get()).0, Ordering::Relaxed);
+    }
+}

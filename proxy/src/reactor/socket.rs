@@ -1,0 +1,211 @@
+//! A TCP connection that an event loop watches.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::{Domain, Protocol, Type};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{CLOSED, READABLE, Reactor, Readiness, WRITABLE, here};
+
+/// A connection. The task that found it not ready last is the one that is told when it is: one task at a time.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: TcpStream,
+    readiness: Arc<Readiness>,
+    reactor: Arc<Reactor>,
+    key: usize,
+}
+
+impl Socket {
+    /// Has the event loop of this thread watch a connection.
+    ///
+    /// # Errors
+    /// When it does not take it, or there is none.
+    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let (reactor, readiness) = (here()?, Readiness::unknown());
+        let key = reactor.watch(&stream, &readiness)?;
+        Ok(Self { stream, readiness, reactor, key })
+    }
+
+    /// Connects to an address.
+    ///
+    /// # Errors
+    /// When nobody listens there, or no descriptor is left.
+    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+        let socket = Self::new(socket.into())?;
+        // Before anything is known of it, it is not connected either.
+        socket.readiness.clear(WRITABLE);
+        std::future::poll_fn(|_| {
+            socket.readiness.is_awaited();
+            if socket.readiness.is(WRITABLE) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        match socket.stream.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(socket),
+        }
+    }
+
+    /// Connects to the first of a host's addresses that answers.
+    ///
+    /// # Errors
+    /// When the name is not known, or none of the addresses answers.
+    pub(crate) async fn connect_to(host: &str, port: u16) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+        for address in tokio::net::lookup_host((host, port)).await? {
+            match Self::connect(address).await {
+                Ok(socket) => return Ok(socket),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The connection itself, for its options.
+    pub(crate) const fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Takes the connection from its event loop.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub(crate) fn detach(self) -> io::Result<TcpStream> {
+        self.stream.try_clone()
+    }
+
+    /// Reads once. Ready with 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    #[inline]
+    pub(crate) fn poll_recv(&self, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.readiness.is(READABLE) {
+            self.readiness.is_awaited();
+            return Poll::Pending;
+        }
+        let read = ready!(self.attempt(READABLE, || recv(&self.stream, &mut *room, RecvFlags::empty())))?.1;
+        // What is less than there was room for was all there is, and the next byte is an event; but not the end of the stream
+        // once that has been told of.
+        if read < room.len() && !self.readiness.is(CLOSED) {
+            self.readiness.clear(READABLE);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Writes once.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    #[inline]
+    pub(crate) fn poll_send(&self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.readiness.is(WRITABLE) {
+            self.readiness.is_awaited();
+            return Poll::Pending;
+        }
+        self.attempt(WRITABLE, || send(&self.stream, bytes, SendFlags::NOSIGNAL))
+    }
+
+    /// Ready when the peer has closed the connection. One that has sent more meanwhile is taken to be there.
+    pub(crate) fn poll_gone(&self) -> Poll<()> {
+        if !self.readiness.is(READABLE) {
+            self.readiness.is_awaited();
+            return Poll::Pending;
+        }
+        let peeked = ready!(self.attempt(READABLE, || recv(&self.stream, &mut [0], RecvFlags::PEEK)));
+        match peeked {
+            Ok((_, 1..)) => {
+                self.readiness.is_awaited();
+                Poll::Pending
+            }
+            Ok(_) | Err(_) => Poll::Ready(()),
+        }
+    }
+
+    /// True if nothing has come that was not read, nor an end. On any thread; but what another's event loop has not been told
+    /// yet is not seen.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        // A look at the socket itself, but only where something has been reported of it since the last look.
+        if !self.readiness.is(READABLE) {
+            return true;
+        }
+        let quiet = matches!(recv(&self.stream, &mut [0], RecvFlags::PEEK), Err(Errno::AGAIN));
+        if quiet && here().is_ok_and(|here| Arc::ptr_eq(&here, &self.reactor)) {
+            self.readiness.clear(READABLE);
+        }
+        quiet
+    }
+
+    #[inline]
+    fn attempt<T>(&self, bit: u8, mut call: impl FnMut() -> rustix::io::Result<T>) -> Poll<io::Result<T>> {
+        loop {
+            match call() {
+                Ok(done) => return Poll::Ready(Ok(done)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.readiness.clear(bit);
+                    self.readiness.is_awaited();
+                    return Poll::Pending;
+                }
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.reactor.forget(&self.stream, self.key);
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = ready!(self.poll_recv(room.initialize_unfilled()))?;
+        room.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.stream.shutdown(std::net::Shutdown::Write))
+    }
+}
