@@ -17,6 +17,9 @@ use slab::Slab;
 
 use super::{EVENTS, HERE, Reactor, TaskId};
 
+/// How often those that were woken by others of the same turn are polled before the loop looks for events.
+const ROUNDS: usize = 4;
+
 /// The event loop of this thread and its tasks, each of which ends with a `T`.
 #[derive(Debug)]
 pub(crate) struct Tasks<T> {
@@ -174,29 +177,35 @@ impl<T: 'static> Tasks<T> {
                     return Ok(output);
                 }
             }
-            self.poll_due();
+            for _ in 0..ROUNDS {
+                self.poll_due();
+                self.take_woken();
+                if self.crowd.borrow().due.is_empty() {
+                    break;
+                }
+            }
             let patience = self.patience();
             let mut crowd = self.crowd.borrow_mut();
             self.reactor.turn(&mut events, patience, |task| crowd.set_due(task))?;
             drop(crowd);
             let now = Instant::now();
             HERE.with(|here| here.now.set(Some(now)));
-            self.take_woken(now);
+            if self.alarm.get().is_some_and(|alarm| alarm <= now) {
+                self.main_is_due.set(true);
+            }
+            self.take_woken();
         }
     }
 
     /// How long the loop may wait for events.
     fn patience(&self) -> Option<Duration> {
-        if !self.ended.borrow().is_empty() || !self.crowd.borrow().due.is_empty() {
+        if self.main_is_due.get() || !self.ended.borrow().is_empty() || !self.crowd.borrow().due.is_empty() {
             return Some(Duration::ZERO);
         }
         self.alarm.get().map(|alarm| alarm.saturating_duration_since(Instant::now()))
     }
 
-    fn take_woken(&self, now: Instant) {
-        if self.alarm.get().is_some_and(|alarm| alarm <= now) {
-            self.main_is_due.set(true);
-        }
+    fn take_woken(&self) {
         let mut crowd = self.crowd.borrow_mut();
         let mut woken = self.reactor.woken.lock();
         for task in woken.drain(..) {
