@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -74,26 +75,38 @@ pub struct Lookup<'a> {
 #[derive(Debug, Default)]
 pub struct Statements {
     known: Mutex<Known>,
+    /// Counts what may have changed the meaning of texts on servers.
+    generation: AtomicU64,
     hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    by_hash: HashMap<u64, Vec<(u64, Weak<Statement>)>>,
+    by_hash: HashMap<u64, Vec<(Scope, Weak<Statement>)>>,
     last_id: u64,
     sweep_at: usize,
 }
 
+/// The sessions' scope, and the generation in which they asked.
+type Scope = (u64, u64);
+
 impl Statements {
+    /// The schema has changed: who prepares a text from now on does not get what was prepared before, as in PostgreSQL, where
+    /// that would fail with "cached plan must not change result type".
+    pub fn renew(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The statement of this definition. Statements are shared within a `scope` only: sessions whose settings make
     /// parse analysis see the same.
     #[must_use]
     pub fn intern(&self, scope: u64, definition: &[u8]) -> Arc<Statement> {
-        let hash = self.hasher.hash_one((scope, definition));
+        let held_in = (scope, self.generation.load(Ordering::Relaxed));
+        let hash = self.hasher.hash_one((held_in, definition));
         let mut known = self.known.lock();
         let found = known.by_hash.get(&hash).into_iter().flatten().find_map(|(held_scope, weak)| {
             let statement = weak.upgrade()?;
-            (*held_scope == scope && *statement.definition == *definition).then_some(statement)
+            (*held_scope == held_in && *statement.definition == *definition).then_some(statement)
         });
         if let Some(statement) = found {
             return statement;
@@ -102,7 +115,7 @@ impl Statements {
         let statement = Arc::new(Statement::new(known.next_id(), definition, Some(scope)));
         let held = known.by_hash.entry(hash).or_default();
         held.retain(|(_, weak)| weak.strong_count() > 0);
-        held.push((scope, Arc::downgrade(&statement)));
+        held.push((held_in, Arc::downgrade(&statement)));
         statement
     }
 
@@ -242,6 +255,10 @@ mod tests {
         assert_eq!(statements.intern(1, b"select 1\0\0\0").id, a.id);
         assert_ne!(statements.intern(2, b"select 1\0\0\0").id, a.id);
         assert_ne!(statements.intern(1, b"select 2\0\0\0").id, a.id);
+        statements.renew();
+        let after = statements.intern(1, b"select 1\0\0\0");
+        assert_ne!(after.id, a.id, "the schema has changed");
+        assert_eq!(statements.intern(1, b"select 1\0\0\0").id, after.id);
     }
 
     #[test]

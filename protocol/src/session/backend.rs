@@ -176,6 +176,7 @@ impl Session {
             b"SET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"CREATE TABLE\0" => {
                 self.pin_if_unseen(frame.body);
             }
+            tag if changes_schema(tag) => self.migrated |= self.pin != Some(Pin::Temporary),
             _ => {}
         }
         if std::mem::take(&mut self.copying_in) {
@@ -185,6 +186,13 @@ impl Session {
             }
         }
         self.on_executed(frame.body)
+    }
+
+    /// True, once, when the session has changed the schema and its transaction has ended: then [`Statements::renew`] is due.
+    ///
+    /// [`Statements::renew`]: crate::prepared::Statements::renew
+    pub fn take_migrated(&mut self) -> bool {
+        self.migrated && self.is_at_rest() && std::mem::take(&mut self.migrated)
     }
 
     /// The server has dropped all named statements; what was sent behind that prepares new ones.
@@ -392,4 +400,10 @@ impl Session {
             }
         }
     }
+}
+
+/// True for the tags of statements after which another one may have other columns than before.
+fn changes_schema(tag: &[u8]) -> bool {
+    let tags: [&[u8]; 4] = [b"ALTER ", b"DROP ", b"CREATE VIEW", b"CREATE FUNCTION"];
+    tags.iter().any(|beginning| tag.starts_with(beginning))
 }

@@ -78,6 +78,8 @@ pub struct Session {
     /// Others than those are in force.
     carries: bool,
     altered: Altered,
+    /// It has changed the schema, and statements that were prepared before may not fit any more.
+    migrated: bool,
     /// Statements of different scopes are never shared; see [`crate::prepared::Statements::intern`].
     scope: u64,
     transaction: Transaction,
@@ -275,6 +277,7 @@ impl Session {
             startup,
             carries: false,
             altered: Altered::No,
+            migrated: false,
             transaction: Transaction::Idle,
             expected: VecDeque::new(),
             batch: 0,

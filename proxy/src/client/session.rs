@@ -229,6 +229,9 @@ impl Session {
         poll_fn(|cx| {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
             let event = front.poll_relay(server, lent, cx);
+            if front.machine.take_migrated() {
+                lookup.statements.renew();
+            }
             if event.is_pending() {
                 vacating.poll(&mut front.machine, (&held.server, &access.user), cx);
                 let pin = front.machine.pin().filter(|pin| *pin != Pin::SessionMode);

@@ -1,6 +1,7 @@
 //! Prepared statements of the protocol in transaction mode.
 
-use pgherd_testkit::client::{RawClient, frontend};
+use bytes::BytesMut;
+use pgherd_testkit::client::{Frame, RawClient, frontend};
 use pgherd_testkit::{Result, ensure};
 use tokio::task::JoinSet;
 
@@ -8,15 +9,18 @@ use crate::front::{Front, bind, comparable, extended, messages};
 
 /// Binds and executes a statement that is prepared already.
 async fn execute(client: &mut RawClient, statement: &str, parameters: &[&str]) -> Result<Vec<String>> {
-    let bytes = messages(|out| {
+    client.send(&execution(statement, parameters)?).await?;
+    Ok(comparable(&client.read_answer().await?.frames))
+}
+
+fn execution(statement: &str, parameters: &[&str]) -> Result<BytesMut> {
+    messages(|out| {
         bind(statement, parameters, out)?;
         frontend::describe(b'P', "", out)?;
         frontend::execute("", 0, out)?;
         frontend::sync(out);
         Ok(())
-    })?;
-    client.send(&bytes).await?;
-    Ok(comparable(&client.read_answer().await?.frames))
+    })
 }
 
 #[tokio::test]
@@ -48,6 +52,74 @@ async fn a_statement_that_was_prepared_once_works_on_whichever_connection() -> R
         done??;
     }
     front.wait_all_idle(3).await
+}
+
+/// Whoever prepares a text after a migration gets what it means now, though others have prepared the same before it; and who
+/// goes on with what it prepared before hears what it would hear of PostgreSQL.
+#[tokio::test]
+async fn a_text_that_is_prepared_after_a_migration_means_what_it_says_now() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
+    for migration in [
+        "ALTER TABLE migrated ADD b int",
+        "BEGIN; ALTER TABLE migrated ADD b int; COMMIT",
+        "DROP TABLE migrated; CREATE TABLE migrated (a int, b int)",
+        "ALTER TABLE migrated ALTER a TYPE text",
+    ] {
+        front
+            .same(migration, async |address| {
+                let login = async || RawClient::login(address, "app", "app", front.password("app")).await;
+                let query = |text: &str| messages(|out| frontend::query(text, out));
+                let (mut early, mut migrating, mut late) = (login().await?, login().await?, login().await?);
+                let mut seen = Vec::new();
+                migrating
+                    .send(&query("DROP TABLE IF EXISTS migrated; CREATE TABLE migrated (a int)")?)
+                    .await?;
+                migrating.read_answer().await?;
+                let text = "SELECT * FROM migrated";
+                let prepared = extended("s", text, &[])?;
+                early.send(&prepared).await?;
+                seen.extend(shapes(&early.read_answer().await?.frames));
+                migrating.send(&query(migration)?).await?;
+                seen.extend(shapes(&migrating.read_answer().await?.frames));
+                late.send(&prepared).await?;
+                seen.extend(shapes(&late.read_answer().await?.frames));
+                for client in [&mut late, &mut early] {
+                    client.send(&execution("s", &[])?).await?;
+                    seen.extend(shapes(&client.read_answer().await?.frames));
+                }
+                // In one transaction with the migration.
+                migrating.send(&query("BEGIN; ALTER TABLE migrated ADD c int")?).await?;
+                migrating.read_answer().await?;
+                migrating.send(&extended("t", text, &[])?).await?;
+                seen.extend(shapes(&migrating.read_answer().await?.frames));
+                migrating.send(&query("ROLLBACK")?).await?;
+                migrating.read_answer().await?;
+                Ok(seen)
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+/// What differs between two tables of the same columns does not count.
+fn shapes(frames: &[Frame]) -> Vec<String> {
+    let shape = |frame: &Frame| {
+        let mut fields = (frame.tag == b'T').then(|| frame.payload.get(2..))??;
+        let mut columns = Vec::new();
+        while let Some(end) = fields.iter().position(|byte| *byte == 0) {
+            let (name, rest) = fields.split_at(end);
+            // The table and the column's number in it come first, then the type.
+            columns.push(format!("{} {:?}", String::from_utf8_lossy(name), rest.get(7..11)?));
+            fields = rest.get(19..)?;
+        }
+        Some(columns.join(", "))
+    };
+    frames
+        .iter()
+        .flat_map(|frame| {
+            shape(frame).map_or_else(|| comparable(std::slice::from_ref(frame)), |shape| vec![shape])
+        })
+        .collect()
 }
 
 #[tokio::test]
