@@ -82,13 +82,17 @@ pub struct Statements {
 
 #[derive(Debug, Default)]
 struct Known {
-    by_hash: HashMap<u64, Vec<(Scope, Weak<Statement>)>>,
+    by_hash: HashMap<u64, Vec<(SharedBy, Weak<Statement>)>>,
     last_id: u64,
     sweep_at: usize,
 }
 
-/// The sessions' scope, and the generation in which they asked.
-type Scope = (u64, u64);
+/// What sessions that share a statement have in common: their scope, and the generation in which they asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct SharedBy {
+    scope: u64,
+    generation: u64,
+}
 
 impl Statements {
     /// The schema has changed: who prepares a text from now on does not get what was prepared before, as in PostgreSQL, where
@@ -101,12 +105,12 @@ impl Statements {
     /// parse analysis see the same.
     #[must_use]
     pub fn intern(&self, scope: u64, definition: &[u8]) -> Arc<Statement> {
-        let held_in = (scope, self.generation.load(Ordering::Relaxed));
-        let hash = self.hasher.hash_one((held_in, definition));
+        let shared_by = SharedBy { scope, generation: self.generation.load(Ordering::Relaxed) };
+        let hash = self.hasher.hash_one((shared_by, definition));
         let mut known = self.known.lock();
-        let found = known.by_hash.get(&hash).into_iter().flatten().find_map(|(held_scope, weak)| {
+        let found = known.by_hash.get(&hash).into_iter().flatten().find_map(|(held_by, weak)| {
             let statement = weak.upgrade()?;
-            (*held_scope == held_in && *statement.definition == *definition).then_some(statement)
+            (*held_by == shared_by && *statement.definition == *definition).then_some(statement)
         });
         if let Some(statement) = found {
             return statement;
@@ -115,7 +119,7 @@ impl Statements {
         let statement = Arc::new(Statement::new(known.next_id(), definition, Some(scope)));
         let held = known.by_hash.entry(hash).or_default();
         held.retain(|(_, weak)| weak.strong_count() > 0);
-        held.push((held_in, Arc::downgrade(&statement)));
+        held.push((shared_by, Arc::downgrade(&statement)));
         statement
     }
 

@@ -55,7 +55,7 @@ impl CancelPoint {
 
     /// True if no request can meet the next client's query.
     pub(crate) fn is_clear(&self) -> bool {
-        // Behind the lock of the seat, under which requests are counted.
+        // A request is counted under the lock of the seat, which was taken to release the seat since: none is missed.
         self.on_their_way.load(Ordering::Acquire) == 0 && !self.is_haunted.load(Ordering::Acquire)
     }
 

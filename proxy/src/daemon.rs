@@ -48,8 +48,10 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<ExitCode> {
     print_problems(&mut io::stderr(), &[], &loaded.warnings)?;
     start_log(&loaded.config.log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(loaded.config))?;
-    Ok(ExitCode::SUCCESS)
+    let served = runtime.block_on(serve(loaded.config));
+    // Workers that still serve have their timers there; they end with the process.
+    std::mem::forget(runtime);
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 async fn serve(config: Config) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! The threads that serve clients: each has its own runtime and its own sessions.
+//! The threads that serve clients: each has its own event loop and its own sessions.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::buffer::Buffers;
 use crate::client::{self, Connection, Session, TaskEnd, Traveller};
 use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
-use crate::reactor::{Panicked, Socket, Tasks};
+use crate::reactor::{Executor, Panicked, Socket};
 use crate::server::pool::Pool;
 use crate::shared::Shared;
 
@@ -63,7 +63,7 @@ pub(crate) struct Worker {
     crew: Arc<Crew>,
     /// What is to be sent away.
     relief: Cell<Option<Relief>>,
-    /// Each change is told to all tasks.
+    /// Changed by [`Clients::advance`] only, which wakes all tasks.
     stage: Cell<Stage>,
     /// The pools that sessions of this worker wait for, once for each.
     waits: RefCell<Slab<Arc<Pool>>>,
@@ -110,11 +110,11 @@ impl Worker {
     }
 
     /// Tends the pools that sessions wait for. Never ends.
-    async fn tend_pools(&self, tasks: &Tasks<TaskEnd>) {
+    async fn tend_pools(&self, executor: &Executor<TaskEnd>) {
         loop {
             self.begun_waiting.notified().await;
             while !self.waits.borrow().is_empty() {
-                tasks.pause(TEND_INTERVAL).await;
+                executor.sleep(TEND_INTERVAL).await;
                 let mut pools: Vec<_> =
                     self.waits.borrow().iter().map(|(_, pool)| Arc::clone(pool)).collect();
                 pools.sort_unstable_by_key(Arc::as_ptr);
@@ -141,7 +141,7 @@ impl Drop for Waiting<'_> {
 /// A running worker, seen from outside.
 #[derive(Debug)]
 pub(crate) struct WorkerHandle {
-    thread: JoinHandle<io::Result<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl WorkerHandle {
@@ -149,7 +149,7 @@ impl WorkerHandle {
     /// those of the runtime that this is called in.
     ///
     /// # Errors
-    /// When the thread or its event loop cannot be made.
+    /// When the thread cannot be made.
     pub(crate) fn start(
         id: WorkerId,
         shared: Arc<Shared>,
@@ -160,8 +160,11 @@ impl WorkerHandle {
         let serve = move || {
             let _told_whatever_ends_it = ended.drop_guard();
             let _timers = runtime.enter();
-            let tasks = Tasks::new()?;
-            tasks.run(run(id, shared, crew, arrivals, &tasks))
+            let served = Executor::new()
+                .and_then(|executor| executor.block_on(run(id, shared, crew, arrivals, &executor)));
+            if let Err(error) = served {
+                tracing::error!(worker = id.0, %error, "a worker has no event loop");
+            }
         };
         let thread = thread::Builder::new().name(format!("pgherd-worker-{}", id.0)).spawn(serve)?;
         Ok(Self { thread })
@@ -179,7 +182,7 @@ async fn run(
     shared: Arc<Shared>,
     crew: Arc<Crew>,
     mut arrivals: mpsc::Receiver<Arrival>,
-    tasks: &Rc<Tasks<TaskEnd>>,
+    executor: &Executor<TaskEnd>,
 ) {
     let worker = Rc::new(Worker {
         id,
@@ -193,14 +196,18 @@ async fn run(
         begun_waiting: Notify::new(),
     });
     tokio::select! {
-        () = worker.tend_pools(tasks) => {}
-        () = serve_all(&worker, &mut arrivals, tasks) => {}
+        () = worker.tend_pools(executor) => {}
+        () = serve_all(&worker, &mut arrivals, executor) => {}
     }
 }
 
 /// Serves connections until no more are handed over and all sessions have ended, or until the drain deadline.
-async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>, tasks: &Tasks<TaskEnd>) {
-    let clients = Clients { worker, tasks };
+async fn serve_all(
+    worker: &Rc<Worker>,
+    arrivals: &mut mpsc::Receiver<Arrival>,
+    executor: &Executor<TaskEnd>,
+) {
+    let clients = Clients { worker, executor };
     let mut reap = tokio::time::interval(REAP_INTERVAL);
     let mut pulse = tokio::time::interval(PULSE);
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -212,14 +219,14 @@ async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>, 
                 Some(Arrival::Session(traveller)) => clients.take_in(*traveller),
                 None => break,
             },
-            Some(ended) = tasks.next_ended() => {
+            Some(ended) = executor.next_ended() => {
                 clients.go_on(ended);
-                if tasks.len() == 0 {
+                if executor.len() == 0 {
                     worker.crew.rests(worker.id);
                 }
             }
             // Who has nothing to do is not woken for it.
-            _ = pulse.tick(), if tasks.len() > 0 => {
+            _ = pulse.tick(), if executor.len() > 0 => {
                 worker.relief.set(worker.crew.report(worker.id, effort.measure()));
                 worker.buffers.trim();
             }
@@ -233,7 +240,7 @@ async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>, 
         if tokio::time::timeout(LAST_WORDS, clients.all_ended()).await.is_err() {
             tracing::warn!(
                 worker = worker.id.0,
-                sessions = tasks.len(),
+                sessions = executor.len(),
                 "sessions were cut at the drain deadline"
             );
         }
@@ -243,7 +250,7 @@ async fn serve_all(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>, 
 /// The logins and sessions of a worker: one task for each, and every task is waited for.
 struct Clients<'a> {
     worker: &'a Rc<Worker>,
-    tasks: &'a Tasks<TaskEnd>,
+    executor: &'a Executor<TaskEnd>,
 }
 
 impl Clients<'_> {
@@ -252,7 +259,7 @@ impl Clients<'_> {
         match Socket::new(stream) {
             Ok(stream) => {
                 let connection = Connection { stream, peer, counted };
-                self.tasks.spawn(client::greet(Rc::clone(self.worker), connection));
+                self.executor.spawn(client::greet(Rc::clone(self.worker), connection));
             }
             Err(error) => tracing::warn!(%peer, %error, "cannot serve a connection"),
         }
@@ -262,7 +269,7 @@ impl Clients<'_> {
     fn take_in(&self, traveller: Traveller) {
         let peer = traveller.peer();
         match traveller.arrive(self.worker, self.worker.crew.count(self.worker.id)) {
-            Ok(session) => self.tasks.spawn(Box::new(session).run()),
+            Ok(session) => self.executor.spawn(Box::new(session).run()),
             Err(error) => tracing::warn!(%peer, %error, "a session was lost on its way to another thread"),
         }
     }
@@ -287,7 +294,7 @@ impl Clients<'_> {
     /// A login that has succeeded becomes a session. A panic ends its own session only.
     fn go_on(&self, ended: Result<TaskEnd, Panicked>) {
         match ended {
-            Ok(TaskEnd::Session(session)) => self.tasks.spawn(session.run()),
+            Ok(TaskEnd::Session(session)) => self.executor.spawn(session.run()),
             Ok(TaskEnd::Leaves(session, to)) => self.send_away(session, to),
             Ok(TaskEnd::Nothing) => {}
             Err(Panicked) => tracing::error!("a session ended by a panic; this is a defect of pgherd"),
@@ -296,11 +303,11 @@ impl Clients<'_> {
 
     fn advance(&self, stage: Stage) {
         self.worker.stage.set(stage);
-        self.tasks.wake_all();
+        self.executor.wake_all();
     }
 
     async fn all_ended(&self) {
-        while let Some(ended) = self.tasks.next_ended().await {
+        while let Some(ended) = self.executor.next_ended().await {
             self.go_on(ended);
         }
     }

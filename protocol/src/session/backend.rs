@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::names::{client_name, with_client_name};
-use super::{About, Altered, Expected, Held, Kind, Placed, Pooling, Session, Transaction, Undo};
+use super::{About, Altered, Expected, Held, Kind, Migration, Placed, Pooling, Session, Transaction, Undo};
 use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
@@ -176,7 +176,9 @@ impl Session {
             b"SET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"CREATE TABLE\0" => {
                 self.pin_if_unseen(frame.body);
             }
-            tag if changes_schema(tag) => self.migrated |= self.pin != Some(Pin::Temporary),
+            // Of a temporary table, most likely.
+            b"DROP TABLE\0" if self.pin == Some(Pin::Temporary) => {}
+            tag if changes_schema(tag) => self.migration = Migration::Open,
             _ => {}
         }
         if std::mem::take(&mut self.copying_in) {
@@ -191,8 +193,19 @@ impl Session {
     /// True, once, when the session has changed the schema and its transaction has ended: then [`Statements::renew`] is due.
     ///
     /// [`Statements::renew`]: crate::prepared::Statements::renew
-    pub fn take_migrated(&mut self) -> bool {
-        self.migrated && self.is_at_rest() && std::mem::take(&mut self.migrated)
+    #[must_use]
+    pub const fn take_migrated(&mut self) -> bool {
+        if let Migration::Over = self.migration {
+            self.migration = Migration::None;
+            return true;
+        }
+        false
+    }
+
+    /// True if the session has changed the schema in a transaction of which it is not known how it ended.
+    #[must_use]
+    pub fn is_migrating(&self) -> bool {
+        self.migration != Migration::None
     }
 
     /// The server has dropped all named statements; what was sent behind that prepares new ones.
@@ -264,6 +277,9 @@ impl Session {
             _ => return Reply::OutOfStep,
         };
         self.on_transaction(transaction);
+        if self.migration == Migration::Open && transaction == Transaction::Idle {
+            self.migration = Migration::Over;
+        }
         if self.is_at_rest() {
             self.bound_by_name = None;
             if self.pin.is_none() && !self.is_altered() {
@@ -404,6 +420,48 @@ impl Session {
 
 /// True for the tags of statements after which another one may have other columns than before.
 fn changes_schema(tag: &[u8]) -> bool {
-    let tags: [&[u8]; 4] = [b"ALTER ", b"DROP ", b"CREATE VIEW", b"CREATE FUNCTION"];
-    tags.iter().any(|beginning| tag.starts_with(beginning))
+    const OBJECTS: [&[u8]; 13] = [
+        b"TABLE\0",
+        b"VIEW\0",
+        b"MATERIALIZED VIEW\0",
+        b"FOREIGN TABLE\0",
+        b"TYPE\0",
+        b"DOMAIN\0",
+        b"FUNCTION\0",
+        b"PROCEDURE\0",
+        b"ROUTINE\0",
+        b"AGGREGATE\0",
+        b"SCHEMA\0",
+        b"EXTENSION\0",
+        b"OWNED\0",
+    ];
+    match tag.strip_prefix(b"ALTER ").or_else(|| tag.strip_prefix(b"DROP ")) {
+        Some(object) => OBJECTS.contains(&object),
+        None => matches!(tag, b"CREATE VIEW\0" | b"CREATE FUNCTION\0"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changes_schema;
+
+    #[test]
+    fn what_changes_columns_is_told_by_its_tag() {
+        for tag in
+            ["ALTER TABLE\0", "DROP TABLE\0", "DROP SCHEMA\0", "CREATE VIEW\0", "ALTER MATERIALIZED VIEW\0"]
+        {
+            assert!(changes_schema(tag.as_bytes()), "{tag}");
+        }
+        for tag in [
+            "SELECT 1\0",
+            "ALTER ROLE\0",
+            "ALTER TABLESPACE\0",
+            "DROP INDEX\0",
+            "CREATE TABLE\0",
+            "DELETE 3\0",
+            "",
+        ] {
+            assert!(!changes_schema(tag.as_bytes()), "{tag}");
+        }
+    }
 }

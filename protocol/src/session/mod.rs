@@ -78,8 +78,7 @@ pub struct Session {
     /// Others than those are in force.
     carries: bool,
     altered: Altered,
-    /// It has changed the schema, and statements that were prepared before may not fit any more.
-    migrated: bool,
+    migration: Migration,
     /// Statements of different scopes are never shared; see [`crate::prepared::Statements::intern`].
     scope: u64,
     transaction: Transaction,
@@ -139,6 +138,16 @@ enum Altered {
     Here,
     /// The client was told that it is done.
     Surely,
+}
+
+/// Whether the schema was changed, so that statements that were prepared before may not fit any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Migration {
+    None,
+    /// In a transaction that has not ended.
+    Open,
+    /// It has ended, and nobody was told yet.
+    Over,
 }
 
 /// The unnamed statement, kept so that it can be parsed again where it is missing.
@@ -277,7 +286,7 @@ impl Session {
             startup,
             carries: false,
             altered: Altered::No,
-            migrated: false,
+            migration: Migration::None,
             transaction: Transaction::Idle,
             expected: VecDeque::new(),
             batch: 0,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::frontend::ESCAPED_PREFIX;
-use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Transaction, Undo};
+use super::{About, Expected, Held, Kind, Migration, Placed, Pooling, Session, Transaction, Undo};
 use crate::prepared::{SERVER_PREFIX, ServerStatements, Statement, Statements, write_server_name};
 use crate::statement::{Effect, Scan};
 use crate::write;
@@ -13,7 +13,7 @@ impl Session {
     /// the right one; and none is shared of which it is not known whether servers will have it, or whether it would mean the
     /// same to others.
     pub(super) fn intern(&self, definition: &[u8], statements: &Statements) -> Arc<Statement> {
-        if self.alters || self.migrated || self.expected.iter().any(|e| e.forgets) {
+        if self.alters || self.migration == Migration::Open || self.expected.iter().any(|e| e.forgets) {
             return statements.unshared(definition);
         }
         let shared = statements.intern(self.scope, definition);

@@ -100,8 +100,8 @@ fn difference(known: &[u8], text: &[u8], from: usize) -> Option<usize> {
 /// True if the digits around this place stand at the beginning of a token. Of a number that is longer than any that means
 /// something, false.
 fn is_in_number(text: &[u8], at: usize) -> bool {
-    const LONGEST: usize = 32;
-    let start = at.saturating_sub(LONGEST);
+    const LONGEST_NUMBER: usize = 32;
+    let start = at.saturating_sub(LONGEST_NUMBER);
     let before = text.get(start..at).unwrap_or_default().iter().rev().find(|byte| !byte.is_ascii_digit());
     before.map_or(start == 0, |&byte| !is_word(byte))
 }

@@ -98,7 +98,7 @@ impl Front {
     ) -> Poll<Event> {
         let mut reads = READS_A_TURN;
         if !self.machine.owes_nothing()
-            && let Poll::Ready(event) = self.poll_down(server, buffers, &mut reads, cx)
+            && let Poll::Ready(event) = self.poll_down(server, (buffers, lookup), &mut reads, cx)
         {
             // What the client has sent meanwhile is for its next lease.
             return Poll::Ready(event);
@@ -107,7 +107,7 @@ impl Front {
             if let Poll::Ready(event) = self.poll_up(server, (buffers, lookup), &mut reads, cx) {
                 return Poll::Ready(event);
             }
-            if let Poll::Ready(event) = self.poll_down(server, buffers, &mut reads, cx) {
+            if let Poll::Ready(event) = self.poll_down(server, (buffers, lookup), &mut reads, cx) {
                 return Poll::Ready(event);
             }
             if !self.held_back || self.has_enough() {
@@ -179,7 +179,7 @@ impl Front {
     fn poll_down(
         &mut self,
         server: &mut ServerConnection,
-        buffers: &Buffers,
+        (buffers, lookup): (&Buffers, Lookup<'_>),
         reads: &mut u8,
         cx: &mut Context<'_>,
     ) -> Poll<Event> {
@@ -201,6 +201,10 @@ impl Front {
                     _ => None,
                 };
                 self.down.accept(&cut);
+                // Before the client hears of it.
+                if self.machine.take_migrated() {
+                    lookup.statements.renew();
+                }
                 if let Some(event) = event {
                     return Poll::Ready(event);
                 }
@@ -228,8 +232,8 @@ impl Front {
     }
 
     /// Ready when the client has closed the connection. One that has sent more meanwhile is taken to be there.
-    pub(super) fn poll_gone(&self) -> Poll<()> {
-        self.stream.poll_gone()
+    pub(super) fn poll_closed(&self) -> Poll<()> {
+        self.stream.poll_closed()
     }
 
     /// Writes out what waits for the client.

@@ -199,7 +199,7 @@ impl Session {
     async fn persist(&mut self, first: Attempt) -> Result<Held, Failure> {
         let Self { access, front, worker, .. } = self;
         let gone = || {
-            if worker.stage() == Stage::Ending { Poll::Ready(()) } else { front.poll_gone() }
+            if worker.stage() == Stage::Ending { Poll::Ready(()) } else { front.poll_closed() }
         };
         access.persist(worker, first, gone).await
     }
@@ -229,9 +229,6 @@ impl Session {
         poll_fn(|cx| {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
             let event = front.poll_relay(server, lent, cx);
-            if front.machine.take_migrated() {
-                lookup.statements.renew();
-            }
             if event.is_pending() {
                 vacating.poll(&mut front.machine, (&held.server, &access.user), cx);
                 let pin = front.machine.pin().filter(|pin| *pin != Pin::SessionMode);
@@ -281,12 +278,12 @@ impl Session {
             Event::ClientGone | Event::Terminated => {}
         }
         // The last words need not wait for the server to be cleaned.
-        poll_fn(|_| {
-            let _ = self.front.poll_flush(&self.worker.buffers);
-            Poll::Ready(())
-        })
-        .await;
+        let _ = self.front.poll_flush(&self.worker.buffers);
+        let migrated = self.front.machine.is_migrating();
         self.clean_up(held).await;
+        if migrated {
+            self.worker.shared.statements.renew();
+        }
         Turn::End
     }
 

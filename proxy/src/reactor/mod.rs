@@ -1,12 +1,11 @@
 //! The event loop of a worker: one epoll instance, and the tasks whose sockets it watches.
 //!
-//! A transaction costs a worker two events. With a general runtime, what leads from an event to the session, and what each
-//! look at a socket costs, is a third of all that pgherd itself does for it. Here an event says which task it is for, the
-//! task is polled at once, and a look at a socket is a look at a bit. Timers, name look-ups and channels are tokio's: they are
-//! driven by the main thread's runtime, and wake tasks from there.
+//! A transaction costs a worker two events, and a general runtime makes much of each (ARCHITECTURE.md has the figures). Here an
+//! event says which task it is for, the task is polled at once, and a look at a socket is a look at a bit. Timers, name look-ups
+//! and channels are tokio's: they are driven by the main thread's runtime, and wake tasks from there.
 
+mod executor;
 mod socket;
-mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +23,8 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 use slab::Slab;
 
+pub(crate) use executor::{Executor, Panicked};
 pub(crate) use socket::Socket;
-pub(crate) use tasks::{Panicked, Tasks};
 
 /// Events that are taken at once.
 const EVENTS: usize = 256;
@@ -48,7 +47,7 @@ impl TaskId {
 }
 
 /// What this thread runs.
-struct Here {
+struct Current {
     reactor: RefCell<Option<Arc<Reactor>>>,
     task: Cell<TaskId>,
     /// When the events came that are dealt with now.
@@ -56,18 +55,18 @@ struct Here {
 }
 
 thread_local! {
-    static HERE: Here =
-        const { Here { reactor: RefCell::new(None), task: Cell::new(TaskId::NONE), now: Cell::new(None) } };
+    static CURRENT: Current =
+        const { Current { reactor: RefCell::new(None), task: Cell::new(TaskId::NONE), now: Cell::new(None) } };
 }
 
 /// The time, as of the events that are dealt with now: asking for it costs a transaction as much as finding its connection.
 pub(crate) fn now() -> Instant {
-    HERE.with(|here| here.now.get()).unwrap_or_else(Instant::now)
+    CURRENT.with(|current| current.now.get()).unwrap_or_else(Instant::now)
 }
 
 /// The event loop of this thread.
-fn here() -> io::Result<Arc<Reactor>> {
-    let reactor = HERE.with(|here| here.reactor.borrow().clone());
+fn current_reactor() -> io::Result<Arc<Reactor>> {
+    let reactor = CURRENT.with(|current| current.reactor.borrow().clone());
     reactor.ok_or_else(|| io::Error::other("this thread runs no event loop: a defect of pgherd"))
 }
 
@@ -75,25 +74,25 @@ fn here() -> io::Result<Arc<Reactor>> {
 #[derive(Debug)]
 struct Reactor {
     epoll: OwnedFd,
-    watched: Mutex<Watched>,
+    registrations: Mutex<Registrations>,
     /// The tasks that were woken.
     woken: Mutex<Vec<TaskId>>,
-    /// Written to where the loop would not look otherwise.
-    bell: OwnedFd,
-    /// The loop waits, or is about to: who wakes a task has to ring.
-    sleeps: AtomicBool,
+    /// An eventfd, written to where the loop would not look otherwise.
+    wakeup: OwnedFd,
+    /// The loop waits, or is about to: who wakes a task has to wake the loop, too.
+    is_parked: AtomicBool,
 }
 
 /// The sockets by the number that their events bear.
 #[derive(Debug, Default)]
-struct Watched {
-    entries: Slab<Entry>,
+struct Registrations {
+    sockets: Slab<Registration>,
     /// Tells a socket from those that had its place before.
     generation: u32,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Registration {
     generation: u32,
     readiness: Arc<Readiness>,
 }
@@ -101,88 +100,92 @@ struct Entry {
 impl Reactor {
     fn new() -> io::Result<Arc<Self>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let rings = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&epoll, &bell, epoll::EventData::new_u64(WOKEN), rings)?;
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // It needs not be read: each write is an event.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &wakeup, epoll::EventData::new_u64(WOKEN), flags)?;
         Ok(Arc::new(Self {
             epoll,
-            watched: Mutex::default(),
+            registrations: Mutex::default(),
             woken: Mutex::default(),
-            bell,
-            sleeps: AtomicBool::new(false),
+            wakeup,
+            is_parked: AtomicBool::new(false),
         }))
     }
 
     /// Watches a socket; under which number.
-    fn watch(&self, socket: impl AsFd, readiness: &Arc<Readiness>) -> io::Result<usize> {
+    fn register(&self, socket: impl AsFd, readiness: &Arc<Readiness>) -> io::Result<usize> {
         let (key, data) = {
-            let mut watched = self.watched.lock();
-            watched.generation = watched.generation.wrapping_add(1);
-            let generation = watched.generation;
-            let key = watched.entries.insert(Entry { generation, readiness: Arc::clone(readiness) });
+            let mut registrations = self.registrations.lock();
+            registrations.generation = registrations.generation.wrapping_add(1);
+            let generation = registrations.generation;
+            let key =
+                registrations.sockets.insert(Registration { generation, readiness: Arc::clone(readiness) });
             let number = u32::try_from(key).map_err(io::Error::other)?;
             (key, u64::from(generation) << 32 | u64::from(number))
         };
         let flags =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         if let Err(error) = epoll::add(&self.epoll, socket, epoll::EventData::new_u64(data), flags) {
-            self.watched.lock().entries.try_remove(key);
+            self.registrations.lock().sockets.try_remove(key);
             return Err(error.into());
         }
         Ok(key)
     }
 
     /// Watches it no more.
-    fn forget(&self, socket: impl AsFd, key: usize) {
-        // It fails only for what is not watched.
+    fn deregister(&self, socket: impl AsFd, key: usize) {
+        // It fails only for what is not registered.
         let _ = epoll::delete(&self.epoll, socket);
-        self.watched.lock().entries.try_remove(key);
+        self.registrations.lock().sockets.try_remove(key);
     }
 
-    /// Waits for events, unless a task was woken, and gives the tasks that they are for.
-    fn turn(
-        &self,
-        events: &mut Vec<epoll::Event>,
-        timeout: Option<Duration>,
-        mut due: impl FnMut(TaskId),
-    ) -> io::Result<()> {
-        // Before the look at who was woken: who comes after it sees that it has to ring.
-        self.sleeps.store(true, Ordering::SeqCst);
+    /// Waits for events, unless a task was woken.
+    fn wait(&self, events: &mut Vec<epoll::Event>, timeout: Option<Duration>) -> io::Result<()> {
+        // Before the look at who was woken: who comes after it sees that the loop has to be woken, too.
+        self.is_parked.store(true, Ordering::SeqCst);
         let timeout = if self.woken.lock().is_empty() { timeout } else { Some(Duration::ZERO) };
+        // Whole milliseconds: for less than one a kernel before 5.11 has no call.
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
+            tv_nsec: i64::from(timeout.subsec_micros().div_ceil(1000).min(999)) * 1_000_000,
         });
         events.clear();
         let waited = epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref());
-        self.sleeps.store(false, Ordering::Relaxed);
+        self.is_parked.store(false, Ordering::Relaxed);
         match waited {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        let watched = self.watched.lock();
-        for event in &*events {
-            let (data, flags) = (event.data.u64(), event.flags);
+    }
+
+    /// Notes what the events say, and gives the tasks that they are for.
+    fn dispatch(&self, events: &[epoll::Event], mut due: impl FnMut(TaskId)) {
+        let registrations = self.registrations.lock();
+        for event in events {
+            let data = event.data.u64();
+            if data == WOKEN {
+                continue;
+            }
             let (Ok(key), Ok(generation)) = (usize::try_from(data & 0xFFFF_FFFF), u32::try_from(data >> 32))
             else {
                 continue;
             };
-            // Nobody bears the bell's number: there would have to be four billion sockets.
-            if let Some(entry) = watched.entries.get(key)
-                && entry.generation == generation
+            // Another thread may have closed the socket since, and a new one have its place.
+            if let Some(registration) = registrations.sockets.get(key)
+                && registration.generation == generation
             {
-                entry.readiness.set(flags);
-                due(entry.readiness.task());
+                registration.readiness.set(event.flags);
+                due(registration.readiness.task());
             }
         }
-        Ok(())
     }
 
     fn wake(&self, task: TaskId) {
         self.woken.lock().push(task);
-        if self.sleeps.swap(false, Ordering::SeqCst) {
-            // It fails only when it has been rung more often than anybody could.
-            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        if self.is_parked.swap(false, Ordering::SeqCst) {
+            // It fails only when it has been written to more often than anybody could.
+            let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
         }
     }
 }
@@ -237,7 +240,7 @@ impl Readiness {
     }
 
     /// The next event is for the task that is polled now.
-    fn is_awaited(&self) {
-        self.task.store(HERE.with(|here| here.task.get()).0, Ordering::Relaxed);
+    fn register_current_task(&self) {
+        self.task.store(CURRENT.with(|current| current.task.get()).0, Ordering::Relaxed);
     }
 }

@@ -12,13 +12,14 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{CLOSED, READABLE, Reactor, Readiness, WRITABLE, here};
+use super::{CLOSED, READABLE, Reactor, Readiness, WRITABLE, current_reactor};
 
-/// A connection. The task that found it not ready last is the one that is told when it is: one task at a time.
+/// A connection. It wakes the task that found it not ready last, and never a waker: for one task at a time, and for no combinator
+/// that has wakers of its own.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,
-    readiness: Arc<Readiness>,
+    pub(super) readiness: Arc<Readiness>,
     reactor: Arc<Reactor>,
     key: usize,
 }
@@ -30,8 +31,8 @@ impl Socket {
     /// When it does not take it, or there is none.
     pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        let (reactor, readiness) = (here()?, Readiness::unknown());
-        let key = reactor.watch(&stream, &readiness)?;
+        let (reactor, readiness) = (current_reactor()?, Readiness::unknown());
+        let key = reactor.register(&stream, &readiness)?;
         Ok(Self { stream, readiness, reactor, key })
     }
 
@@ -52,7 +53,7 @@ impl Socket {
         // Before anything is known of it, it is not connected either.
         socket.readiness.clear(WRITABLE);
         std::future::poll_fn(|_| {
-            socket.readiness.is_awaited();
+            socket.readiness.register_current_task();
             if socket.readiness.is(WRITABLE) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -97,7 +98,7 @@ impl Socket {
     #[inline]
     pub(crate) fn poll_recv(&self, room: &mut [u8]) -> Poll<io::Result<usize>> {
         if !self.readiness.is(READABLE) {
-            self.readiness.is_awaited();
+            self.readiness.register_current_task();
             return Poll::Pending;
         }
         let read = ready!(self.attempt(READABLE, || recv(&self.stream, &mut *room, RecvFlags::empty())))?.1;
@@ -116,22 +117,22 @@ impl Socket {
     #[inline]
     pub(crate) fn poll_send(&self, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if !self.readiness.is(WRITABLE) {
-            self.readiness.is_awaited();
+            self.readiness.register_current_task();
             return Poll::Pending;
         }
         self.attempt(WRITABLE, || send(&self.stream, bytes, SendFlags::NOSIGNAL))
     }
 
     /// Ready when the peer has closed the connection. One that has sent more meanwhile is taken to be there.
-    pub(crate) fn poll_gone(&self) -> Poll<()> {
+    pub(crate) fn poll_closed(&self) -> Poll<()> {
         if !self.readiness.is(READABLE) {
-            self.readiness.is_awaited();
+            self.readiness.register_current_task();
             return Poll::Pending;
         }
         let peeked = ready!(self.attempt(READABLE, || recv(&self.stream, &mut [0], RecvFlags::PEEK)));
         match peeked {
             Ok((_, 1..)) => {
-                self.readiness.is_awaited();
+                self.readiness.register_current_task();
                 Poll::Pending
             }
             Ok(_) | Err(_) => Poll::Ready(()),
@@ -147,7 +148,7 @@ impl Socket {
             return true;
         }
         let quiet = matches!(recv(&self.stream, &mut [0], RecvFlags::PEEK), Err(Errno::AGAIN));
-        if quiet && here().is_ok_and(|here| Arc::ptr_eq(&here, &self.reactor)) {
+        if quiet && current_reactor().is_ok_and(|current| Arc::ptr_eq(&current, &self.reactor)) {
             self.readiness.clear(READABLE);
         }
         quiet
@@ -161,7 +162,7 @@ impl Socket {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
                     self.readiness.clear(bit);
-                    self.readiness.is_awaited();
+                    self.readiness.register_current_task();
                     return Poll::Pending;
                 }
                 Err(error) => return Poll::Ready(Err(error.into())),
@@ -172,7 +173,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.reactor.forget(&self.stream, self.key);
+        self.reactor.deregister(&self.stream, self.key);
     }
 }
 

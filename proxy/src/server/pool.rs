@@ -379,11 +379,10 @@ impl Inner {
         idle_since: Option<Instant>,
         dead: &mut Vec<Connection>,
     ) -> Option<Place> {
-        let has_room = self.has_room(limits);
-        if !has_room && self.idle.iter().all(VecDeque::is_empty) {
-            return None;
-        }
-        if !has_room {
+        if !self.has_room(limits) {
+            if self.idle.iter().all(VecDeque::is_empty) {
+                return None;
+            }
             for idle in &mut self.idle {
                 let (quiet, ended) = std::mem::take(idle).into_iter().partition(|c| c.is_quiet());
                 *idle = quiet;

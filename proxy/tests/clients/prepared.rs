@@ -55,7 +55,7 @@ async fn a_statement_that_was_prepared_once_works_on_whichever_connection() -> R
 }
 
 /// Whoever prepares a text after a migration gets what it means now, though others have prepared the same before it; and who
-/// goes on with what it prepared before hears what it would hear of PostgreSQL.
+/// goes on, on the same server connection, with what it prepared before hears what it would hear of PostgreSQL.
 #[tokio::test]
 async fn a_text_that_is_prepared_after_a_migration_means_what_it_says_now() -> Result<()> {
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;

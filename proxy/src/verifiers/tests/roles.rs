@@ -134,7 +134,7 @@ async fn a_storm_of_logins_is_one_query() {
     let hour = Duration::from_secs(3600);
     let timing = Timing { fresh: hour, absent: hour, refresh_interval: hour, ..patient() };
     let service = Service::start(&[&server.endpoint], timing);
-    // Workers have runtimes of their own.
+    // Logins come from several threads.
     let workers: Vec<_> = (0..4)
         .map(|_| {
             let verifiers = service.verifiers.clone();
