@@ -1,6 +1,6 @@
 //! A session joined to a server connection: one task, both sockets, nothing in between.
 
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 
 use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::flow::Stop;
@@ -20,8 +20,6 @@ use crate::server::connection::ServerConnection;
 const MOST_OWED: usize = 1024;
 /// A client that leaves so many bytes of pgherd's own unread is not read from.
 const MOST_UNREAD: usize = 64 * 1024;
-/// How often a session reads before others have their turn.
-const READS_A_TURN: u8 = 16;
 
 /// Why the two were parted, or should be looked at.
 #[derive(Debug)]
@@ -94,20 +92,18 @@ impl Front {
         &mut self,
         server: &mut ServerConnection,
         (buffers, lookup): (&Buffers, Lookup<'_>),
-        cx: &mut Context<'_>,
     ) -> Poll<Event> {
-        let mut reads = READS_A_TURN;
         if !self.machine.owes_nothing()
-            && let Poll::Ready(event) = self.poll_down(server, (buffers, lookup), &mut reads, cx)
+            && let Poll::Ready(event) = self.poll_down(server, (buffers, lookup))
         {
             // What the client has sent meanwhile is for its next lease.
             return Poll::Ready(event);
         }
         loop {
-            if let Poll::Ready(event) = self.poll_up(server, (buffers, lookup), &mut reads, cx) {
+            if let Poll::Ready(event) = self.poll_up(server, (buffers, lookup)) {
                 return Poll::Ready(event);
             }
-            if let Poll::Ready(event) = self.poll_down(server, (buffers, lookup), &mut reads, cx) {
+            if let Poll::Ready(event) = self.poll_down(server, (buffers, lookup)) {
                 return Poll::Ready(event);
             }
             if !self.held_back || self.has_enough() {
@@ -138,8 +134,6 @@ impl Front {
         &mut self,
         server: &mut ServerConnection,
         (buffers, lookup): (&Buffers, Lookup<'_>),
-        reads: &mut u8,
-        cx: &mut Context<'_>,
     ) -> Poll<Event> {
         loop {
             if let Err(error) = ready!(self.up.poll_flush(&server.stream, buffers)) {
@@ -168,7 +162,6 @@ impl Front {
                     continue;
                 }
             }
-            ready!(poll_turn(reads, cx));
             match ready!(self.up.poll_fill(&self.stream, buffers)) {
                 Ok(Filled::Bytes) => {}
                 Ok(Filled::End) | Err(_) => return Poll::Ready(Event::ClientGone),
@@ -180,8 +173,6 @@ impl Front {
         &mut self,
         server: &mut ServerConnection,
         (buffers, lookup): (&Buffers, Lookup<'_>),
-        reads: &mut u8,
-        cx: &mut Context<'_>,
     ) -> Poll<Event> {
         loop {
             if ready!(self.down.poll_flush(&self.stream, buffers)).is_err() {
@@ -222,7 +213,6 @@ impl Front {
             {
                 return Poll::Ready(Event::Block);
             }
-            ready!(poll_turn(reads, cx));
             match ready!(self.down.poll_fill(&server.stream, buffers)) {
                 Ok(Filled::Bytes) => {}
                 Ok(Filled::End) => return Poll::Ready(Lost::because("the server closed the connection")),
@@ -240,16 +230,6 @@ impl Front {
     pub(super) fn poll_flush(&mut self, buffers: &Buffers) -> Poll<std::io::Result<()>> {
         self.down.poll_flush(&self.stream, buffers)
     }
-}
-
-/// Pending, and woken at once, if others are to have their turn.
-fn poll_turn(reads: &mut u8, cx: &Context<'_>) -> Poll<()> {
-    let Some(left) = reads.checked_sub(1) else {
-        cx.waker().wake_by_ref();
-        return Poll::Pending;
-    };
-    *reads = left;
-    Poll::Ready(())
 }
 
 fn last_words(body: &[u8]) -> Event {

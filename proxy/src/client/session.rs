@@ -228,7 +228,7 @@ impl Session {
         let mut vacating = Vacating::default();
         poll_fn(|cx| {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
-            let event = front.poll_relay(server, lent, cx);
+            let event = front.poll_relay(server, lent);
             if event.is_pending() {
                 vacating.poll(&mut front.machine, (&held.server, &access.user), cx);
                 let pin = front.machine.pin().filter(|pin| *pin != Pin::SessionMode);

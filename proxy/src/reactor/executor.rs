@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::{CURRENT, EVENTS, Reactor, TaskId};
+use super::{CURRENT, EVENTS, Reactor, TaskId, begin, has_spent_all};
 
 /// How often those that were woken by others of the same turn are polled before the loop looks for events.
 const ROUNDS: usize = 4;
@@ -172,10 +172,11 @@ impl<T: 'static> Executor<T> {
         loop {
             let main_is_due = std::mem::take(&mut self.tasks.borrow_mut().main_is_due);
             if main_is_due || !self.ended.borrow().is_empty() {
-                CURRENT.with(|current| current.task.set(TaskId::MAIN));
+                begin(TaskId::MAIN);
                 if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
                     return Ok(output);
                 }
+                self.tasks.borrow_mut().main_is_due |= has_spent_all();
             }
             for _ in 0..ROUNDS {
                 self.poll_due();
@@ -241,7 +242,7 @@ impl<T: 'static> Executor<T> {
             None => None,
         };
         let Some(mut parked) = parked else { return };
-        CURRENT.with(|current| current.task.set(id));
+        begin(id);
         let polled = catch_unwind(AssertUnwindSafe(move || {
             match parked.future.as_mut().poll(&mut Context::from_waker(&parked.waker)) {
                 Poll::Pending => Err(parked),
@@ -250,8 +251,12 @@ impl<T: 'static> Executor<T> {
         }));
         let ended = match polled {
             Ok(Err(parked)) => {
-                if let Some(task) = self.tasks.borrow_mut().all.get_mut(id.index()) {
+                let mut tasks = self.tasks.borrow_mut();
+                if let Some(task) = tasks.all.get_mut(id.index()) {
                     task.parked = Some(parked);
+                }
+                if has_spent_all() {
+                    tasks.set_due(id);
                 }
                 return;
             }

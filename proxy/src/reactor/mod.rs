@@ -11,7 +11,8 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ pub(crate) use socket::Socket;
 
 /// Events that are taken at once.
 const EVENTS: usize = 256;
+/// Reads and writes of a task before others have their turn.
+const BUDGET: u32 = 32;
 /// The event that says that a task was woken from another thread.
 const WOKEN: u64 = u64::MAX;
 
@@ -52,16 +55,47 @@ struct Current {
     task: Cell<TaskId>,
     /// When the events came that are dealt with now.
     now: Cell<Option<Instant>>,
+    /// Reads and writes that the task may still do in this turn.
+    budget: Cell<u32>,
 }
 
 thread_local! {
-    static CURRENT: Current =
-        const { Current { reactor: RefCell::new(None), task: Cell::new(TaskId::NONE), now: Cell::new(None) } };
+    static CURRENT: Current = const {
+        Current {
+            reactor: RefCell::new(None),
+            task: Cell::new(TaskId::NONE),
+            now: Cell::new(None),
+            budget: Cell::new(BUDGET),
+        }
+    };
 }
 
 /// The time, as of the events that are dealt with now: asking for it costs a transaction as much as finding its connection.
 pub(crate) fn now() -> Instant {
     CURRENT.with(|current| current.now.get()).unwrap_or_else(Instant::now)
+}
+
+/// A task is polled from now on.
+fn begin(task: TaskId) {
+    CURRENT.with(|current| {
+        current.task.set(task);
+        current.budget.set(BUDGET);
+    });
+}
+
+/// True if the task that was polled may have rested for want of budget.
+fn has_spent_all() -> bool {
+    CURRENT.with(|current| current.budget.get()) == 0
+}
+
+/// Takes one read or write from the budget of the task that is polled now; false if it has none left: it is polled again when
+/// others have had their turn.
+fn spend() -> bool {
+    CURRENT.with(|current| {
+        let left = current.budget.get();
+        current.budget.set(left.saturating_sub(1));
+        left > 0
+    })
 }
 
 /// The event loop of this thread.
@@ -94,7 +128,7 @@ struct Registrations {
 #[derive(Debug)]
 struct Registration {
     generation: u32,
-    readiness: Arc<Readiness>,
+    source: Arc<Source>,
 }
 
 impl Reactor {
@@ -114,19 +148,18 @@ impl Reactor {
     }
 
     /// Watches a socket; under which number.
-    fn register(&self, socket: impl AsFd, readiness: &Arc<Readiness>) -> io::Result<usize> {
+    fn register(&self, source: &Arc<Source>) -> io::Result<usize> {
         let (key, data) = {
             let mut registrations = self.registrations.lock();
             registrations.generation = registrations.generation.wrapping_add(1);
             let generation = registrations.generation;
-            let key =
-                registrations.sockets.insert(Registration { generation, readiness: Arc::clone(readiness) });
+            let key = registrations.sockets.insert(Registration { generation, source: Arc::clone(source) });
             let number = u32::try_from(key).map_err(io::Error::other)?;
             (key, u64::from(generation) << 32 | u64::from(number))
         };
         let flags =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        if let Err(error) = epoll::add(&self.epoll, socket, epoll::EventData::new_u64(data), flags) {
+        if let Err(error) = epoll::add(&self.epoll, &source.stream, epoll::EventData::new_u64(data), flags) {
             self.registrations.lock().sockets.try_remove(key);
             return Err(error.into());
         }
@@ -134,9 +167,9 @@ impl Reactor {
     }
 
     /// Watches it no more.
-    fn deregister(&self, socket: impl AsFd, key: usize) {
+    fn deregister(&self, source: &Source, key: usize) {
         // It fails only for what is not registered.
-        let _ = epoll::delete(&self.epoll, socket);
+        let _ = epoll::delete(&self.epoll, &source.stream);
         self.registrations.lock().sockets.try_remove(key);
     }
 
@@ -175,8 +208,8 @@ impl Reactor {
             if let Some(registration) = registrations.sockets.get(key)
                 && registration.generation == generation
             {
-                registration.readiness.set(event.flags);
-                due(registration.readiness.task());
+                registration.source.set(event.flags);
+                due(registration.source.task());
             }
         }
     }
@@ -190,10 +223,11 @@ impl Reactor {
     }
 }
 
-/// What is known of a socket, and who waits for more. Changed by the thread alone whose event loop watches the socket; others
-/// may look.
+/// A connection, what is known of it, and who waits for more. Changed by the thread alone whose event loop watches it; others may
+/// look.
 #[derive(Debug)]
-struct Readiness {
+struct Source {
+    stream: TcpStream,
     bits: AtomicU8,
     task: AtomicU32,
 }
@@ -205,10 +239,11 @@ const WRITABLE: u8 = 2;
 /// The peer writes no more, or the connection is broken: there will be no other event for reads.
 const CLOSED: u8 = 4;
 
-impl Readiness {
-    /// Of a socket that nobody has looked at: an attempt will tell.
-    fn unknown() -> Arc<Self> {
-        Arc::new(Self { bits: AtomicU8::new(READABLE | WRITABLE), task: AtomicU32::new(TaskId::NONE.0) })
+impl Source {
+    /// Of what it is ready for, an attempt will tell.
+    fn new(stream: TcpStream) -> Arc<Self> {
+        let (bits, task) = (AtomicU8::new(READABLE | WRITABLE), AtomicU32::new(TaskId::NONE.0));
+        Arc::new(Self { stream, bits, task })
     }
 
     fn is(&self, bits: u8) -> bool {

@@ -12,14 +12,13 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{CLOSED, READABLE, Reactor, Readiness, WRITABLE, current_reactor};
+use super::{CLOSED, READABLE, Reactor, Source, WRITABLE, current_reactor, spend};
 
 /// A connection. It wakes the task that found it not ready last, and never a waker: for one task at a time, and for no combinator
 /// that has wakers of its own.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TcpStream,
-    pub(super) readiness: Arc<Readiness>,
+    pub(super) source: Arc<Source>,
     reactor: Arc<Reactor>,
     key: usize,
 }
@@ -31,9 +30,9 @@ impl Socket {
     /// When it does not take it, or there is none.
     pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        let (reactor, readiness) = (current_reactor()?, Readiness::unknown());
-        let key = reactor.register(&stream, &readiness)?;
-        Ok(Self { stream, readiness, reactor, key })
+        let (reactor, source) = (current_reactor()?, Source::new(stream));
+        let key = reactor.register(&source)?;
+        Ok(Self { source, reactor, key })
     }
 
     /// Connects to an address.
@@ -51,13 +50,13 @@ impl Socket {
         }
         let socket = Self::new(socket.into())?;
         // Before anything is known of it, it is not connected either.
-        socket.readiness.clear(WRITABLE);
+        socket.source.clear(WRITABLE);
         std::future::poll_fn(|_| {
-            socket.readiness.register_current_task();
-            if socket.readiness.is(WRITABLE) { Poll::Ready(()) } else { Poll::Pending }
+            socket.source.register_current_task();
+            if socket.source.is(WRITABLE) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        match socket.stream.take_error()? {
+        match socket.source.stream.take_error()? {
             Some(error) => Err(error),
             None => Ok(socket),
         }
@@ -79,16 +78,19 @@ impl Socket {
     }
 
     /// The connection itself, for its options.
-    pub(crate) const fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.source.stream
     }
 
-    /// Takes the connection from its event loop.
+    /// Takes the connection from its event loop. The descriptor stays the same: its number counts (see `descriptors.rs`).
     ///
     /// # Errors
-    /// When no descriptor is left.
+    /// None but a defect.
     pub(crate) fn detach(self) -> io::Result<TcpStream> {
-        self.stream.try_clone()
+        let source = Arc::clone(&self.source);
+        drop(self);
+        let source = Arc::into_inner(source);
+        source.map(|source| source.stream).ok_or_else(|| io::Error::other("a socket has two owners"))
     }
 
     /// Reads once. Ready with 0 at the end of the stream.
@@ -97,15 +99,19 @@ impl Socket {
     /// When the connection is broken.
     #[inline]
     pub(crate) fn poll_recv(&self, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        if !self.readiness.is(READABLE) {
-            self.readiness.register_current_task();
+        if !self.source.is(READABLE) {
+            self.source.register_current_task();
             return Poll::Pending;
         }
-        let read = ready!(self.attempt(READABLE, || recv(&self.stream, &mut *room, RecvFlags::empty())))?.1;
+        if !spend() {
+            return Poll::Pending;
+        }
+        let read =
+            ready!(self.attempt(READABLE, || recv(&self.source.stream, &mut *room, RecvFlags::empty())))?.1;
         // What is less than there was room for was all there is, and the next byte is an event; but not the end of the stream
         // once that has been told of.
-        if read < room.len() && !self.readiness.is(CLOSED) {
-            self.readiness.clear(READABLE);
+        if read < room.len() && !self.source.is(CLOSED) {
+            self.source.clear(READABLE);
         }
         Poll::Ready(Ok(read))
     }
@@ -116,23 +122,26 @@ impl Socket {
     /// When the connection is broken.
     #[inline]
     pub(crate) fn poll_send(&self, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.readiness.is(WRITABLE) {
-            self.readiness.register_current_task();
+        if !self.source.is(WRITABLE) {
+            self.source.register_current_task();
             return Poll::Pending;
         }
-        self.attempt(WRITABLE, || send(&self.stream, bytes, SendFlags::NOSIGNAL))
+        if !spend() {
+            return Poll::Pending;
+        }
+        self.attempt(WRITABLE, || send(&self.source.stream, bytes, SendFlags::NOSIGNAL))
     }
 
     /// Ready when the peer has closed the connection. One that has sent more meanwhile is taken to be there.
     pub(crate) fn poll_closed(&self) -> Poll<()> {
-        if !self.readiness.is(READABLE) {
-            self.readiness.register_current_task();
+        if !self.source.is(READABLE) {
+            self.source.register_current_task();
             return Poll::Pending;
         }
-        let peeked = ready!(self.attempt(READABLE, || recv(&self.stream, &mut [0], RecvFlags::PEEK)));
+        let peeked = ready!(self.attempt(READABLE, || recv(&self.source.stream, &mut [0], RecvFlags::PEEK)));
         match peeked {
             Ok((_, 1..)) => {
-                self.readiness.register_current_task();
+                self.source.register_current_task();
                 Poll::Pending
             }
             Ok(_) | Err(_) => Poll::Ready(()),
@@ -144,12 +153,12 @@ impl Socket {
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
         // A look at the socket itself, but only where something has been reported of it since the last look.
-        if !self.readiness.is(READABLE) {
+        if !self.source.is(READABLE) {
             return true;
         }
-        let quiet = matches!(recv(&self.stream, &mut [0], RecvFlags::PEEK), Err(Errno::AGAIN));
+        let quiet = matches!(recv(&self.source.stream, &mut [0], RecvFlags::PEEK), Err(Errno::AGAIN));
         if quiet && current_reactor().is_ok_and(|current| Arc::ptr_eq(&current, &self.reactor)) {
-            self.readiness.clear(READABLE);
+            self.source.clear(READABLE);
         }
         quiet
     }
@@ -161,8 +170,8 @@ impl Socket {
                 Ok(done) => return Poll::Ready(Ok(done)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    self.readiness.clear(bit);
-                    self.readiness.register_current_task();
+                    self.source.clear(bit);
+                    self.source.register_current_task();
                     return Poll::Pending;
                 }
                 Err(error) => return Poll::Ready(Err(error.into())),
@@ -173,19 +182,19 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.reactor.deregister(&self.stream, self.key);
+        self.reactor.deregister(&self.source, self.key);
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        self.source.stream.as_fd()
     }
 }
 
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
-        self.stream.as_raw_fd()
+        self.source.stream.as_raw_fd()
     }
 }
 
@@ -207,6 +216,6 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.stream.shutdown(std::net::Shutdown::Write))
+        Poll::Ready(self.source.stream.shutdown(std::net::Shutdown::Write))
     }
 }

@@ -1,6 +1,7 @@
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -132,7 +133,10 @@ fn a_socket_goes_on_in_another_loop() {
     let (stream, mut far) = run::<(), _>(async |_| {
         let (socket, mut far) = pair();
         far.write_all(b"one").unwrap();
-        (socket.detach().unwrap(), far)
+        let number = socket.as_raw_fd();
+        let stream = socket.detach().unwrap();
+        assert_eq!(stream.as_raw_fd(), number, "clients are counted by their numbers");
+        (stream, far)
     });
     run(async |executor| {
         let mut socket = Socket::new(stream).unwrap();
@@ -160,7 +164,7 @@ fn an_event_of_a_socket_that_is_gone_is_nobody_elses() {
         let (next, _far) = pair();
         assert!(next.is_quiet());
         reactor.dispatch(&events, |task| panic!("{task:?} has nothing to do with it"));
-        assert!(!next.readiness.is(READABLE));
+        assert!(!next.source.is(READABLE));
         far.write_all(b"y").unwrap();
         reactor.wait(&mut events, Some(Duration::ZERO)).unwrap();
         assert_eq!(events.len(), 1, "only the one that is there can be written to");
@@ -182,6 +186,29 @@ fn a_task_that_wakes_itself_does_not_keep_others_from_their_events() {
         executor.spawn(async move {
             socket.read_exact(&mut [0]).await.unwrap();
             done.set(true);
+        });
+        assert_eq!(executor.next_ended().await, Some(Ok(())));
+        assert_eq!(executor.next_ended().await, Some(Ok(())));
+    });
+}
+
+#[test]
+fn a_task_that_could_read_for_ever_lets_others_have_their_turn() {
+    run(async |executor| {
+        let (mut flooded, mut flood) = pair();
+        std::thread::spawn(move || while flood.write_all(&[0; 100_000]).is_ok() {});
+        let over = Rc::new(Cell::new(false));
+        let seen = Rc::clone(&over);
+        executor.spawn(async move {
+            while !seen.get() {
+                flooded.read_exact(&mut [0]).await.unwrap();
+            }
+        });
+        let (mut other, mut far) = pair();
+        later(move || far.write_all(b"x").unwrap());
+        executor.spawn(async move {
+            other.read_exact(&mut [0]).await.unwrap();
+            over.set(true);
         });
         assert_eq!(executor.next_ended().await, Some(Ok(())));
         assert_eq!(executor.next_ended().await, Some(Ok(())));
