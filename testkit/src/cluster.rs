@@ -390,7 +390,7 @@ impl Cluster {
         })
     }
 
-    /// Starts all servers at once, registers them, and waits until the standbys stream.
+    /// Starts all servers at once, registers them, and waits until the standbys stream and have all that is registered.
     async fn launch(&self, programs: &Path) -> Result<()> {
         let mut starts = JoinSet::new();
         for server in &self.servers {
@@ -408,8 +408,10 @@ impl Cluster {
         let rows: Vec<String> =
             self.servers.iter().map(|server| self.node(server, programs).row(primary.id())).collect();
         primary.query_in("repmgr", &replace_rows(&rows)).await?;
+        let registered = primary.scalar("SELECT pg_current_wal_lsn()").await?;
         for standby in standbys {
             standby.wait_streaming().await?;
+            standby.wait_replayed(&registered).await?;
         }
         Ok(())
     }

@@ -159,6 +159,16 @@ impl Server {
         .with_context(|| self.log_tail())
     }
 
+    /// Waits until this standby has replayed the WAL up to this place.
+    pub async fn wait_replayed(&self, lsn: &str) -> Result<()> {
+        eventually(format!("{} has replayed {lsn}", self.0.name), PATIENCE, || async {
+            let replayed = self.scalar(&format!("SELECT pg_last_wal_replay_lsn() >= '{lsn}'")).await?;
+            Ok((replayed == "t").then_some(()))
+        })
+        .await
+        .with_context(|| self.log_tail())
+    }
+
     /// Waits until it answers queries.
     pub async fn wait_ready(&self) -> Result<()> {
         eventually(format!("{} answers", self.0.name), PATIENCE, || async {
