@@ -25,6 +25,8 @@ struct State {
 struct Wait {
     waker: Option<Waker>,
     end: Option<WaitEnd>,
+    /// A cancel request has come since it ended, and before the session has seen that.
+    is_cancelled: bool,
 }
 
 /// One wait of one session.
@@ -59,7 +61,7 @@ impl Seat {
     pub(crate) fn begin_wait(&self) -> Ticket {
         let mut state = self.0.lock();
         state.last.0 += 1;
-        state.wait = Some(Wait { waker: None, end: None });
+        state.wait = Some(Wait { waker: None, end: None, is_cancelled: false });
         state.last
     }
 
@@ -68,8 +70,11 @@ impl Seat {
         let mut state = self.0.lock();
         let Some(wait) = &mut state.wait else { return Poll::Ready(WaitEnd::Closed) };
         if let Some(end) = wait.end.take() {
+            let is_cancelled = wait.is_cancelled;
             state.wait = None;
-            return Poll::Ready(end);
+            drop(state);
+            // What was granted goes back, outside of the lock: it may be put on another's seat.
+            return Poll::Ready(if is_cancelled { WaitEnd::Cancelled } else { end });
         }
         if !wait.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             wait.waker = Some(cx.waker().clone());
@@ -103,15 +108,19 @@ impl Seat {
     /// A cancel request has come: ends the wait that the session is in, or gives the request that has to be sent to the
     /// server. Under the lock, so that a release that comes later sees the request.
     pub(crate) fn cancel(&self) -> Option<OnItsWay> {
-        let (held, ticket) = {
-            let state = self.0.lock();
-            (state.held.as_ref().map(|point| OnItsWay::new(Arc::clone(point))), state.last)
-        };
-        if held.is_none() {
-            // Nobody waits: as in PostgreSQL, an idle session ignores it.
-            let _ = self.end_wait(ticket, WaitEnd::Cancelled);
+        let mut state = self.0.lock();
+        if let Some(point) = &state.held {
+            return Some(OnItsWay::new(Arc::clone(point)));
         }
-        held
+        // Where nobody waits it is ignored, as in PostgreSQL by an idle session.
+        if let Some(wait) = &mut state.wait {
+            wait.is_cancelled = true;
+            let waker = wait.waker.take();
+            wait.end.get_or_insert(WaitEnd::Cancelled);
+            drop(state);
+            waker.into_iter().for_each(Waker::wake);
+        }
+        None
     }
 }
 
@@ -133,6 +142,18 @@ mod tests {
         assert!(seat.end_wait(second, WaitEnd::Closed).is_ok());
         assert!(seat.end_wait(second, WaitEnd::TimedOut).is_err(), "it has ended");
         assert!(matches!(poll(&seat), Poll::Ready(WaitEnd::Closed)));
+    }
+
+    #[test]
+    fn a_cancel_request_that_comes_between_the_grant_and_the_session_is_not_lost() {
+        let seat = Seat::default();
+        let ticket = seat.begin_wait();
+        assert!(poll(&seat).is_pending());
+        assert!(seat.end_wait(ticket, WaitEnd::Closed).is_ok(), "as a grant does");
+        assert!(seat.cancel().is_none());
+        assert!(matches!(poll(&seat), Poll::Ready(WaitEnd::Cancelled)));
+        seat.begin_wait();
+        assert!(poll(&seat).is_pending(), "the next wait is another");
     }
 
     #[test]
