@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -64,9 +63,8 @@ impl CancelPoint {
     pub(crate) async fn cleared(&self) -> bool {
         let none_is_left = async {
             loop {
-                let mut done = pin!(self.done.notified());
-                // Before the look at the count, so that none is missed.
-                done.as_mut().enable();
+                // Before the look at the count: from now on it is told, so that none is missed.
+                let done = self.done.notified();
                 if self.on_their_way.load(Ordering::Acquire) == 0 {
                     return;
                 }

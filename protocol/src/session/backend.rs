@@ -202,7 +202,7 @@ impl Session {
         false
     }
 
-    /// True if the session has changed the schema in a transaction of which it is not known how it ended.
+    /// True if the session has changed the schema, and nobody was told yet: its transaction may not have ended.
     #[must_use]
     pub fn is_migrating(&self) -> bool {
         self.migration != Migration::None

@@ -15,7 +15,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pgherd_protocol::startup::CancelKey;
-use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
@@ -35,10 +34,7 @@ const LOGIN_GRACE: Duration = Duration::from_millis(200);
 /// not carry the space of its login for life.
 pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd {
     let Connection { mut stream, peer, counted } = connection;
-    // Keepalives, so that a client whose machine is gone does not stay for ever.
-    if let Err(error) =
-        stream.stream().set_nodelay(true).and_then(|()| SockRef::from(&stream).set_keepalive(true))
-    {
+    if let Err(error) = stream.set_options() {
         tracing::debug!(%peer, %error, "a client went away at once");
         return TaskEnd::Nothing;
     }

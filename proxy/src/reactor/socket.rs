@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{CLOSED, READABLE, Reactor, Source, WRITABLE, current_reactor, spend};
@@ -77,9 +77,21 @@ impl Socket {
         Err(last)
     }
 
-    /// The connection itself, for its options.
-    pub(crate) fn stream(&self) -> &TcpStream {
-        &self.source.stream
+    /// Sends what is written at once, and notices a peer whose machine is gone.
+    ///
+    /// # Errors
+    /// When the connection has ended already.
+    pub(crate) fn set_options(&self) -> io::Result<()> {
+        self.source.stream.set_nodelay(true)?;
+        SockRef::from(self).set_keepalive(true)
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// When the connection has ended already.
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.source.stream.peer_addr()
     }
 
     /// Takes the connection from its event loop. The descriptor stays the same: its number counts (see `descriptors.rs`).
@@ -99,13 +111,6 @@ impl Socket {
     /// When the connection is broken.
     #[inline]
     pub(crate) fn poll_recv(&self, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        if !self.source.is(READABLE) {
-            self.source.register_current_task();
-            return Poll::Pending;
-        }
-        if !spend() {
-            return Poll::Pending;
-        }
         let read =
             ready!(self.attempt(READABLE, || recv(&self.source.stream, &mut *room, RecvFlags::empty())))?.1;
         // What is less than there was room for was all there is, and the next byte is an event; but not the end of the stream
@@ -122,25 +127,13 @@ impl Socket {
     /// When the connection is broken.
     #[inline]
     pub(crate) fn poll_send(&self, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.source.is(WRITABLE) {
-            self.source.register_current_task();
-            return Poll::Pending;
-        }
-        if !spend() {
-            return Poll::Pending;
-        }
         self.attempt(WRITABLE, || send(&self.source.stream, bytes, SendFlags::NOSIGNAL))
     }
 
     /// Ready when the peer has closed the connection. One that has sent more meanwhile is taken to be there.
     pub(crate) fn poll_closed(&self) -> Poll<()> {
-        if !self.source.is(READABLE) {
-            self.source.register_current_task();
-            return Poll::Pending;
-        }
-        let peeked = ready!(self.attempt(READABLE, || recv(&self.source.stream, &mut [0], RecvFlags::PEEK)));
-        match peeked {
-            Ok((_, 1..)) => {
+        match ready!(self.attempt(READABLE, || self.peek())) {
+            Ok(1..) => {
                 self.source.register_current_task();
                 Poll::Pending
             }
@@ -156,15 +149,27 @@ impl Socket {
         if !self.source.is(READABLE) {
             return true;
         }
-        let quiet = matches!(recv(&self.source.stream, &mut [0], RecvFlags::PEEK), Err(Errno::AGAIN));
+        let quiet = self.peek() == Err(Errno::AGAIN);
         if quiet && current_reactor().is_ok_and(|current| Arc::ptr_eq(&current, &self.reactor)) {
             self.source.clear(READABLE);
         }
         quiet
     }
 
+    fn peek(&self) -> rustix::io::Result<usize> {
+        recv(&self.source.stream, &mut [0], RecvFlags::PEEK).map(|(_, len)| len)
+    }
+
+    /// Reads or writes, if it is not known to be in vain and the task has not done so too often in this turn.
     #[inline]
     fn attempt<T>(&self, bit: u8, mut call: impl FnMut() -> rustix::io::Result<T>) -> Poll<io::Result<T>> {
+        if !self.source.is(bit) {
+            self.source.register_current_task();
+            return Poll::Pending;
+        }
+        if !spend() {
+            return Poll::Pending;
+        }
         loop {
             match call() {
                 Ok(done) => return Poll::Ready(Ok(done)),

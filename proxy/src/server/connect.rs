@@ -11,7 +11,6 @@ use pgherd_protocol::frame::{Frame, backend_header};
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
-use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connection::{Cutter, ServerConnection};
@@ -101,9 +100,8 @@ impl ConnectRequest<'_> {
         if !self.descriptors.has_room_for_server(&stream) {
             return Err(ConnectError::NoDescriptors);
         }
-        stream.stream().set_nodelay(true)?;
-        SockRef::from(&stream).set_keepalive(true)?;
-        let address = stream.stream().peer_addr()?;
+        stream.set_options()?;
+        let address = stream.peer_addr()?;
         let cutter = Arc::new(Cutter::new(&stream)?);
         let mut out = Vec::new();
         write::startup(&mut out, [("user", self.user), ("database", self.database)]);
