@@ -21,17 +21,14 @@ use crate::cancel::CancelKeys;
 use crate::check::{CONFIGURATION_ERROR, print_problems};
 use crate::cli::RunArgs;
 use crate::client::welcome::Welcomes;
-use crate::config::{self, Config, Executor, FailoverMode, LogFormat, LogLevel};
+use crate::config::{self, Config, Executor, FailoverMode, Live, LogFormat, LogLevel};
 use crate::crew::Crew;
 use crate::descriptors::Bounds;
 use crate::listener;
 use crate::server::table::Backends;
-use crate::shared::{Credentials, Gauge, Shared, SharedParameters};
+use crate::shared::{Credentials, Shared, SharedParameters};
 use crate::verifiers::{Endpoint, Reader, Settings, Timing, Verifiers};
 use crate::worker::{WorkerHandle, WorkerId};
-
-/// Connections beyond `pool.max_clients` that may be logging in, or being told that there are too many.
-const LOGGING_IN: usize = 1000;
 
 /// `pgherd run`.
 ///
@@ -69,8 +66,8 @@ async fn serve(config: Config) -> io::Result<()> {
     let workers: Vec<_> = arrivals.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
     tracing::info!(address = %config.listen.address, workers = workers.len(), "pgherd serves");
     let stop_listening = CancellationToken::new();
-    let limit = config.pool.max_clients.saturating_add(LOGGING_IN);
-    let accepting = listener::accept(listener, &crew, limit, shared.descriptors, stop_listening.clone());
+    let bounds = (&*shared.config, &shared.descriptors);
+    let accepting = listener::accept(listener, &crew, bounds, stop_listening.clone());
     tokio::select! {
         () = accepting => {}
         // Better to be started again than to serve by a table that nobody keeps.
@@ -134,9 +131,8 @@ fn start_log(log: &config::Log) {
 
 /// What the workers share, and the task that reads stored passwords.
 fn build(config: &Config, control: Control) -> (Arc<Shared>, Reader) {
-    let pool = Arc::new(config.pool.clone());
-    let backends =
-        Arc::new(Backends::new(config.nodes.clone(), config.runtime.workers.get(), Arc::clone(&pool)));
+    let live = Live::new(config.clone());
+    let backends = Arc::new(Backends::new(Arc::clone(&live), config.runtime.workers.get()));
     let settings = Settings {
         user: config.monitor.user.clone(),
         password: config.monitor.password.clone(),
@@ -144,16 +140,15 @@ fn build(config: &Config, control: Control) -> (Arc<Shared>, Reader) {
         timing: Timing::default(),
     };
     let known = Arc::clone(&backends);
-    let all: Vec<_> = config.nodes.iter().map(endpoint).collect();
+    let all = Arc::clone(&live);
     let source = Arc::new(move || {
         let listed: Vec<_> = known.load().servers().map(|server| endpoint(&server.node)).collect();
         // Before anything is known of the servers any of them may be asked.
-        if listed.is_empty() { all.clone() } else { listed }
+        if listed.is_empty() { all.load().nodes.iter().map(endpoint).collect() } else { listed }
     });
     let (verifiers, reader) = Verifiers::new(settings, source);
     let shared = Shared {
-        write_wait: config.failover.write_wait,
-        drain_timeout: config.runtime.drain_timeout,
+        config: live,
         backends,
         verifiers,
         credentials: Credentials::default(),
@@ -162,10 +157,9 @@ fn build(config: &Config, control: Control) -> (Arc<Shared>, Reader) {
         cancel_keys: Arc::new(CancelKeys::default()),
         welcomes: Welcomes::default(),
         mock_secret: rand::random(),
-        descriptors: Bounds::claim(config.nodes.len(), pool.size + pool.pinned_size),
-        clients: Gauge::new(pool.max_clients),
-        waiting: Gauge::new(config.failover.max_waiting),
-        pool,
+        descriptors: Bounds::claim(config.nodes.len(), config.pool.size + config.pool.pinned_size),
+        clients: Arc::default(),
+        waiting: Arc::default(),
         control,
     };
     (Arc::new(shared), reader)

@@ -8,12 +8,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Live;
 use crate::crew::Crew;
 use crate::descriptors::Bounds;
 use crate::worker::{Accepted, Arrival};
 
 /// Connections that the kernel holds before they are accepted.
 const BACKLOG: i32 = 4096;
+/// Connections beyond `pool.max_clients` that may be logging in, or being told that there are too many.
+const LOGGING_IN: usize = 1000;
 /// Pause after an accept that failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(50);
 /// A flood of connections that are too many is told of once in this time.
@@ -38,13 +41,12 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until `stop`, and hands each connection to a worker. At most `limit` connections are open at once, logged in
-/// or not.
+/// Accepts until `stop`, and hands each connection to a worker. At most `pool.max_clients` connections, and those that may
+/// be logging in, are open at once.
 pub(crate) async fn accept(
     listener: TcpListener,
     crew: &Crew,
-    limit: usize,
-    descriptors: Bounds,
+    (config, descriptors): (&Live, &Bounds),
     stop: CancellationToken,
 ) {
     let mut turned_away = TurnedAway::default();
@@ -62,6 +64,7 @@ pub(crate) async fn accept(
                 continue;
             }
         };
+        let limit = config.load().pool.max_clients.saturating_add(LOGGING_IN);
         let is_full = crew.connections() >= limit;
         if is_full || !descriptors.has_room_for_client(&stream) {
             turned_away.one_more(peer, if is_full { "pool.max_clients" } else { "the limit of open files" });

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use pgherd_failover::actor::Control;
@@ -14,19 +13,15 @@ use pgherd_protocol::prepared::Statements;
 
 use crate::cancel::CancelKeys;
 use crate::client::welcome::Welcomes;
-use crate::config;
+use crate::config::Live;
 use crate::descriptors::Bounds;
 use crate::server::table::Backends;
 use crate::verifiers::Verifiers;
 
 /// Shared by all workers; nothing in it is locked on the path of a query.
 pub(crate) struct Shared {
-    /// Settings of the pools.
-    pub(crate) pool: Arc<config::Pool>,
-    /// How long writes wait for a primary.
-    pub(crate) write_wait: Duration,
-    /// How long sessions may take to come to rest at the end.
-    pub(crate) drain_timeout: Duration,
+    /// The configuration in force.
+    pub(crate) config: Arc<Live>,
     /// The table of servers.
     pub(crate) backends: Arc<Backends>,
     /// Stored passwords.
@@ -66,23 +61,16 @@ impl Shared {
     }
 }
 
-/// A bounded count.
-#[derive(Debug)]
-pub(crate) struct Gauge {
-    count: AtomicUsize,
-    limit: usize,
-}
+/// A count that whoever enters bounds.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicUsize);
 
 impl Gauge {
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { count: AtomicUsize::new(0), limit })
-    }
-
-    /// One more, as long as what is returned lives; none if the limit is reached.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<Counted> {
+    /// One more, as long as what is returned lives; none if there are `limit` already.
+    pub(crate) fn enter(self: &Arc<Self>, limit: usize) -> Option<Counted> {
         let counted = Counted(Arc::clone(self));
         // One that goes past the limit counts for a moment, so several at once cannot all pass.
-        (self.count.fetch_add(1, Ordering::Relaxed) < self.limit).then_some(counted)
+        (self.0.fetch_add(1, Ordering::Relaxed) < limit).then_some(counted)
     }
 }
 
@@ -92,7 +80,7 @@ pub(crate) struct Counted(Arc<Gauge>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

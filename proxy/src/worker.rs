@@ -119,7 +119,8 @@ impl Worker {
                     self.waits.borrow().iter().map(|(_, pool)| Arc::clone(pool)).collect();
                 pools.sort_unstable_by_key(Arc::as_ptr);
                 pools.dedup_by(|one, other| Arc::ptr_eq(one, other));
-                pools.iter().for_each(|pool| pool.tend(self.id, self.shared.pool.query_wait_timeout));
+                let timeout = self.shared.config.load().pool.query_wait_timeout;
+                pools.iter().for_each(|pool| pool.tend(self.id, timeout));
             }
         }
     }
@@ -235,7 +236,8 @@ async fn serve_all(
         }
     }
     clients.advance(Stage::Draining);
-    if tokio::time::timeout(worker.shared.drain_timeout, clients.all_ended()).await.is_err() {
+    let drain_timeout = worker.shared.config.load().runtime.drain_timeout;
+    if tokio::time::timeout(drain_timeout, clients.all_ended()).await.is_err() {
         clients.advance(Stage::Ending);
         if tokio::time::timeout(LAST_WORDS, clients.all_ended()).await.is_err() {
             tracing::warn!(

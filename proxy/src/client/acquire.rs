@@ -169,7 +169,8 @@ impl Access {
                     None => self.try_now(worker),
                 },
                 Attempt::Slow(slow) => {
-                    let deadline = *patience.get_or_insert_with(|| Instant::now() + worker.shared.write_wait);
+                    let write_wait = || worker.shared.config.load().failover.write_wait;
+                    let deadline = *patience.get_or_insert_with(|| Instant::now() + write_wait());
                     // Boxed, so that a session does not carry the space for it all its life.
                     match Box::pin(self.take_slow_way(worker, slow, deadline, &mut gone)).await? {
                         Some(held) => return Ok(held),
@@ -204,7 +205,7 @@ impl Access {
 
     fn pool_is_full(&self, worker: &Worker) -> ClientError {
         let Self { database, user, .. } = self;
-        let settings = &worker.shared.pool;
+        let settings = &worker.shared.config.load().pool;
         let (size, limit) =
             (settings.size_for(database, user), settings.query_wait_timeout.unwrap_or_default());
         ClientError::new("53300", "no server connection became free in time")
@@ -259,7 +260,8 @@ impl Access {
             Err(Trouble::NoPrimary) if matches!(backends.load().writes, Target::Open(_)) => Instant::now(),
             Err(Trouble::NoPrimary) => deadline,
         };
-        let Some(_waiting) = worker.shared.waiting.enter() else {
+        let max_waiting = worker.shared.config.load().failover.max_waiting;
+        let Some(_waiting) = worker.shared.waiting.enter(max_waiting) else {
             return Err(no_primary(worker).detail("failover.max_waiting clients wait already").into());
         };
         let _ = tokio::time::timeout_at(until, changes.changed()).await;
@@ -277,16 +279,16 @@ impl Access {
 
     /// Opens a connection and prepares it.
     async fn open(&self, server: Arc<Server>, permit: Permit, worker: &Worker) -> Result<Held, Trouble> {
-        let settings = &worker.shared.pool;
+        let config = worker.shared.config.load_full();
         let request = ConnectRequest {
             node: &server.node,
             database: &self.database,
             user: &self.user,
             credential: worker.shared.credentials.get(&self.user),
-            timeout: settings.server_connect_timeout,
-            max_prepared_statements: settings.prepared_statements,
+            timeout: config.pool.server_connect_timeout,
+            max_prepared_statements: config.pool.prepared_statements,
             worker: worker.id,
-            descriptors: worker.shared.descriptors,
+            descriptors: &worker.shared.descriptors,
         };
         match request.open().await {
             Ok(connection) => {
@@ -386,7 +388,7 @@ pub(super) fn not_in_time(worker: &Worker, access: &Access) -> ClientError {
         return ClientError::new("53300", "no server connection became free in time").detail(format!(
             "The login needs one of the pool of database \"{database}\" and user \"{user}\", and they were in use for \
              {:?}.",
-            worker.shared.pool.client_login_timeout
+            worker.shared.config.load().pool.client_login_timeout
         ));
     }
     no_primary(worker)

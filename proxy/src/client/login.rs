@@ -126,7 +126,7 @@ pub(super) async fn log_in(
     }
     authenticate(worker, stream, &startup.user).await?;
     // Those who have not proven who they are keep nobody out.
-    let counted = shared.clients.enter().ok_or_else(|| {
+    let counted = shared.clients.enter(shared.config.load().pool.max_clients).ok_or_else(|| {
         ClientError::new("53300", "sorry, too many clients already")
             .detail("pool.max_clients of pgherd is reached")
     })?;
@@ -141,7 +141,7 @@ pub(super) async fn log_in(
     };
     // A session that keeps its server connection shows the client that server process's id, so that what is said of it
     // (pg_stat_activity, NOTIFY) is recognised, and pg_terminate_backend() reaches it.
-    let mode = shared.pool.mode_for(&access.database, &access.user);
+    let mode = shared.config.load().pool.mode_for(&access.database, &access.user);
     let mut early = match mode {
         PoolMode::Session => {
             tokio::time::timeout_at(deadline, access.at_once(worker)).await.unwrap_or_default()

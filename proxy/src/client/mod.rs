@@ -38,7 +38,7 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd
         tracing::debug!(%peer, %error, "a client went away at once");
         return TaskEnd::Nothing;
     }
-    let limit = worker.shared.pool.client_login_timeout;
+    let limit = worker.shared.config.load().pool.client_login_timeout;
     let deadline = Instant::now() + limit;
     // A little later, so that a client that has proven who it is hears why it is not served.
     let opening = tokio::time::timeout_at(deadline + LOGIN_GRACE, open(&worker, &mut stream, peer, deadline));

@@ -9,6 +9,7 @@ mod environment;
 mod file;
 mod keys;
 mod legacy;
+mod live;
 mod nearest;
 mod nodes;
 mod overrides;
@@ -28,6 +29,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub(crate) use live::Live;
 pub(crate) use problem::{Origin, Problem};
 pub(crate) use resolved::{
     Config, Executor, Failover, FailoverMode, Listen, Log, LogFormat, LogLevel, Monitor, Pool, PoolMode,

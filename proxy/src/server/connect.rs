@@ -82,7 +82,7 @@ pub(crate) struct ConnectRequest<'a> {
     pub(crate) timeout: Duration,
     pub(crate) max_prepared_statements: usize,
     pub(crate) worker: WorkerId,
-    pub(crate) descriptors: Bounds,
+    pub(crate) descriptors: &'a Bounds,
 }
 
 impl ConnectRequest<'_> {

@@ -12,6 +12,7 @@ use pgherd_protocol::parameters::Parameters;
 
 use super::connection::ServerConnection;
 use super::lease::{Grant, Lease, Permit};
+use crate::config;
 use crate::reactor;
 use crate::seat::{Seat, Ticket, WaitEnd};
 use crate::worker::WorkerId;
@@ -47,12 +48,12 @@ pub(crate) struct PoolLimits {
 /// The connections of one server, database and user.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    limits: PoolLimits,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
+    limits: PoolLimits,
     /// By worker; the last is the one given back last.
     idle: Vec<VecDeque<Connection>>,
     /// By worker; the first waits longest.
@@ -93,12 +94,32 @@ pub(crate) enum Checkout {
     Closed,
 }
 
+impl PoolLimits {
+    /// Those of the pools of this database and user.
+    pub(crate) fn of(settings: &config::Pool, database: &str, user: &str) -> Self {
+        Self {
+            size: settings.size_for(database, user),
+            pinned_size: settings.pinned_size,
+            idle_timeout: settings.server_idle_timeout,
+            lifetime: settings.server_lifetime,
+        }
+    }
+
+    fn is_expired(&self, connection: &ServerConnection, now: Instant) -> bool {
+        is_older(connection.idle_since, self.idle_timeout, now) || self.has_outlived(connection, now)
+    }
+
+    fn has_outlived(&self, connection: &ServerConnection, now: Instant) -> bool {
+        is_older(connection.opened_at, self.lifetime, now)
+    }
+}
+
 impl Pool {
     /// An empty pool.
     pub(crate) fn new(limits: PoolLimits, workers: usize) -> Arc<Self> {
         Arc::new(Self {
-            limits,
             inner: Mutex::new(Inner {
+                limits,
                 idle: (0..workers).map(|_| VecDeque::new()).collect(),
                 waiters: (0..workers).map(|_| VecDeque::new()).collect(),
                 regular: 0,
@@ -128,7 +149,7 @@ impl Pool {
             return Checkout::Granted(Grant::Lease(Lease::new(self, connection)));
         }
         let now = reactor::now();
-        match inner.take_place(&self.limits, now.checked_sub(CHANGE_THREADS_AFTER), &mut dead) {
+        match inner.take_place(now.checked_sub(CHANGE_THREADS_AFTER), &mut dead) {
             Some(Place::Free) => Checkout::Granted(Grant::Permit(Permit::new(self))),
             Some(Place::Idle(connection)) => {
                 drop(inner);
@@ -170,7 +191,7 @@ impl Pool {
         } else if waited < CHANGE_THREADS_AFTER {
             return None;
         } else {
-            WaitEnd::Granted(match inner.take_place(&self.limits, Some(now), &mut dead)? {
+            WaitEnd::Granted(match inner.take_place(Some(now), &mut dead)? {
                 Place::Free => Grant::Permit(Permit::new(self)),
                 Place::Idle(connection) => Grant::Lease(Lease::new(self, connection)),
             })
@@ -182,8 +203,9 @@ impl Pool {
     pub(crate) fn reap(&self, now: Instant) {
         let mut expired = Vec::new();
         let mut inner = self.inner.lock();
-        for idle in &mut inner.idle {
-            let (close, keep) = std::mem::take(idle).into_iter().partition(|c| self.is_expired(c, now));
+        let Inner { limits, idle, .. } = &mut *inner;
+        for idle in idle {
+            let (close, keep) = std::mem::take(idle).into_iter().partition(|c| limits.is_expired(c, now));
             *idle = keep;
             expired.extend::<VecDeque<_>>(close);
         }
@@ -220,22 +242,13 @@ impl Pool {
     /// True if one that asks now need not wait for others.
     pub(crate) fn can_serve(&self) -> bool {
         let inner = self.inner.lock();
-        !inner.closed
-            && (inner.has_room(&self.limits) || inner.idle.iter().any(|idle| !VecDeque::is_empty(idle)))
+        !inner.closed && (inner.has_room() || inner.idle.iter().any(|idle| !VecDeque::is_empty(idle)))
     }
 
     /// True if it has no connection and nobody waits.
     pub(crate) fn is_unused(&self) -> bool {
         let inner = self.inner.lock();
         inner.regular == 0 && inner.pinned == 0 && inner.waiters.iter().all(VecDeque::is_empty)
-    }
-
-    fn is_expired(&self, connection: &ServerConnection, now: Instant) -> bool {
-        is_older(connection.idle_since, self.limits.idle_timeout, now) || self.has_outlived(connection, now)
-    }
-
-    fn has_outlived(&self, connection: &ServerConnection, now: Instant) -> bool {
-        is_older(connection.opened_at, self.limits.lifetime, now)
     }
 
     /// Takes a connection back that is fit for the next client.
@@ -245,7 +258,7 @@ impl Pool {
         let worker = connection.home;
         let mut inner = self.inner.lock();
         if inner.closed
-            || self.has_outlived(&connection, now)
+            || inner.limits.has_outlived(&connection, now)
             || inner.vacated_until.is_some_and(|until| now < until)
         {
             drop(inner);
@@ -255,7 +268,7 @@ impl Pool {
         if pinned {
             inner.pinned -= 1;
             inner.regular += 1;
-            if inner.taken(&self.limits) > self.limits.size {
+            if inner.taken() > inner.limits.size {
                 inner.regular -= 1;
                 drop(inner);
                 drop(connection);
@@ -316,7 +329,7 @@ impl Pool {
 
     /// Gives free places to those who wait.
     fn offer_places<'a>(self: &'a Arc<Self>, mut inner: MutexGuard<'a, Inner>) {
-        while inner.has_room(&self.limits) {
+        while inner.has_room() {
             let Some(Waiter { seat, ticket, .. }) = inner.longest_waiter() else { return };
             inner.regular += 1;
             drop(inner);
@@ -334,16 +347,16 @@ impl Pool {
 
 impl Inner {
     /// Places that are taken of those for transactions.
-    const fn taken(&self, limits: &PoolLimits) -> usize {
-        self.regular + self.pinned.saturating_sub(limits.pinned_size)
+    const fn taken(&self) -> usize {
+        self.regular + self.pinned.saturating_sub(self.limits.pinned_size)
     }
 
     /// True if one more may be opened.
-    fn has_room(&self, limits: &PoolLimits) -> bool {
+    fn has_room(&self) -> bool {
         let is_refused = |ceiling: &Ceiling| {
             self.regular + self.pinned >= ceiling.connections && Instant::now() < ceiling.until
         };
-        self.taken(limits) < limits.size && !self.ceiling.as_ref().is_some_and(is_refused)
+        self.taken() < self.limits.size && !self.ceiling.as_ref().is_some_and(is_refused)
     }
 
     /// The worker's own that was given back last, since its memory is warm; of those that were used of late, rather one on
@@ -373,13 +386,8 @@ impl Inner {
     }
 
     /// The place of a connection that may be opened, else a connection of any worker that is idle since `idle_since`.
-    fn take_place(
-        &mut self,
-        limits: &PoolLimits,
-        idle_since: Option<Instant>,
-        dead: &mut Vec<Connection>,
-    ) -> Option<Place> {
-        if !self.has_room(limits) {
+    fn take_place(&mut self, idle_since: Option<Instant>, dead: &mut Vec<Connection>) -> Option<Place> {
+        if !self.has_room() {
             if self.idle.iter().all(VecDeque::is_empty) {
                 return None;
             }
@@ -390,7 +398,7 @@ impl Inner {
                 dead.extend(ended);
             }
         }
-        if self.has_room(limits) {
+        if self.has_room() {
             self.regular += 1;
             return Some(Place::Free);
         }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::connection::Cutter;
 use super::pool::{Pool, PoolLimits};
-use crate::config;
+use crate::config::Live;
 
 type DatabaseAndUser = (Box<str>, Box<str>);
 
@@ -24,7 +24,7 @@ pub(crate) struct Server {
     pub(crate) node: Node,
     epoch: Option<Epoch>,
     workers: usize,
-    settings: Arc<config::Pool>,
+    config: Arc<Live>,
     pools: Mutex<HashMap<DatabaseAndUser, Arc<Pool>>>,
     cutters: Mutex<Vec<Weak<Cutter>>>,
     retired: AtomicBool,
@@ -35,13 +35,7 @@ impl Server {
     pub(crate) fn pool(&self, database: &str, user: &str) -> Arc<Pool> {
         let mut pools = self.pools.lock();
         let pool = pools.entry((database.into(), user.into())).or_insert_with(|| {
-            let limits = PoolLimits {
-                size: self.settings.size_for(database, user),
-                pinned_size: self.settings.pinned_size,
-                idle_timeout: self.settings.server_idle_timeout,
-                lifetime: self.settings.server_lifetime,
-            };
-            Pool::new(limits, self.workers)
+            Pool::new(PoolLimits::of(&self.config.load().pool, database, user), self.workers)
         });
         if self.retired.load(Ordering::SeqCst) {
             pool.close();
@@ -127,25 +121,18 @@ impl Table {
 /// The current table, and the way to the next.
 #[derive(Debug)]
 pub(crate) struct Backends {
-    nodes: Vec<Node>,
+    config: Arc<Live>,
     workers: usize,
-    settings: Arc<config::Pool>,
     current: ArcSwap<Table>,
     changes: watch::Sender<u64>,
 }
 
 impl Backends {
     /// Before anything is known of the servers: writes wait.
-    pub(crate) fn new(nodes: Vec<Node>, workers: usize, settings: Arc<config::Pool>) -> Self {
+    pub(crate) fn new(config: Arc<Live>, workers: usize) -> Self {
         let reason: Arc<str> = "the servers have not answered yet".into();
         let table = Table { writes: Target::Held { keep: None, reason }, readable: Vec::new() };
-        Self {
-            nodes,
-            workers,
-            settings,
-            current: ArcSwap::from_pointee(table),
-            changes: watch::Sender::new(0),
-        }
+        Self { config, workers, current: ArcSwap::from_pointee(table), changes: watch::Sender::new(0) }
     }
 
     /// The table of this moment.
@@ -189,12 +176,13 @@ impl Backends {
         if let Some(server) = before.servers().find(|server| server.node.id == id && server.epoch == epoch) {
             return Some(Arc::clone(server));
         }
-        let node = self.nodes.iter().find(|node| node.id == id)?;
+        let config = self.config.load();
+        let node = config.nodes.iter().find(|node| node.id == id)?;
         Some(Arc::new(Server {
             node: node.clone(),
             epoch,
             workers: self.workers,
-            settings: Arc::clone(&self.settings),
+            config: Arc::clone(&self.config),
             pools: Mutex::default(),
             cutters: Mutex::default(),
             retired: AtomicBool::new(false),
