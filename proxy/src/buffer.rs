@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::task::{Poll, ready};
 
-use crate::reactor::Socket;
+use crate::stream::Stream;
 
 /// Bytes of one buffer: also the longest message that is looked at as a whole.
 pub(crate) const BUFFER_LEN: usize = 16 * 1024;
@@ -45,7 +45,7 @@ impl Buffer {
     }
 
     /// Reads once. Ready with 0 at the end of the stream. Must not be called when full.
-    pub(crate) fn poll_fill(&mut self, stream: &Socket) -> Poll<std::io::Result<usize>> {
+    pub(crate) fn poll_fill(&mut self, stream: &mut Stream) -> Poll<std::io::Result<usize>> {
         if self.start > 0 && self.end == self.bytes.len() {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -74,7 +74,7 @@ impl Buffers {
     }
 
     /// A buffer with what one read gave; none at the end of the stream.
-    pub(crate) fn poll_take_filled(&self, stream: &Socket) -> Poll<std::io::Result<Option<Buffer>>> {
+    pub(crate) fn poll_take_filled(&self, stream: &mut Stream) -> Poll<std::io::Result<Option<Buffer>>> {
         let mut spare = self.spare.borrow_mut();
         if spare.is_empty() {
             spare.push(Buffer::new());

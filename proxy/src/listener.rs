@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Live;
 use crate::crew::Crew;
 use crate::descriptors::Bounds;
+use crate::peer::Peer;
 use crate::worker::{Accepted, Arrival};
 
 /// Connections that the kernel holds before they are accepted.
@@ -77,7 +78,10 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        crew.hand(crew.next(), |counted| Arrival::Accepted(Accepted { stream, peer, counted })).await;
+        crew.hand(crew.next(), |counted| {
+            Arrival::Accepted(Accepted { socket: stream.into(), peer: Peer::new(peer.into()), counted })
+        })
+        .await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -20,9 +20,11 @@ use tokio_util::sync::CancellationToken;
 use crate::buffer::Buffers;
 use crate::client::{self, Connection, Session, TaskEnd, Traveller};
 use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
+use crate::peer::Peer;
 use crate::reactor::{Executor, Panicked, Socket};
 use crate::server::pool::Pool;
 use crate::shared::Shared;
+use crate::stream::Stream;
 
 /// How often idle server connections are looked at.
 const REAP_INTERVAL: Duration = Duration::from_secs(5);
@@ -47,8 +49,8 @@ pub(crate) enum Arrival {
 /// A connection on its way to a worker.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    pub(crate) stream: std::net::TcpStream,
-    pub(crate) peer: SocketAddr,
+    pub(crate) socket: OwnedFd,
+    pub(crate) peer: Peer,
     pub(crate) counted: Connected,
 }
 
@@ -257,10 +259,10 @@ struct Clients<'a> {
 
 impl Clients<'_> {
     fn serve(&self, accepted: Accepted) {
-        let Accepted { stream, peer, counted } = accepted;
-        match Socket::new(stream) {
-            Ok(stream) => {
-                let connection = Connection { stream, peer, counted };
+        let Accepted { socket, peer, counted } = accepted;
+        match Socket::new(socket) {
+            Ok(socket) => {
+                let connection = Connection { stream: Stream::new(socket), peer, counted };
                 self.executor.spawn(client::greet(Rc::clone(self.worker), connection));
             }
             Err(error) => tracing::warn!(%peer, %error, "cannot serve a connection"),
@@ -269,7 +271,7 @@ impl Clients<'_> {
 
     /// A session arrives from another worker.
     fn take_in(&self, traveller: Traveller) {
-        let peer = traveller.peer();
+        let peer = traveller.peer().address.clone();
         match traveller.arrive(self.worker, self.worker.crew.count(self.worker.id)) {
             Ok(session) => self.executor.spawn(Box::new(session).run()),
             Err(error) => tracing::warn!(%peer, %error, "a session was lost on its way to another thread"),
@@ -277,18 +279,9 @@ impl Clients<'_> {
     }
 
     fn send_away(&self, session: Box<Session>, to: WorkerId) {
-        let peer = session.peer();
-        tracing::debug!(%peer, from = self.worker.id.0, to = to.0, "a session goes to another thread");
-        let traveller = match session.depart() {
-            Ok(traveller) => traveller,
-            Err(error) => {
-                tracing::warn!(%peer, %error, "a session was lost on its way to another thread");
-                return;
-            }
-        };
-        if let Err(Arrival::Session(traveller)) =
-            self.worker.crew.pass_on(to, Arrival::Session(Box::new(traveller)))
-        {
+        tracing::debug!(peer = %session.peer(), from = self.worker.id.0, to = to.0, "a session goes to another thread");
+        let traveller = Box::new(session.depart());
+        if let Err(Arrival::Session(traveller)) = self.worker.crew.pass_on(to, Arrival::Session(traveller)) {
             self.take_in(*traveller);
         }
     }

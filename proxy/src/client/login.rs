@@ -22,9 +22,9 @@ use super::acquire::{self, Access, Held};
 use super::welcome;
 use crate::cancel::Registration;
 use crate::config::PoolMode;
-use crate::reactor::Socket;
 use crate::seat::Seat;
 use crate::shared::Counted;
+use crate::stream::Stream;
 use crate::verifiers::LookupError;
 use crate::worker::Worker;
 
@@ -108,7 +108,7 @@ impl From<ClientError> for LoginFailure {
 /// error if no server answers before `deadline`.
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
-    stream: &mut Socket,
+    stream: &mut Stream,
     startup: Startup,
     deadline: Instant,
 ) -> Result<LoggedIn, LoginFailure> {
@@ -163,7 +163,7 @@ pub(super) async fn log_in(
 }
 
 /// Asks for the password the way that the stored verifier needs.
-async fn authenticate(worker: &Worker, stream: &mut Socket, user: &str) -> Result<(), LoginFailure> {
+async fn authenticate(worker: &Worker, stream: &mut Stream, user: &str) -> Result<(), LoginFailure> {
     let shared = &worker.shared;
     let role = match shared.verifiers.lookup(user).await {
         Ok(role) => Some(role),
@@ -203,7 +203,7 @@ async fn authenticate(worker: &Worker, stream: &mut Socket, user: &str) -> Resul
 }
 
 async fn check_md5(
-    stream: &mut Socket,
+    stream: &mut Stream,
     verifier: &Md5Verifier,
 ) -> Result<Result<Credential, AuthError>, LoginFailure> {
     let salt: [u8; 4] = rand::random();
@@ -216,7 +216,7 @@ async fn check_md5(
 
 async fn check_scram(
     shared: &crate::shared::Shared,
-    stream: &mut Socket,
+    stream: &mut Stream,
     user: &str,
     verifier: Option<&ScramVerifier>,
 ) -> Result<Result<Credential, AuthError>, LoginFailure> {
@@ -256,7 +256,7 @@ async fn check_scram(
 
 /// Reads one PasswordMessage, SASLInitialResponse or SASLResponse. As in PostgreSQL, another message is refused by its
 /// first byte, and one that is too long ends the connection without a word.
-async fn read_response(stream: &mut Socket, what: &str) -> Result<Vec<u8>, LoginFailure> {
+async fn read_response(stream: &mut Stream, what: &str) -> Result<Vec<u8>, LoginFailure> {
     let mut head = [0; HEADER_LEN];
     stream.read_exact(&mut head[..1]).await?;
     let [tag, ..] = head;

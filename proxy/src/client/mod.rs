@@ -10,7 +10,6 @@ mod travel;
 mod vacate;
 pub(crate) mod welcome;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,7 +18,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use crate::crew::Connected;
-use crate::reactor::Socket;
+use crate::peer::Peer;
+use crate::stream::Stream;
 use crate::worker::{Worker, WorkerId};
 use login::LoginFailure;
 use startup::Opening;
@@ -34,14 +34,15 @@ const LOGIN_GRACE: Duration = Duration::from_millis(200);
 /// not carry the space of its login for life.
 pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd {
     let Connection { mut stream, peer, counted } = connection;
-    if let Err(error) = stream.set_options() {
+    if let Err(error) = stream.socket().set_options() {
         tracing::debug!(%peer, %error, "a client went away at once");
         return TaskEnd::Nothing;
     }
     let limit = worker.shared.config.load().pool.client_login_timeout;
     let deadline = Instant::now() + limit;
     // A little later, so that a client that has proven who it is hears why it is not served.
-    let opening = tokio::time::timeout_at(deadline + LOGIN_GRACE, open(&worker, &mut stream, peer, deadline));
+    let opening =
+        tokio::time::timeout_at(deadline + LOGIN_GRACE, open(&worker, &mut stream, &peer, deadline));
     let opened = tokio::select! {
         opened = opening => opened,
         () = worker.draining() => return TaskEnd::Nothing,
@@ -72,8 +73,8 @@ pub(crate) enum TaskEnd {
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) stream: Socket,
-    pub(crate) peer: SocketAddr,
+    pub(crate) stream: Stream,
+    pub(crate) peer: Peer,
     /// It counts as the worker's as long as this lives.
     pub(crate) counted: Connected,
 }
@@ -88,8 +89,8 @@ enum Opened {
 /// Startup and login.
 async fn open(
     worker: &Rc<Worker>,
-    stream: &mut Socket,
-    peer: SocketAddr,
+    stream: &mut Stream,
+    peer: &Peer,
     deadline: Instant,
 ) -> std::io::Result<Opened> {
     let startup = match startup::receive(stream).await? {

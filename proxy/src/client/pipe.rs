@@ -7,7 +7,7 @@ use std::task::{Poll, ready};
 use pgherd_protocol::flow::{Cut, Flow};
 
 use crate::buffer::{Buffer, Buffers};
-use crate::reactor::Socket;
+use crate::stream::Stream;
 
 /// A vector that has grown beyond this is freed when it is empty.
 const KEEP_OUT: usize = 1024;
@@ -95,7 +95,7 @@ impl Pipe {
     }
 
     /// Reads once. Takes no buffer for nothing.
-    pub(crate) fn poll_fill(&mut self, stream: &Socket, buffers: &Buffers) -> Poll<io::Result<Filled>> {
+    pub(crate) fn poll_fill(&mut self, stream: &mut Stream, buffers: &Buffers) -> Poll<io::Result<Filled>> {
         let Some(buffer) = &mut self.buffer else {
             self.buffer = ready!(buffers.poll_take_filled(stream))?;
             return Poll::Ready(Ok(if self.buffer.is_some() { Filled::Bytes } else { Filled::End }));
@@ -106,11 +106,11 @@ impl Pipe {
 
     /// Writes all that waits to go out, and gives the buffer back when it is empty.
     #[inline]
-    pub(crate) fn poll_flush(&mut self, stream: &Socket, buffers: &Buffers) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, stream: &mut Stream, buffers: &Buffers) -> Poll<io::Result<()>> {
         if self.is_flushed() { Poll::Ready(Ok(())) } else { self.poll_write(stream, buffers) }
     }
 
-    fn poll_write(&mut self, stream: &Socket, buffers: &Buffers) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, stream: &mut Stream, buffers: &Buffers) -> Poll<io::Result<()>> {
         let filled = self.buffer.as_ref().map_or(&[][..], Buffer::filled);
         if !self.out.is_empty() {
             // One write for both: what passes behind rewritten bytes is short.

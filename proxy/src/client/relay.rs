@@ -12,8 +12,8 @@ use pgherd_protocol::write;
 
 use super::pipe::{Filled, Pipe};
 use crate::buffer::Buffers;
-use crate::reactor::Socket;
 use crate::server::connection::ServerConnection;
+use crate::stream::Stream;
 
 /// A client to which so many replies are owed is not read from until some of them are there; the server is told to keep
 /// none to itself.
@@ -70,7 +70,7 @@ pub(super) enum Ending {
 /// The client's side of a session: its socket, what is in flight, and what is owed.
 #[derive(Debug)]
 pub(super) struct Front {
-    pub(super) stream: Socket,
+    pub(super) stream: Stream,
     /// From the client.
     pub(super) up: Pipe,
     /// To the client.
@@ -136,7 +136,7 @@ impl Front {
         (buffers, lookup): (&Buffers, Lookup<'_>),
     ) -> Poll<Event> {
         loop {
-            if let Err(error) = ready!(self.up.poll_flush(&server.stream, buffers)) {
+            if let Err(error) = ready!(self.up.poll_flush(&mut server.stream, buffers)) {
                 return Poll::Ready(Lost::because(error));
             }
             if self.ending.is_some() || self.held_back {
@@ -162,7 +162,7 @@ impl Front {
                     continue;
                 }
             }
-            match ready!(self.up.poll_fill(&self.stream, buffers)) {
+            match ready!(self.up.poll_fill(&mut self.stream, buffers)) {
                 Ok(Filled::Bytes) => {}
                 Ok(Filled::End) | Err(_) => return Poll::Ready(Event::ClientGone),
             }
@@ -175,7 +175,7 @@ impl Front {
         (buffers, lookup): (&Buffers, Lookup<'_>),
     ) -> Poll<Event> {
         loop {
-            if ready!(self.down.poll_flush(&self.stream, buffers)).is_err() {
+            if ready!(self.down.poll_flush(&mut self.stream, buffers)).is_err() {
                 return Poll::Ready(Event::ClientGone);
             }
             if self.down.has_input() {
@@ -213,7 +213,7 @@ impl Front {
             {
                 return Poll::Ready(Event::Block);
             }
-            match ready!(self.down.poll_fill(&server.stream, buffers)) {
+            match ready!(self.down.poll_fill(&mut server.stream, buffers)) {
                 Ok(Filled::Bytes) => {}
                 Ok(Filled::End) => return Poll::Ready(Lost::because("the server closed the connection")),
                 Err(error) => return Poll::Ready(Lost::because(error)),
@@ -222,13 +222,13 @@ impl Front {
     }
 
     /// Ready when the client has closed the connection. One that has sent more meanwhile is taken to be there.
-    pub(super) fn poll_closed(&self) -> Poll<()> {
+    pub(super) fn poll_closed(&mut self) -> Poll<()> {
         self.stream.poll_closed()
     }
 
     /// Writes out what waits for the client.
     pub(super) fn poll_flush(&mut self, buffers: &Buffers) -> Poll<std::io::Result<()>> {
-        self.down.poll_flush(&self.stream, buffers)
+        self.down.poll_flush(&mut self.stream, buffers)
     }
 }
 

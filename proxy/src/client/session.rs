@@ -1,7 +1,6 @@
 //! The life of a session after login.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -25,6 +24,7 @@ use super::{Connection, TaskEnd};
 use crate::cancel::Registration;
 use crate::config::PoolMode;
 use crate::crew::Connected;
+use crate::peer::Peer;
 use crate::shared::Counted;
 use crate::worker::{Stage, Worker};
 
@@ -36,7 +36,7 @@ pub(crate) struct Session {
     pub(super) worker: Rc<Worker>,
     pub(super) front: Front,
     pub(super) access: Access,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     /// The key is valid, and the client counts, as long as these live.
     pub(super) registration: Registration,
     pub(super) counted: Counted,
@@ -185,7 +185,7 @@ impl Session {
                 if front.poll_flush(&self.worker.buffers).is_pending() {
                     return Poll::Pending;
                 }
-                match front.up.poll_fill(&front.stream, &self.worker.buffers) {
+                match front.up.poll_fill(&mut front.stream, &self.worker.buffers) {
                     Poll::Ready(Ok(Filled::Bytes)) => {}
                     Poll::Ready(_) => return Poll::Ready(Ok(Next::NeedMore)),
                     Poll::Pending => return Poll::Pending,
@@ -380,7 +380,7 @@ impl Session {
                 if !front.down.is_flushed() {
                     continue;
                 }
-                match front.up.poll_fill(&front.stream, buffers) {
+                match front.up.poll_fill(&mut front.stream, buffers) {
                     Poll::Ready(Ok(Filled::Bytes)) => {}
                     Poll::Ready(_) => return Poll::Ready(Ok(None)),
                     Poll::Pending => return Poll::Pending,

@@ -6,7 +6,7 @@ use pgherd_protocol::error::{ClientError, Severity, write_old_style};
 use pgherd_protocol::startup::{CancelKey, Startup, StartupError, StartupPacket, parse_startup, startup_len};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::reactor::Socket;
+use crate::stream::Stream;
 
 /// What a connection is for.
 pub(super) enum Opening {
@@ -21,7 +21,7 @@ pub(super) enum Opening {
 }
 
 /// Reads packets until one says what the connection is for. Encryption is declined: the client goes on without, or leaves.
-pub(super) async fn receive(stream: &mut Socket) -> io::Result<Opening> {
+pub(super) async fn receive(stream: &mut Stream) -> io::Result<Opening> {
     let (mut tls_declined, mut gss_declined) = (false, false);
     loop {
         let Some(packet) = read_packet(stream).await? else { return Ok(Opening::Closed) };
@@ -56,7 +56,7 @@ fn refusal(error: &StartupError) -> Vec<u8> {
 }
 
 /// Reads one packet exactly; none at the end of the stream or for an impossible length.
-async fn read_packet(stream: &mut Socket) -> io::Result<Option<Vec<u8>>> {
+async fn read_packet(stream: &mut Stream) -> io::Result<Option<Vec<u8>>> {
     let mut word = [0; 4];
     match stream.read_exact(&mut word).await {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),

@@ -1,7 +1,6 @@
 //! Sessions that go from one worker to another, between two leases.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use pgherd_protocol::session::Session as Machine;
@@ -12,21 +11,22 @@ use super::relay::{Ending, Front};
 use super::session::Session;
 use crate::cancel::Registration;
 use crate::crew::Connected;
-use crate::reactor::Socket;
+use crate::peer::Peer;
 use crate::shared::Counted;
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// A session without a worker. It holds no server connection.
 #[derive(Debug)]
 pub(crate) struct Traveller {
-    stream: std::net::TcpStream,
+    stream: Stream,
     up: Pipe,
     down: Pipe,
     machine: Machine,
     ending: Option<Ending>,
     has_blocks: bool,
     access: Access,
-    peer: SocketAddr,
+    peer: Peer,
     registration: Registration,
     counted: Counted,
     /// It counts as the worker's that it has left, until another counts it.
@@ -35,19 +35,15 @@ pub(crate) struct Traveller {
 
 impl Session {
     /// The client's address.
-    pub(crate) const fn peer(&self) -> SocketAddr {
-        self.peer
+    pub(crate) const fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// Leaves the worker.
-    ///
-    /// # Errors
-    /// When its event loop does not give the socket back.
-    pub(crate) fn depart(self: Box<Self>) -> io::Result<Traveller> {
+    pub(crate) fn depart(self: Box<Self>) -> Traveller {
         let Self { front, access, peer, registration, counted, _connected, .. } = *self;
         let Front { stream, up, down, machine, ending, has_blocks, .. } = front;
-        let stream = stream.detach()?;
-        Ok(Traveller {
+        Traveller {
             stream,
             up,
             down,
@@ -59,14 +55,14 @@ impl Session {
             registration,
             counted,
             _connected,
-        })
+        }
     }
 }
 
 impl Traveller {
     /// The client's address.
-    pub(crate) const fn peer(&self) -> SocketAddr {
-        self.peer
+    pub(crate) const fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// Becomes a session of the worker that runs this.
@@ -75,9 +71,19 @@ impl Traveller {
     /// When its event loop does not take the socket.
     pub(crate) fn arrive(self, worker: &Rc<Worker>, connected: Connected) -> io::Result<Session> {
         let Self {
-            stream, up, down, machine, ending, has_blocks, access, peer, registration, counted, ..
+            mut stream,
+            up,
+            down,
+            machine,
+            ending,
+            has_blocks,
+            access,
+            peer,
+            registration,
+            counted,
+            ..
         } = self;
-        let stream = Socket::new(stream)?;
+        stream.move_here()?;
         let front =
             Front { stream, up, down, machine, ending, held_back: false, has_blocks, key: registration.key };
         let worker = Rc::clone(worker);

@@ -11,7 +11,6 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -227,7 +226,7 @@ impl Reactor {
 /// look.
 #[derive(Debug)]
 struct Source {
-    stream: TcpStream,
+    stream: OwnedFd,
     bits: AtomicU8,
     task: AtomicU32,
 }
@@ -241,9 +240,15 @@ const CLOSED: u8 = 4;
 
 impl Source {
     /// Of what it is ready for, an attempt will tell.
-    fn new(stream: TcpStream) -> Arc<Self> {
+    fn new(stream: OwnedFd) -> Arc<Self> {
         let (bits, task) = (AtomicU8::new(READABLE | WRITABLE), AtomicU32::new(TaskId::NONE.0));
         Arc::new(Self { stream, bits, task })
+    }
+
+    /// As at first: of what it is ready for, an attempt will tell.
+    fn set_untried(&self) {
+        self.bits.fetch_or(READABLE | WRITABLE, Ordering::Relaxed);
+        self.task.store(TaskId::NONE.0, Ordering::Relaxed);
     }
 
     fn is(&self, bits: u8) -> bool {

@@ -1,8 +1,8 @@
-//! A TCP connection that an event loop watches.
+//! A connection that an event loop watches: TCP, or a Unix socket.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -28,8 +28,9 @@ impl Socket {
     ///
     /// # Errors
     /// When it does not take it, or there is none.
-    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
+    pub(crate) fn new(stream: impl Into<OwnedFd>) -> io::Result<Self> {
+        let stream = stream.into();
+        SockRef::from(&stream).set_nonblocking(true)?;
         let (reactor, source) = (current_reactor()?, Source::new(stream));
         let key = reactor.register(&source)?;
         Ok(Self { source, reactor, key })
@@ -48,7 +49,7 @@ impl Socket {
             }
             _ => {}
         }
-        let socket = Self::new(socket.into())?;
+        let socket = Self::new(socket)?;
         // Before anything is known of it, it is not connected either.
         socket.source.clear(WRITABLE);
         std::future::poll_fn(|_| {
@@ -56,7 +57,7 @@ impl Socket {
             if socket.source.is(WRITABLE) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        match socket.source.stream.take_error()? {
+        match SockRef::from(&socket).take_error()? {
             Some(error) => Err(error),
             None => Ok(socket),
         }
@@ -77,32 +78,41 @@ impl Socket {
         Err(last)
     }
 
-    /// Sends what is written at once, and notices a peer whose machine is gone.
+    /// Sends what is written at once, and notices a peer whose machine is gone. For TCP.
     ///
     /// # Errors
     /// When the connection has ended already.
     pub(crate) fn set_options(&self) -> io::Result<()> {
-        self.source.stream.set_nodelay(true)?;
+        SockRef::from(self).set_tcp_nodelay(true)?;
         SockRef::from(self).set_keepalive(true)
     }
 
-    /// The peer's address.
+    /// The peer's address. For TCP.
     ///
     /// # Errors
     /// When the connection has ended already.
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.source.stream.peer_addr()
+        let address = SockRef::from(self).peer_addr()?;
+        address.as_socket().ok_or_else(|| io::Error::other("the peer has no IP address"))
     }
 
-    /// Takes the connection from its event loop. The descriptor stays the same: its number counts (see `descriptors.rs`).
+    /// Has the event loop of this thread watch the connection, and that of another thread no more.
     ///
     /// # Errors
-    /// None but a defect.
-    pub(crate) fn detach(self) -> io::Result<TcpStream> {
-        let source = Arc::clone(&self.source);
-        drop(self);
-        let source = Arc::into_inner(source);
-        source.map(|source| source.stream).ok_or_else(|| io::Error::other("a socket has two owners"))
+    /// When this one does not take it: all is as it was before.
+    pub(crate) fn move_here(&mut self) -> io::Result<()> {
+        let reactor = current_reactor()?;
+        let key = reactor.register(&self.source)?;
+        self.reactor.deregister(&self.source, self.key);
+        (self.reactor, self.key) = (reactor, key);
+        // Only now that the other thread changes them no more.
+        self.source.set_untried();
+        Ok(())
+    }
+
+    /// The next event is for the task that is polled now.
+    pub(crate) fn register_current_task(&self) {
+        self.source.register_current_task();
     }
 
     /// Reads once. Ready with 0 at the end of the stream.
@@ -221,6 +231,6 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.source.stream.shutdown(std::net::Shutdown::Write))
+        Poll::Ready(SockRef::from(&*self).shutdown(Shutdown::Write))
     }
 }

@@ -17,6 +17,7 @@ use super::connection::{Cutter, ServerConnection};
 use crate::cancel::CancelPoint;
 use crate::descriptors::Bounds;
 use crate::reactor::Socket;
+use crate::stream::Stream;
 use crate::worker::WorkerId;
 
 /// The longest message that a server may send during login.
@@ -96,12 +97,13 @@ impl ConnectRequest<'_> {
     }
 
     async fn login(self) -> Result<Box<ServerConnection>, ConnectError> {
-        let mut stream = Socket::connect_to(&self.node.host, self.node.port).await?;
-        if !self.descriptors.has_room_for_server(&stream) {
+        let socket = Socket::connect_to(&self.node.host, self.node.port).await?;
+        if !self.descriptors.has_room_for_server(&socket) {
             return Err(ConnectError::NoDescriptors);
         }
-        stream.set_options()?;
-        let address = stream.peer_addr()?;
+        socket.set_options()?;
+        let address = socket.peer_addr()?;
+        let mut stream = Stream::new(socket);
         let cutter = Arc::new(Cutter::new(&stream)?);
         let mut out = Vec::new();
         write::startup(&mut out, [("user", self.user), ("database", self.database)]);
@@ -146,7 +148,7 @@ impl ConnectRequest<'_> {
 }
 
 /// Reads one message exactly, so that nothing behind it is taken from the stream.
-async fn read_message(stream: &mut Socket) -> Result<(u8, Vec<u8>), ConnectError> {
+async fn read_message(stream: &mut Stream) -> Result<(u8, Vec<u8>), ConnectError> {
     let mut head = [0; 5];
     stream.read_exact(&mut head).await?;
     let header = backend_header(&head).ok().flatten().ok_or(ConnectError::Protocol)?;

@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::cancel::CancelPoint;
-use crate::reactor::Socket;
+use crate::stream::Stream;
 use crate::worker::WorkerId;
 
 /// How long pgherd waits for the answer to its own statements.
@@ -30,7 +30,7 @@ const MOST_ROWS: usize = 512;
 #[derive(Debug)]
 pub(crate) struct ServerConnection {
     /// The socket, registered with the worker `home`.
-    pub(crate) stream: Socket,
+    pub(crate) stream: Stream,
     /// The worker whose event loop watches the socket.
     pub(crate) home: WorkerId,
     /// What is prepared and set there.
@@ -54,7 +54,7 @@ pub(crate) struct Cutter(OwnedFd);
 impl Cutter {
     /// # Errors
     /// When no file descriptor is left.
-    pub(crate) fn new(stream: &Socket) -> io::Result<Self> {
+    pub(crate) fn new(stream: &Stream) -> io::Result<Self> {
         Ok(Self(stream.as_fd().try_clone_to_owned()?))
     }
 
@@ -80,15 +80,13 @@ impl ServerConnection {
     /// Moves the socket to another worker's event loop; must be called on that worker.
     ///
     /// # Errors
-    /// When the event loop refuses it; the connection is lost then.
-    pub(crate) fn move_to(mut self: Box<Self>, worker: WorkerId) -> io::Result<Box<Self>> {
-        if self.home == worker {
-            return Ok(self);
+    /// When the event loop refuses it.
+    pub(crate) fn move_to(&mut self, worker: WorkerId) -> io::Result<()> {
+        if self.home != worker {
+            self.stream.move_here()?;
+            self.home = worker;
         }
-        let Self { stream, state, cancel, cutter, applied, opened_at, idle_since, .. } = *self;
-        let stream = Socket::new(stream.detach()?)?;
-        self = Box::new(Self { stream, home: worker, state, cancel, cutter, applied, opened_at, idle_since });
-        Ok(self)
+        Ok(())
     }
 
     /// Runs statements of pgherd's own, all sent at once, each in a message of its own; the server's error for each that it
@@ -147,7 +145,7 @@ impl ServerConnection {
         let mut skip = 0;
         loop {
             if buffer.filled().is_empty() || !self.take_frame(buffer, &mut skip, &mut seen)? {
-                if poll_fn(|_| buffer.poll_fill(&self.stream)).await? == 0 {
+                if poll_fn(|_| buffer.poll_fill(&mut self.stream)).await? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             } else if seen.ready && skip == 0 {

@@ -79,7 +79,7 @@ impl Lease {
         }
     }
 
-    /// The connection; from now on it is closed when the lease is dropped. `None` only after it was lost in a move.
+    /// The connection; from now on it is closed when the lease is dropped. Always there until the lease ends.
     pub(crate) fn connection(&mut self) -> Option<&mut ServerConnection> {
         self.clean = false;
         self.connection.as_deref_mut()
@@ -96,11 +96,7 @@ impl Lease {
     /// # Errors
     /// When the event loop refuses it.
     pub(crate) fn move_to(&mut self, worker: WorkerId) -> std::io::Result<()> {
-        if let Some(connection) = self.connection.take() {
-            self.clean = false;
-            self.connection = Some(connection.move_to(worker)?);
-        }
-        Ok(())
+        self.connection().map_or(Ok(()), |connection| connection.move_to(worker))
     }
 
     /// Nothing of the session is left on the connection: the next client may have it.
