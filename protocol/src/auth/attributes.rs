@@ -83,6 +83,12 @@ pub(super) fn printable(byte: u8) -> String {
     if byte.is_ascii_graphic() { format!("'{}'", char::from(byte)) } else { format!("0x{byte:02x}") }
 }
 
+/// A text of the peer for a message to people, as PostgreSQL's `sanitize_str()` shows it.
+pub(super) fn sanitized(text: &[u8]) -> String {
+    let shown = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '?' };
+    text.iter().take(30).map(shown).collect()
+}
+
 /// Whether this can be a nonce: printable ASCII without the comma (RFC 5802, section 7).
 pub(super) fn is_nonce(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte.is_ascii_graphic() && byte != b',')

@@ -1,9 +1,12 @@
 //! What can go wrong at a login, on either side. No variant carries a secret.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 const PROTOCOL_VIOLATION: &str = "08P01";
 const FEATURE_NOT_SUPPORTED: &str = "0A000";
+const INVALID_AUTHORIZATION: &str = "28000";
 const INVALID_PASSWORD: &str = "28P01";
 
 /// Why a client's login at pgherd ends. Always the client's fault.
@@ -14,8 +17,8 @@ pub enum AuthError {
     Protocol {
         /// SQLSTATE, five characters.
         sqlstate: &'static str,
-        /// Primary message.
-        message: &'static str,
+        /// Primary message. Printable ASCII, whatever the client sent.
+        message: Cow<'static, str>,
         /// Detail line. Printable ASCII, whatever the client sent.
         detail: Option<String>,
     },
@@ -46,23 +49,43 @@ impl AuthError {
     pub(super) fn malformed(detail: impl Into<String>) -> Self {
         Self::Protocol {
             sqlstate: PROTOCOL_VIOLATION,
-            message: "malformed SCRAM message",
+            message: "malformed SCRAM message".into(),
             detail: Some(detail.into()),
         }
     }
 
-    pub(super) fn violation(message: &'static str) -> Self {
-        Self::Protocol { sqlstate: PROTOCOL_VIOLATION, message, detail: None }
+    pub(super) fn violation(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Protocol { sqlstate: PROTOCOL_VIOLATION, message: message.into(), detail: None }
     }
 
     pub(super) fn unsupported(message: &'static str) -> Self {
-        Self::Protocol { sqlstate: FEATURE_NOT_SUPPORTED, message, detail: None }
+        Self::Protocol { sqlstate: FEATURE_NOT_SUPPORTED, message: message.into(), detail: None }
+    }
+
+    /// The client believes that channel binding is not to be had here: somebody between took it out of the offer.
+    pub(super) fn downgraded() -> Self {
+        const DETAIL: &str = "The client supports SCRAM channel binding but thinks the server does not.  \
+                              However, this server does support channel binding.";
+        Self::Protocol {
+            sqlstate: INVALID_AUTHORIZATION,
+            message: "SCRAM channel binding negotiation error".into(),
+            detail: Some(DETAIL.to_owned()),
+        }
+    }
+
+    /// The client's login is bound to another TLS connection than this one: somebody stands between.
+    pub(super) fn wrong_channel() -> Self {
+        Self::Protocol {
+            sqlstate: INVALID_AUTHORIZATION,
+            message: "SCRAM channel binding check failed".into(),
+            detail: None,
+        }
     }
 
     pub(super) fn nonce_mismatch() -> Self {
         Self::Protocol {
             sqlstate: PROTOCOL_VIOLATION,
-            message: "invalid SCRAM response",
+            message: "invalid SCRAM response".into(),
             detail: Some("Nonce does not match.".to_owned()),
         }
     }
@@ -70,7 +93,7 @@ impl AuthError {
     pub(super) fn empty_password() -> Self {
         Self::Protocol {
             sqlstate: INVALID_PASSWORD,
-            message: "empty password returned by client",
+            message: "empty password returned by client".into(),
             detail: None,
         }
     }
@@ -109,6 +132,14 @@ pub enum LoginError {
     /// There is nothing to log in with.
     #[error("the server asks for a password, and none is there")]
     NoCredential,
+    /// The server's login cannot be bound to the TLS connection, and must be.
+    #[error(
+        "channel binding is required, but the server {0} (backends.tls.channel_binding = require needs TLS and scram-sha-256)"
+    )]
+    ChannelBindingRequired(&'static str),
+    /// SCRAM-SHA-256-PLUS is offered where there is nothing to bind a login to: this is not the server's own connection.
+    #[error("the server offered SCRAM-SHA-256-PLUS authentication over a connection without TLS")]
+    PlusWithoutTls,
     /// A method that pgherd does not speak (GSSAPI, SSPI, Kerberos, or a SASL mechanism other than SCRAM-SHA-256).
     #[error("the server asks for an authentication method that is not supported (code {0})")]
     UnsupportedMethod(u32),

@@ -5,7 +5,10 @@ use std::{fmt, mem};
 use zeroize::Zeroizing;
 
 use super::scram_client::{ScramClient, ScramClientFinal, ScramSecret};
-use super::{InitialResponse, LoginError, Md5Verifier, NONCE_LEN, SCRAM_SHA_256, ScramKeys, md5};
+use super::{
+    ClientBinding, InitialResponse, LoginError, Md5Verifier, Mechanism, NONCE_LEN, SCRAM_SHA_256, ScramKeys,
+    md5,
+};
 
 const OK: u32 = 0;
 const CLEARTEXT_PASSWORD: u32 = 3;
@@ -58,6 +61,7 @@ pub enum LoginStep {
 pub struct Login {
     credential: Credential,
     nonce: [u8; NONCE_LEN],
+    binding: ClientBinding,
     awaits: Awaits,
 }
 
@@ -73,7 +77,13 @@ impl Login {
     /// Starts a login. The nonce is random, and used for this login only.
     #[must_use]
     pub fn new(credential: Credential, nonce: [u8; NONCE_LEN]) -> Self {
-        Self { credential, nonce, awaits: Awaits::Request }
+        Self { credential, nonce, binding: ClientBinding::default(), awaits: Awaits::Request }
+    }
+
+    /// With a connection that it may be bound to.
+    #[must_use]
+    pub fn over(self, binding: ClientBinding) -> Self {
+        Self { binding, ..self }
     }
 
     /// Takes the payload of an Authentication message (tag `R`).
@@ -104,6 +114,12 @@ impl Login {
 
     fn request(&mut self, code: u32, data: &[u8]) -> Result<LoginStep, LoginError> {
         match code {
+            OK if self.binding.required => {
+                Err(LoginError::ChannelBindingRequired("let us in without any authentication"))
+            }
+            CLEARTEXT_PASSWORD | MD5_PASSWORD if self.binding.required => Err(
+                LoginError::ChannelBindingRequired("asks for a password that is not bound to the connection"),
+            ),
             OK => accepted(data),
             CLEARTEXT_PASSWORD => self.cleartext(),
             MD5_PASSWORD => {
@@ -135,20 +151,35 @@ impl Login {
     }
 
     fn sasl(&mut self, mechanisms: &[u8]) -> Result<LoginStep, LoginError> {
-        let mut mechanisms = mechanisms.split(|&byte| byte == 0);
-        if !mechanisms.any(|mechanism| mechanism == SCRAM_SHA_256.as_bytes()) {
-            return Err(LoginError::UnsupportedMethod(SASL));
-        }
+        let mechanism = self.mechanism(mechanisms)?;
         let secret = match self.take_credential() {
             Credential::Keys(keys) => ScramSecret::Keys(keys),
             Credential::Password { password, .. } => ScramSecret::Password(password),
             Credential::None => return Err(LoginError::NoCredential),
             Credential::Md5(_) => return Err(LoginError::WrongKind(SCRAM_SHA_256)),
         };
-        let scram = ScramClient::new(secret, &self.nonce);
-        let payload = InitialResponse::encode(&scram.client_first());
+        let scram = ScramClient::bound(secret, &self.nonce, &self.binding, mechanism);
+        let payload = InitialResponse::encode(mechanism, &scram.client_first());
         self.awaits = Awaits::ServerFirst(scram);
         Ok(LoginStep::Send(Zeroizing::new(payload)))
+    }
+
+    /// The best of those that are offered, as libpq chooses (`pg_SASL_init()` in `fe-auth.c`).
+    fn mechanism(&self, offer: &[u8]) -> Result<Mechanism, LoginError> {
+        let offers =
+            |wanted: Mechanism| offer.split(|&byte| byte == 0).any(|it| it == wanted.name().as_bytes());
+        let plus = offers(Mechanism::ScramPlus);
+        match (plus, offers(Mechanism::Scram)) {
+            (true, _) if !self.binding.tls => Err(LoginError::PlusWithoutTls),
+            (true, _) if self.binding.end_point.is_some() => Ok(Mechanism::ScramPlus),
+            (_, true) if self.binding.required => Err(LoginError::ChannelBindingRequired(match plus {
+                true => "has a certificate that nothing can be bound to",
+                false if self.binding.tls => "did not offer an authentication method that supports it",
+                false => "is not reached over TLS",
+            })),
+            (_, true) => Ok(Mechanism::Scram),
+            (_, false) => Err(LoginError::UnsupportedMethod(SASL)),
+        }
     }
 
     fn send_string(&mut self, text: &[u8]) -> LoginStep {

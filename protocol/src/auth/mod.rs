@@ -8,6 +8,7 @@
 //! The rules are those of RFC 5802, RFC 7677 and of PostgreSQL's `libpq/auth-scram.c` and `libpq/crypt.c`.
 
 mod attributes;
+mod channel_binding;
 mod error;
 mod initial_response;
 mod keys;
@@ -19,6 +20,7 @@ mod scram_server;
 mod tests;
 mod verifier;
 
+pub use channel_binding::{Channel, ClientBinding, Mechanism};
 pub use error::{AuthError, LoginError};
 pub use initial_response::InitialResponse;
 pub use keys::{Key, ScramKeys};
@@ -27,11 +29,17 @@ pub use scram_client::{ScramClient, ScramClientFinal, ScramSecret};
 pub use scram_server::{ScramServer, ScramServerFinal};
 pub use verifier::{Md5Verifier, ScramVerifier, Verifier};
 
-/// The one SASL mechanism that is offered and used.
+/// The SASL mechanism that is offered and used on every connection.
 pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
+
+/// The same, bound to the TLS connection that it runs over (`tls-server-end-point` of RFC 5929).
+pub const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
 /// The list of mechanisms in AuthenticationSASL (what follows its code 10): each name ends with a zero, the list too.
 pub const SASL_MECHANISMS: &[u8] = b"SCRAM-SHA-256\0\0";
+
+/// The list where a login can be bound to its connection, in PostgreSQL's order.
+pub const SASL_MECHANISMS_PLUS: &[u8] = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
 
 /// Longest SASL message that is read from a peer, in bytes (PostgreSQL's `PG_MAX_SASL_MESSAGE_LENGTH`).
 pub const MAX_SASL_MESSAGE: usize = 1024;

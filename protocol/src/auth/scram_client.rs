@@ -8,15 +8,13 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::attributes::is_nonce;
+use super::channel_binding::repeated;
 use super::keys::{Key, ScramKeys};
 use super::verifier::decimal;
-use super::{LoginError, MAX_SASL_MESSAGE, NONCE_LEN};
+use super::{ClientBinding, LoginError, MAX_SASL_MESSAGE, Mechanism, NONCE_LEN};
 
 /// Most iterations that are computed for a password. About a second of one processor.
 const MAX_ITERATIONS: u32 = 1_000_000;
-
-/// `n,,` in base64: no channel binding.
-const NO_CHANNEL_BINDING: &str = "biws";
 
 /// What proves who we are.
 #[derive(Clone)]
@@ -37,6 +35,9 @@ impl fmt::Debug for ScramSecret {
 pub struct ScramClient {
     secret: ScramSecret,
     nonce: String,
+    gs2_header: &'static str,
+    /// What `c=` says.
+    channel_binding: String,
 }
 
 /// An exchange that awaits the server's final message.
@@ -48,13 +49,26 @@ impl ScramClient {
     /// Starts an exchange with random bytes for the nonce.
     #[must_use]
     pub fn new(secret: ScramSecret, nonce: &[u8; NONCE_LEN]) -> Self {
-        Self { secret, nonce: BASE64.encode(nonce) }
+        Self::bound(secret, nonce, &ClientBinding::default(), Mechanism::Scram)
+    }
+
+    /// Starts an exchange by this mechanism, which says whether it is bound to its connection.
+    #[must_use]
+    pub fn bound(
+        secret: ScramSecret,
+        nonce: &[u8; NONCE_LEN],
+        binding: &ClientBinding,
+        mechanism: Mechanism,
+    ) -> Self {
+        let (gs2_header, end_point) = binding.header(mechanism);
+        let channel_binding = repeated(gs2_header, end_point);
+        Self { secret, nonce: BASE64.encode(nonce), gs2_header, channel_binding }
     }
 
     /// The client's first message. The user name in it is empty, as libpq sends it: PostgreSQL takes the startup packet's.
     #[must_use]
     pub fn client_first(&self) -> Vec<u8> {
-        format!("n,,{}", self.client_first_bare()).into_bytes()
+        format!("{}{}", self.gs2_header, self.client_first_bare()).into_bytes()
     }
 
     /// Takes the server's first message; gives the client's final message and the next state.
@@ -69,7 +83,7 @@ impl ScramClient {
         }
         let client_first_bare = self.client_first_bare();
         let keys = keys_for(self.secret, &challenge)?;
-        let without_proof = format!("c={NO_CHANNEL_BINDING},r={}", challenge.nonce);
+        let without_proof = format!("c={},r={}", self.channel_binding, challenge.nonce);
         let auth_message: [&[u8]; 5] =
             [client_first_bare.as_bytes(), b",", message, b",", without_proof.as_bytes()];
         let signature = keys.client_key.hash().hmac(&auth_message);

@@ -4,23 +4,27 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use subtle::ConstantTimeEq;
 
-use super::attributes::{Attributes, is_nonce, printable};
+use super::attributes::{Attributes, is_nonce, printable, sanitized};
+use super::channel_binding::{BOUND, repeated};
 use super::keys::{Key, ScramKeys};
-use super::{AuthError, NONCE_LEN, ScramVerifier};
+use super::{AuthError, Channel, Mechanism, NONCE_LEN, ScramVerifier};
 
 /// An exchange that awaits the client's first message.
 pub struct ScramServer {
     verifier: ScramVerifier,
     doomed: bool,
     server_nonce: String,
+    channel: Channel,
+    mechanism: Mechanism,
 }
 
 /// An exchange that awaits the client's final message.
 pub struct ScramServerFinal {
     verifier: ScramVerifier,
     doomed: bool,
-    /// What `c=` must repeat: the gs2 header in base64.
-    channel_binding: &'static [u8],
+    /// What `c=` must repeat: in base64, the gs2 header and what the login is bound to.
+    channel_binding: String,
+    is_bound: bool,
     nonce: Vec<u8>,
     client_first_bare: Vec<u8>,
     server_first: Vec<u8>,
@@ -43,13 +47,22 @@ impl ScramServer {
             doomed: verifier.is_none(),
             verifier: verifier.cloned().unwrap_or(mock),
             server_nonce: BASE64.encode(nonce),
+            channel: Channel::Unbindable,
+            mechanism: Mechanism::Scram,
         }
+    }
+
+    /// With the channel that the mechanisms were offered for, and the one of them that the client chose.
+    #[must_use]
+    pub fn over(self, channel: Channel, mechanism: Mechanism) -> Self {
+        Self { channel, mechanism, ..self }
     }
 
     /// With a nonce as published test vectors have it.
     #[cfg(test)]
     pub(super) fn with_nonce_text(verifier: &ScramVerifier, nonce: &str) -> Self {
-        Self { doomed: false, verifier: verifier.clone(), server_nonce: nonce.to_owned() }
+        let server = Self::new(Some(verifier), "", &[0; 32], &[0; NONCE_LEN]);
+        Self { server_nonce: nonce.to_owned(), ..server }
     }
 
     /// As for a user without a verifier, yet with one, so that only the doom can refuse the right password.
@@ -64,7 +77,7 @@ impl ScramServer {
     /// The protocol error that PostgreSQL raises for such a message.
     pub fn first(self, client_first: &[u8]) -> Result<(Vec<u8>, ScramServerFinal), AuthError> {
         let mut message = Attributes::new(client_first)?;
-        let channel_binding = gs2_header(&mut message)?;
+        let header = self.gs2_header(&mut message)?;
         let bare = message.rest();
         if message.peek() == b'm' {
             return Err(AuthError::unsupported("client requires an unsupported SCRAM extension"));
@@ -82,15 +95,62 @@ impl ScramServer {
         let salt_and_count =
             format!(",s={},i={}", BASE64.encode(&self.verifier.salt), self.verifier.iterations);
         let server_first = [b"r=", nonce.as_slice(), salt_and_count.as_bytes()].concat();
+        let bound_to = self.channel.chosen(self.mechanism);
         let next = ScramServerFinal {
             verifier: self.verifier,
             doomed: self.doomed,
-            channel_binding,
+            channel_binding: repeated(header, bound_to.unwrap_or_default()),
+            is_bound: bound_to.is_some(),
             nonce,
             client_first_bare: bare.to_vec(),
             server_first: server_first.clone(),
         };
         Ok((server_first, next))
+    }
+
+    /// Reads the gs2 header; gives what the final message must repeat of it.
+    fn gs2_header(&self, message: &mut Attributes<'_>) -> Result<&'static str, AuthError> {
+        let is_plus = self.channel.chosen(self.mechanism).is_some();
+        let header = match message.peek() {
+            b'n' | b'y' if is_plus => {
+                return Err(AuthError::malformed(
+                    "The client selected SCRAM-SHA-256-PLUS, but the SCRAM message does not include channel binding data.",
+                ));
+            }
+            b'y' if self.channel != Channel::Unbindable => return Err(AuthError::downgraded()),
+            b'n' => "n,,",
+            b'y' => "y,,",
+            b'p' if is_plus => BOUND,
+            b'p' => {
+                return Err(AuthError::malformed(
+                    "The client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel binding data.",
+                ));
+            }
+            flag => {
+                let flag = printable(flag);
+                return Err(AuthError::malformed(format!("Unexpected channel-binding flag \"{flag}\".")));
+            }
+        };
+        if is_plus {
+            let kind = message.value(b'p')?;
+            if kind != b"tls-server-end-point" {
+                let kind = sanitized(kind);
+                return Err(AuthError::violation(format!(
+                    "unsupported SCRAM channel-binding type \"{kind}\""
+                )));
+            }
+        } else {
+            message.skip();
+            if message.peek() != b',' {
+                let found = printable(message.peek());
+                return Err(AuthError::malformed(format!(
+                    "Comma expected, but found character \"{found}\"."
+                )));
+            }
+            message.skip();
+        }
+        no_authorization_identity(message)?;
+        Ok(header)
     }
 }
 
@@ -123,7 +183,10 @@ impl ScramServerFinal {
 
     fn parse_final<'a>(&self, client_final: &'a [u8]) -> Result<(&'a [u8], Key), AuthError> {
         let mut message = Attributes::new(client_final)?;
-        if message.value(b'c')? != self.channel_binding {
+        if message.value(b'c')? != self.channel_binding.as_bytes() {
+            if self.is_bound {
+                return Err(AuthError::wrong_channel());
+            }
             return Err(AuthError::violation(
                 "unexpected SCRAM channel-binding attribute in client-final-message",
             ));
@@ -150,41 +213,17 @@ impl ScramServerFinal {
     }
 }
 
-/// Reads the gs2 header; gives what the final message must repeat of it. SCRAM-SHA-256-PLUS was not offered, so `y`
-/// (the client could bind the channel) is as good as `n`.
-fn gs2_header(message: &mut Attributes<'_>) -> Result<&'static [u8], AuthError> {
-    let repeated: &[u8] = match message.peek() {
-        b'n' => b"biws",
-        b'y' => b"eSws",
-        b'p' => {
-            return Err(AuthError::malformed(
-                "The client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel binding data.",
-            ));
-        }
-        flag => {
-            let flag = printable(flag);
-            return Err(AuthError::malformed(format!("Unexpected channel-binding flag \"{flag}\".")));
-        }
-    };
-    message.skip();
-    if message.peek() != b',' {
-        let found = printable(message.peek());
-        return Err(AuthError::malformed(format!("Comma expected, but found character \"{found}\".")));
-    }
-    message.skip();
+/// Reads the second part of the gs2 header, which must be empty.
+fn no_authorization_identity(message: &mut Attributes<'_>) -> Result<(), AuthError> {
     match message.peek() {
-        b',' => message.skip(),
-        b'a' => {
-            return Err(AuthError::unsupported(
-                "client uses authorization identity, but it is not supported",
-            ));
+        b',' => {
+            message.skip();
+            Ok(())
         }
+        b'a' => Err(AuthError::unsupported("client uses authorization identity, but it is not supported")),
         found => {
             let found = printable(found);
-            return Err(AuthError::malformed(format!(
-                "Unexpected attribute \"{found}\" in client-first-message."
-            )));
+            Err(AuthError::malformed(format!("Unexpected attribute \"{found}\" in client-first-message.")))
         }
     }
-    Ok(repeated)
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use pgherd_protocol::auth::{
-    AuthError, Credential, InitialResponse, MAX_SASL_MESSAGE, Md5Verifier, SASL_MECHANISMS, ScramServer,
-    ScramVerifier, Verifier, md5,
+    AuthError, Channel, Credential, InitialResponse, MAX_SASL_MESSAGE, Md5Verifier, SASL_MECHANISMS,
+    ScramServer, ScramVerifier, Verifier, md5,
 };
 use pgherd_protocol::error::{ClientError, ErrorFields, Severity};
 use pgherd_protocol::frame::{HEADER_LEN, frontend_header};
@@ -224,9 +224,9 @@ async fn check_scram(
     write::authentication(&mut out, 10, SASL_MECHANISMS);
     stream.write_all(&out).await?;
     let response = read_response(stream, "SASL").await?;
-    let client_first = match InitialResponse::parse(&response) {
-        Ok(InitialResponse { client_first: Some(first) }) => first.to_vec(),
-        Ok(InitialResponse { client_first: None }) => {
+    let client_first = match InitialResponse::parse(&response, &Channel::Unbindable) {
+        Ok(InitialResponse { client_first: Some(first), .. }) => first.to_vec(),
+        Ok(InitialResponse { client_first: None, .. }) => {
             out.clear();
             write::authentication(&mut out, 11, &[]);
             stream.write_all(&out).await?;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::auth::{
-    InitialResponse, Login, LoginError, LoginStep, SASL_MECHANISMS, Verifier, login::Credential,
+    Channel, InitialResponse, Login, LoginError, LoginStep, SASL_MECHANISMS, Verifier, login::Credential,
 };
 
 const RFC_SALT: [u8; 16] =
@@ -56,7 +56,7 @@ fn the_login_machine_walks_through_scram() {
 
     let offer = [&10u32.to_be_bytes(), SASL_MECHANISMS].concat();
     let LoginStep::Send(payload) = login.on_authentication(&offer).unwrap() else { panic!("no answer") };
-    let client_first = InitialResponse::parse(&payload).unwrap().client_first.unwrap();
+    let client_first = InitialResponse::parse(&payload, &Channel::Unbindable).unwrap().client_first.unwrap();
     let (server_first, server) = server(&verifier).first(client_first).unwrap();
 
     let challenge = [&11u32.to_be_bytes(), server_first.as_slice()].concat();

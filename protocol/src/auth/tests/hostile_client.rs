@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::auth::{InitialResponse, MAX_SASL_MESSAGE};
+use crate::auth::{Channel, InitialResponse, MAX_SASL_MESSAGE, Mechanism};
 
 fn first_refusal(message: &[u8]) -> (String, String, String) {
     refusal(server(&verifier("pw")).first(message))
@@ -61,7 +61,7 @@ fn optional_extensions_and_a_user_name_are_ignored() {
 fn an_oversize_message_is_refused_before_it_is_read() {
     let message = [b"n,,n=,r=".as_slice(), &[b'a'; MAX_SASL_MESSAGE]].concat();
     assert_eq!(first_refusal(&message), plain("08P01", "invalid message length"));
-    assert!(InitialResponse::parse(&[b'S'; MAX_SASL_MESSAGE + 1]).is_err());
+    assert!(InitialResponse::parse(&[b'S'; MAX_SASL_MESSAGE + 1], &Channel::Unbindable).is_err());
 }
 
 #[test]
@@ -144,7 +144,8 @@ fn no_password_opens_a_user_that_does_not_exist() {
 
 #[test]
 fn the_initial_response_must_choose_what_was_offered() {
-    let refused = |payload: &[u8]| described(InitialResponse::parse(payload).unwrap_err()).1;
+    let refused =
+        |payload: &[u8]| described(InitialResponse::parse(payload, &Channel::Unbindable).unwrap_err()).1;
     let invalid = "client selected an invalid SASL authentication mechanism";
     assert_eq!(refused(b"SCRAM-SHA-256-PLUS\0\0\0\0\x01n"), invalid);
     assert_eq!(refused(b"scram-sha-256\0\0\0\0\x01n"), invalid);
@@ -154,10 +155,13 @@ fn the_initial_response_must_choose_what_was_offered() {
     assert_eq!(refused(b"SCRAM-SHA-256\0\x7f\xff\xff\xffn"), "insufficient data left in message");
     assert_eq!(refused(b"SCRAM-SHA-256\0\0\0\0\x01nn"), "invalid message format");
     assert_eq!(refused(b"SCRAM-SHA-256\0\xff\xff\xff\xfe"), "invalid message format");
-    let without = InitialResponse::parse(b"SCRAM-SHA-256\0\xff\xff\xff\xff").unwrap();
+    let without = InitialResponse::parse(b"SCRAM-SHA-256\0\xff\xff\xff\xff", &Channel::Unbindable).unwrap();
     assert_eq!(without.client_first, None);
-    let encoded = InitialResponse::encode(b"n,,n=,r=abc");
-    assert_eq!(InitialResponse::parse(&encoded).unwrap().client_first, Some(b"n,,n=,r=abc".as_slice()));
+    let encoded = InitialResponse::encode(Mechanism::Scram, b"n,,n=,r=abc");
+    assert_eq!(
+        InitialResponse::parse(&encoded, &Channel::Unbindable).unwrap().client_first,
+        Some(b"n,,n=,r=abc".as_slice())
+    );
 }
 
 /// Mostly well-formed text with damage, so that every branch is reached.
@@ -187,8 +191,8 @@ proptest! {
         let (_, next) = server(&verifier).first(b"n,,n=,r=abc").unwrap();
         prop_assert!(next.finish(&last).is_err());
         prop_assert!(server(&verifier).first(&raw).is_err() || raw.starts_with(b"n,,") || raw.starts_with(b"y,,"));
-        let _ = InitialResponse::parse(&raw);
-        let _ = InitialResponse::parse(&[b"SCRAM-SHA-256\0", raw.as_slice()].concat());
+        let _ = InitialResponse::parse(&raw, &Channel::Unbindable);
+        let _ = InitialResponse::parse(&[b"SCRAM-SHA-256\0", raw.as_slice()].concat(), &Channel::Unbindable);
     }
 
     #[test]

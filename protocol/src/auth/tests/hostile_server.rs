@@ -114,11 +114,11 @@ fn a_method_that_cannot_work_says_so() {
     let md5 = || Credential::Md5(Md5Verifier::from_password("anna", b"pw"));
     assert_eq!(ask(with_keys(), 5, b"salt"), Err(LoginError::WrongKind("md5")));
     assert_eq!(ask(md5(), 10, SASL_MECHANISMS), Err(LoginError::WrongKind("SCRAM-SHA-256")));
-    assert_eq!(ask(with_keys(), 10, b"SCRAM-SHA-256-PLUS\0\0"), Err(LoginError::UnsupportedMethod(10)));
+    assert_eq!(ask(with_keys(), 10, b"SCRAM-SHA-512\0\0"), Err(LoginError::UnsupportedMethod(10)));
     assert_eq!(ask(with_keys(), 7, b""), Err(LoginError::UnsupportedMethod(7)));
     assert_eq!(ask(md5(), 5, b"sal"), Err(LoginError::Malformed("md5 salt")));
     assert_eq!(ask(Credential::None, 10, SASL_MECHANISMS), Err(LoginError::NoCredential));
-    let both = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
+    let both = b"SCRAM-SHA-512\0SCRAM-SHA-256\0\0";
     assert!(matches!(ask(with_keys(), 10, both), Ok(LoginStep::Send(_))));
 }
 

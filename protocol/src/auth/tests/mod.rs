@@ -1,6 +1,7 @@
 //! Logins as both sides see them.
 
 mod agreement;
+mod channel_binding;
 mod hostile_client;
 mod hostile_server;
 mod md5_login;
