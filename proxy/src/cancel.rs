@@ -19,14 +19,13 @@ use tokio::sync::Notify;
 use crate::reactor::Socket;
 use crate::seat::Seat;
 
-/// How long a server may take to act on a request; also how long its connection is kept from others at the most.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How a server connection is cancelled. Shared by the connection and the requests on their way to it.
 #[derive(Debug)]
 pub(crate) struct CancelPoint {
     address: SocketAddr,
     key: CancelKey,
+    /// How long the server may take to act on a request; also how long its connection is kept from others at the most.
+    timeout: Duration,
     /// Requests on their way.
     on_their_way: AtomicUsize,
     /// One of them is done.
@@ -36,11 +35,12 @@ pub(crate) struct CancelPoint {
 }
 
 impl CancelPoint {
-    /// For a connection to `address` whose BackendKeyData was `key`.
-    pub(crate) fn new(address: SocketAddr, key: CancelKey) -> Self {
+    /// For a connection to `address` whose BackendKeyData was `key`; requests may take as long as `timeout`.
+    pub(crate) fn new(address: SocketAddr, key: CancelKey, timeout: Duration) -> Self {
         Self {
             address,
             key,
+            timeout,
             on_their_way: AtomicUsize::new(0),
             done: Notify::new(),
             is_haunted: AtomicBool::new(false),
@@ -71,14 +71,12 @@ impl CancelPoint {
                 done.await;
             }
         };
-        tokio::time::timeout(CANCEL_TIMEOUT, none_is_left).await.is_ok() && self.is_clear()
+        tokio::time::timeout(self.timeout, none_is_left).await.is_ok() && self.is_clear()
     }
 
     /// Sends a request and waits until the server closes the connection, which it does after it has signalled.
     pub(crate) async fn send(&self) -> std::io::Result<()> {
-        tokio::time::timeout(CANCEL_TIMEOUT, self.request())
-            .await
-            .map_err(|_| std::io::ErrorKind::TimedOut)?
+        tokio::time::timeout(self.timeout, self.request()).await.map_err(|_| std::io::ErrorKind::TimedOut)?
     }
 
     async fn request(&self) -> std::io::Result<()> {
@@ -108,6 +106,13 @@ impl OnItsWay {
     pub(crate) fn new(point: Arc<CancelPoint>) -> Self {
         point.on_their_way.fetch_add(1, Ordering::AcqRel);
         Self(point)
+    }
+
+    /// Sends it, and waits until the server has acted on it.
+    pub(crate) async fn send(self) {
+        if let Err(error) = self.0.send().await {
+            tracing::info!(server = %self.0.address, %error, "a cancel request did not reach its server");
+        }
     }
 }
 
@@ -148,9 +153,8 @@ impl CancelKeys {
             tracing::debug!(pid = key.pid, "cancel request for a session that does not exist");
             return;
         };
-        let Some(request) = seat.cancel() else { return };
-        if let Err(error) = request.0.send().await {
-            tracing::info!(server = %request.0.address, %error, "a cancel request did not reach its server");
+        if let Some(request) = seat.cancel() {
+            request.send().await;
         }
     }
 }

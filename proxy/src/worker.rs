@@ -18,7 +18,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffers;
-use crate::client::{self, Connection, Session, TaskEnd, Traveller};
+use crate::client::{self, Connection, Session, TaskEnd, Traveller, Watch};
+use crate::config::Config;
 use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
 use crate::peer::Peer;
 use crate::reactor::{Executor, Panicked, Socket};
@@ -70,6 +71,8 @@ pub(crate) struct Worker {
     /// The pools that sessions of this worker wait for, once for each.
     waits: RefCell<Slab<Arc<Pool>>>,
     begun_waiting: Notify,
+    /// The sessions of this worker.
+    pub(crate) watches: RefCell<Slab<Rc<Watch>>>,
 }
 
 /// How far the worker is in its life.
@@ -121,8 +124,7 @@ impl Worker {
                     self.waits.borrow().iter().map(|(_, pool)| Arc::clone(pool)).collect();
                 pools.sort_unstable_by_key(Arc::as_ptr);
                 pools.dedup_by(|one, other| Arc::ptr_eq(one, other));
-                let timeout = self.shared.config.load().pool.query_wait_timeout;
-                pools.iter().for_each(|pool| pool.tend(self.id, timeout));
+                pools.iter().for_each(|pool| pool.tend(self.id));
             }
         }
     }
@@ -197,6 +199,7 @@ async fn run(
         stage: Cell::new(Stage::Serving),
         waits: RefCell::default(),
         begun_waiting: Notify::new(),
+        watches: RefCell::default(),
     });
     tokio::select! {
         () = worker.tend_pools(executor) => {}
@@ -210,7 +213,7 @@ async fn serve_all(
     arrivals: &mut mpsc::Receiver<Arrival>,
     executor: &Executor<TaskEnd>,
 ) {
-    let clients = Clients { worker, executor };
+    let clients = Clients { worker, executor, heeded: RefCell::new(worker.shared.config.load_full()) };
     let mut reap = tokio::time::interval(REAP_INTERVAL);
     let mut pulse = tokio::time::interval(PULSE);
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -232,6 +235,7 @@ async fn serve_all(
             _ = pulse.tick(), if executor.len() > 0 => {
                 worker.relief.set(worker.crew.report(worker.id, effort.measure()));
                 worker.buffers.trim();
+                clients.look();
             }
             // The first worker does it for all.
             _ = reap.tick(), if worker.id.0 == 0 => worker.shared.backends.reap(Instant::now()),
@@ -255,6 +259,8 @@ async fn serve_all(
 struct Clients<'a> {
     worker: &'a Rc<Worker>,
     executor: &'a Executor<TaskEnd>,
+    /// The configuration that its sessions go by.
+    heeded: RefCell<Arc<Config>>,
 }
 
 impl Clients<'_> {
@@ -293,6 +299,23 @@ impl Clients<'_> {
             Ok(TaskEnd::Leaves(session, to)) => self.send_away(session, to),
             Ok(TaskEnd::Nothing) => {}
             Err(Panicked) => tracing::error!("a session ended by a panic; this is a defect of pgherd"),
+        }
+    }
+
+    /// Looks whether a session does for too long what it does.
+    fn look(&self) {
+        let now = Instant::now();
+        let watches = self.worker.watches.borrow();
+        let config = self.worker.shared.config.load();
+        if !Arc::ptr_eq(&config, &self.heeded.borrow()) {
+            watches.iter().for_each(|(_, watch)| watch.heed(&config.pool));
+            self.heeded.replace(Arc::clone(&config));
+        }
+        for request in watches.iter().filter_map(|(_, watch)| watch.look(now)) {
+            self.executor.spawn(async {
+                request.send().await;
+                TaskEnd::Nothing
+            });
         }
     }
 

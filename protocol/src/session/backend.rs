@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::names::{client_name, with_client_name};
 use super::{About, Altered, Expected, Held, Kind, Migration, Placed, Pooling, Session, Transaction, Undo};
-use crate::error::ErrorFields;
+use crate::error::{ClientError, ErrorFields, Severity};
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
 use crate::server::ServerState;
@@ -347,8 +347,9 @@ impl Session {
             let Self { expected, .. } = self;
             server.make_all_stale(|id| expected.iter().any(|e| e.about == About::Prepares(id)));
         }
-        let renamed = frame.is_complete()
-            && with_client_name((frame.body, fields), &failed, &self.names, &self.expected, out);
+        let replaced = frame.is_complete()
+            && (self.says_overdue(fields, out)
+                || with_client_name((frame.body, fields), &failed, &self.names, &self.expected, out));
         let is_extended = failed.kind.is_extended();
         if !is_extended && failed.undo.is_some() {
             let undo = failed.undo.take();
@@ -358,7 +359,16 @@ impl Session {
         if is_extended {
             self.skip_to_sync(server);
         }
-        if renamed { Reply::Replaced } else { Reply::Forward }
+        if replaced { Reply::Replaced } else { Reply::Forward }
+    }
+
+    /// Says, in place of the server, why it has cancelled a statement: it knows only that somebody asked for it.
+    fn says_overdue(&self, fields: ErrorFields<'_>, out: &mut Vec<u8>) -> bool {
+        let Some(limit) = self.overdue.filter(|_| fields.sqlstate == b"57014") else { return false };
+        ClientError::new("57014", "canceling statement due to statement timeout")
+            .detail(format!("pool.query_timeout of pgherd is {limit:?}."))
+            .write(out, Severity::Error);
+        true
     }
 
     /// The server ignores everything up to the next Sync: so nothing before it is owed, and nothing before it was done.

@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use backend::Reply;
 pub use detached::{Detached, Progress};
@@ -128,6 +129,18 @@ pub struct Session {
     pub(crate) gets_inside: bool,
     /// The server's uses counter when the lease began.
     lease_start: u64,
+    rounds: Rounds,
+    /// What is under way is being cancelled, since it took longer than the session may.
+    overdue: Option<Duration>,
+}
+
+/// How far a session has come, for those who look now and then. Both wrap around.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rounds {
+    /// Answers that were complete: each ReadyForQuery of its servers.
+    pub answers: u32,
+    /// Those behind which no transaction was open.
+    pub transactions: u32,
 }
 
 /// Whether run-time parameters were changed in this lease that are to be carried.
@@ -312,7 +325,27 @@ impl Session {
             sends_inside: false,
             gets_inside: false,
             lease_start: 0,
+            rounds: Rounds::default(),
+            overdue: None,
         }
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub const fn rounds(&self) -> Rounds {
+        self.rounds
+    }
+
+    /// What is under way has taken longer than `limit`, and a cancel request is sent for it: of this the client is told, and not
+    /// that it had asked for it itself.
+    pub const fn on_overdue(&mut self, limit: Duration) {
+        self.overdue = Some(limit);
+    }
+
+    /// True if the server has nothing left to answer, in or out of a batch of messages.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.expected.is_empty()
     }
 
     /// The startup packet's parameters.
@@ -410,6 +443,10 @@ impl Session {
     /// The server, or pgherd in its place, has said ReadyForQuery.
     fn on_transaction(&mut self, transaction: Transaction) {
         self.transaction = transaction;
+        self.overdue = None;
+        self.rounds.answers = self.rounds.answers.wrapping_add(1);
+        self.rounds.transactions =
+            self.rounds.transactions.wrapping_add(u32::from(transaction == Transaction::Idle));
         if transaction == Transaction::Idle && self.altered == Altered::Here {
             self.altered = Altered::Surely;
         }

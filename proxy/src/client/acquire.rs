@@ -51,8 +51,8 @@ impl From<ClientError> for Failure {
 /// What a session needs a server connection for.
 #[derive(Debug)]
 pub(super) struct Access {
-    pub(super) database: Box<str>,
-    pub(super) user: Box<str>,
+    pub(super) database: Arc<str>,
+    pub(super) user: Arc<str>,
     /// What is in force in the session.
     pub(super) parameters: Arc<Parameters>,
     pub(super) seat: Arc<Seat>,
@@ -93,8 +93,8 @@ enum Trouble {
 
 impl Access {
     pub(super) const fn new(
-        database: Box<str>,
-        user: Box<str>,
+        database: Arc<str>,
+        user: Arc<str>,
         parameters: Arc<Parameters>,
         seat: Arc<Seat>,
     ) -> Self {
@@ -206,8 +206,10 @@ impl Access {
     fn pool_is_full(&self, worker: &Worker) -> ClientError {
         let Self { database, user, .. } = self;
         let settings = &worker.shared.config.load().pool;
-        let (size, limit) =
-            (settings.size_for(database, user), settings.query_wait_timeout.unwrap_or_default());
+        let (size, limit) = (
+            settings.size_for(database, user),
+            settings.query_wait_timeout_for(database, user).unwrap_or_default(),
+        );
         ClientError::new("53300", "no server connection became free in time")
             .detail(format!(
                 "The connections of the pool of database \"{database}\" and user \"{user}\", {size} at the most, were in \
@@ -286,6 +288,7 @@ impl Access {
             user: &self.user,
             credential: worker.shared.credentials.get(&self.user),
             timeout: config.pool.server_connect_timeout,
+            cancel_timeout: config.pool.cancel_wait_timeout,
             max_prepared_statements: config.pool.prepared_statements,
             worker: worker.id,
             descriptors: &worker.shared.descriptors,

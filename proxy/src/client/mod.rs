@@ -8,6 +8,7 @@ mod session;
 mod startup;
 mod travel;
 mod vacate;
+mod watch;
 pub(crate) mod welcome;
 
 use std::rc::Rc;
@@ -26,6 +27,7 @@ use startup::Opening;
 
 pub(crate) use session::Session;
 pub(crate) use travel::Traveller;
+pub(crate) use watch::Watch;
 
 /// Time for the last words to a client whose login has taken too long.
 const LOGIN_GRACE: Duration = Duration::from_millis(200);

@@ -11,6 +11,7 @@ use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
 
 use super::pipe::{Filled, Pipe};
+use super::watch::Overdue;
 use crate::buffer::Buffers;
 use crate::server::connection::ServerConnection;
 use crate::stream::Stream;
@@ -30,6 +31,10 @@ pub(super) enum Event {
     Ending,
     /// The client has opened a transaction block in statement mode.
     Block,
+    /// The session takes longer than it may.
+    Overdue(Overdue),
+    /// A statement has ended while it was being cancelled for having taken too long.
+    Overtaken,
     /// The client closed the connection or broke it: nobody waits for what is under way.
     ClientGone,
     /// The client said Terminate, and what it had asked for before has been done, as by PostgreSQL.

@@ -20,6 +20,7 @@ use super::login::LoggedIn;
 use super::pipe::{Filled, Pipe};
 use super::relay::{Event, Front, Lost};
 use super::vacate::Vacating;
+use super::watch::{Activity, Overdue, Watched, without_server};
 use super::{Connection, TaskEnd};
 use crate::cancel::Registration;
 use crate::config::PoolMode;
@@ -35,6 +36,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub(crate) struct Session {
     pub(super) worker: Rc<Worker>,
     pub(super) front: Front,
+    pub(super) watch: Watched,
     pub(super) access: Access,
     pub(super) peer: Peer,
     /// The key is valid, and the client counts, as long as these live.
@@ -69,11 +71,13 @@ impl Session {
             has_blocks: mode != PoolMode::Statement,
             key: registration.key,
         };
-        Self { worker, front, access, peer, registration, counted, early, _connected: connected }
+        let watch = Watched::new(&worker, &access);
+        Self { worker, front, watch, access, peer, registration, counted, early, _connected: connected }
     }
 
     /// Serves the client until it leaves, or the session is sent to another worker. Boxed, so that its task is small.
     pub(crate) async fn run(mut self: Box<Self>) -> TaskEnd {
+        self.watch.begin(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
         while let Turn::Next = self.turn().await {
             if let Some(worker) = self.worker.sends_away() {
                 return TaskEnd::Leaves(self, worker);
@@ -106,6 +110,13 @@ impl Session {
                     if let Err(lost) = Box::pin(self.carry(&mut held)).await {
                         return Box::pin(self.part(held, lost)).await;
                     }
+                }
+                // The request must not meet what comes next.
+                Event::Overtaken => {
+                    if let Some(connection) = held.lease.connection() {
+                        Box::pin(connection.cancel.cleared()).await;
+                    }
+                    continue;
                 }
                 Event::AtRest => {}
                 other => return Box::pin(self.part(held, other)).await,
@@ -169,6 +180,7 @@ impl Session {
 
     /// Waits for a message that needs a server. `NeedMore` stands for the end of the session.
     async fn request(&mut self) -> Result<Next, FrameError> {
+        self.watch.note(Activity::Idle, self.front.machine.rounds());
         poll_fn(|_| {
             loop {
                 let (flow, input, _) = self.front.up.uncut();
@@ -179,6 +191,10 @@ impl Session {
                 }
                 if self.worker.stage() != Stage::Serving {
                     self.say_goodbye();
+                    return Poll::Ready(Ok(Next::NeedMore));
+                }
+                if let Some(overdue) = self.watch.take_verdict() {
+                    self.say_overdue(overdue);
                     return Poll::Ready(Ok(Next::NeedMore));
                 }
                 let front = &mut self.front;
@@ -197,7 +213,8 @@ impl Session {
 
     /// Waits for a server connection, unless the client leaves or pgherd ends before.
     async fn persist(&mut self, first: Attempt) -> Result<Held, Failure> {
-        let Self { access, front, worker, .. } = self;
+        let Self { access, front, worker, watch, .. } = self;
+        watch.note(Activity::Waiting, front.machine.rounds());
         let gone = || {
             if worker.stage() == Stage::Ending { Poll::Ready(()) } else { front.poll_closed() }
         };
@@ -221,11 +238,12 @@ impl Session {
     }
 
     async fn relay(&mut self, held: &mut Held) -> Event {
-        let Self { front, worker, access, .. } = self;
+        let Self { front, worker, access, watch, .. } = self;
         let lookup = Lookup { statements: &worker.shared.statements, recent: &worker.recent };
         let lent = (&worker.buffers, lookup);
         let mut pinned = false;
         let mut vacating = Vacating::default();
+        let mut cancelled = false;
         poll_fn(|cx| {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
             let event = front.poll_relay(server, lent);
@@ -242,6 +260,18 @@ impl Session {
                 };
                 if may_end {
                     return Poll::Ready(Event::Ending);
+                }
+                watch.note(Activity::of(&front.machine), front.machine.rounds());
+                match watch.take_verdict() {
+                    None if cancelled && front.machine.owes_nothing() => {
+                        return Poll::Ready(Event::Overtaken);
+                    }
+                    None => {}
+                    Some(Overdue::Query(limit)) => {
+                        cancelled = true;
+                        front.machine.on_overdue(limit);
+                    }
+                    Some(overdue) => return Poll::Ready(Event::Overdue(overdue)),
                 }
             }
             event
@@ -269,13 +299,18 @@ impl Session {
         match event {
             Event::AtRest => return self.give_back(held).await,
             Event::Lost(lost) => return self.lost(held, lost).await,
+            Event::Overdue(Overdue::Unheard(limit)) => {
+                let cause = format!("no answer within {limit:?} to a cancel request of pool.query_timeout");
+                return self.lost(held, Lost { cause, last_error: None }).await;
+            }
+            Event::Overdue(overdue) => self.say_overdue(overdue),
             Event::Ending => self.say_goodbye(),
             Event::Block => self.say_last(
                 &ClientError::new("0A000", "transaction blocks are not allowed in statement pooling mode")
                     .hint("Use pool.mode = \"transaction\" for this database or user."),
             ),
             Event::Violation(error) => self.say_violation(error),
-            Event::ClientGone | Event::Terminated => {}
+            Event::ClientGone | Event::Terminated | Event::Overtaken => {}
         }
         // The last words need not wait for the server to be cleaned.
         let _ = self.front.poll_flush(&self.worker.buffers);
@@ -353,8 +388,9 @@ impl Session {
 
     /// Answers the client without a server until it is at rest.
     async fn serve_detached(&mut self, mut detached: Detached) -> Turn {
-        let Self { front, worker, .. } = self;
+        let Self { front, worker, watch, .. } = self;
         let (buffers, statements) = (&worker.buffers, &worker.shared.statements);
+        let mut overdue = None;
         let ended = poll_fn(|_| {
             loop {
                 match front.poll_flush(buffers) {
@@ -374,7 +410,9 @@ impl Session {
                 if cut.stop.is_some() {
                     return Poll::Ready(Ok(cut.stop));
                 }
-                if worker.stage() == Stage::Ending {
+                watch.note(without_server(front.machine.transaction()), front.machine.rounds());
+                overdue = watch.take_verdict();
+                if worker.stage() == Stage::Ending || overdue.is_some() {
                     return Poll::Ready(Ok(None));
                 }
                 if !front.down.is_flushed() {
@@ -388,6 +426,9 @@ impl Session {
             }
         })
         .await;
+        if let Some(overdue) = overdue {
+            self.say_overdue(overdue);
+        }
         match ended {
             Ok(Some(Stop::AtRest)) => Turn::Next,
             Ok(_) => Turn::End,
@@ -408,6 +449,12 @@ impl Session {
 
     fn say_goodbye(&mut self) {
         self.say_last(&ClientError::new("57P01", "terminating connection due to administrator command"));
+    }
+
+    fn say_overdue(&mut self, overdue: Overdue) {
+        let error = overdue.last_words();
+        tracing::info!(peer = %self.peer, pid = self.front.key.pid, reason = %error.message, "a client is sent away");
+        self.say_last(&error);
     }
 
     /// In the middle of a message nothing that was said would be understood.

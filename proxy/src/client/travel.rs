@@ -9,6 +9,7 @@ use super::acquire::Access;
 use super::pipe::Pipe;
 use super::relay::{Ending, Front};
 use super::session::Session;
+use super::watch::Watched;
 use crate::cancel::Registration;
 use crate::crew::Connected;
 use crate::peer::Peer;
@@ -86,7 +87,17 @@ impl Traveller {
         stream.move_here()?;
         let front =
             Front { stream, up, down, machine, ending, held_back: false, has_blocks, key: registration.key };
-        let worker = Rc::clone(worker);
-        Ok(Session { worker, front, access, peer, registration, counted, early: None, _connected: connected })
+        let (watch, worker) = (Watched::new(worker, &access), Rc::clone(worker));
+        Ok(Session {
+            worker,
+            front,
+            watch,
+            access,
+            peer,
+            registration,
+            counted,
+            early: None,
+            _connected: connected,
+        })
     }
 }

@@ -38,6 +38,11 @@ impl Config {
             ("pool.pinned_size", Some(pool.pinned_size.to_string())),
             ("pool.max_clients", Some(pool.max_clients.to_string())),
             ("pool.query_wait_timeout", Some(or_off(pool.query_wait_timeout))),
+            ("pool.query_timeout", Some(or_off(pool.timeouts.query))),
+            ("pool.transaction_timeout", Some(or_off(pool.timeouts.transaction))),
+            ("pool.idle_transaction_timeout", Some(or_off(pool.timeouts.idle_transaction))),
+            ("pool.client_idle_timeout", Some(or_off(pool.timeouts.client_idle))),
+            ("pool.cancel_wait_timeout", Some(show_duration(pool.cancel_wait_timeout))),
             ("pool.server_connect_timeout", Some(show_duration(pool.server_connect_timeout))),
             ("pool.server_idle_timeout", Some(or_off(pool.server_idle_timeout))),
             ("pool.server_lifetime", Some(or_off(pool.server_lifetime))),
@@ -79,11 +84,19 @@ fn or_off(duration: Option<Duration>) -> String {
 
 fn show_override(it: &PoolOverride) -> String {
     let text = |name: &str, value: &Option<String>| value.as_ref().map(|v| format!("{name} = {v:?}"));
+    let time = |name: &str, value: Option<Option<Duration>>| {
+        value.map(|limit| format!("{name} = {:?}", or_off(limit)))
+    };
     let fields = [
         text("database", &it.database),
         text("user", &it.user),
         it.mode.map(|mode| format!("mode = {:?}", mode.word())),
         it.size.map(|size| format!("size = {size}")),
+        time("query_wait_timeout", it.query_wait_timeout),
+        time("query_timeout", it.query_timeout),
+        time("transaction_timeout", it.transaction_timeout),
+        time("idle_transaction_timeout", it.idle_transaction_timeout),
+        time("client_idle_timeout", it.client_idle_timeout),
     ];
     format!("{{ {} }}", fields.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }

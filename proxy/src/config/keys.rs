@@ -9,7 +9,7 @@ pub(crate) struct Key {
     pub(crate) name: &'static str,
     /// The text that stands for it where no source gives it; none where there is no default.
     pub(crate) default: Option<&'static str>,
-    /// Its last part in PgBouncer's configuration, where that is another.
+    /// Its last part in PgBouncer's or PostgreSQL's configuration, where that is another.
     pub(crate) alias: Option<&'static str>,
 }
 
@@ -40,6 +40,11 @@ pub(crate) static KEYS: &[Key] = &[
     key("pool.pinned_size", "20"),
     aliased("pool.max_clients", "10000", "max_client_conn"),
     key("pool.query_wait_timeout", "2min"),
+    key("pool.query_timeout", "off"),
+    key("pool.transaction_timeout", "off"),
+    aliased("pool.idle_transaction_timeout", "off", "idle_in_transaction_session_timeout"),
+    aliased("pool.client_idle_timeout", "off", "idle_session_timeout"),
+    key("pool.cancel_wait_timeout", "10s"),
     key("pool.server_connect_timeout", "15s"),
     key("pool.server_idle_timeout", "10min"),
     key("pool.server_lifetime", "1h"),
@@ -85,14 +90,24 @@ const LATER: &[&str] = &[
 ];
 
 /// The keys of one `[[pool.override]]`.
-pub(crate) const OVERRIDE_FIELDS: &[&str] = &["database", "user", "mode", "size"];
+pub(crate) const OVERRIDE_FIELDS: &[&str] = &[
+    "database",
+    "user",
+    "mode",
+    "size",
+    "query_wait_timeout",
+    "query_timeout",
+    "transaction_timeout",
+    "idle_transaction_timeout",
+    "client_idle_timeout",
+];
 
 /// The fields of one table in `backends.nodes`, in the order of the short form.
 pub(crate) const NODE_FIELDS: &[&str] = &["id", "host", "port", "weight", "data_directory", "flag"];
 
 /// What a name turns out to be.
 pub(crate) enum Known {
-    /// A key, by its own name or PgBouncer's.
+    /// A key, by its own name or the other one.
     Key(&'static Key),
     /// A section with keys below it.
     Section,
@@ -118,7 +133,7 @@ pub(crate) fn look_up(name: &str) -> Known {
 }
 
 impl Key {
-    /// The full name with PgBouncer's last part.
+    /// The full name with the other last part.
     pub(crate) fn alias_name(&self) -> Option<String> {
         let (section, _) = self.name.rsplit_once('.')?;
         self.alias.map(|alias| format!("{section}.{alias}"))

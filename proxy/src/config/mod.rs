@@ -14,6 +14,7 @@ mod nearest;
 mod nodes;
 mod overrides;
 mod pgpool;
+mod pool;
 mod problem;
 mod raw;
 mod resolve;
@@ -30,10 +31,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub(crate) use live::Live;
+pub(crate) use pool::{Pool, PoolMode, PoolOverride, Timeouts};
 pub(crate) use problem::{Origin, Problem};
 pub(crate) use resolved::{
-    Config, Executor, Failover, FailoverMode, Listen, Log, LogFormat, LogLevel, Monitor, Pool, PoolMode,
-    PoolOverride, Repmgr, Runtime, Ssh,
+    Config, Executor, Failover, FailoverMode, Listen, Log, LogFormat, LogLevel, Monitor, Repmgr, Runtime, Ssh,
 };
 pub(crate) use secret::Secret;
 

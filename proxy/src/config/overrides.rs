@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::keys::OVERRIDE_FIELDS;
 use super::raw::{Item, Value};
-use super::resolve::Fault;
+use super::resolve::{Fault, TIMEOUT};
 use super::{PoolOverride, nearest, value};
 
 /// How many connections a pool may have.
@@ -33,14 +33,22 @@ fn one(item: &Item) -> Result<PoolOverride, Fault> {
     let Value::Table(fields) = &item.value else {
         return Err(at(item, format!("takes a table, got {}", item.value.shown())));
     };
-    let mut it = PoolOverride { database: None, user: None, mode: None, size: None };
+    let mut it = PoolOverride::default();
+    let time = value::duration_or_off(TIMEOUT);
     for (name, field) in fields {
         let wrong = |why: String| at(field, format!("field `{name}` {why}"));
         match name.as_str() {
             "database" => it.database = Some(value::text(&field.value).map_err(wrong)?),
             "user" => it.user = Some(value::text(&field.value).map_err(wrong)?),
-            "mode" => it.mode = Some(value::choice(&field.value).map_err(wrong)?),
-            "size" => it.size = Some(value::integer(SIZE)(&field.value).map_err(wrong)?),
+            "mode" | "pool_mode" => it.mode = Some(value::choice(&field.value).map_err(wrong)?),
+            "size" | "pool_size" => it.size = Some(value::integer(SIZE)(&field.value).map_err(wrong)?),
+            "query_wait_timeout" => it.query_wait_timeout = Some(time(&field.value).map_err(wrong)?),
+            "query_timeout" => it.query_timeout = Some(time(&field.value).map_err(wrong)?),
+            "transaction_timeout" => it.transaction_timeout = Some(time(&field.value).map_err(wrong)?),
+            "idle_transaction_timeout" => {
+                it.idle_transaction_timeout = Some(time(&field.value).map_err(wrong)?);
+            }
+            "client_idle_timeout" => it.client_idle_timeout = Some(time(&field.value).map_err(wrong)?),
             _ => {
                 return Err(at(
                     field,
@@ -55,8 +63,8 @@ fn one(item: &Item) -> Result<PoolOverride, Fault> {
     if it.database.is_none() && it.user.is_none() {
         return Err(at(item, "names neither a database nor a user"));
     }
-    if it.mode.is_none() && it.size.is_none() {
-        return Err(at(item, "changes neither mode nor size"));
+    if it == (PoolOverride { database: it.database.clone(), user: it.user.clone(), ..Default::default() }) {
+        return Err(at(item, format!("changes nothing; it takes {}", OVERRIDE_FIELDS.join(", "))));
     }
     Ok(it)
 }

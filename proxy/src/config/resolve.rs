@@ -1,5 +1,7 @@
 //! The one bridge from the raw configuration to the resolved one. Collects all errors before it gives up.
 
+mod pool;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -9,13 +11,11 @@ use super::keys;
 use super::problem::{Origin, Problem};
 use super::raw::{Layer, Raw, Value};
 use super::value::{self, Read};
-use super::{
-    Config, Failover, Listen, Log, Monitor, Pool, Repmgr, Runtime, Secret, Ssh, nodes, overrides, secret_file,
-};
+use super::{Config, Failover, Listen, Log, Monitor, Repmgr, Runtime, Secret, Ssh, nodes, secret_file};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const GRACE: RangeInclusive<Duration> = Duration::ZERO..=DAY;
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
+pub(super) const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=DAY;
 const PROBE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 
 /// What is wrong with a value, and where within it.
@@ -120,33 +120,6 @@ impl Bridge<'_> {
         secret_file::read(path)
             .map_err(|why| self.errors.push(Problem::new(origin, "monitor.password_file", why)))
             .ok()
-    }
-
-    fn pool(&mut self) -> Option<Pool> {
-        let mode = self.get("pool.mode", value::choice);
-        let size = self.get("pool.size", value::integer(overrides::SIZE));
-        let pinned_size = self.get("pool.pinned_size", value::integer(0..=10_000));
-        let max_clients = self.get("pool.max_clients", value::integer(1..=1_000_000));
-        let query_wait_timeout = self.get("pool.query_wait_timeout", value::duration_or_off(TIMEOUT));
-        let server_connect_timeout = self.get("pool.server_connect_timeout", value::duration(TIMEOUT));
-        let server_idle_timeout = self.get("pool.server_idle_timeout", value::duration_or_off(TIMEOUT));
-        let server_lifetime = self.get("pool.server_lifetime", value::duration_or_off(TIMEOUT));
-        let client_login_timeout = self.get("pool.client_login_timeout", value::duration(TIMEOUT));
-        let prepared_statements = self.get("pool.prepared_statements", value::integer(0..=10_000));
-        let overrides = self.read("pool.override", overrides::read).map(|(_, overrides)| overrides);
-        Some(Pool {
-            mode: mode?,
-            size: size?,
-            pinned_size: pinned_size?,
-            max_clients: max_clients?,
-            query_wait_timeout: query_wait_timeout?,
-            server_connect_timeout: server_connect_timeout?,
-            server_idle_timeout: server_idle_timeout?,
-            server_lifetime: server_lifetime?,
-            client_login_timeout: client_login_timeout?,
-            prepared_statements: prepared_statements?,
-            overrides: overrides.unwrap_or_default(),
-        })
     }
 
     fn failover(&mut self) -> Option<Failover> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pgherd_health::Node;
 
-use super::Secret;
+use super::{Pool, Secret};
 
 /// All settings. Whoever holds one need not check anything again.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,74 +48,6 @@ pub(crate) struct Monitor {
     pub(crate) interval: Duration,
     /// Time after which a probe counts as timed out.
     pub(crate) timeout: Duration,
-}
-
-/// When a session holds a server connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PoolMode {
-    /// From its login, or its first statement, until the client leaves.
-    Session,
-    /// From the begin of a transaction to its end, or while the session is pinned.
-    Transaction,
-    /// As `Transaction`, and a client that opens a transaction block is sent away.
-    Statement,
-}
-
-/// The pools of server connections: one per server, database and user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pool {
-    /// Pooling mode where no override says otherwise.
-    pub(crate) mode: PoolMode,
-    /// The most connections of one pool, where no override says otherwise.
-    pub(crate) size: usize,
-    /// The most connections of one pool for pinned sessions, besides `size`.
-    pub(crate) pinned_size: usize,
-    /// The most clients; one more is refused with 53300.
-    pub(crate) max_clients: usize,
-    /// How long a client waits for a server connection; without end if none.
-    pub(crate) query_wait_timeout: Option<Duration>,
-    /// How long a connect and login to a server may take.
-    pub(crate) server_connect_timeout: Duration,
-    /// An idle server connection is closed after this time; never if none.
-    pub(crate) server_idle_timeout: Option<Duration>,
-    /// A server connection is not used again after this time; used without end if none.
-    pub(crate) server_lifetime: Option<Duration>,
-    /// How long a client may take to log in.
-    pub(crate) client_login_timeout: Duration,
-    /// The most protocol-level prepared statements kept on one server connection; 0 keeps none.
-    pub(crate) prepared_statements: usize,
-    /// Exceptions, the first that matches counts.
-    pub(crate) overrides: Vec<PoolOverride>,
-}
-
-/// One `[[pool.override]]`: other values for some databases or users.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PoolOverride {
-    /// The database it is for; every one if none.
-    pub(crate) database: Option<String>,
-    /// The user it is for; every one if none.
-    pub(crate) user: Option<String>,
-    /// Pooling mode instead of `pool.mode`.
-    pub(crate) mode: Option<PoolMode>,
-    /// Connections instead of `pool.size`.
-    pub(crate) size: Option<usize>,
-}
-
-impl Pool {
-    /// The pooling mode of this database and user.
-    pub(crate) fn mode_for(&self, database: &str, user: &str) -> PoolMode {
-        self.overriding(database, user).find_map(|o| o.mode).unwrap_or(self.mode)
-    }
-
-    /// The most connections of one server's pool of this database and user.
-    pub(crate) fn size_for(&self, database: &str, user: &str) -> usize {
-        self.overriding(database, user).find_map(|o| o.size).unwrap_or(self.size)
-    }
-
-    fn overriding(&self, database: &str, user: &str) -> impl Iterator<Item = &PoolOverride> {
-        let fits = |wanted: &Option<String>, actual: &str| wanted.as_deref().is_none_or(|w| w == actual);
-        self.overrides.iter().filter(move |o| fits(&o.database, database) && fits(&o.user, user))
-    }
 }
 
 /// Who decides that a standby is promoted.

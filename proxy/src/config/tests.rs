@@ -100,7 +100,7 @@ fn each_key_given_in_the_environment_comes_into_force() {
         let unit = key.default.map_or("", |default| default.trim_start_matches(|c: char| c.is_ascii_digit()));
         let value = other.unwrap_or(match unit {
             "" => "33",
-            "ms" | "s" | "min" | "h" => "33s",
+            "ms" | "s" | "min" | "h" | "off" => "33s",
             "MiB" => "33MiB",
             _ => "other",
         });

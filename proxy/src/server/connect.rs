@@ -81,6 +81,8 @@ pub(crate) struct ConnectRequest<'a> {
     pub(crate) user: &'a str,
     pub(crate) credential: Credential,
     pub(crate) timeout: Duration,
+    /// How long a cancel request may take.
+    pub(crate) cancel_timeout: Duration,
     pub(crate) max_prepared_statements: usize,
     pub(crate) worker: WorkerId,
     pub(crate) descriptors: &'a Bounds,
@@ -138,7 +140,7 @@ impl ConnectRequest<'_> {
             stream,
             home: self.worker,
             state,
-            cancel: Arc::new(CancelPoint::new(address, key)),
+            cancel: Arc::new(CancelPoint::new(address, key, self.cancel_timeout)),
             cutter,
             applied: Some(Arc::default()),
             opened_at: now,

@@ -39,6 +39,8 @@ pub(crate) struct PoolLimits {
     pub(crate) size: usize,
     /// Connections for pinned sessions, besides.
     pub(crate) pinned_size: usize,
+    /// How long a client waits for one.
+    pub(crate) wait_timeout: Option<Duration>,
     /// Idle for longer: closed.
     pub(crate) idle_timeout: Option<Duration>,
     /// Open for longer: closed when it comes back.
@@ -100,6 +102,7 @@ impl PoolLimits {
         Self {
             size: settings.size_for(database, user),
             pinned_size: settings.pinned_size,
+            wait_timeout: settings.query_wait_timeout_for(database, user),
             idle_timeout: settings.server_idle_timeout,
             lifetime: settings.server_lifetime,
         }
@@ -166,27 +169,22 @@ impl Pool {
         }
     }
 
-    /// Sees to it that nobody waits on this worker beside a connection that is idle on another, or for longer than
-    /// `timeout`.
-    pub(crate) fn tend(self: &Arc<Self>, worker: WorkerId, timeout: Option<Duration>) {
+    /// Sees to it that nobody waits on this worker beside a connection that is idle on another, or for longer than it
+    /// may.
+    pub(crate) fn tend(self: &Arc<Self>, worker: WorkerId) {
         let now = Instant::now();
-        while let Some((Waiter { seat, ticket, .. }, end)) = self.end_longest_wait(worker, timeout, now) {
+        while let Some((Waiter { seat, ticket, .. }, end)) = self.end_longest_wait(worker, now) {
             // What was granted to whoever does not wait any more goes to the next.
             drop(seat.end_wait(ticket, end));
         }
     }
 
-    fn end_longest_wait(
-        self: &Arc<Self>,
-        worker: WorkerId,
-        timeout: Option<Duration>,
-        now: Instant,
-    ) -> Option<(Waiter, WaitEnd)> {
+    fn end_longest_wait(self: &Arc<Self>, worker: WorkerId, now: Instant) -> Option<(Waiter, WaitEnd)> {
         let mut dead = Vec::new();
         let mut inner = self.inner.lock();
         let since = inner.waiters.get(worker.0)?.front()?.since;
         let waited = now.saturating_duration_since(since);
-        let end = if timeout.is_some_and(|timeout| waited >= timeout) {
+        let end = if inner.limits.wait_timeout.is_some_and(|timeout| waited >= timeout) {
             WaitEnd::TimedOut
         } else if waited < CHANGE_THREADS_AFTER {
             return None;

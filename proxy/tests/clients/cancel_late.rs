@@ -11,7 +11,10 @@ use crate::front::Front;
 
 #[tokio::test]
 async fn a_cancel_request_that_is_stuck_at_its_server_never_hits_the_next_client() -> Result<()> {
-    let front = Front::with(|pgherd| pgherd.set("pool.size", 1).set("monitor.timeout", "20s")).await?;
+    let front = Front::with(|pgherd| {
+        pgherd.set("pool.size", 1).set("pool.cancel_wait_timeout", "5s").set("monitor.timeout", "20s")
+    })
+    .await?;
     let session = front.connect().await?;
     session.simple_query("SELECT 1").await?;
     let mut other = front.raw().await?;

@@ -21,5 +21,6 @@ mod session_defaults;
 mod startup;
 mod straddling;
 mod threads;
+mod timeouts;
 mod vacate;
 mod violations;

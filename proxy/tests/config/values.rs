@@ -150,7 +150,10 @@ fn an_override_names_a_database_or_user_and_changes_something() {
     assert_eq!(value(file, &[NODES], "pool.override"), shown);
     assert_eq!(value("", &[NODES, ("PGHERD_POOL__OVERRIDE", shown)], "pool.override"), shown);
     assert!(error("[[pool.override]]\nsize = 1\n", &[NODES]).contains("names neither a database nor a user"));
-    assert!(error("[[pool.override]]\nuser = \"a\"\n", &[NODES]).contains("changes neither mode nor size"));
+    assert!(
+        error("[[pool.override]]\nuser = \"a\"\n", &[NODES])
+            .contains("changes nothing; it takes database, user, mode")
+    );
     assert!(error("[pool.override]\nuser = \"a\"\n", &[NODES]).contains("each under `[[pool.override]]`"));
     assert!(error("", &[NODES, ("PGHERD_POOL__OVERRIDE", "[{")]).contains("is not a valid TOML array"));
 }

@@ -1,0 +1,243 @@
+//! Sessions that do for too long what they do. Nothing is timed where it happens: a session notes what it does, and its worker
+//! looks at all of them several times a second; who is still at the same thing is timed from the first look that saw it.
+
+use std::cell::{Cell, OnceCell};
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use pgherd_protocol::error::ClientError;
+use pgherd_protocol::session::{Rounds, Session as Machine, Transaction};
+
+use super::acquire::Access;
+use crate::cancel::OnItsWay;
+use crate::config::{self, Timeouts};
+use crate::seat::Seat;
+use crate::worker::Worker;
+
+/// What a session does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Nothing, outside of a transaction.
+    #[default]
+    Idle,
+    /// It waits for a server connection, which has a time-out of its own.
+    Waiting,
+    /// The server works for it.
+    Running,
+    /// The client is to say how its transaction, or its batch of messages, goes on.
+    InTransaction,
+}
+
+impl Activity {
+    /// What a session does that holds a server connection.
+    pub(super) fn of(machine: &Machine) -> Self {
+        if !machine.is_answered() {
+            Self::Running
+        } else if machine.is_at_rest() {
+            Self::Idle
+        } else {
+            Self::InTransaction
+        }
+    }
+}
+
+/// What a session has done for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// The statement is being cancelled.
+    Query(Duration),
+    /// The server has not acted on that in time.
+    Unheard(Duration),
+    /// The transaction.
+    Transaction,
+    /// Nothing, in a transaction.
+    IdleInTransaction,
+    /// Nothing.
+    Idle,
+}
+
+impl Overdue {
+    /// What PostgreSQL says before it closes such a connection.
+    pub(super) fn last_words(self) -> ClientError {
+        let (sqlstate, what) = match self {
+            Self::Query(_) | Self::Unheard(_) => ("57014", "statement timeout"),
+            Self::Transaction => ("25P04", "transaction timeout"),
+            Self::IdleInTransaction => ("25P03", "idle-in-transaction timeout"),
+            Self::Idle => ("57P05", "idle-session timeout"),
+        };
+        ClientError::new(sqlstate, format!("terminating connection due to {what}"))
+    }
+}
+
+/// One session, as its worker sees it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    database: Arc<str>,
+    user: Arc<str>,
+    limits: Cell<Limits>,
+    seat: Arc<Seat>,
+    /// Of the session's task, once it runs.
+    waker: OnceCell<Waker>,
+    now: Cell<State>,
+    seen: Cell<Seen>,
+    verdict: Cell<Option<Overdue>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    timeouts: Timeouts,
+    cancel_wait: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct State {
+    activity: Activity,
+    /// Counts the changes of `activity`.
+    changes: u32,
+    rounds: Rounds,
+}
+
+/// What the worker saw, and since when.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    state: State,
+    since: Instant,
+    transaction_since: Instant,
+    cancelled_at: Option<Instant>,
+}
+
+impl Watch {
+    fn new(access: &Access, settings: &config::Pool) -> Self {
+        let Access { database, user, seat, .. } = access;
+        let now = Instant::now();
+        let state = State::default();
+        let seen = Seen { state, since: now, transaction_since: now, cancelled_at: None };
+        Self {
+            limits: Cell::new(limits_for(settings, database, user)),
+            database: Arc::clone(database),
+            user: Arc::clone(user),
+            seat: Arc::clone(seat),
+            waker: OnceCell::new(),
+            now: Cell::new(state),
+            seen: Cell::new(seen),
+            verdict: Cell::new(None),
+        }
+    }
+
+    /// Other settings are in force.
+    pub(crate) fn heed(&self, settings: &config::Pool) {
+        self.limits.set(limits_for(settings, &self.database, &self.user));
+    }
+
+    /// The session's task runs, and is to be woken so.
+    pub(super) fn begin(&self, waker: Waker) {
+        let _ = self.waker.set(waker);
+    }
+
+    /// The session does this from now on; what was found of something else holds no more.
+    pub(super) fn note(&self, activity: Activity, rounds: Rounds) {
+        let before = self.now.get();
+        if activity != before.activity || rounds != before.rounds {
+            let changes = before.changes.wrapping_add(u32::from(activity != before.activity));
+            self.now.set(State { activity, changes, rounds });
+            self.verdict.set(None);
+        }
+    }
+
+    /// What the session has done for too long; told once.
+    pub(super) fn take_verdict(&self) -> Option<Overdue> {
+        self.verdict.take()
+    }
+
+    /// Looks at the session. What is returned has to be sent for it; its task is woken to hear of it.
+    pub(crate) fn look(&self, now: Instant) -> Option<OnItsWay> {
+        if self.limits.get().timeouts == Timeouts::default() {
+            return None;
+        }
+        let overdue = self.overdue(now)?;
+        self.verdict.set(Some(overdue));
+        self.waker.get().into_iter().for_each(Waker::wake_by_ref);
+        // Nothing to cancel: it has come to an end meanwhile, or its server connection is looked after.
+        matches!(overdue, Overdue::Query(_)).then(|| self.seat.cancel()).flatten()
+    }
+
+    fn overdue(&self, now: Instant) -> Option<Overdue> {
+        let (state, mut seen) = (self.now.get(), self.seen.get());
+        if state != seen.state {
+            (seen.since, seen.cancelled_at) = (now, None);
+        }
+        let in_transaction = matches!(state.activity, Activity::Running | Activity::InTransaction);
+        if !in_transaction || state.rounds.transactions != seen.state.rounds.transactions {
+            seen.transaction_since = now;
+        }
+        seen.state = state;
+        let is_over = |since: Instant, limit: Option<Duration>| {
+            limit.filter(|limit| now.saturating_duration_since(since) >= *limit)
+        };
+        let Limits { timeouts, cancel_wait } = self.limits.get();
+        let query = is_over(seen.since, timeouts.query).filter(|_| state.activity == Activity::Running);
+        let overdue = if in_transaction && is_over(seen.transaction_since, timeouts.transaction).is_some() {
+            Some(Overdue::Transaction)
+        } else if let Some(limit) = query {
+            match seen.cancelled_at {
+                None => {
+                    seen.cancelled_at = Some(now);
+                    Some(Overdue::Query(limit))
+                }
+                Some(at) => is_over(at, Some(cancel_wait)).map(Overdue::Unheard),
+            }
+        } else {
+            match state.activity {
+                Activity::InTransaction => {
+                    is_over(seen.since, timeouts.idle_transaction).map(|_| Overdue::IdleInTransaction)
+                }
+                Activity::Idle => is_over(seen.since, timeouts.client_idle).map(|_| Overdue::Idle),
+                Activity::Waiting | Activity::Running => None,
+            }
+        };
+        self.seen.set(seen);
+        overdue
+    }
+}
+
+/// A session that its worker looks at as long as this lives.
+#[derive(Debug)]
+pub(super) struct Watched {
+    watch: Rc<Watch>,
+    worker: Rc<Worker>,
+    key: usize,
+}
+
+impl Watched {
+    pub(super) fn new(worker: &Rc<Worker>, access: &Access) -> Self {
+        let watch = Rc::new(Watch::new(access, &worker.shared.config.load().pool));
+        let key = worker.watches.borrow_mut().insert(Rc::clone(&watch));
+        Self { watch, worker: Rc::clone(worker), key }
+    }
+}
+
+impl Deref for Watched {
+    type Target = Watch;
+
+    fn deref(&self) -> &Watch {
+        &self.watch
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.worker.watches.borrow_mut().try_remove(self.key);
+    }
+}
+
+fn limits_for(settings: &config::Pool, database: &str, user: &str) -> Limits {
+    Limits { timeouts: settings.timeouts_for(database, user), cancel_wait: settings.cancel_wait_timeout }
+}
+
+/// What a session does while it has no server connection and its client is to go on.
+pub(super) fn without_server(transaction: Transaction) -> Activity {
+    if transaction == Transaction::Idle { Activity::Idle } else { Activity::InTransaction }
+}

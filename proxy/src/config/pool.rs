@@ -1,0 +1,116 @@
+//! `[pool]`: the pools of server connections, and what differs for some databases or users.
+
+use std::time::Duration;
+
+/// When a session holds a server connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PoolMode {
+    /// From its login, or its first statement, until the client leaves.
+    Session,
+    /// From the begin of a transaction to its end, or while the session is pinned.
+    Transaction,
+    /// As `Transaction`, and a client that opens a transaction block is sent away.
+    Statement,
+}
+
+/// The pools of server connections: one per server, database and user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pool {
+    /// Pooling mode where no override says otherwise.
+    pub(crate) mode: PoolMode,
+    /// The most connections of one pool, where no override says otherwise.
+    pub(crate) size: usize,
+    /// The most connections of one pool for pinned sessions, besides `size`.
+    pub(crate) pinned_size: usize,
+    /// The most clients; one more is refused with 53300.
+    pub(crate) max_clients: usize,
+    /// How long a client waits for a server connection, where no override says otherwise; without end if none.
+    pub(crate) query_wait_timeout: Option<Duration>,
+    /// How long a session may do what it does, where no override says otherwise.
+    pub(crate) timeouts: Timeouts,
+    /// How long a server may take to act on a cancel request.
+    pub(crate) cancel_wait_timeout: Duration,
+    /// How long a connect and login to a server may take.
+    pub(crate) server_connect_timeout: Duration,
+    /// An idle server connection is closed after this time; never if none.
+    pub(crate) server_idle_timeout: Option<Duration>,
+    /// A server connection is not used again after this time; used without end if none.
+    pub(crate) server_lifetime: Option<Duration>,
+    /// How long a client may take to log in.
+    pub(crate) client_login_timeout: Duration,
+    /// The most protocol-level prepared statements kept on one server connection; 0 keeps none.
+    pub(crate) prepared_statements: usize,
+    /// Exceptions, the first that matches counts.
+    pub(crate) overrides: Vec<PoolOverride>,
+}
+
+/// How long a session may do what it does; without end if none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Timeouts {
+    /// Wait for the answer to what it has sent.
+    pub(crate) query: Option<Duration>,
+    /// Be in one transaction, be it of a single statement.
+    pub(crate) transaction: Option<Duration>,
+    /// Do nothing in a transaction.
+    pub(crate) idle_transaction: Option<Duration>,
+    /// Do nothing outside of one.
+    pub(crate) client_idle: Option<Duration>,
+}
+
+/// One `[[pool.override]]`: other values for some databases or users.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PoolOverride {
+    /// The database it is for; every one if none.
+    pub(crate) database: Option<String>,
+    /// The user it is for; every one if none.
+    pub(crate) user: Option<String>,
+    /// Pooling mode instead of `pool.mode`.
+    pub(crate) mode: Option<PoolMode>,
+    /// Connections instead of `pool.size`.
+    pub(crate) size: Option<usize>,
+    /// Instead of `pool.query_wait_timeout`; `Some(None)` is without end, here and below.
+    pub(crate) query_wait_timeout: Option<Option<Duration>>,
+    /// Instead of `pool.query_timeout`.
+    pub(crate) query_timeout: Option<Option<Duration>>,
+    /// Instead of `pool.transaction_timeout`.
+    pub(crate) transaction_timeout: Option<Option<Duration>>,
+    /// Instead of `pool.idle_transaction_timeout`.
+    pub(crate) idle_transaction_timeout: Option<Option<Duration>>,
+    /// Instead of `pool.client_idle_timeout`.
+    pub(crate) client_idle_timeout: Option<Option<Duration>>,
+}
+
+impl Pool {
+    /// The pooling mode of this database and user.
+    pub(crate) fn mode_for(&self, database: &str, user: &str) -> PoolMode {
+        self.overriding(database, user).find_map(|o| o.mode).unwrap_or(self.mode)
+    }
+
+    /// The most connections of one server's pool of this database and user.
+    pub(crate) fn size_for(&self, database: &str, user: &str) -> usize {
+        self.overriding(database, user).find_map(|o| o.size).unwrap_or(self.size)
+    }
+
+    /// How long its clients wait for a server connection.
+    pub(crate) fn query_wait_timeout_for(&self, database: &str, user: &str) -> Option<Duration> {
+        self.overriding(database, user).find_map(|o| o.query_wait_timeout).unwrap_or(self.query_wait_timeout)
+    }
+
+    /// How long its sessions may do what they do.
+    pub(crate) fn timeouts_for(&self, database: &str, user: &str) -> Timeouts {
+        let find = |of: fn(&PoolOverride) -> Option<Option<Duration>>, general| {
+            self.overriding(database, user).find_map(of).unwrap_or(general)
+        };
+        Timeouts {
+            query: find(|o| o.query_timeout, self.timeouts.query),
+            transaction: find(|o| o.transaction_timeout, self.timeouts.transaction),
+            idle_transaction: find(|o| o.idle_transaction_timeout, self.timeouts.idle_transaction),
+            client_idle: find(|o| o.client_idle_timeout, self.timeouts.client_idle),
+        }
+    }
+
+    fn overriding(&self, database: &str, user: &str) -> impl Iterator<Item = &PoolOverride> {
+        let fits = |wanted: &Option<String>, actual: &str| wanted.as_deref().is_none_or(|w| w == actual);
+        self.overrides.iter().filter(move |o| fits(&o.database, database) && fits(&o.user, user))
+    }
+}

@@ -1,0 +1,52 @@
+//! The bridge of `[pool]`.
+
+use super::super::{Pool, Timeouts, overrides, value};
+use super::{Bridge, TIMEOUT};
+
+impl Bridge<'_> {
+    // As in the other functions, all keys are read before the first `?`.
+
+    pub(super) fn pool(&mut self) -> Option<Pool> {
+        let mode = self.get("pool.mode", value::choice);
+        let size = self.get("pool.size", value::integer(overrides::SIZE));
+        let pinned_size = self.get("pool.pinned_size", value::integer(0..=10_000));
+        let max_clients = self.get("pool.max_clients", value::integer(1..=1_000_000));
+        let query_wait_timeout = self.get("pool.query_wait_timeout", value::duration_or_off(TIMEOUT));
+        let timeouts = self.timeouts();
+        let cancel_wait_timeout = self.get("pool.cancel_wait_timeout", value::duration(TIMEOUT));
+        let server_connect_timeout = self.get("pool.server_connect_timeout", value::duration(TIMEOUT));
+        let server_idle_timeout = self.get("pool.server_idle_timeout", value::duration_or_off(TIMEOUT));
+        let server_lifetime = self.get("pool.server_lifetime", value::duration_or_off(TIMEOUT));
+        let client_login_timeout = self.get("pool.client_login_timeout", value::duration(TIMEOUT));
+        let prepared_statements = self.get("pool.prepared_statements", value::integer(0..=10_000));
+        let overrides = self.read("pool.override", overrides::read).map(|(_, overrides)| overrides);
+        Some(Pool {
+            mode: mode?,
+            size: size?,
+            pinned_size: pinned_size?,
+            max_clients: max_clients?,
+            query_wait_timeout: query_wait_timeout?,
+            timeouts: timeouts?,
+            cancel_wait_timeout: cancel_wait_timeout?,
+            server_connect_timeout: server_connect_timeout?,
+            server_idle_timeout: server_idle_timeout?,
+            server_lifetime: server_lifetime?,
+            client_login_timeout: client_login_timeout?,
+            prepared_statements: prepared_statements?,
+            overrides: overrides.unwrap_or_default(),
+        })
+    }
+
+    fn timeouts(&mut self) -> Option<Timeouts> {
+        let query = self.get("pool.query_timeout", value::duration_or_off(TIMEOUT));
+        let transaction = self.get("pool.transaction_timeout", value::duration_or_off(TIMEOUT));
+        let idle_transaction = self.get("pool.idle_transaction_timeout", value::duration_or_off(TIMEOUT));
+        let client_idle = self.get("pool.client_idle_timeout", value::duration_or_off(TIMEOUT));
+        Some(Timeouts {
+            query: query?,
+            transaction: transaction?,
+            idle_transaction: idle_transaction?,
+            client_idle: client_idle?,
+        })
+    }
+}
