@@ -4,6 +4,7 @@
 //! machine does.
 
 mod journal;
+mod request;
 mod work;
 
 use std::collections::BTreeMap;
@@ -12,15 +13,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pgherd_health::{Node, NodeId, Probe, Prober, ProberSettings, Topology};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cadence, Event, Executor, ExecutorSettings, Machine, Order, RepmgrRows, Routing, Settings, Status,
+    Cadence, Command, Event, Executor, ExecutorSettings, Machine, Order, RepmgrRows, Routing, Settings,
+    Status,
 };
 use journal::Journal;
+pub use request::Taken;
+use request::{Request, Wishes};
 use work::Work;
 
 /// Outcomes, hints and orders that may wait for the loop. Senders of outcomes wait; hints beyond it are dropped.
@@ -39,6 +43,8 @@ pub struct ControlSettings {
     pub prober: ProberSettings,
     /// How to act on them.
     pub executor: ExecutorSettings,
+    /// Another pgherd decides until [`Control::lead`] is called.
+    pub aside: bool,
 }
 
 /// What the rest of the program sees of the control loop.
@@ -51,7 +57,7 @@ pub struct Control {
     /// The machine's state and its reason.
     pub status: watch::Receiver<Arc<Status>>,
     hints: mpsc::Sender<NodeId>,
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<Request>,
 }
 
 impl Control {
@@ -63,7 +69,32 @@ impl Control {
 
     /// Passes on an operator's order; false if the loop has ended.
     pub async fn order(&self, order: Order) -> bool {
-        self.orders.send(order).await.is_ok()
+        self.requests.send(Request::Order(order)).await.is_ok()
+    }
+
+    /// Has the loop go by other settings, at once or as soon as nothing under way needs the present ones.
+    ///
+    /// # Errors
+    /// Why they cannot be taken; nothing has changed then.
+    pub async fn reconfigure(&self, settings: ControlSettings) -> Result<Taken, String> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.requests.send(Request::Reconfigure(Box::new(settings), reply)).await;
+        match (asked, answer.await) {
+            (Ok(()), Ok(taken)) => taken,
+            _ => Err("the control loop has ended".to_owned()),
+        }
+    }
+
+    /// Has the loop decide nothing any more, and look on. Ready when what was under way has ended: from then on no command is
+    /// given. False if the loop has ended.
+    pub async fn stand_aside(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::StandAside(reply)).await.is_ok() && answer.await.is_ok()
+    }
+
+    /// Has the loop decide, again or for the first time; false if it has ended.
+    pub async fn lead(&self) -> bool {
+        self.requests.send(Request::Lead).await.is_ok()
     }
 }
 
@@ -89,13 +120,14 @@ pub fn start(
 pub struct Actor {
     machine: Machine,
     executor: Executor,
-    nodes: Vec<Node>,
     prober: Arc<ProberSettings>,
+    executor_settings: ExecutorSettings,
     routing: watch::Sender<Arc<Routing>>,
     topology: watch::Sender<Arc<Topology>>,
     status: watch::Sender<Arc<Status>>,
     hints: mpsc::Receiver<NodeId>,
-    orders: mpsc::Receiver<Order>,
+    requests: mpsc::Receiver<Request>,
+    wishes: Wishes,
     work: Work,
     journal: Journal,
     cadence: Cadence,
@@ -109,7 +141,14 @@ enum Woken {
     Ended(Event),
     Tick,
     Hinted(NodeId),
-    Ordered(Order),
+    Asked(Request),
+}
+
+/// What asks the servers, and keeps sessions with them.
+struct Contacts {
+    prober: Prober,
+    sessions: JoinSet<()>,
+    probes: mpsc::Receiver<Probe>,
 }
 
 impl Actor {
@@ -118,31 +157,35 @@ impl Actor {
     pub fn new(settings: ControlSettings) -> (Control, Self) {
         let now = Instant::now();
         let prober = Arc::new(settings.prober);
-        let executor = Executor::new(&settings.nodes, &prober, settings.executor);
-        let machine = Machine::new(settings.machine, settings.nodes.clone(), settings.system_identifier, now);
+        let executor = Executor::new(&settings.nodes, &prober, settings.executor.clone());
+        let mut machine = Machine::new(settings.machine, settings.nodes, settings.system_identifier, now);
+        if settings.aside {
+            machine.stand_aside();
+        }
         let (routing, routing_seen) = watch::channel(Arc::new(machine.routing()));
         let (topology, topology_seen) = watch::channel(machine.topology());
         let (status, status_seen) = watch::channel(Arc::new(machine.status()));
         let (hint_sender, hints) = mpsc::channel(QUEUE);
-        let (order_sender, orders) = mpsc::channel(QUEUE);
+        let (request_sender, requests) = mpsc::channel(QUEUE);
         let control = Control {
             routing: routing_seen,
             topology: topology_seen,
             status: status_seen,
             hints: hint_sender,
-            orders: order_sender,
+            requests: request_sender,
         };
         let cadence = machine.cadence();
         let actor = Self {
             machine,
             executor,
-            nodes: settings.nodes,
             prober,
+            executor_settings: settings.executor,
             routing,
             topology,
             status,
             hints,
-            orders,
+            requests,
+            wishes: Wishes::none(settings.aside),
             work: Work::default(),
             journal: Journal::default(),
             cadence,
@@ -153,17 +196,10 @@ impl Actor {
 
     /// Runs until it is cancelled. Commands that are under way then are given up, as they would be by a crash.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let (probe_sender, mut probes) = mpsc::channel(QUEUE);
-        let prober = Prober::start(&self.nodes, &self.prober, &probe_sender, &cancel);
-        drop(probe_sender);
-        let mut sessions = JoinSet::new();
-        for node in &self.nodes {
-            let (executor, node) = (self.executor.clone(), node.id);
-            sessions.spawn(async move { executor.keep_sessions(node).await });
-        }
-        self.pace(&prober, true);
+        let mut contacts = self.contact(&cancel);
+        self.pace(&contacts.prober, true);
         loop {
-            match self.wake(&mut probes, &cancel).await {
+            match self.wake(&mut contacts.probes, &cancel).await {
                 Woken::Cancelled => break,
                 Woken::Probed(Probe { node, asked_at, answered_at, outcome }) => {
                     self.journal.probed(node, &outcome);
@@ -174,14 +210,43 @@ impl Actor {
                     self.last_tick = Instant::now();
                     self.step(Event::Tick);
                 }
-                Woken::Ordered(order) => self.step(Event::Ordered(order)),
-                Woken::Hinted(node) => prober.demand(node),
+                Woken::Asked(request) => self.heed(request),
+                Woken::Hinted(node) => contacts.prober.demand(node),
             }
-            self.pace(&prober, false);
+            if self.fulfil() {
+                contacts = self.contact_anew(contacts, &cancel).await;
+                self.step(Event::Tick);
+            }
+            self.pace(&contacts.prober, false);
         }
         self.work.abandon().await;
-        sessions.shutdown().await;
-        prober.stopped().await;
+        contacts.sessions.shutdown().await;
+        contacts.prober.stopped().await;
+    }
+
+    /// Begins to ask the servers, and opens sessions with them.
+    fn contact(&self, cancel: &CancellationToken) -> Contacts {
+        let (sender, probes) = mpsc::channel(QUEUE);
+        let nodes = &self.machine.nodes();
+        let prober = Prober::start(nodes, &self.prober, &sender, cancel);
+        let mut sessions = JoinSet::new();
+        for node in nodes.iter() {
+            let (executor, node) = (self.executor.clone(), node.id);
+            sessions.spawn(async move { executor.keep_sessions(node).await });
+        }
+        Contacts { prober, sessions, probes }
+    }
+
+    /// The same by other settings, or with other servers. Commands that are under way keep what they use; what was asked of the
+    /// servers before is not heard any more, since another may have got a server's number.
+    async fn contact_anew(&mut self, mut before: Contacts, cancel: &CancellationToken) -> Contacts {
+        before.sessions.shutdown().await;
+        drop(before);
+        let nodes = &self.machine.nodes();
+        self.executor = Executor::new(nodes, &self.prober, self.executor_settings.clone());
+        let contacts = self.contact(cancel);
+        self.pace(&contacts.prober, true);
+        contacts
     }
 
     /// Waits for the next thing to happen. Cancel safety: whatever is not picked stays in its queue.
@@ -192,7 +257,7 @@ impl Actor {
             Some(event) = self.work.ended() => Woken::Ended(event),
             Some(probe) = probes.recv() => Woken::Probed(probe),
             Some(node) = self.hints.recv() => Woken::Hinted(node),
-            Some(order) = self.orders.recv() => Woken::Ordered(order),
+            Some(request) = self.requests.recv() => Woken::Asked(request),
             () = sleep_until(next_tick.into()) => Woken::Tick,
         }
     }
@@ -215,15 +280,14 @@ impl Actor {
             self.status.send_replace(Arc::new(status));
         }
         if !commands.is_empty() {
-            let rows = self.repmgr_rows();
-            self.work.begin(&self.executor, commands, &rows);
+            self.begin(commands);
         }
     }
 
     /// Makes the prober keep the machine's pace.
     fn pace(&mut self, prober: &Prober, anyway: bool) {
         let wanted = self.machine.cadence();
-        for node in &self.nodes {
+        for node in self.machine.nodes().iter() {
             if anyway || wanted.probe != self.cadence.probe {
                 prober.set_interval(node.id, wanted.probe);
             }
@@ -232,6 +296,15 @@ impl Actor {
             }
         }
         self.cadence = wanted;
+    }
+
+    fn begin(&mut self, commands: Vec<Command>) {
+        if self.wishes.looks_on {
+            // Whatever the machine thinks of it: there is another that acts.
+            return self.work.refuse(commands, "another pgherd decides");
+        }
+        let rows = self.repmgr_rows();
+        self.work.begin(&self.executor, commands, &rows);
     }
 
     fn repmgr_rows(&self) -> RepmgrRows {

@@ -87,6 +87,11 @@ impl Care {
         }
     }
 
+    /// The server is none of the herd any more.
+    pub(crate) fn forget(&mut self, node: NodeId) {
+        self.patients.remove(&node);
+    }
+
     /// True if no server is being repaired.
     pub(crate) fn is_idle(&self) -> bool {
         self.patients.values().all(|patient| patient.repair.is_none() && !patient.frozen)

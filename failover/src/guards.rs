@@ -187,6 +187,9 @@ fn within_loss(machine: &Machine, attempt: &Attempt, best: Lsn) -> Result<(), St
 
 /// (e) not paused, not manual, not too soon after the last one.
 pub(crate) fn permitted(machine: &Machine, now: Instant) -> Verdict {
+    if machine.aside {
+        return Verdict::Fail("another pgherd decides".to_owned());
+    }
     if machine.paused {
         return Verdict::Fail("failover is paused by an operator".to_owned());
     }

@@ -20,6 +20,7 @@ mod machine;
 mod orders;
 mod promote;
 mod reading;
+mod reconfigure;
 mod routing;
 mod settings;
 mod state;

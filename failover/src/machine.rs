@@ -41,6 +41,8 @@ pub struct Machine {
     /// The branch that last took writes.
     pub(crate) served: Option<Branch>,
     pub(crate) paused: bool,
+    /// Another pgherd decides; this one looks on.
+    pub(crate) aside: bool,
     /// An operator wants a failover; true if also at the price of acknowledged commits.
     pub(crate) wanted: Option<bool>,
     pub(crate) at_once: u64,
@@ -55,6 +57,7 @@ impl Machine {
     pub fn new(settings: Settings, nodes: Vec<Node>, system_identifier: Option<u64>, now: Instant) -> Self {
         let knowledge = Knowledge::new(nodes, system_identifier);
         let topology = Arc::new(Topology::derive(&knowledge, now, None));
+        let nodes = knowledge.shared_nodes();
         let reason = "pgherd has just started".to_owned();
         let writes = Writes::Held { keep: None, reason: reason.clone() };
         Self {
@@ -70,11 +73,12 @@ impl Machine {
             disarmed: BTreeMap::new(),
             served: None,
             paused: false,
+            aside: false,
             wanted: None,
             at_once: 0,
             reason,
             history: History::default(),
-            routing: Routing { generation: 1, writes, readable: Vec::new() },
+            routing: Routing { generation: 1, writes, readable: Vec::new(), nodes },
         }
     }
 
@@ -99,7 +103,9 @@ impl Machine {
             // The primary is here: an order that was meant for its loss must not wait for the next one.
             self.wanted = None;
         }
-        care::tend(self, now);
+        if !self.aside {
+            care::tend(self, now);
+        }
         self.route(now);
         self.orders.take()
     }
@@ -139,6 +145,12 @@ impl Machine {
         }
     }
 
+    /// The servers.
+    #[must_use]
+    pub fn nodes(&self) -> Arc<Vec<Node>> {
+        self.knowledge.shared_nodes()
+    }
+
     /// The herd as it was last seen.
     #[must_use]
     pub fn topology(&self) -> Arc<Topology> {
@@ -161,6 +173,11 @@ impl Machine {
             Event::Ordered(order) => self.take_order(order),
         }
         self.orders.expire(now);
+        self.refresh(now);
+    }
+
+    /// Derives the topology from what is known now.
+    pub(crate) fn refresh(&mut self, now: Instant) {
         self.topology = Arc::new(Topology::derive(&self.knowledge, now, Some(&self.topology)));
         if matches!(self.topology.leadership, Leadership::Nobody | Leadership::OnlyFalse(_)) {
             self.leaderless_since.get_or_insert(now);
@@ -206,9 +223,12 @@ impl Machine {
         };
         let readable = reading::readable(self, now);
         // The generation does not grow with the wording of a wait.
-        let grows = !writes.is_as(&self.routing.writes) || readable != self.routing.readable;
+        let nodes = self.knowledge.shared_nodes();
+        let grows = !writes.is_as(&self.routing.writes)
+            || readable != self.routing.readable
+            || !Arc::ptr_eq(&nodes, &self.routing.nodes);
         let generation = self.routing.generation + u64::from(grows);
-        self.routing = Routing { generation, writes, readable };
+        self.routing = Routing { generation, writes, readable, nodes };
     }
 
     // What the rows of the table are made of.

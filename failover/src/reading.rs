@@ -27,6 +27,9 @@ pub(crate) fn readable(machine: &Machine, now: Instant) -> Vec<NodeId> {
 pub(crate) fn warnings(machine: &Machine) -> Vec<String> {
     let mut warnings: Vec<String> = machine.topology.members.iter().filter_map(warning).collect();
     warnings.extend(machine.care.warnings());
+    if machine.aside {
+        warnings.push("another pgherd decides".to_owned());
+    }
     if machine.paused {
         warnings.push("failover is paused".to_owned());
     }

@@ -1,8 +1,9 @@
 //! What the decision machine tells the proxy: which server takes writes, which may be read.
 
 use std::fmt;
+use std::sync::Arc;
 
-use pgherd_health::{NodeId, TimelineId};
+use pgherd_health::{Node, NodeId, TimelineId};
 
 /// One reign of one primary. Derived from the cluster, not from a counter in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +45,7 @@ impl Writes {
 }
 
 /// An immutable decision about where statements go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Routing {
     /// Grows by one at each change, but for the words of a reason.
     pub generation: u64,
@@ -52,6 +53,8 @@ pub struct Routing {
     pub writes: Writes,
     /// Servers on the lineage that may be read, the primary not among them.
     pub readable: Vec<NodeId>,
+    /// The servers that the numbers stand for.
+    pub nodes: Arc<Vec<Node>>,
 }
 
 impl fmt::Display for Epoch {

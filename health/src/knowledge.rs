@@ -112,6 +112,19 @@ impl Knowledge {
         }
     }
 
+    /// These are the servers from now on. What is known of one that is not among them any more, or is another under the same
+    /// number, is forgotten.
+    pub fn set_nodes(&mut self, nodes: Vec<Node>) {
+        let stays = |id: NodeId| {
+            let of = |nodes: &[Node]| nodes.iter().find(|node| node.id == id).cloned();
+            of(&nodes).zip(of(&self.nodes)).is_some_and(|(new, old)| new.is_same(&old))
+        };
+        self.seen.retain(|id, _| stays(*id));
+        self.disowned.retain(|id, _| stays(*id));
+        self.trusted = self.trusted.take().filter(|(id, _)| stays(*id));
+        self.nodes = Arc::new(nodes);
+    }
+
     /// Takes in the outcome of one probe; false if it was older than what is known, or of an unknown server.
     pub fn observe(
         &mut self,
@@ -233,6 +246,12 @@ impl Knowledge {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// As [`Knowledge::nodes`], to be kept.
+    #[must_use]
+    pub fn shared_nodes(&self) -> Arc<Vec<Node>> {
+        Arc::clone(&self.nodes)
     }
 
     /// The system identifier that was configured.

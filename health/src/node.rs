@@ -29,6 +29,14 @@ pub struct Node {
     pub may_be_promoted: bool,
 }
 
+impl Node {
+    /// True if both are the same server, whatever else was configured for it.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.id, &self.host, self.port) == (other.id, &other.host, other.port)
+    }
+}
+
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node {} ({}:{})", self.id, self.host, self.port)

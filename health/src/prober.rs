@@ -46,7 +46,7 @@ impl fmt::Debug for Password {
 }
 
 /// How the servers are asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProberSettings {
     /// The role that asks; it needs `pg_monitor`, and `EXECUTE` on `pg_read_file` for timeline histories.
     pub user: String,

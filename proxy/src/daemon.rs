@@ -3,28 +3,26 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use pgherd_failover::actor::{self, Control, ControlSettings};
-use pgherd_failover::{ExecutorSettings, Mode, RepmgrSettings, Routing, SshSettings};
-use pgherd_health::{Node, Password, ProberSettings};
+use pgherd_failover::Routing;
+use pgherd_failover::actor::{self, Control};
+use pgherd_health::Node;
 use pgherd_protocol::prepared::Statements;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cancel::CancelKeys;
 use crate::check::{CONFIGURATION_ERROR, print_problems};
 use crate::cli::RunArgs;
 use crate::client::welcome::Welcomes;
-use crate::config::{self, Config, Executor, FailoverMode, Live, LogFormat, LogLevel};
+use crate::config::{self, Config, Live};
+use crate::control;
 use crate::crew::Crew;
 use crate::descriptors::Bounds;
 use crate::listener;
+use crate::log::Log;
+use crate::reload::{self, Reload, Reloader};
 use crate::server::table::Backends;
 use crate::shared::{Credentials, Shared, SharedParameters};
 use crate::verifiers::{Endpoint, Reader, Settings, Timing, Verifiers};
@@ -43,20 +41,24 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<ExitCode> {
         }
     };
     print_problems(&mut io::stderr(), &[], &loaded.warnings)?;
-    start_log(&loaded.config.log);
+    let log = Log::start(loaded.config.log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(loaded.config));
+    let served = runtime.block_on(serve(args, loaded.config, log));
     // Workers that still serve have their timers there; they end with the process.
     std::mem::forget(runtime);
     served.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(config: Config) -> io::Result<()> {
+async fn serve(args: &RunArgs, config: Config, log: Log) -> io::Result<()> {
     let listener = listener::bind(config.listen.address)?;
     let stop = CancellationToken::new();
-    let (control, control_thread) = actor::start(control_settings(&config), stop.clone())?;
-    let (shared, reader) = build(&config, control.clone());
+    let (control, control_thread) = actor::start(control::settings(&config), stop.clone())?;
+    let (reload, reloads) = Reload::channel();
+    let (shared, reader) = build(&config, control.clone(), reload);
     let reading = tokio::spawn(reader.run(stop.clone()));
+    let hangups = reload::at_hangups(shared.reload.clone())?;
+    let reloader = Reloader::new(args.config.clone(), Arc::clone(&shared), log, reloads);
+    let reloading = tokio::spawn(reloader.run(stop.clone()));
     let mut publishing = tokio::spawn(publish(control.routing, Arc::clone(&shared.backends)));
     let broken = CancellationToken::new();
     let (crew, arrivals) = Crew::new(config.runtime.workers.get());
@@ -70,10 +72,10 @@ async fn serve(config: Config) -> io::Result<()> {
     let accepting = listener::accept(listener, &crew, bounds, stop_listening.clone());
     tokio::select! {
         () = accepting => {}
+        () = hangups => {}
         // Better to be started again than to serve by a table that nobody keeps.
         _ = &mut publishing => return Err(io::Error::other("the control thread has ended: a defect of pgherd")),
         () = broken.cancelled() => return Err(io::Error::other("a worker thread has ended: a defect of pgherd")),
-        error = disregard_hangups() => return Err(error),
         signal = shutdown_signal() => {
             tracing::info!(signal = signal?, timeout = ?config.runtime.drain_timeout, "draining");
             stop_listening.cancel();
@@ -90,7 +92,7 @@ async fn serve(config: Config) -> io::Result<()> {
         }
     }
     stop.cancel();
-    let _ = (reading.await, publishing.await);
+    let _ = (reading.await, reloading.await, publishing.await);
     if control_thread.join().is_err() {
         tracing::error!("the control thread ended by a panic; this is a defect of pgherd");
     }
@@ -108,37 +110,11 @@ async fn publish(mut routing: watch::Receiver<Arc<Routing>>, backends: Arc<Backe
     }
 }
 
-fn start_log(log: &config::Log) {
-    let level = match log.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    // Other crates' details are not an operator's business.
-    let filter = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target("pgherd", level)
-        .with_target("pgherd_failover", level)
-        .with_target("pgherd_health", level);
-    let subscriber = tracing_subscriber::registry().with(filter);
-    match log.format {
-        LogFormat::Text => subscriber.with(tracing_subscriber::fmt::layer().with_ansi(false)).init(),
-        LogFormat::Json => subscriber.with(tracing_subscriber::fmt::layer().json()).init(),
-    }
-}
-
 /// What the workers share, and the task that reads stored passwords.
-fn build(config: &Config, control: Control) -> (Arc<Shared>, Reader) {
+fn build(config: &Config, control: Control, reload: Reload) -> (Arc<Shared>, Reader) {
     let live = Live::new(config.clone());
     let backends = Arc::new(Backends::new(Arc::clone(&live), config.runtime.workers.get()));
-    let settings = Settings {
-        user: config.monitor.user.clone(),
-        password: config.monitor.password.clone(),
-        database: config.monitor.database.clone(),
-        timing: Timing::default(),
-    };
+    let settings = Settings { login: control::reader_login(&config.monitor), timing: Timing::default() };
     let known = Arc::clone(&backends);
     let all = Arc::clone(&live);
     let source = Arc::new(move || {
@@ -161,73 +137,13 @@ fn build(config: &Config, control: Control) -> (Arc<Shared>, Reader) {
         clients: Arc::default(),
         waiting: Arc::default(),
         control,
+        reload,
     };
     (Arc::new(shared), reader)
 }
 
-fn control_settings(config: &Config) -> ControlSettings {
-    let Config { monitor, failover, .. } = config;
-    let password = monitor.password.as_ref().map(|secret| Password::new(secret.expose().to_owned()));
-    let prober = ProberSettings {
-        timeout: monitor.timeout,
-        ..ProberSettings::new(monitor.user.clone(), password, monitor.database.clone(), monitor.interval)
-    };
-    let Executor::Ssh = failover.executor;
-    ControlSettings {
-        nodes: config.nodes.clone(),
-        system_identifier: None,
-        machine: decision_settings(failover, monitor.interval),
-        prober,
-        executor: ExecutorSettings {
-            ssh: SshSettings {
-                user: failover.ssh.user.clone(),
-                port: failover.ssh.port,
-                key: failover.ssh.key.clone(),
-                known_hosts: failover.ssh.known_hosts.clone(),
-                trust_first_use: false,
-                connect_timeout: failover.ssh.connect_timeout,
-            },
-            repmgr: RepmgrSettings {
-                binary: failover.repmgr.binary.clone(),
-                config: failover.repmgr.config.clone(),
-                pg_bindir: failover.repmgr.pg_bindir.clone(),
-            },
-        },
-    }
-}
-
-fn decision_settings(failover: &config::Failover, interval: Duration) -> pgherd_failover::Settings {
-    pgherd_failover::Settings {
-        mode: match failover.mode {
-            FailoverMode::Automatic => Mode::Automatic,
-            FailoverMode::Manual => Mode::Manual,
-        },
-        interval,
-        confirm: failover.confirm,
-        restart_grace: failover.restart_grace,
-        start_grace: failover.start_grace,
-        cold_grace: failover.cold_grace,
-        max_data_loss: failover.max_data_loss,
-        min_interval: failover.min_interval,
-        ..pgherd_failover::Settings::default()
-    }
-}
-
 fn endpoint(node: &Node) -> Endpoint {
     Endpoint { host: node.host.clone(), port: node.port }
-}
-
-/// Never ends but with an error: SIGHUP, with which daemons are told to read their configuration again, must not end
-/// every session.
-async fn disregard_hangups() -> io::Error {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => return error,
-    };
-    while hangups.recv().await.is_some() {
-        tracing::warn!("SIGHUP changes nothing: the configuration is read when pgherd starts");
-    }
-    std::future::pending().await
 }
 
 async fn shutdown_signal() -> io::Result<&'static str> {

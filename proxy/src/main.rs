@@ -6,13 +6,16 @@ mod check;
 mod cli;
 mod client;
 mod config;
+mod control;
 mod crew;
 mod daemon;
 mod descriptors;
 mod listener;
+mod log;
 #[allow(dead_code, reason = "TLS and Unix sockets of clients use the rest")]
 mod peer;
 mod reactor;
+mod reload;
 mod seat;
 mod server;
 mod shared;

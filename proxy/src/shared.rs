@@ -15,6 +15,7 @@ use crate::cancel::CancelKeys;
 use crate::client::welcome::Welcomes;
 use crate::config::Live;
 use crate::descriptors::Bounds;
+use crate::reload::Reload;
 use crate::server::table::Backends;
 use crate::verifiers::Verifiers;
 
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) waiting: Arc<Gauge>,
     /// The control loop.
     pub(crate) control: Control,
+    /// Has the configuration read again.
+    pub(crate) reload: Reload,
 }
 
 impl std::fmt::Debug for Shared {

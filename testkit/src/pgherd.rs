@@ -83,6 +83,7 @@ impl PgherdBuilder {
         write_secret(&config, &toml::to_string(&self.config).context("the configuration of pgherd")?)?;
         Ok(Pgherd {
             binary,
+            settings: self.config,
             environment: self.environment,
             listen: self.listen,
             log: self.directory.join(format!("{}.log", self.name)),
@@ -98,6 +99,7 @@ impl PgherdBuilder {
 #[derive(Debug)]
 pub struct Pgherd {
     binary: PathBuf,
+    settings: Table,
     config: PathBuf,
     environment: Vec<(String, String)>,
     listen: SocketAddr,
@@ -180,6 +182,38 @@ impl Pgherd {
     pub async fn wait_log(&self, part: &str, within: Duration) -> Result<String> {
         eventually(format!("a line of pgherd's log with {part:?}"), within, || async {
             Ok(self.log().into_iter().find(|line| line.contains(part)))
+        })
+        .await
+        .with_context(|| self.log().join("\n"))
+    }
+
+    /// Sets one key in its configuration file, for its next start or reload.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) -> Result<()> {
+        insert(&mut self.settings, key, value.into());
+        self.write_settings()
+    }
+
+    /// Takes one key out of its configuration file.
+    pub fn unset(&mut self, key: &str) -> Result<()> {
+        remove(&mut self.settings, key);
+        self.write_settings()
+    }
+
+    fn write_settings(&self) -> Result<()> {
+        write_secret(&self.config, &toml::to_string(&self.settings).context("the configuration of pgherd")?)
+    }
+
+    /// Has it read its configuration again, and waits until its log says what came of it: that line, and those that it wrote
+    /// meanwhile.
+    pub async fn reload(&self) -> Result<Vec<String>> {
+        let before = self.log().len();
+        self.send(Signal::HUP)?;
+        eventually("the outcome of a reload in pgherd's log", STARTS_WITHIN, || async {
+            let lines: Vec<String> = self.log().into_iter().skip(before).collect();
+            let is_outcome = |line: &String| {
+                line.contains("the configuration was read again") || line.contains("nothing was changed")
+            };
+            Ok(lines.iter().any(is_outcome).then_some(lines))
         })
         .await
         .with_context(|| self.log().join("\n"))
@@ -288,6 +322,17 @@ fn insert(table: &mut Table, key: &str, value: Value) {
             let section = table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(section) = section {
                 insert(section, rest, value);
+            }
+        }
+    }
+}
+
+fn remove(table: &mut Table, key: &str) {
+    match key.split_once('.') {
+        None => drop(table.remove(key)),
+        Some((section, rest)) => {
+            if let Some(Value::Table(section)) = table.get_mut(section) {
+                remove(section, rest);
             }
         }
     }

@@ -38,6 +38,14 @@ impl Work {
         }
     }
 
+    /// Ends `commands` without carrying them out.
+    pub(super) fn refuse(&mut self, commands: Vec<Command>, why: &'static str) {
+        for Command { id, .. } in commands {
+            let task = self.tasks.spawn(async move { (id, Outcome::Failed(why.to_owned())) });
+            self.ids.insert(task.id(), id);
+        }
+    }
+
     /// The end of a command; none while there is none under way. Cancel-safe.
     pub(super) async fn ended(&mut self) -> Option<Event> {
         let (task, id, outcome) = match self.tasks.join_next_with_id().await? {

@@ -22,6 +22,11 @@ impl Live {
         self.0.load()
     }
 
+    /// In force from now on, instead of what was.
+    pub(crate) fn replace(&self, config: Config) {
+        self.0.store(Arc::new(config));
+    }
+
     /// As [`Live::load`], to be held across an await.
     pub(crate) fn load_full(&self) -> Arc<Config> {
         self.0.load_full()

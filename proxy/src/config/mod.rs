@@ -4,6 +4,7 @@
 //! Sources are read into a [`raw`](raw::Raw) form, in which every name is known to be a key. [`resolve`] is the one
 //! bridge to [`Config`], whose values need no further check.
 
+mod changes;
 mod describe;
 mod environment;
 mod file;

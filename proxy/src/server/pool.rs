@@ -212,6 +212,22 @@ impl Pool {
         drop(expired);
     }
 
+    /// Has other limits from now on: those that wait get the places that it gains. It shrinks by what is idle at once, and by
+    /// what is lent when that comes back.
+    pub(crate) fn resize(self: &Arc<Self>, limits: PoolLimits) {
+        let mut inner = self.inner.lock();
+        inner.limits = limits;
+        let mut surplus = Vec::new();
+        while inner.taken() > inner.limits.size
+            && let Some(connection) = inner.idle.iter_mut().find_map(VecDeque::pop_front)
+        {
+            inner.regular -= 1;
+            surplus.push(connection);
+        }
+        self.offer_places(inner);
+        drop(surplus);
+    }
+
     /// Closes what is idle, and for a while what is given back: somebody wants the database for itself.
     pub(crate) fn vacate(&self) {
         let mut inner = self.inner.lock();
@@ -257,6 +273,7 @@ impl Pool {
         let mut inner = self.inner.lock();
         if inner.closed
             || inner.limits.has_outlived(&connection, now)
+            || (!pinned && inner.taken() > inner.limits.size)
             || inner.vacated_until.is_some_and(|until| now < until)
         {
             drop(inner);

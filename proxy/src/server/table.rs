@@ -148,17 +148,18 @@ impl Backends {
     /// Puts a decision into force: make the new servers' pools, swap, then retire those that are out.
     pub(crate) fn publish(&self, routing: &Routing) {
         let before = self.current.load_full();
+        let known = (&*before, routing.nodes.as_slice());
         let writes = match &routing.writes {
-            Writes::Open(epoch) => match self.server(&before, epoch.primary, Some(*epoch)) {
+            Writes::Open(epoch) => match self.server(known, epoch.primary, Some(*epoch)) {
                 Some(server) => Target::Open(server),
                 None => Target::Held { keep: None, reason: "the primary is not in backends.nodes".into() },
             },
             Writes::Held { keep, reason } => Target::Held {
-                keep: keep.and_then(|epoch| self.server(&before, epoch.primary, Some(epoch))),
+                keep: keep.and_then(|epoch| self.server(known, epoch.primary, Some(epoch))),
                 reason: reason.as_str().into(),
             },
         };
-        let readable = routing.readable.iter().filter_map(|id| self.server(&before, *id, None)).collect();
+        let readable = routing.readable.iter().filter_map(|id| self.server(known, *id, None)).collect();
         let after = Arc::new(Table { writes, readable });
         self.current.store(Arc::clone(&after));
         for server in before.servers() {
@@ -172,12 +173,17 @@ impl Backends {
     }
 
     /// The server in this role: the one of the table before, if it is the same.
-    fn server(&self, before: &Table, id: NodeId, epoch: Option<Epoch>) -> Option<Arc<Server>> {
-        if let Some(server) = before.servers().find(|server| server.node.id == id && server.epoch == epoch) {
+    fn server(
+        &self,
+        (before, nodes): (&Table, &[Node]),
+        id: NodeId,
+        epoch: Option<Epoch>,
+    ) -> Option<Arc<Server>> {
+        let node = nodes.iter().find(|node| node.id == id)?;
+        let is_it = |server: &&Arc<Server>| server.node.is_same(node) && server.epoch == epoch;
+        if let Some(server) = before.servers().find(is_it) {
             return Some(Arc::clone(server));
         }
-        let config = self.config.load();
-        let node = config.nodes.iter().find(|node| node.id == id)?;
         Some(Arc::new(Server {
             node: node.clone(),
             epoch,
@@ -187,6 +193,17 @@ impl Backends {
             cutters: Mutex::default(),
             retired: AtomicBool::new(false),
         }))
+    }
+
+    /// The pools are as large as the configuration in force says, and their connections live as long.
+    pub(crate) fn resize_pools(&self) {
+        let config = self.config.load();
+        for server in self.load().servers() {
+            // One that is made meanwhile has these limits already.
+            for ((database, user), pool) in server.pools.lock().iter() {
+                pool.resize(PoolLimits::of(&config.pool, database, user));
+            }
+        }
     }
 
     /// See [`Server::reap`].

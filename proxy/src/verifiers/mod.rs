@@ -20,14 +20,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use cache::{Cache, Found};
 use reader::Request;
 
 pub(crate) use reader::Reader;
 pub(crate) use role::Role;
-pub(crate) use settings::{Endpoint, Settings, Source, Timing};
+pub(crate) use settings::{Endpoint, ReaderLogin, Settings, Source, Timing};
 
 /// Longest name of a role, in bytes (PostgreSQL's `NAMEDATALEN` - 1).
 const MAX_NAME: usize = 63;
@@ -62,6 +62,7 @@ pub(crate) struct Verifiers {
     cache: Arc<Cache>,
     requests: mpsc::Sender<Request>,
     timing: Timing,
+    login: Arc<watch::Sender<ReaderLogin>>,
 }
 
 impl Verifiers {
@@ -70,8 +71,9 @@ impl Verifiers {
         let timing = settings.timing.clone();
         let cache = Arc::new(Cache::new(timing.clone()));
         let (sender, receiver) = mpsc::channel(timing.max_waiting);
-        let reader = Reader::new(settings, source, Arc::clone(&cache), receiver);
-        (Self { cache, requests: sender, timing }, reader)
+        let (login, login_seen) = watch::channel(settings.login.clone());
+        let reader = Reader::new((settings, login_seen), source, Arc::clone(&cache), receiver);
+        (Self { cache, requests: sender, timing, login: Arc::new(login) }, reader)
     }
 
     /// The role of this name. Does not wait where the cache has it.
@@ -97,6 +99,15 @@ impl Verifiers {
             Found::Expired(role) => or_stale(self.ask(user, good_enough).await, role),
             Found::Nothing => self.ask(user, good_enough).await,
         }
+    }
+
+    /// Reads as this role from now on.
+    pub(crate) fn log_in_as(&self, login: ReaderLogin) {
+        self.login.send_if_modified(|present| {
+            let changes = *present != login;
+            *present = login;
+            changes
+        });
     }
 
     /// To be called when a login failed: the password may have been changed meanwhile, and the next login must find

@@ -4,13 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::Cache;
 use super::server::{self, AskError, Connection};
-use super::{Endpoint, LookupError, Role, Settings, Source};
+use super::{Endpoint, LookupError, ReaderLogin, Role, Settings, Source};
 
 /// A wish for a role.
 pub(super) struct Request {
@@ -32,13 +32,18 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(super) fn new(
-        settings: Settings,
+        (settings, login): (Settings, watch::Receiver<ReaderLogin>),
         source: Source,
         cache: Arc<Cache>,
         requests: mpsc::Receiver<Request>,
     ) -> Self {
-        let servers =
-            Servers { settings: Arc::new(settings), source, kept: HashMap::new(), demoted: HashMap::new() };
+        let servers = Servers {
+            settings: Arc::new(settings),
+            login,
+            source,
+            kept: HashMap::new(),
+            demoted: HashMap::new(),
+        };
         Self { cache, requests, servers, failed: None }
     }
 
@@ -109,6 +114,8 @@ impl Reader {
 /// The servers that can be asked, and what is kept of them.
 struct Servers {
     settings: Arc<Settings>,
+    /// Whom to log in as now.
+    login: watch::Receiver<ReaderLogin>,
     source: Source,
     kept: HashMap<Endpoint, Connection>,
     /// Servers that failed or were slow, and until when they come last.
@@ -122,6 +129,7 @@ impl Servers {
     /// fraction of a second; the first answer counts.
     async fn ask(&mut self, user: &str) -> Result<Option<Role>, LookupError> {
         let user: Arc<str> = user.into();
+        self.follow_login();
         let mut waiting = self.in_order();
         let mut asked = Vec::new();
         let mut failures = Vec::new();
@@ -153,6 +161,15 @@ impl Servers {
                     }
                 }
             }
+        }
+    }
+
+    /// Connections of another login than the present one are not used again.
+    fn follow_login(&mut self) {
+        if self.login.has_changed().unwrap_or(false) {
+            let login = self.login.borrow_and_update().clone();
+            self.settings = Arc::new(Settings { login, timing: self.settings.timing.clone() });
+            self.kept.clear();
         }
     }
 

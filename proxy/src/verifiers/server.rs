@@ -62,8 +62,8 @@ impl Connection {
         config
             .host(&endpoint.host)
             .port(endpoint.port)
-            .user(&settings.user)
-            .dbname(&settings.database)
+            .user(&settings.login.user)
+            .dbname(&settings.login.database)
             .application_name("pgherd passwords")
             .connect_timeout(timeout)
             .tcp_user_timeout(timeout)
@@ -71,7 +71,7 @@ impl Connection {
                 "-c search_path=pg_catalog -c default_transaction_read_only=on -c statement_timeout={}",
                 timeout.as_millis()
             ));
-        if let Some(password) = &settings.password {
+        if let Some(password) = &settings.login.password {
             config.password(password.expose());
         }
         let (client, connection) = config.connect(NoTls).await?;
@@ -100,7 +100,7 @@ fn described(error: &tokio_postgres::Error, endpoint: &Endpoint, settings: &Sett
         return AskError::Failed(format!("{endpoint}: {}", with_cause(error)));
     };
     if refusal.code() == &SqlState::INSUFFICIENT_PRIVILEGE {
-        let (user, database) = (quoted(&settings.user), quoted(&settings.database));
+        let (user, database) = (quoted(&settings.login.user), quoted(&settings.login.database));
         return AskError::Forbidden(format!(
             "user {user} may not read pg_catalog.pg_authid on server {endpoint}, so that no password can be checked: \
              run, as a superuser in database {database} of the primary, \

@@ -25,15 +25,22 @@ impl fmt::Display for Endpoint {
 /// lineage must not be in it. Called before every query; must not block.
 pub(crate) type Source = Arc<dyn Fn() -> Vec<Endpoint> + Send + Sync>;
 
-/// Whom to log in as, and the bounds.
-#[derive(Clone)]
-pub(crate) struct Settings {
+/// Whom to log in as.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct ReaderLogin {
     /// The monitor user.
     pub(crate) user: String,
     /// Its password, if it needs one.
     pub(crate) password: Option<Secret>,
     /// The database to connect to.
     pub(crate) database: String,
+}
+
+/// Whom to log in as, and the bounds.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// Whom to log in as.
+    pub(crate) login: ReaderLogin,
     /// The bounds.
     pub(crate) timing: Timing,
 }

@@ -78,16 +78,3 @@ async fn a_farewell_is_not_put_into_the_middle_of_a_row() -> Result<()> {
     ensure!(!end.contains("57P01"), "{} of 60000000 bytes of a value end with {end:?}", bytes.len());
     front.pgherd.wait_exit().await.map(drop)
 }
-
-#[tokio::test]
-async fn sighup_ends_nobody() -> Result<()> {
-    let mut front = Front::start().await?;
-    let mut client = front.raw().await?;
-    client.query("BEGIN").await?;
-    front.pgherd.send(rustix::process::Signal::HUP)?;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    ensure!(client.query("COMMIT").await?.error().is_none());
-    front.pgherd.terminate()?;
-    ensure!(front.pgherd.wait_exit().await?.success());
-    Ok(())
-}

@@ -16,6 +16,7 @@ mod login;
 mod pids;
 mod pool;
 mod prepared;
+mod reload;
 mod resets;
 mod session_defaults;
 mod startup;

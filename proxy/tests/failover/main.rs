@@ -8,4 +8,5 @@ mod descriptors;
 mod herd;
 mod outage;
 mod primary_lost;
+mod reload;
 mod standby_lost;

@@ -33,12 +33,12 @@ impl Service {
     }
 
     fn start_as(user: &str, password: &str, endpoints: &[&Endpoint], timing: Timing) -> Self {
-        let settings = Settings {
+        let login = ReaderLogin {
             user: user.to_owned(),
             password: Some(Secret::new(Zeroizing::new(password.to_owned()))),
             database: "postgres".to_owned(),
-            timing,
         };
+        let settings = Settings { login, timing };
         let queries = Arc::new(AtomicUsize::new(0));
         let endpoints: Vec<Endpoint> = endpoints.iter().map(|endpoint| (*endpoint).clone()).collect();
         let counter = Arc::clone(&queries);

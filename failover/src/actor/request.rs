@@ -1,0 +1,120 @@
+//! What the rest of the program asks of the control loop.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pgherd_health::{Node, ProberSettings};
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::{Actor, ControlSettings};
+use crate::reconfigure::Unready;
+use crate::{Event, ExecutorSettings, Order};
+
+/// How other settings were taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// They are in force.
+    Now,
+    /// Those of the servers, and of how they are asked and acted on, are in force when something has come about: this says
+    /// what. The others are in force.
+    Later(String),
+}
+
+/// What is asked of the loop.
+#[derive(Debug)]
+pub(super) enum Request {
+    Order(Order),
+    Reconfigure(Box<ControlSettings>, oneshot::Sender<Result<Taken, String>>),
+    StandAside(oneshot::Sender<()>),
+    Lead,
+}
+
+/// What the loop has yet to do of it.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    contacts: Option<ContactSettings>,
+    /// Who waits until nothing is under way any more.
+    aside: Vec<oneshot::Sender<()>>,
+    /// No command is carried out.
+    pub(super) looks_on: bool,
+}
+
+#[derive(Debug)]
+struct ContactSettings {
+    nodes: Vec<Node>,
+    prober: ProberSettings,
+    executor: ExecutorSettings,
+}
+
+impl Wishes {
+    /// None yet, of a loop that decides, or of one that is to look on.
+    pub(super) fn none(looks_on: bool) -> Self {
+        Self { looks_on, ..Self::default() }
+    }
+}
+
+impl Actor {
+    /// Takes a request in.
+    pub(super) fn heed(&mut self, request: Request) {
+        match request {
+            Request::Order(order) => self.step(Event::Ordered(order)),
+            Request::Reconfigure(settings, reply) => {
+                // Who asked may have gone away.
+                let _ = reply.send(self.reconfigure(*settings));
+            }
+            Request::StandAside(reply) => {
+                self.machine.stand_aside();
+                self.wishes.aside.push(reply);
+                self.step(Event::Tick);
+            }
+            Request::Lead => {
+                info!("this pgherd decides about failovers");
+                self.wishes.aside.clear();
+                self.wishes.looks_on = false;
+                self.machine.lead();
+                self.step(Event::Tick);
+            }
+        }
+    }
+
+    /// Does what was asked earlier and could not be done then. True if the servers are to be asked in another way.
+    pub(super) fn fulfil(&mut self) -> bool {
+        if !self.wishes.aside.is_empty() && self.machine.is_at_rest() {
+            info!("another pgherd decides about failovers");
+            self.wishes.looks_on = true;
+            for waiting in self.wishes.aside.drain(..) {
+                let _ = waiting.send(());
+            }
+        }
+        let Some(wanted) = &self.wishes.contacts else { return false };
+        if self.machine.can_have_nodes(&wanted.nodes).is_err() {
+            return false;
+        }
+        let Some(wanted) = self.wishes.contacts.take() else { return false };
+        if let Err(why) = self.machine.set_nodes(Instant::now(), wanted.nodes) {
+            tracing::error!(?why, "the servers were not changed; this is a defect of pgherd");
+            return false;
+        }
+        self.prober = Arc::new(wanted.prober);
+        self.executor_settings = wanted.executor;
+        info!(nodes = self.machine.nodes().len(), "the servers are watched by the new settings");
+        true
+    }
+
+    fn reconfigure(&mut self, settings: ControlSettings) -> Result<Taken, String> {
+        let ControlSettings { nodes, machine, prober, executor, .. } = settings;
+        let changes =
+            *self.machine.nodes() != nodes || *self.prober != prober || self.executor_settings != executor;
+        let ready = if changes { self.machine.can_have_nodes(&nodes) } else { Ok(()) };
+        let taken = match ready {
+            Ok(()) => Taken::Now,
+            Err(Unready::Later(when)) => Taken::Later(when),
+            Err(Unready::Refused(why)) => return Err(why),
+        };
+        self.machine.set_settings(machine);
+        // What was wanted before, and has not come about, is not wanted any more.
+        self.wishes.contacts = changes.then_some(ContactSettings { nodes, prober, executor });
+        Ok(taken)
+    }
+}

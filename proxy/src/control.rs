@@ -1,0 +1,69 @@
+//! What of the configuration concerns the control loop and the reader of stored passwords, in their own terms.
+
+use std::time::Duration;
+
+use pgherd_failover::actor::ControlSettings;
+use pgherd_failover::{ExecutorSettings, Mode, RepmgrSettings, SshSettings};
+use pgherd_health::{Password, ProberSettings};
+
+use crate::config::{self, Config, Executor, FailoverMode};
+use crate::verifiers::ReaderLogin;
+
+/// How the servers are watched and acted on.
+pub(crate) fn settings(config: &Config) -> ControlSettings {
+    let Config { monitor, failover, .. } = config;
+    let password = monitor.password.as_ref().map(|secret| Password::new(secret.expose().to_owned()));
+    let prober = ProberSettings {
+        timeout: monitor.timeout,
+        ..ProberSettings::new(monitor.user.clone(), password, monitor.database.clone(), monitor.interval)
+    };
+    let Executor::Ssh = failover.executor;
+    ControlSettings {
+        nodes: config.nodes.clone(),
+        aside: false,
+        system_identifier: None,
+        machine: decisions(failover, monitor.interval),
+        prober,
+        executor: ExecutorSettings {
+            ssh: SshSettings {
+                user: failover.ssh.user.clone(),
+                port: failover.ssh.port,
+                key: failover.ssh.key.clone(),
+                known_hosts: failover.ssh.known_hosts.clone(),
+                trust_first_use: false,
+                connect_timeout: failover.ssh.connect_timeout,
+            },
+            repmgr: RepmgrSettings {
+                binary: failover.repmgr.binary.clone(),
+                config: failover.repmgr.config.clone(),
+                pg_bindir: failover.repmgr.pg_bindir.clone(),
+            },
+        },
+    }
+}
+
+fn decisions(failover: &config::Failover, interval: Duration) -> pgherd_failover::Settings {
+    pgherd_failover::Settings {
+        mode: match failover.mode {
+            FailoverMode::Automatic => Mode::Automatic,
+            FailoverMode::Manual => Mode::Manual,
+        },
+        interval,
+        confirm: failover.confirm,
+        restart_grace: failover.restart_grace,
+        start_grace: failover.start_grace,
+        cold_grace: failover.cold_grace,
+        max_data_loss: failover.max_data_loss,
+        min_interval: failover.min_interval,
+        ..pgherd_failover::Settings::default()
+    }
+}
+
+/// As whom stored passwords are read.
+pub(crate) fn reader_login(monitor: &config::Monitor) -> ReaderLogin {
+    ReaderLogin {
+        user: monitor.user.clone(),
+        password: monitor.password.clone(),
+        database: monitor.database.clone(),
+    }
+}
