@@ -13,7 +13,7 @@ use pgherd_protocol::auth::{
 use pgherd_protocol::error::{ClientError, ErrorFields, Severity};
 use pgherd_protocol::frame::{HEADER_LEN, frontend_header};
 use pgherd_protocol::parameters::Parameters;
-use pgherd_protocol::startup::Startup;
+use pgherd_protocol::startup::{NEWEST_MINOR, Startup};
 use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
@@ -27,9 +27,6 @@ use crate::shared::Counted;
 use crate::stream::Stream;
 use crate::verifiers::LookupError;
 use crate::worker::Worker;
-
-/// The newest minor version of protocol 3 that pgherd speaks.
-const MINOR_VERSION: u16 = 0;
 
 /// A client that has proven who it is, and what it needs a server for.
 pub(crate) struct LoggedIn {
@@ -114,8 +111,9 @@ pub(super) async fn log_in(
 ) -> Result<LoggedIn, LoginFailure> {
     let shared = &worker.shared;
     let mut out = Vec::new();
-    if startup.minor > MINOR_VERSION || !startup.unknown_extensions.is_empty() {
-        write::negotiate_protocol_version(&mut out, MINOR_VERSION, &startup.unknown_extensions);
+    let minor = startup.minor.min(NEWEST_MINOR);
+    if startup.minor > minor || !startup.unknown_extensions.is_empty() {
+        write::negotiate_protocol_version(&mut out, minor, &startup.unknown_extensions);
         stream.write_all(&out).await?;
     }
     let replication = startup.replication.as_deref().unwrap_or("off");
@@ -150,13 +148,13 @@ pub(super) async fn log_in(
     };
     let pid =
         early.as_mut().and_then(|held| held.lease.connection()).map(|connection| connection.cancel.pid());
-    let registration = shared.cancel_keys.register(&seat, pid);
+    let registration = shared.cancel_keys.register(&seat, pid, minor);
     out.clear();
     write::authentication(&mut out, 0, &[]);
     for (name, value) in welcome.iter() {
         write::parameter_status(&mut out, name, value);
     }
-    write::backend_key_data(&mut out, registration.key);
+    write::backend_key_data(&mut out, &registration.key);
     write::ready_for_query(&mut out, b'I');
     stream.write_all(&out).await?;
     Ok(LoggedIn { access, registration, counted, mode, early })

@@ -69,7 +69,7 @@ impl Session {
             ending: None,
             held_back: false,
             has_blocks: mode != PoolMode::Statement,
-            key: registration.key,
+            pid: registration.key.pid,
         };
         let watch = Watched::new(&worker, &access);
         Self { worker, front, watch, access, peer, registration, counted, early, _connected: connected }
@@ -85,7 +85,7 @@ impl Session {
         }
         let farewell = poll_fn(|_| self.front.poll_flush(&self.worker.buffers));
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
-        tracing::debug!(peer = %self.peer, pid = self.front.key.pid, "a session ended");
+        tracing::debug!(peer = %self.peer, pid = self.front.pid, "a session ended");
         TaskEnd::Nothing
     }
 
@@ -453,7 +453,7 @@ impl Session {
 
     fn say_overdue(&mut self, overdue: Overdue) {
         let error = overdue.last_words();
-        tracing::info!(peer = %self.peer, pid = self.front.key.pid, reason = %error.message, "a client is sent away");
+        tracing::info!(peer = %self.peer, pid = self.front.pid, reason = %error.message, "a client is sent away");
         self.say_last(&error);
     }
 

@@ -85,8 +85,16 @@ impl Traveller {
             ..
         } = self;
         stream.move_here()?;
-        let front =
-            Front { stream, up, down, machine, ending, held_back: false, has_blocks, key: registration.key };
+        let front = Front {
+            stream,
+            up,
+            down,
+            machine,
+            ending,
+            held_back: false,
+            has_blocks,
+            pid: registration.key.pid,
+        };
         let (watch, worker) = (Watched::new(worker, &access), Rc::clone(worker));
         Ok(Session {
             worker,
