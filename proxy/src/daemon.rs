@@ -133,7 +133,7 @@ fn build(config: &Config, control: Control, reload: Reload) -> (Arc<Shared>, Rea
         cancel_keys: Arc::new(CancelKeys::default()),
         welcomes: Welcomes::default(),
         mock_secret: rand::random(),
-        descriptors: Bounds::claim(config.nodes.len(), config.pool.size + config.pool.pinned_size),
+        descriptors: Bounds::claim(config.nodes.len(), config.pool.most_connections()),
         clients: Arc::default(),
         waiting: Arc::default(),
         control,

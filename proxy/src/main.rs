@@ -21,6 +21,7 @@ mod server;
 mod shared;
 #[allow(dead_code, reason = "TLS of clients and servers uses the rest")]
 mod stream;
+mod upkeep;
 mod verifiers;
 mod worker;
 

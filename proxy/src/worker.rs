@@ -26,9 +26,10 @@ use crate::reactor::{Executor, Panicked, Socket};
 use crate::server::pool::Pool;
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::upkeep;
 
 /// How often idle server connections are looked at.
-const REAP_INTERVAL: Duration = Duration::from_secs(5);
+const REAP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a pool is looked at while sessions wait for it.
 const TEND_INTERVAL: Duration = Duration::from_millis(2);
 /// Sessions that are told to end at the deadline get this long to say goodbye.
@@ -203,8 +204,18 @@ async fn run(
     });
     tokio::select! {
         () = worker.tend_pools(executor) => {}
+        // The first worker does it for all.
+        () = keep_pools(&worker) => {}
         () = serve_all(&worker, &mut arrivals, executor) => {}
     }
+}
+
+/// Never ends.
+async fn keep_pools(worker: &Worker) {
+    if worker.id.0 == 0 {
+        upkeep::keep_filled(worker).await;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Serves connections until no more are handed over and all sessions have ended, or until the drain deadline.

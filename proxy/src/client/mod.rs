@@ -1,6 +1,6 @@
 //! Clients: startup and login, then a session whose statements run on leased server connections.
 
-mod acquire;
+pub(crate) mod acquire;
 mod login;
 mod pipe;
 mod relay;

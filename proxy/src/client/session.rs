@@ -250,8 +250,10 @@ impl Session {
             if event.is_pending() {
                 vacating.poll(&mut front.machine, (&held.server, &access.user), cx);
                 let pin = front.machine.pin().filter(|pin| *pin != Pin::SessionMode);
-                if pin.is_some() && !std::mem::replace(&mut pinned, true) {
-                    held.lease.pin();
+                if let Some(pin) = pin
+                    && !std::mem::replace(&mut pinned, true)
+                {
+                    held.lease.pin(pin);
                 }
                 let may_end = match worker.stage() {
                     Stage::Serving => false,

@@ -32,7 +32,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub(crate) use live::Live;
-pub(crate) use pool::{Pool, PoolMode, PoolOverride, Timeouts};
+pub(crate) use pool::{Pool, PoolMode, PoolOverride, Sizes, Timeouts};
 pub(crate) use problem::{Origin, Problem};
 pub(crate) use resolved::{
     Config, Executor, Failover, FailoverMode, Listen, Log, LogFormat, LogLevel, Monitor, Repmgr, Runtime, Ssh,

@@ -107,6 +107,19 @@ pub(crate) fn integer(range: RangeInclusive<usize>) -> impl Fn(&Value) -> Read<u
     }
 }
 
+/// Yes or no: a TOML boolean, or 1 or 0 as PgBouncer writes them.
+pub(crate) fn boolean(value: &Value) -> Read<bool> {
+    let text = match value {
+        Value::Other("a boolean", text) | Value::Integer(text) => Some(text.as_str()),
+        other => other.text(),
+    };
+    match text {
+        Some("true" | "1") => Ok(true),
+        Some("false" | "0") => Ok(false),
+        _ => Err(format!("takes true or false, got {}", value.shown())),
+    }
+}
+
 /// A duration within `range`.
 pub(crate) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Value) -> Read<Duration> {
     move |value| {

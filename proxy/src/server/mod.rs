@@ -4,4 +4,5 @@ pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod lease;
 pub(crate) mod pool;
+pub(crate) mod quota;
 pub(crate) mod table;

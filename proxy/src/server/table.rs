@@ -13,9 +13,11 @@ use tokio::sync::watch;
 
 use super::connection::Cutter;
 use super::pool::{Pool, PoolLimits};
+use super::quota::QuotaBook;
 use crate::config::Live;
 
-type DatabaseAndUser = (Box<str>, Box<str>);
+/// Whose a pool is.
+pub(crate) type DatabaseAndUser = (Box<str>, Box<str>);
 
 /// A server in one role: the primary of one epoch, or a standby.
 #[derive(Debug)]
@@ -26,8 +28,12 @@ pub(crate) struct Server {
     workers: usize,
     config: Arc<Live>,
     pools: Mutex<HashMap<DatabaseAndUser, Arc<Pool>>>,
+    /// Taken under the lock of `pools`, and under no other.
+    quotas: Mutex<QuotaBook>,
     cutters: Mutex<Vec<Weak<Cutter>>>,
     retired: AtomicBool,
+    /// It could not be reached: nobody tries again before this moment.
+    retry_at: Mutex<Option<Instant>>,
 }
 
 impl Server {
@@ -35,12 +41,38 @@ impl Server {
     pub(crate) fn pool(&self, database: &str, user: &str) -> Arc<Pool> {
         let mut pools = self.pools.lock();
         let pool = pools.entry((database.into(), user.into())).or_insert_with(|| {
-            Pool::new(PoolLimits::of(&self.config.load().pool, database, user), self.workers)
+            let quotas = self.quotas.lock().of(database, user);
+            Pool::new(PoolLimits::of(&self.config.load().pool, database, user), quotas, self.workers)
         });
         if self.retired.load(Ordering::SeqCst) {
             pool.close();
         }
         Arc::clone(pool)
+    }
+
+    /// True if it is worth trying to reach it. Where it could not be reached of late, one may try for all.
+    pub(crate) fn may_be_tried(&self) -> bool {
+        let mut retry_at = self.retry_at.lock();
+        let now = Instant::now();
+        match *retry_at {
+            Some(at) if now < at => false,
+            Some(_) => {
+                *retry_at = Some(now + self.config.load().pool.server_login_retry);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// It could be reached, or could not.
+    pub(crate) fn was_tried(&self, reached: bool) {
+        let next = || Instant::now() + self.config.load().pool.server_login_retry;
+        *self.retry_at.lock() = (!reached).then(next);
+    }
+
+    /// Whose pools there are.
+    pub(crate) fn served(&self) -> Vec<DatabaseAndUser> {
+        self.pools.lock().keys().cloned().collect()
     }
 
     /// Closes a user's idle connections to a database that it wants for itself.
@@ -67,6 +99,7 @@ impl Server {
         let mut pools = self.pools.lock();
         pools.values().for_each(|pool| pool.reap(now));
         pools.retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_unused());
+        self.quotas.lock().tidy();
     }
 
     /// The server is out of the table: nothing is lent any more. A former primary's connections are cut, so that nothing
@@ -140,6 +173,14 @@ impl Backends {
         self.current.load()
     }
 
+    /// The server that takes writes at this moment.
+    pub(crate) fn primary(&self) -> Option<Arc<Server>> {
+        match &self.load().writes {
+            Target::Open(server) => Some(Arc::clone(server)),
+            Target::Held { .. } => None,
+        }
+    }
+
     /// Tells when the table changes; subscribe before loading it.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -190,8 +231,10 @@ impl Backends {
             workers: self.workers,
             config: Arc::clone(&self.config),
             pools: Mutex::default(),
+            quotas: Mutex::default(),
             cutters: Mutex::default(),
             retired: AtomicBool::new(false),
+            retry_at: Mutex::default(),
         }))
     }
 

@@ -11,6 +11,7 @@ mod drain;
 mod front;
 mod leaks;
 mod leaving;
+mod limits;
 mod local_replies;
 mod login;
 mod pids;
