@@ -19,6 +19,19 @@ fn counted(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
+/// Appends a length word that does not count itself and what `fill` writes, as in DataRow; or -1 if that says that there is no
+/// value.
+pub fn value(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>) -> bool) {
+    let start = out.len();
+    out.extend_from_slice(&[0xff; 4]);
+    if fill(out) {
+        let len = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+        if let Some(word) = out.get_mut(start..start + 4) {
+            word.copy_from_slice(&len.to_be_bytes());
+        }
+    }
+}
+
 /// Appends a zero-terminated string; whatever follows a zero byte in it is left out.
 pub fn cstr(out: &mut Vec<u8>, text: &[u8]) {
     out.extend(text.iter().copied().take_while(|&b| b != 0));
@@ -39,12 +52,12 @@ pub fn startup<'a>(out: &mut Vec<u8>, parameters: impl IntoIterator<Item = (&'a 
 
 /// CancelRequest.
 #[must_use]
-pub fn cancel_request(key: &CancelKey) -> Vec<u8> {
-    let mut packet = Vec::new();
-    counted(&mut packet, |out| {
-        out.extend_from_slice(&[0x04, 0xd2, 0x16, 0x2e]);
-        key.write(out);
-    });
+pub fn cancel_request(key: CancelKey) -> [u8; 16] {
+    let mut packet = [0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 0, 0, 0, 0, 0];
+    let (_, body) = packet.split_at_mut(8);
+    let (pid, secret) = body.split_at_mut(4);
+    pid.copy_from_slice(&key.pid.to_be_bytes());
+    secret.copy_from_slice(&key.secret.to_be_bytes());
     packet
 }
 
@@ -74,12 +87,15 @@ pub fn parameter_status(out: &mut Vec<u8>, name: &str, value: &str) {
     });
 }
 
-/// BackendKeyData.
-pub fn backend_key_data(out: &mut Vec<u8>, key: &CancelKey) {
-    message(out, b'K', |out| key.write(out));
+/// BackendKeyData of protocol 3.0.
+pub fn backend_key_data(out: &mut Vec<u8>, key: CancelKey) {
+    message(out, b'K', |out| {
+        out.extend_from_slice(&key.pid.to_be_bytes());
+        out.extend_from_slice(&key.secret.to_be_bytes());
+    });
 }
 
-/// NegotiateProtocolVersion: the version that is spoken from now on, and the extensions that are not. Unlike what the
+/// NegotiateProtocolVersion: the newest version that is spoken, and the extensions that are not. Unlike what the
 /// documentation of PostgreSQL 15 says, servers send the major version too.
 pub fn negotiate_protocol_version(out: &mut Vec<u8>, minor: u16, unknown: &[String]) {
     message(out, b'v', |out| {
