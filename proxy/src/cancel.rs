@@ -19,9 +19,6 @@ use tokio::sync::Notify;
 use crate::reactor::Socket;
 use crate::seat::Seat;
 
-/// Clients of protocol 3.2 take keys of any length.
-const LONG_KEYS_SINCE: u16 = 2;
-
 /// How a server connection is cancelled. Shared by the connection and the requests on their way to it.
 #[derive(Debug)]
 pub(crate) struct CancelPoint {
@@ -35,6 +32,8 @@ pub(crate) struct CancelPoint {
     done: Notify,
     /// A request was sent, and whether the server has acted on it is not known: it may at any time.
     is_haunted: AtomicBool,
+    /// How many statements were prepared there when it was given back last.
+    prepared: AtomicUsize,
 }
 
 impl CancelPoint {
@@ -47,7 +46,24 @@ impl CancelPoint {
             on_their_way: AtomicUsize::new(0),
             done: Notify::new(),
             is_haunted: AtomicBool::new(false),
+            prepared: AtomicUsize::new(0),
         }
+    }
+
+    /// The server's address.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many statements were prepared there when it was given back last.
+    pub(crate) fn prepared(&self) -> usize {
+        self.prepared.load(Ordering::Relaxed)
+    }
+
+    /// The connection is given back, with so many prepared statements.
+    #[inline]
+    pub(crate) fn note_prepared(&self, prepared: usize) {
+        self.prepared.store(prepared, Ordering::Relaxed);
     }
 
     /// The server process behind the connection.
@@ -85,7 +101,7 @@ impl CancelPoint {
     async fn request(&self) -> std::io::Result<()> {
         let mut stream = Socket::connect(self.address).await?;
         let unknown = Haunting(&self.is_haunted);
-        stream.write_all(&write::cancel_request(&self.key)).await?;
+        stream.write_all(&write::cancel_request(self.key)).await?;
         let mut rest = [0; 16];
         while stream.read(&mut rest).await? > 0 {}
         std::mem::forget(unknown);
@@ -133,17 +149,17 @@ pub(crate) struct CancelKeys {
 }
 
 impl CancelKeys {
-    /// Registers a session under a random key that no other session has, as long as this minor version of the protocol has them,
-    /// with this process id if one is given.
-    pub(crate) fn register(self: &Arc<Self>, seat: &Arc<Seat>, pid: Option<u32>, minor: u16) -> Registration {
+    /// Registers a session under a random key that no other session has, with this process id if one is given.
+    pub(crate) fn register(self: &Arc<Self>, seat: &Arc<Seat>, pid: Option<u32>) -> Registration {
         let mut seats = self.seats.lock();
         loop {
-            let random: [u8; 32] = rand::random();
-            let secret = if minor < LONG_KEYS_SINCE { random.get(..4) } else { Some(&random[..]) };
+            let random: u64 = rand::random();
             // PostgreSQL's process ids are positive.
-            let pid = pid.unwrap_or_else(|| rand::random_range(1..=u32::MAX >> 1));
-            let Some(key) = secret.and_then(|secret| CancelKey::new(pid, secret)) else { continue };
-            if let Entry::Vacant(vacant) = seats.entry(key.clone()) {
+            let key = CancelKey {
+                pid: pid.unwrap_or_else(|| u32::try_from(random >> 33).unwrap_or(1).max(1)),
+                secret: u32::try_from(random & 0xFFFF_FFFF).unwrap_or(0),
+            };
+            if let Entry::Vacant(vacant) = seats.entry(key) {
                 vacant.insert(Arc::clone(seat));
                 return Registration { keys: Arc::clone(self), key };
             }

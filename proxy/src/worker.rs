@@ -46,6 +46,8 @@ pub(crate) enum Arrival {
     Accepted(Accepted),
     /// A session that another worker sends.
     Session(Box<Traveller>),
+    /// Every session is to look whether it is to go on.
+    Look,
 }
 
 /// A connection on its way to a worker.
@@ -99,6 +101,16 @@ impl Worker {
         let left = sessions.checked_sub(1);
         self.relief.set(left.map(|sessions| Relief { to, sessions }));
         left.map(|_| to)
+    }
+
+    /// Has every session of every worker look whether it is to go on.
+    pub(crate) async fn summon_all(&self) {
+        self.crew.tell_all(|| Arrival::Look).await;
+    }
+
+    /// Connections of all workers, logged in or not.
+    pub(crate) fn connections(&self) -> usize {
+        self.crew.connections()
     }
 
     /// Ends when the worker begins to drain.
@@ -166,7 +178,7 @@ impl WorkerHandle {
         let serve = move || {
             let _told_whatever_ends_it = ended.drop_guard();
             let _timers = runtime.enter();
-            let served = Executor::new()
+            let served = Executor::new(shared.epoch)
                 .and_then(|executor| executor.block_on(run(id, shared, crew, arrivals, &executor)));
             if let Err(error) = served {
                 tracing::error!(worker = id.0, %error, "a worker has no event loop");
@@ -234,6 +246,7 @@ async fn serve_all(
             next = arrivals.recv() => match next {
                 Some(Arrival::Accepted(accepted)) => clients.serve(accepted),
                 Some(Arrival::Session(traveller)) => clients.take_in(*traveller),
+                Some(Arrival::Look) => executor.wake_all(),
                 None => break,
             },
             Some(ended) = executor.next_ended() => {
@@ -249,7 +262,11 @@ async fn serve_all(
                 clients.look();
             }
             // The first worker does it for all.
-            _ = reap.tick(), if worker.id.0 == 0 => worker.shared.backends.reap(Instant::now()),
+            _ = reap.tick(), if worker.id.0 == 0 => {
+                worker.shared.backends.reap(Instant::now());
+                worker.shared.traffic.note(Instant::now());
+                worker.shared.end_if_left();
+            }
         }
     }
     clients.advance(Stage::Draining);

@@ -14,6 +14,7 @@ use crate::server::connection::ServerConnection;
 use crate::server::lease::{Grant, Lease, Permit};
 use crate::server::pool::{Checkout, Pool};
 use crate::server::table::{Server, Target};
+use crate::traffic::Account;
 use crate::worker::Worker;
 
 /// Takes back what the last client's startup packet said. RESET ALL leaves out who the session is.
@@ -53,6 +54,8 @@ pub(super) struct Access {
     /// What is in force in the session.
     pub(super) parameters: Arc<Parameters>,
     pub(super) seat: Arc<Seat>,
+    /// Where what it does is counted.
+    pub(super) account: Arc<Account>,
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
 }
@@ -94,8 +97,9 @@ impl Access {
         user: Arc<str>,
         parameters: Arc<Parameters>,
         seat: Arc<Seat>,
+        account: Arc<Account>,
     ) -> Self {
-        Self { database, user, parameters, seat, cached: None }
+        Self { database, user, parameters, seat, account, cached: None }
     }
 
     /// Asks the primary's pool for a connection.

@@ -23,6 +23,11 @@ impl Config {
         rows.extend([
             ("runtime.workers", Some(self.runtime.workers.to_string())),
             ("runtime.drain_timeout", Some(show_duration(self.runtime.drain_timeout))),
+            ("admin.users", Some(self.admin.users.join(","))),
+            (
+                "admin.stats_users",
+                (!self.admin.stats_users.is_empty()).then(|| self.admin.stats_users.join(",")),
+            ),
             ("log.level", Some(self.log.level.word().to_owned())),
             ("log.format", Some(self.log.format.word().to_owned())),
         ]);

@@ -78,6 +78,8 @@ pub(crate) static KEYS: &[Key] = &[
     bare("failover.repmgr.pg_bindir"),
     bare("runtime.workers"),
     key("runtime.drain_timeout", "30s"),
+    bare("admin.users"),
+    bare("admin.stats_users"),
     key("log.level", "info"),
     key("log.format", "text"),
 ];
@@ -91,7 +93,6 @@ const LATER: &[&str] = &[
     "failover.synchronous",
     "failover.reclone",
     "routing",
-    "admin",
     "http",
     "etcd",
 ];

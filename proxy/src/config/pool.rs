@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::value::Choice;
+
 /// When a session holds a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PoolMode {
@@ -11,6 +13,13 @@ pub(crate) enum PoolMode {
     Transaction,
     /// As `Transaction`, and a client that opens a transaction block is sent away.
     Statement,
+}
+
+impl PoolMode {
+    /// As it is written in the configuration.
+    pub(crate) fn name(self) -> &'static str {
+        self.word()
+    }
 }
 
 /// The pools of server connections: one per server, database and user.

@@ -33,6 +33,9 @@ impl Permit {
     /// The connection was opened.
     pub(crate) fn fill(mut self, mut connection: Connection) -> Option<Lease> {
         connection.slot = self.slot.take();
+        if let Some(pool) = &self.pool {
+            pool.register(&connection);
+        }
         self.pool.take().map(|pool| Lease {
             pool,
             connection: Some(connection),

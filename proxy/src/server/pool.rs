@@ -4,6 +4,7 @@
 //! idle, lent and closed happens here.
 
 mod limits;
+pub(crate) mod operator;
 mod standing;
 mod upkeep;
 
@@ -21,6 +22,7 @@ use super::quota::{Quotas, Slot};
 use crate::reactor;
 use crate::seat::{Seat, Ticket, WaitEnd};
 use crate::worker::WorkerId;
+use operator::Member;
 
 pub(crate) use limits::PoolLimits;
 use standing::Pinned;
@@ -65,6 +67,12 @@ struct Inner {
     ceiling: Option<Ceiling>,
     /// Until then nothing is kept idle.
     vacated_until: Option<Instant>,
+    /// An operator wants those that were opened until then closed.
+    renewed_at: Option<Instant>,
+    /// An operator wants nothing lent, and nothing kept.
+    paused: bool,
+    /// Those that are open, and some that are not any more.
+    members: Vec<Member>,
     /// The server is out of the table: nothing is lent any more.
     closed: bool,
 }
@@ -108,6 +116,9 @@ impl Pool {
                 pinned_by: Pinned::default(),
                 ceiling: None,
                 vacated_until: None,
+                renewed_at: None,
+                paused: false,
+                members: Vec::new(),
                 closed: false,
             }),
         });
@@ -190,8 +201,7 @@ impl Pool {
     pub(crate) fn vacate(&self) {
         let mut inner = self.inner.lock();
         inner.vacated_until = Some(Instant::now() + VACATED_FOR);
-        let idle: Vec<_> = inner.idle.iter_mut().flat_map(std::mem::take).collect();
-        inner.regular -= idle.len();
+        let idle = inner.take_idle();
         drop(inner);
         drop(idle);
     }
@@ -200,7 +210,7 @@ impl Pool {
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        let idle: Vec<_> = inner.idle.iter_mut().flat_map(std::mem::take).collect();
+        let idle = inner.take_idle();
         let waiters: Vec<_> = inner.waiters.iter_mut().flat_map(std::mem::take).collect();
         inner.regular -= idle.len();
         drop(inner);
@@ -228,12 +238,10 @@ impl Pool {
     pub(super) fn check_in(self: &Arc<Self>, mut connection: Connection, pinned: Option<Pin>) {
         let now = reactor::now();
         connection.idle_since = now;
+        connection.cancel.note_prepared(connection.state.statements.len());
         let worker = connection.home;
         let mut inner = self.inner.lock();
-        if inner.closed
-            || inner.limits.has_outlived(&connection, now)
-            || inner.vacated_until.is_some_and(|until| now < until)
-        {
+        if inner.refuses(&connection, now) {
             drop(inner);
             drop(connection);
             return self.forget(pinned);
@@ -261,7 +269,7 @@ impl Pool {
             }
             inner = self.inner.lock();
         }
-        if inner.closed {
+        if inner.refuses(&connection, now) {
             drop(inner);
             drop(connection);
             return self.forget(None);
@@ -331,6 +339,15 @@ impl Inner {
         self.regular + self.pinned.saturating_sub(self.limits.pinned_size)
     }
 
+    /// True if a connection that comes back is to be closed.
+    fn refuses(&self, connection: &ServerConnection, now: Instant) -> bool {
+        self.closed
+            || self.paused
+            || self.limits.has_outlived(connection, now)
+            || self.vacated_until.is_some_and(|until| now < until)
+            || self.renewed_at.is_some_and(|at| connection.opened_at <= at)
+    }
+
     /// True if a connection that has come back is to be closed, for it is beyond a bound or another pool needs its place more.
     fn has_one_too_many(&self, now: Instant) -> bool {
         let limits = &self.limits;
@@ -364,7 +381,7 @@ impl Inner {
         let is_refused = |ceiling: &Ceiling| {
             self.regular + self.pinned >= ceiling.connections && Instant::now() < ceiling.until
         };
-        self.taken() < size && !self.ceiling.as_ref().is_some_and(is_refused)
+        self.taken() < size && !self.paused && !self.ceiling.as_ref().is_some_and(is_refused)
     }
 
     /// The worker's own that was given back last, since its memory is warm; of those that were used of late, rather one on

@@ -5,6 +5,7 @@
 mod cancel;
 mod cancel_late;
 mod carried;
+mod console;
 mod copy;
 mod copy_fails;
 mod drain;
