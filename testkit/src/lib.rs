@@ -31,6 +31,7 @@ mod postgres;
 mod processes;
 mod repmgr;
 mod server;
+pub mod soak;
 mod sshd;
 mod template;
 mod wait;

@@ -29,8 +29,6 @@ pub(crate) struct Executor<T> {
     main: Arc<TaskWaker>,
     /// When the main future is due.
     deadline: Cell<Option<Instant>>,
-    /// What microseconds are counted from.
-    epoch: Instant,
 }
 
 #[derive(Debug)]
@@ -105,11 +103,11 @@ impl Wake for TaskWaker {
 }
 
 impl<T: 'static> Executor<T> {
-    /// Makes the event loop of this thread. `epoch` is what [`super::micros`] counts from.
+    /// Makes the event loop of this thread.
     ///
     /// # Errors
     /// When the kernel gives none.
-    pub(crate) fn new(epoch: Instant) -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let reactor = Reactor::new()?;
         CURRENT.with(|current| current.reactor.replace(Some(Arc::clone(&reactor))));
         Ok(Self {
@@ -117,7 +115,6 @@ impl<T: 'static> Executor<T> {
             ended: RefCell::default(),
             main: TaskWaker::new(&reactor, TaskId::MAIN),
             deadline: Cell::new(None),
-            epoch,
             reactor,
         })
     }
@@ -190,11 +187,7 @@ impl<T: 'static> Executor<T> {
             }
             self.reactor.wait(&mut events, self.wait_timeout())?;
             let now = Instant::now();
-            let since = now.saturating_duration_since(self.epoch);
-            CURRENT.with(|current| {
-                current.now.set(Some(now));
-                current.micros.set(since.as_secs() * 1_000_000 + u64::from(since.subsec_micros()));
-            });
+            CURRENT.with(|current| current.now.set(Some(now)));
             let mut tasks = self.tasks.borrow_mut();
             self.reactor.dispatch(&events, |id| tasks.set_due(id));
             if self.deadline.get().is_some_and(|deadline| deadline <= now) {

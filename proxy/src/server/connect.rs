@@ -81,8 +81,6 @@ pub(crate) struct ConnectRequest<'a> {
     pub(crate) user: &'a str,
     pub(crate) credential: Credential,
     pub(crate) timeout: Duration,
-    /// How long the connection may live.
-    pub(crate) lifetime: Option<Duration>,
     /// How long a cancel request may take.
     pub(crate) cancel_timeout: Duration,
     pub(crate) max_prepared_statements: usize,
@@ -146,19 +144,26 @@ impl ConnectRequest<'_> {
             cutter,
             applied: Some(Arc::default()),
             opened_at: now,
-            ages_from: self
-                .lifetime
-                .and_then(|lifetime| now.checked_sub(head_start(lifetime)))
-                .unwrap_or(now),
-            slot: None,
             idle_since: now,
         }))
     }
 }
 
-/// By how much a connection is taken to be older than it is: up to a tenth of its life.
-fn head_start(lifetime: Duration) -> Duration {
-    lifetime.mul_f64(rand::random::<f64>() / 10.0)
+/// True if the server lets a connection begin its login within `limit`: it neither stops nor starts. Nobody logs in for that.
+pub(crate) async fn takes_connections(node: &Node, (user, database): (&str, &str), limit: Duration) -> bool {
+    let look = async {
+        let mut stream = Stream::new(Socket::connect_to(&node.host, node.port).await?);
+        let mut out = Vec::new();
+        write::startup(&mut out, [("user", user), ("database", database)]);
+        stream.write_all(&out).await?;
+        read_message(&mut stream).await
+    };
+    match tokio::time::timeout(limit, look).await {
+        // 57P01 to 57P03: it stops, has crashed, or starts.
+        Ok(Ok((b'E', body))) => !ErrorFields::parse(&body).sqlstate.starts_with(b"57P"),
+        Ok(Ok((tag, _))) => tag == b'R',
+        Ok(Err(_)) | Err(_) => false,
+    }
 }
 
 /// Reads one message exactly, so that nothing behind it is taken from the stream.

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use pgherd_protocol::statement::Pin;
-
 use super::connection::ServerConnection;
 use super::pool::{Connection, Pool};
-use super::quota::Slot;
 use crate::worker::WorkerId;
 
 /// What a client gets from a pool.
@@ -22,24 +19,19 @@ pub(crate) enum Grant {
 #[derive(Debug)]
 pub(crate) struct Permit {
     pool: Option<Arc<Pool>>,
-    slot: Option<Slot>,
 }
 
 impl Permit {
-    pub(super) fn new(pool: &Arc<Pool>, slot: Slot) -> Self {
-        Self { pool: Some(Arc::clone(pool)), slot: Some(slot) }
+    pub(super) fn new(pool: &Arc<Pool>) -> Self {
+        Self { pool: Some(Arc::clone(pool)) }
     }
 
     /// The connection was opened.
-    pub(crate) fn fill(mut self, mut connection: Connection) -> Option<Lease> {
-        connection.slot = self.slot.take();
-        if let Some(pool) = &self.pool {
-            pool.register(&connection);
-        }
+    pub(crate) fn fill(mut self, connection: Connection) -> Option<Lease> {
         self.pool.take().map(|pool| Lease {
             pool,
             connection: Some(connection),
-            pinned: None,
+            pinned: false,
             clean: false,
             counted: true,
         })
@@ -47,7 +39,6 @@ impl Permit {
 
     /// The server takes no more connections now. False if the pool has none that could come free.
     pub(crate) fn refused(mut self) -> bool {
-        self.slot = None;
         self.pool.take().is_some_and(|pool| pool.refused())
     }
 
@@ -60,9 +51,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
-            // Before those that wait are told.
-            self.slot = None;
-            pool.forget(None);
+            pool.forget(false);
         }
     }
 }
@@ -73,7 +62,7 @@ pub(crate) struct Lease {
     pool: Arc<Pool>,
     /// `None` once it is given back or lost.
     connection: Option<Connection>,
-    pinned: Option<Pin>,
+    pinned: bool,
     clean: bool,
     /// False once the pool needs not be told of its end.
     counted: bool,
@@ -84,7 +73,7 @@ impl Lease {
         Self {
             pool: Arc::clone(pool),
             connection: Some(connection),
-            pinned: None,
+            pinned: false,
             clean: true,
             counted: true,
         }
@@ -116,10 +105,9 @@ impl Lease {
     }
 
     /// The session keeps the connection beyond its transaction: it counts with the pinned ones.
-    pub(crate) fn pin(&mut self, pin: Pin) {
-        if self.pinned.is_none() {
-            self.pinned = Some(pin);
-            self.pool.pin(pin);
+    pub(crate) fn pin(&mut self) {
+        if !std::mem::replace(&mut self.pinned, true) {
+            self.pool.pin();
         }
     }
 }

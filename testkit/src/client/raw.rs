@@ -68,6 +68,12 @@ impl RawClient {
         self.stream.write_all(bytes).await.context("send")
     }
 
+    /// Cuts the connection with a reset, whatever has not been read.
+    pub fn reset(self) -> Result<()> {
+        // SO_LINGER with no time: what close() sends is a reset.
+        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).context("SO_LINGER")
+    }
+
     /// Sends bytes one by one, each in a segment of its own.
     pub async fn send_bytewise(&mut self, bytes: &[u8]) -> Result<()> {
         for byte in bytes {
