@@ -150,3 +150,18 @@ fn the_architecture_has_a_line_for_each_crate_with_what_it_may_use() {
         assert_eq!(cell, expected, "{directory}");
     }
 }
+
+#[test]
+fn every_test_that_the_pains_name_is_there() {
+    let page = fs::read_to_string(root().join("docs/pains.md")).unwrap();
+    let named: Vec<&str> =
+        page.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 2).collect();
+    assert!(named.len() > 50, "{named:?}");
+    let code: String = rust_files(&root())
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect::<Vec<_>>()
+        .join("\n");
+    let missing: Vec<_> = named.into_iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "docs/pains.md names tests that are not there: {missing:?}");
+}
