@@ -8,8 +8,11 @@ ifneq ($(shell id -u),0)
 export CARGO_TARGET_$(HOST)_RUNNER := sudo -E
 endif
 
+# The suites of drivers and frameworks; each is a script of scripts/suites, which says what it needs.
+SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
+
 .DEFAULT_GOAL := help
-.PHONY: help up test setup bench campaign regress fmt lint clean
+.PHONY: help up test setup bench campaign soak regress drivers $(SUITES) fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -46,8 +49,20 @@ campaign: setup ## Kill the primary twenty times under load, and print the outag
 	@echo "==> building (release)"
 	@PGHERD_KILLS=$${KILLS:-20} $(CARGO) test --release --package pgherd --test failover campaign -- --nocapture --test-threads=1
 
+soak: setup ## Ten minutes of cancel storms, aborted clients and used up pools (SOAK_SECONDS=600, SOAK_SEED=1)
+	@echo "==> building (release)"
+	@$(CARGO) build --release --bin pgherd --bin pgherd-soak
+	@$(CARGO) run --quiet --release --bin pgherd-soak -- $(ARGS)
+
 regress: setup ## Run PostgreSQL's own regression suite directly and through pgherd, and compare
 	@scripts/regress
+
+drivers: setup ## Run the drivers' own suites directly and through pgherd, and compare (one alone: make psycopg, ...)
+	@failed=; for suite in $(SUITES); do scripts/suites/$$suite || failed="$$failed $$suite"; done; \
+	if [ -n "$$failed" ]; then echo "drivers: see above:$$failed"; exit 1; fi
+
+$(SUITES): setup
+	@scripts/suites/$@
 
 fmt: ## Format the code
 	@$(CARGO) fmt --all

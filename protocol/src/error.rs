@@ -12,8 +12,6 @@ pub enum Severity {
     Error,
     /// The session ends.
     Fatal,
-    /// Nothing has failed.
-    Notice,
 }
 
 /// An error that pgherd itself reports to a client, with the SQLSTATE that PostgreSQL would use.
@@ -27,15 +25,13 @@ pub struct ClientError {
     pub detail: Option<String>,
     /// What to do about it.
     pub hint: Option<Cow<'static, str>>,
-    /// The number of the character of the statement where it went wrong, from 1.
-    pub position: Option<usize>,
 }
 
 impl ClientError {
     /// An error with a message only.
     #[must_use]
     pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Self { sqlstate: sqlstate.into(), message: message.into(), detail: None, hint: None, position: None }
+        Self { sqlstate: sqlstate.into(), message: message.into(), detail: None, hint: None }
     }
 
     /// What a server said in the ErrorResponse with this body.
@@ -49,7 +45,6 @@ impl ClientError {
             message: text(fields.message),
             detail: some(fields.detail),
             hint: some(fields.hint).map(Cow::Owned),
-            position: None,
         }
     }
 
@@ -67,21 +62,13 @@ impl ClientError {
         self
     }
 
-    /// Adds a place in the statement.
-    #[must_use]
-    pub const fn position(mut self, position: Option<usize>) -> Self {
-        self.position = position;
-        self
-    }
-
-    /// Appends it as an ErrorResponse or NoticeResponse.
+    /// Appends it as an ErrorResponse.
     pub fn write(&self, out: &mut Vec<u8>, severity: Severity) {
-        let (tag, severity) = match severity {
-            Severity::Error => (b'E', "ERROR"),
-            Severity::Fatal => (b'E', "FATAL"),
-            Severity::Notice => (b'N', "NOTICE"),
+        let severity = match severity {
+            Severity::Error => "ERROR",
+            Severity::Fatal => "FATAL",
         };
-        write::message(out, tag, |out| {
+        write::message(out, b'E', |out| {
             let mut field = |code: u8, text: &str| {
                 out.push(code);
                 write::cstr(out, text.as_bytes());
@@ -95,9 +82,6 @@ impl ClientError {
             }
             if let Some(hint) = &self.hint {
                 field(b'H', hint);
-            }
-            if let Some(position) = &self.position {
-                field(b'P', &position.to_string());
             }
             out.push(0);
         });

@@ -293,12 +293,7 @@ impl Session {
                 self.unnamed.placed = Placed::Surely;
             }
         }
-        if !shown {
-            return Reply::Drop;
-        }
-        self.tally.queries += 1;
-        self.tally.transactions += u32::from(transaction == Transaction::Idle);
-        Reply::Forward
+        if shown { Reply::Forward } else { Reply::Drop }
     }
 
     fn on_copy_in(&mut self) -> Reply {
