@@ -19,8 +19,8 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cadence, Command, Event, Executor, ExecutorSettings, Machine, Order, RepmgrRows, Routing, Settings,
-    Status,
+    Cadence, Command, Decision, Event, Executor, ExecutorSettings, Machine, Order, RepmgrRows, Routing,
+    Settings, Status,
 };
 use journal::Journal;
 pub use request::Taken;
@@ -29,6 +29,8 @@ use work::Work;
 
 /// Outcomes, hints and orders that may wait for the loop. Senders of outcomes wait; hints beyond it are dropped.
 const QUEUE: usize = 256;
+/// Decisions that are told.
+const TOLD: usize = 32;
 
 /// Everything that the control loop needs to know.
 #[derive(Clone, Debug)]
@@ -47,6 +49,15 @@ pub struct ControlSettings {
     pub aside: bool,
 }
 
+/// What the loop has decided of late.
+#[derive(Clone, Debug)]
+pub struct Chronicle {
+    /// Since when the machine is in its present state.
+    pub since: Instant,
+    /// The last decisions, oldest first.
+    pub decisions: Vec<Decision>,
+}
+
 /// What the rest of the program sees of the control loop.
 #[derive(Clone, Debug)]
 pub struct Control {
@@ -56,6 +67,8 @@ pub struct Control {
     pub topology: watch::Receiver<Arc<Topology>>,
     /// The machine's state and its reason.
     pub status: watch::Receiver<Arc<Status>>,
+    /// How it came to that.
+    pub chronicle: watch::Receiver<Arc<Chronicle>>,
     hints: mpsc::Sender<NodeId>,
     requests: mpsc::Sender<Request>,
 }
@@ -125,6 +138,7 @@ pub struct Actor {
     routing: watch::Sender<Arc<Routing>>,
     topology: watch::Sender<Arc<Topology>>,
     status: watch::Sender<Arc<Status>>,
+    chronicle: watch::Sender<Arc<Chronicle>>,
     hints: mpsc::Receiver<NodeId>,
     requests: mpsc::Receiver<Request>,
     wishes: Wishes,
@@ -165,12 +179,15 @@ impl Actor {
         let (routing, routing_seen) = watch::channel(Arc::new(machine.routing()));
         let (topology, topology_seen) = watch::channel(machine.topology());
         let (status, status_seen) = watch::channel(Arc::new(machine.status()));
+        let chronicle = Arc::new(Chronicle { since: now, decisions: Vec::new() });
+        let (chronicle, chronicle_seen) = watch::channel(chronicle);
         let (hint_sender, hints) = mpsc::channel(QUEUE);
         let (request_sender, requests) = mpsc::channel(QUEUE);
         let control = Control {
             routing: routing_seen,
             topology: topology_seen,
             status: status_seen,
+            chronicle: chronicle_seen,
             hints: hint_sender,
             requests: request_sender,
         };
@@ -183,6 +200,7 @@ impl Actor {
             routing,
             topology,
             status,
+            chronicle,
             hints,
             requests,
             wishes: Wishes::none(settings.aside),
@@ -273,6 +291,7 @@ impl Actor {
             }
             self.routing.send_replace(Arc::new(routing));
         }
+        self.chronicle();
         let status = self.machine.status();
         if **self.status.borrow() != status {
             let last = self.machine.history().iter().next_back().map_or("", |decision| decision.name);
@@ -281,6 +300,20 @@ impl Actor {
         }
         if !commands.is_empty() {
             self.begin(commands);
+        }
+    }
+
+    /// Publishes what was decided, if anything was.
+    fn chronicle(&self) {
+        let last = self.machine.history().iter().next_back();
+        let known = Arc::clone(&self.chronicle.borrow());
+        let state = self.machine.status().state;
+        let moved = self.status.borrow().state != state;
+        if moved || last != known.decisions.last() {
+            let mut decisions: Vec<_> = self.machine.history().iter().rev().take(TOLD).cloned().collect();
+            decisions.reverse();
+            let since = if moved { Instant::now() } else { known.since };
+            self.chronicle.send_replace(Arc::new(Chronicle { since, decisions }));
         }
     }
 

@@ -12,6 +12,8 @@ pub enum Severity {
     Error,
     /// The session ends.
     Fatal,
+    /// Nothing has failed.
+    Notice,
 }
 
 /// An error that pgherd itself reports to a client, with the SQLSTATE that PostgreSQL would use.
@@ -25,13 +27,15 @@ pub struct ClientError {
     pub detail: Option<String>,
     /// What to do about it.
     pub hint: Option<Cow<'static, str>>,
+    /// The number of the character of the statement where it went wrong, from 1.
+    pub position: Option<usize>,
 }
 
 impl ClientError {
     /// An error with a message only.
     #[must_use]
     pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Self { sqlstate: sqlstate.into(), message: message.into(), detail: None, hint: None }
+        Self { sqlstate: sqlstate.into(), message: message.into(), detail: None, hint: None, position: None }
     }
 
     /// What a server said in the ErrorResponse with this body.
@@ -45,6 +49,7 @@ impl ClientError {
             message: text(fields.message),
             detail: some(fields.detail),
             hint: some(fields.hint).map(Cow::Owned),
+            position: None,
         }
     }
 
@@ -62,13 +67,21 @@ impl ClientError {
         self
     }
 
-    /// Appends it as an ErrorResponse.
+    /// Adds a place in the statement.
+    #[must_use]
+    pub const fn position(mut self, position: Option<usize>) -> Self {
+        self.position = position;
+        self
+    }
+
+    /// Appends it as an ErrorResponse or NoticeResponse.
     pub fn write(&self, out: &mut Vec<u8>, severity: Severity) {
-        let severity = match severity {
-            Severity::Error => "ERROR",
-            Severity::Fatal => "FATAL",
+        let (tag, severity) = match severity {
+            Severity::Error => (b'E', "ERROR"),
+            Severity::Fatal => (b'E', "FATAL"),
+            Severity::Notice => (b'N', "NOTICE"),
         };
-        write::message(out, b'E', |out| {
+        write::message(out, tag, |out| {
             let mut field = |code: u8, text: &str| {
                 out.push(code);
                 write::cstr(out, text.as_bytes());
@@ -82,6 +95,9 @@ impl ClientError {
             }
             if let Some(hint) = &self.hint {
                 field(b'H', hint);
+            }
+            if let Some(position) = &self.position {
+                field(b'P', &position.to_string());
             }
             out.push(0);
         });

@@ -123,6 +123,17 @@ impl Statements {
         statement
     }
 
+    /// The statements that sessions share, by their numbers.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Statement>> {
+        let known = self.known.lock();
+        let mut all: Vec<_> =
+            known.by_hash.values().flatten().filter_map(|(_, weak)| weak.upgrade()).collect();
+        drop(known);
+        all.sort_unstable_by_key(|statement| statement.id);
+        all
+    }
+
     /// A statement of this definition that only its session uses.
     #[must_use]
     pub fn unshared(&self, definition: &[u8]) -> Arc<Statement> {
@@ -239,6 +250,18 @@ impl ServerStatements {
             self.last_use.remove(&id);
             id
         })
+    }
+
+    /// How many are prepared there.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.last_use.len()
+    }
+
+    /// True if none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.last_use.is_empty()
     }
 
     /// The present moment in uses, for [`ServerStatements::evict`].

@@ -19,6 +19,19 @@ fn counted(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
+/// Appends a length word that does not count itself and what `fill` writes, as in DataRow; or -1 if that says that there is no
+/// value.
+pub fn value(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>) -> bool) {
+    let start = out.len();
+    out.extend_from_slice(&[0xff; 4]);
+    if fill(out) {
+        let len = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+        if let Some(word) = out.get_mut(start..start + 4) {
+            word.copy_from_slice(&len.to_be_bytes());
+        }
+    }
+}
+
 /// Appends a zero-terminated string; whatever follows a zero byte in it is left out.
 pub fn cstr(out: &mut Vec<u8>, text: &[u8]) {
     out.extend(text.iter().copied().take_while(|&b| b != 0));

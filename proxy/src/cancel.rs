@@ -32,6 +32,8 @@ pub(crate) struct CancelPoint {
     done: Notify,
     /// A request was sent, and whether the server has acted on it is not known: it may at any time.
     is_haunted: AtomicBool,
+    /// How many statements were prepared there when it was given back last.
+    prepared: AtomicUsize,
 }
 
 impl CancelPoint {
@@ -44,7 +46,24 @@ impl CancelPoint {
             on_their_way: AtomicUsize::new(0),
             done: Notify::new(),
             is_haunted: AtomicBool::new(false),
+            prepared: AtomicUsize::new(0),
         }
+    }
+
+    /// The server's address.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many statements were prepared there when it was given back last.
+    pub(crate) fn prepared(&self) -> usize {
+        self.prepared.load(Ordering::Relaxed)
+    }
+
+    /// The connection is given back, with so many prepared statements.
+    #[inline]
+    pub(crate) fn note_prepared(&self, prepared: usize) {
+        self.prepared.store(prepared, Ordering::Relaxed);
     }
 
     /// The server process behind the connection.

@@ -104,6 +104,17 @@ impl Crew {
         arrivals.try_send(arrival).map_err(mpsc::error::TrySendError::into_inner)
     }
 
+    /// Hands something to each worker.
+    pub(crate) async fn tell_all(&self, arrival: impl Fn() -> Arrival) {
+        for member in &self.0 {
+            let arrivals = member.arrivals.lock().clone();
+            if let Some(arrivals) = arrivals {
+                // Whoever has ended has no sessions.
+                let _ = arrivals.send(arrival()).await;
+            }
+        }
+    }
+
     /// A count among this worker's connections.
     pub(crate) fn count(&self, worker: WorkerId) -> Connected {
         self.0.get(worker.0).map(|member| Connected::new(&member.connections)).unwrap_or_default()

@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pgherd_failover::Routing;
 use pgherd_failover::actor::{self, Control};
@@ -24,7 +25,8 @@ use crate::listener;
 use crate::log::Log;
 use crate::reload::{self, Reload, Reloader};
 use crate::server::table::Backends;
-use crate::shared::{Credentials, Shared, SharedParameters};
+use crate::shared::{Credentials, Ending, Shared, SharedParameters};
+use crate::traffic::Traffic;
 use crate::verifiers::{Endpoint, Reader, Settings, Timing, Verifiers};
 use crate::worker::{WorkerHandle, WorkerId};
 
@@ -80,6 +82,10 @@ async fn serve(args: &RunArgs, config: Config, log: Log) -> io::Result<()> {
             tracing::info!(signal = signal?, timeout = ?config.runtime.drain_timeout, "draining");
             stop_listening.cancel();
         }
+        () = shared.ending.begun() => {
+            tracing::info!(timeout = ?config.runtime.drain_timeout, "draining, as ordered on the console");
+            stop_listening.cancel();
+        }
     }
     crew.close();
     let drained = tokio::task::spawn_blocking(|| workers.into_iter().for_each(WorkerHandle::join));
@@ -112,6 +118,7 @@ async fn publish(mut routing: watch::Receiver<Arc<Routing>>, backends: Arc<Backe
 
 /// What the workers share, and the task that reads stored passwords.
 fn build(config: &Config, control: Control, reload: Reload) -> (Arc<Shared>, Reader) {
+    let epoch = Instant::now();
     let live = Live::new(config.clone());
     let backends = Arc::new(Backends::new(Arc::clone(&live), config.runtime.workers.get()));
     let settings = Settings { login: control::reader_login(&config.monitor), timing: Timing::default() };
@@ -131,9 +138,14 @@ fn build(config: &Config, control: Control, reload: Reload) -> (Arc<Shared>, Rea
         parameters: SharedParameters::default(),
         statements: Statements::default(),
         cancel_keys: Arc::new(CancelKeys::default()),
+        roster: Arc::default(),
+        traffic: Traffic::new(config.runtime.workers.get(), epoch),
+        epoch,
         welcomes: Welcomes::default(),
         mock_secret: rand::random(),
-        descriptors: Bounds::claim(config.nodes.len(), config.pool.size + config.pool.pinned_size),
+        descriptors: Bounds::claim(config.nodes.len(), config.pool.most_connections()),
+        ending: Ending::default(),
+        reserved: Arc::default(),
         clients: Arc::default(),
         waiting: Arc::default(),
         control,

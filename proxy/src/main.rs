@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod client;
 mod config;
+mod console;
 mod control;
 mod crew;
 mod daemon;
@@ -16,11 +17,14 @@ mod log;
 mod peer;
 mod reactor;
 mod reload;
+mod roster;
 mod seat;
 mod server;
 mod shared;
 #[allow(dead_code, reason = "TLS of clients and servers uses the rest")]
 mod stream;
+mod traffic;
+mod upkeep;
 mod verifiers;
 mod worker;
 

@@ -123,7 +123,7 @@ impl Reloader {
         if let Taken::Later(when) = taken {
             later.push(format!("backends.nodes, and how the servers are watched: take effect {when}"));
         }
-        descriptors.share_out(config.nodes.len(), config.pool.size + config.pool.pinned_size);
+        descriptors.share_out(config.nodes.len(), config.pool.most_connections());
         verifiers.log_in_as(control::reader_login(&config.monitor));
         self.log.change(config.log);
         live.replace(config);

@@ -2,21 +2,42 @@
 //! or the wait that it is in; a pool puts there what the session waits for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
+use pgherd_protocol::statement::Pin;
 
 use crate::cancel::{CancelPoint, OnItsWay};
+use crate::roster::Card;
 use crate::server::lease::Grant;
 
 /// One seat a session, for its life.
-#[derive(Debug, Default)]
-pub(crate) struct Seat(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Seat {
+    state: Mutex<State>,
+    card: Card,
+    /// Somebody has ended the session.
+    is_dismissed: AtomicBool,
+}
+
+/// What a session does at the moment.
+#[derive(Debug)]
+pub(crate) enum Business {
+    /// It holds no server connection and needs none.
+    Idle,
+    /// It waits for one.
+    Waiting,
+    /// It holds this one.
+    Holding(Arc<CancelPoint>),
+}
 
 #[derive(Debug, Default)]
 struct State {
     held: Option<Arc<CancelPoint>>,
     wait: Option<Wait>,
+    /// Why the session keeps it.
+    pin: Option<Pin>,
     /// Numbers the waits, so that what comes late for one is not taken for the next.
     last: Ticket,
 }
@@ -47,19 +68,58 @@ pub(crate) enum WaitEnd {
 }
 
 impl Seat {
+    /// The seat of a session that was just logged in.
+    pub(crate) fn new(card: Card) -> Self {
+        Self { state: Mutex::default(), card, is_dismissed: AtomicBool::new(false) }
+    }
+
+    /// What is known of the session.
+    pub(crate) const fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// What the session does, and why it keeps its server connection if it does.
+    pub(crate) fn business(&self) -> (Business, Option<Pin>) {
+        let state = self.state.lock();
+        let business = match (&state.held, &state.wait) {
+            (Some(point), _) => Business::Holding(Arc::clone(point)),
+            (None, Some(_)) => Business::Waiting,
+            (None, None) => Business::Idle,
+        };
+        (business, state.pin)
+    }
+
+    /// The session keeps its server connection.
+    pub(crate) fn pin(&self, pin: Pin) {
+        self.state.lock().pin = Some(pin);
+    }
+
+    /// The session is to end; its worker has to look.
+    pub(crate) fn dismiss(&self) {
+        self.is_dismissed.store(true, Ordering::Relaxed);
+    }
+
+    /// True if it is.
+    #[inline]
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.is_dismissed.load(Ordering::Relaxed)
+    }
+
     /// The session now holds this server connection.
     pub(crate) fn hold(&self, point: &Arc<CancelPoint>) {
-        self.0.lock().held = Some(Arc::clone(point));
+        self.state.lock().held = Some(Arc::clone(point));
     }
 
     /// The session holds no server connection any more: from now on no new request can reach it.
     pub(crate) fn release(&self) {
-        self.0.lock().held = None;
+        let mut state = self.state.lock();
+        state.held = None;
+        state.pin = None;
     }
 
     /// Begins a wait.
     pub(crate) fn begin_wait(&self) -> Ticket {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.last.0 += 1;
         state.wait = Some(Wait { waker: None, end: None, is_cancelled: false });
         state.last
@@ -67,7 +127,7 @@ impl Seat {
 
     /// Ready when the wait has ended; none is under way afterwards.
     pub(crate) fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<WaitEnd> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let Some(wait) = &mut state.wait else { return Poll::Ready(WaitEnd::Closed) };
         if let Some(end) = wait.end.take() {
             let is_cancelled = wait.is_cancelled;
@@ -85,13 +145,13 @@ impl Seat {
     /// Gives the wait up; what was granted meanwhile goes back.
     pub(crate) fn leave(&self) {
         // Dropped outside of the lock: a grant that goes back may be put on another's seat.
-        let wait = self.0.lock().wait.take();
+        let wait = self.state.lock().wait.take();
         drop(wait);
     }
 
     /// Ends the wait of this ticket; what was to be granted comes back if the session does not wait any more.
     pub(crate) fn end_wait(&self, ticket: Ticket, end: WaitEnd) -> Result<(), WaitEnd> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let waits = state.last == ticket;
         match &mut state.wait {
             Some(wait) if waits && wait.end.is_none() => {
@@ -108,7 +168,7 @@ impl Seat {
     /// A cancel request has come: ends the wait that the session is in, or gives the request that has to be sent to the
     /// server. Under the lock, so that a release that comes later sees the request.
     pub(crate) fn cancel(&self) -> Option<OnItsWay> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if let Some(point) = &state.held {
             return Some(OnItsWay::new(Arc::clone(point)));
         }
@@ -128,13 +188,19 @@ impl Seat {
 mod tests {
     use super::*;
 
+    fn seat() -> Seat {
+        let nowhere = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+        let peer = crate::peer::Peer::new(nowhere.into());
+        Seat::new(Card::new(1, ("app".into(), "app".into()), (peer, None), Arc::default()))
+    }
+
     fn poll(seat: &Seat) -> Poll<WaitEnd> {
         seat.poll_wait(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
     fn what_comes_for_an_earlier_wait_does_not_end_the_next() {
-        let seat = Seat::default();
+        let seat = seat();
         let first = seat.begin_wait();
         seat.leave();
         let second = seat.begin_wait();
@@ -146,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_cancel_request_that_comes_between_the_grant_and_the_session_is_not_lost() {
-        let seat = Seat::default();
+        let seat = seat();
         let ticket = seat.begin_wait();
         assert!(poll(&seat).is_pending());
         assert!(seat.end_wait(ticket, WaitEnd::Closed).is_ok(), "as a grant does");
@@ -158,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_cancel_request_ends_a_wait_and_is_ignored_by_an_idle_session() {
-        let seat = Seat::default();
+        let seat = seat();
         assert!(seat.cancel().is_none());
         seat.begin_wait();
         assert!(poll(&seat).is_pending());

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use pgherd_failover::actor::Control;
@@ -11,12 +12,18 @@ use pgherd_protocol::auth::Credential;
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::prepared::Statements;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::cancel::CancelKeys;
 use crate::client::welcome::Welcomes;
 use crate::config::Live;
+use crate::console::is_console;
 use crate::descriptors::Bounds;
 use crate::reload::Reload;
+use crate::roster::Roster;
+use crate::seat::Seat;
 use crate::server::table::Backends;
+use crate::traffic::Traffic;
 use crate::verifiers::Verifiers;
 
 /// Shared by all workers; nothing in it is locked on the path of a query.
@@ -35,12 +42,22 @@ pub(crate) struct Shared {
     pub(crate) statements: Statements,
     /// Sessions by their cancel keys.
     pub(crate) cancel_keys: Arc<CancelKeys>,
+    /// Who is logged in.
+    pub(crate) roster: Arc<Roster>,
+    /// What they do.
+    pub(crate) traffic: Traffic,
+    /// When the process began: what event loops count microseconds from.
+    pub(crate) epoch: Instant,
     /// What clients are told at login.
     pub(crate) welcomes: Welcomes,
     /// Makes logins of unknown users look like others.
     pub(crate) mock_secret: [u8; 32],
     /// How many sockets there may be.
     pub(crate) descriptors: Bounds,
+    /// Whether the process is to end.
+    pub(crate) ending: Ending,
+    /// Consoles beyond `pool.max_clients`.
+    pub(crate) reserved: Arc<Gauge>,
     /// Logged-in clients.
     pub(crate) clients: Arc<Gauge>,
     /// Clients that wait for a primary.
@@ -61,6 +78,46 @@ impl Shared {
     /// Has a server probed at once; it decides nothing by itself.
     pub(crate) fn doubt(&self, node: NodeId) {
         self.control.hint(node);
+    }
+}
+
+impl Shared {
+    /// Begins to end if that is what is waited for, and none but consoles are left.
+    pub(crate) fn end_if_left(&self) {
+        let is_client = |seat: &Arc<Seat>| !is_console(&seat.card().database);
+        if self.ending.is_near() && !self.roster.all().iter().any(is_client) {
+            self.ending.begin();
+        }
+    }
+}
+
+/// Whether an operator wants the process to end.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    leaves: AtomicBool,
+    begun: CancellationToken,
+}
+
+impl Ending {
+    /// It ends when all clients have left. Nobody is let in any more.
+    pub(crate) fn leave(&self) {
+        self.leaves.store(true, Ordering::Relaxed);
+    }
+
+    /// It begins to end.
+    pub(crate) fn begin(&self) {
+        self.leave();
+        self.begun.cancel();
+    }
+
+    /// True if nobody is to be let in.
+    pub(crate) fn is_near(&self) -> bool {
+        self.leaves.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is to begin.
+    pub(crate) async fn begun(&self) {
+        self.begun.cancelled().await;
     }
 }
 

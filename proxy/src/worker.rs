@@ -26,9 +26,10 @@ use crate::reactor::{Executor, Panicked, Socket};
 use crate::server::pool::Pool;
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::upkeep;
 
 /// How often idle server connections are looked at.
-const REAP_INTERVAL: Duration = Duration::from_secs(5);
+const REAP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a pool is looked at while sessions wait for it.
 const TEND_INTERVAL: Duration = Duration::from_millis(2);
 /// Sessions that are told to end at the deadline get this long to say goodbye.
@@ -45,6 +46,8 @@ pub(crate) enum Arrival {
     Accepted(Accepted),
     /// A session that another worker sends.
     Session(Box<Traveller>),
+    /// Every session is to look whether it is to go on.
+    Look,
 }
 
 /// A connection on its way to a worker.
@@ -98,6 +101,16 @@ impl Worker {
         let left = sessions.checked_sub(1);
         self.relief.set(left.map(|sessions| Relief { to, sessions }));
         left.map(|_| to)
+    }
+
+    /// Has every session of every worker look whether it is to go on.
+    pub(crate) async fn summon_all(&self) {
+        self.crew.tell_all(|| Arrival::Look).await;
+    }
+
+    /// Connections of all workers, logged in or not.
+    pub(crate) fn connections(&self) -> usize {
+        self.crew.connections()
     }
 
     /// Ends when the worker begins to drain.
@@ -165,7 +178,7 @@ impl WorkerHandle {
         let serve = move || {
             let _told_whatever_ends_it = ended.drop_guard();
             let _timers = runtime.enter();
-            let served = Executor::new()
+            let served = Executor::new(shared.epoch)
                 .and_then(|executor| executor.block_on(run(id, shared, crew, arrivals, &executor)));
             if let Err(error) = served {
                 tracing::error!(worker = id.0, %error, "a worker has no event loop");
@@ -203,8 +216,18 @@ async fn run(
     });
     tokio::select! {
         () = worker.tend_pools(executor) => {}
+        // The first worker does it for all.
+        () = keep_pools(&worker) => {}
         () = serve_all(&worker, &mut arrivals, executor) => {}
     }
+}
+
+/// Never ends.
+async fn keep_pools(worker: &Worker) {
+    if worker.id.0 == 0 {
+        upkeep::keep_filled(worker).await;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Serves connections until no more are handed over and all sessions have ended, or until the drain deadline.
@@ -223,6 +246,7 @@ async fn serve_all(
             next = arrivals.recv() => match next {
                 Some(Arrival::Accepted(accepted)) => clients.serve(accepted),
                 Some(Arrival::Session(traveller)) => clients.take_in(*traveller),
+                Some(Arrival::Look) => executor.wake_all(),
                 None => break,
             },
             Some(ended) = executor.next_ended() => {
@@ -238,7 +262,11 @@ async fn serve_all(
                 clients.look();
             }
             // The first worker does it for all.
-            _ = reap.tick(), if worker.id.0 == 0 => worker.shared.backends.reap(Instant::now()),
+            _ = reap.tick(), if worker.id.0 == 0 => {
+                worker.shared.backends.reap(Instant::now());
+                worker.shared.traffic.note(Instant::now());
+                worker.shared.end_if_left();
+            }
         }
     }
     clients.advance(Stage::Draining);

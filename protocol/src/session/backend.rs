@@ -293,7 +293,12 @@ impl Session {
                 self.unnamed.placed = Placed::Surely;
             }
         }
-        if shown { Reply::Forward } else { Reply::Drop }
+        if !shown {
+            return Reply::Drop;
+        }
+        self.tally.queries += 1;
+        self.tally.transactions += u32::from(transaction == Transaction::Idle);
+        Reply::Forward
     }
 
     fn on_copy_in(&mut self) -> Reply {

@@ -84,6 +84,7 @@ impl Session {
 
     /// Expects the replies to what runs a statement.
     fn expect_run(&mut self, kind: Kind, Scan { effect, forgets, whole, single, .. }: Scan) {
+        self.tally.reads += u32::from(effect == Effect::Harmless);
         let expected = Expected { effect, forgets, unseen: !whole, single, ..Expected::new(kind) };
         self.expected.push_back(expected);
     }
@@ -293,6 +294,7 @@ impl Session {
         lookup: Lookup<'_>,
         out: &mut Vec<u8>,
     ) -> Pass {
+        self.tally.client_parses += 1;
         let Some((name, definition)) = split_cstr(frame.body) else { return self.pass_on(Kind::Parse) };
         let findings = if frame.is_complete() {
             split_cstr(definition).map_or(Scan::UNKNOWN, |(text, _)| self.scan_or_watch(frame, text, lookup))
@@ -302,6 +304,7 @@ impl Session {
         self.pin = self.pin.or(findings.pin);
         if self.pooling == Pooling::Session {
             self.parsed_reset |= findings.resets == Resets::ForSession;
+            self.tally.server_parses += 1;
             return self.pass_on(Kind::Parse);
         }
         if name.is_empty() {
@@ -313,6 +316,7 @@ impl Session {
             }
             self.unnamed.placed = Placed::InBatch(self.batch);
             self.unnamed.scan = findings;
+            self.tally.server_parses += 1;
             return self.pass_on(Kind::ParseUnnamed);
         }
         let existing = self.names.get(name).cloned();
@@ -368,6 +372,7 @@ impl Session {
 
     fn on_bind(&mut self, frame: &Frame<'_>, server: &mut ServerStatements, out: &mut Vec<u8>) -> Pass {
         let start = out.len();
+        self.tally.binds += 1;
         let names = split_cstr(frame.body)
             .and_then(|(portal, rest)| split_cstr(rest).map(|(statement, _)| (portal, statement)));
         let Some((portal, name)) = names else {

@@ -9,6 +9,7 @@ mod frontend;
 mod loss;
 mod names;
 mod placement;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use frontend::Pass;
 use loss::Answered;
 pub use loss::Loss;
 use names::Names;
+pub use tally::Tally;
 
 use crate::parameters::Parameters;
 use crate::prepared::{ServerStatements, Statement};
@@ -132,6 +134,8 @@ pub struct Session {
     rounds: Rounds,
     /// What is under way is being cancelled, since it took longer than the session may.
     overdue: Option<Duration>,
+    /// What it has done since it was asked last.
+    tally: Tally,
 }
 
 /// How far a session has come, for those who look now and then. Both wrap around.
@@ -327,6 +331,7 @@ impl Session {
             lease_start: 0,
             rounds: Rounds::default(),
             overdue: None,
+            tally: Tally::default(),
         }
     }
 

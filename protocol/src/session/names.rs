@@ -18,6 +18,10 @@ pub(super) struct Names {
 }
 
 impl Names {
+    pub(super) fn len(&self) -> usize {
+        self.statements.len()
+    }
+
     pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
         self.statements.get(name)
     }

@@ -45,6 +45,7 @@ impl Session {
             (Kind::Local(b'1'), About::Uses(statement.id))
         } else if is_there {
             statement.write_parse(out);
+            self.tally.server_parses += 1;
             (Kind::Parse, About::Uses(statement.id))
         } else {
             self.prepare(&statement, server, out);
@@ -116,6 +117,7 @@ impl Session {
                 out.push(0);
                 out.extend_from_slice(&self.unnamed.definition);
             });
+            self.tally.server_parses += 1;
             self.expect_hidden(Kind::Parse, About::Nothing);
         } else {
             write_statement_message(b'C', Name::Unnamed, out);
@@ -147,6 +149,7 @@ impl Session {
             self.expect_hidden(Kind::Close, About::Closes(id));
         }
         statement.write_parse(out);
+        self.tally.server_parses += 1;
         server.insert(id);
         self.preparing += 1;
         // It may be older than the parameters that are in force.

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use pgherd_protocol::error::ClientError;
 use pgherd_protocol::parameters::Parameters;
@@ -11,13 +10,12 @@ use tokio::time::Instant;
 
 use crate::seat::{Seat, WaitEnd};
 use crate::server::connect::{ConnectError, ConnectRequest};
+use crate::server::connection::ServerConnection;
 use crate::server::lease::{Grant, Lease, Permit};
 use crate::server::pool::{Checkout, Pool};
 use crate::server::table::{Server, Target};
+use crate::traffic::Account;
 use crate::worker::Worker;
-
-/// Pause before a server that could not be reached is tried again, unless the table changes before.
-const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Takes back what the last client's startup packet said. RESET ALL leaves out who the session is.
 const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
@@ -56,6 +54,8 @@ pub(super) struct Access {
     /// What is in force in the session.
     pub(super) parameters: Arc<Parameters>,
     pub(super) seat: Arc<Seat>,
+    /// Where what it does is counted.
+    pub(super) account: Arc<Account>,
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
 }
@@ -97,8 +97,9 @@ impl Access {
         user: Arc<str>,
         parameters: Arc<Parameters>,
         seat: Arc<Seat>,
+        account: Arc<Account>,
     ) -> Self {
-        Self { database, user, parameters, seat, cached: None }
+        Self { database, user, parameters, seat, account, cached: None }
     }
 
     /// Asks the primary's pool for a connection.
@@ -204,16 +205,13 @@ impl Access {
     }
 
     fn pool_is_full(&self, worker: &Worker) -> ClientError {
-        let Self { database, user, .. } = self;
-        let settings = &worker.shared.config.load().pool;
-        let (size, limit) = (
-            settings.size_for(database, user),
-            settings.query_wait_timeout_for(database, user).unwrap_or_default(),
-        );
+        let Self { database, user, cached, .. } = self;
+        let limit = worker.shared.config.load().pool.query_wait_timeout_for(database, user);
+        let why = cached.as_ref().map(|(_, pool)| pool.why_full()).unwrap_or_default();
         ClientError::new("53300", "no server connection became free in time")
             .detail(format!(
-                "The connections of the pool of database \"{database}\" and user \"{user}\", {size} at the most, were in \
-                 use for {limit:?}."
+                "The connections of the pool of database \"{database}\" and user \"{user}\" were in use for {:?}. {why}",
+                limit.unwrap_or_default()
             ))
             .hint(
                 "Raise pool.size or pool.query_wait_timeout, or max_connections where the server takes no more, or hold \
@@ -258,7 +256,9 @@ impl Access {
             Err(Trouble::Full(_)) if Instant::now() < deadline => return Ok(None),
             Err(Trouble::Full(failure)) => return Err(failure),
             Err(Trouble::TryAgain) => Instant::now(),
-            Err(Trouble::Unreachable) => deadline.min(Instant::now() + RETRY_INTERVAL),
+            Err(Trouble::Unreachable) => {
+                deadline.min(Instant::now() + worker.shared.config.load().pool.server_login_retry)
+            }
             Err(Trouble::NoPrimary) if matches!(backends.load().writes, Target::Open(_)) => Instant::now(),
             Err(Trouble::NoPrimary) => deadline,
         };
@@ -281,23 +281,11 @@ impl Access {
 
     /// Opens a connection and prepares it.
     async fn open(&self, server: Arc<Server>, permit: Permit, worker: &Worker) -> Result<Held, Trouble> {
-        let config = worker.shared.config.load_full();
-        let request = ConnectRequest {
-            node: &server.node,
-            database: &self.database,
-            user: &self.user,
-            credential: worker.shared.credentials.get(&self.user),
-            timeout: config.pool.server_connect_timeout,
-            cancel_timeout: config.pool.cancel_wait_timeout,
-            max_prepared_statements: config.pool.prepared_statements,
-            worker: worker.id,
-            descriptors: &worker.shared.descriptors,
-        };
-        match request.open().await {
+        if !server.may_be_tried() {
+            return Err(Trouble::Unreachable);
+        }
+        match connect(&server, &self.database, &self.user, worker).await {
             Ok(connection) => {
-                server.watch_over(&connection.cutter);
-                let reported = &connection.state.parameters;
-                worker.shared.welcomes.learn(&self.database, &self.user, Parameters::default(), reported);
                 let lease = permit.fill(connection).ok_or(Trouble::TryAgain)?;
                 self.prepare(Held { server, lease }, worker).await
             }
@@ -359,6 +347,38 @@ impl Access {
             }
         }
     }
+}
+
+/// Opens a connection to a server's database for a user.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub(crate) async fn connect(
+    server: &Server,
+    database: &str,
+    user: &str,
+    worker: &Worker,
+) -> Result<Box<ServerConnection>, ConnectError> {
+    let config = worker.shared.config.load_full();
+    let request = ConnectRequest {
+        node: &server.node,
+        database,
+        user,
+        credential: worker.shared.credentials.get(user),
+        timeout: config.pool.server_connect_timeout,
+        lifetime: config.pool.server_lifetime_for(database, user),
+        cancel_timeout: config.pool.cancel_wait_timeout,
+        max_prepared_statements: config.pool.prepared_statements,
+        worker: worker.id,
+        descriptors: &worker.shared.descriptors,
+    };
+    let opened = request.open().await;
+    server.was_tried(!opened.as_ref().is_err_and(ConnectError::is_about_the_server));
+    let connection = opened?;
+    server.watch_over(&connection.cutter);
+    let reported = &connection.state.parameters;
+    worker.shared.welcomes.learn(database, user, Parameters::default(), reported);
+    Ok(connection)
 }
 
 /// Ends the wait on a seat, however it ends.

@@ -22,8 +22,11 @@ use super::acquire::{self, Access, Held};
 use super::welcome;
 use crate::cancel::Registration;
 use crate::config::PoolMode;
+use crate::console::{self, Visitor};
+use crate::peer::Peer;
+use crate::roster::{Card, Listed};
 use crate::seat::Seat;
-use crate::shared::Counted;
+use crate::shared::{Counted, Shared};
 use crate::stream::Stream;
 use crate::verifiers::LookupError;
 use crate::worker::Worker;
@@ -36,9 +39,18 @@ pub(crate) struct LoggedIn {
     pub(super) access: Access,
     pub(crate) registration: Registration,
     pub(crate) counted: Counted,
+    pub(super) listed: Listed,
     pub(super) mode: PoolMode,
     /// A server connection, in session mode, if one was to be had at once.
     pub(super) early: Option<Held>,
+}
+
+/// Where a client is let in.
+pub(crate) enum Admitted {
+    /// To servers.
+    ToServers(LoggedIn),
+    /// To the console.
+    ToConsole(Visitor),
 }
 
 /// Why a client is turned away: what it is told, and what the log says.
@@ -109,9 +121,10 @@ impl From<ClientError> for LoginFailure {
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
     stream: &mut Stream,
+    peer: &Peer,
     startup: Startup,
     deadline: Instant,
-) -> Result<LoggedIn, LoginFailure> {
+) -> Result<Admitted, LoginFailure> {
     let shared = &worker.shared;
     let mut out = Vec::new();
     if startup.minor > MINOR_VERSION || !startup.unknown_extensions.is_empty() {
@@ -125,15 +138,21 @@ pub(super) async fn log_in(
             .into());
     }
     authenticate(worker, stream, &startup.user).await?;
+    if console::is_console(&startup.database) {
+        return Ok(Admitted::ToConsole(console::admit(worker, &startup, peer, stream)?));
+    }
+    check_gates(shared, &startup.database)?;
     // Those who have not proven who they are keep nobody out.
     let counted = shared.clients.enter(shared.config.load().pool.max_clients).ok_or_else(|| {
         ClientError::new("53300", "sorry, too many clients already")
             .detail("pool.max_clients of pgherd is reached")
     })?;
     let parameters = shared.parameters.share(Parameters::new(&startup.parameters)?);
-    let seat = Arc::new(Seat::default());
-    let mut access =
-        Access::new(startup.database.into(), startup.user.into(), Arc::clone(&parameters), Arc::clone(&seat));
+    let (database, user) = (Arc::<str>::from(startup.database), Arc::<str>::from(startup.user));
+    let names = (Arc::clone(&database), Arc::clone(&user));
+    let ends = (peer.clone(), stream.socket().local_addr().ok());
+    let seat = Arc::new(Seat::new(Card::new(shared.roster.number(), names, ends, Arc::clone(&parameters))));
+    let mut access = Access::new(database, user, Arc::clone(&parameters), Arc::clone(&seat), Arc::default());
     let found = tokio::time::timeout_at(deadline, welcome::find(worker, &mut access)).await;
     let welcome = match found {
         Ok(welcome) => welcome?,
@@ -150,7 +169,9 @@ pub(super) async fn log_in(
     };
     let pid =
         early.as_mut().and_then(|held| held.lease.connection()).map(|connection| connection.cancel.pid());
+    access.account = shared.traffic.account(&access.database, &access.user);
     let registration = shared.cancel_keys.register(&seat, pid);
+    let listed = shared.roster.enter(&seat);
     out.clear();
     write::authentication(&mut out, 0, &[]);
     for (name, value) in welcome.iter() {
@@ -159,7 +180,21 @@ pub(super) async fn log_in(
     write::backend_key_data(&mut out, registration.key);
     write::ready_for_query(&mut out, b'I');
     stream.write_all(&out).await?;
-    Ok(LoggedIn { access, registration, counted, mode, early })
+    Ok(Admitted::ToServers(LoggedIn { access, registration, counted, listed, mode, early }))
+}
+
+/// Refuses those whom an operator does not want.
+fn check_gates(shared: &Shared, database: &str) -> Result<(), ClientError> {
+    if shared.ending.is_near() {
+        return Err(ClientError::new("57P03", "the database system is shutting down"));
+    }
+    if shared.backends.gates.is_disabled(database) {
+        let message = format!("database \"{database}\" is not currently accepting connections");
+        return Err(ClientError::new("55000", message)
+            .detail("It was disabled on pgherd's console.")
+            .hint("ENABLE on the console lets clients in again."));
+    }
+    Ok(())
 }
 
 /// Asks for the password the way that the stored verifier needs.
@@ -215,7 +250,7 @@ async fn check_md5(
 }
 
 async fn check_scram(
-    shared: &crate::shared::Shared,
+    shared: &Shared,
     stream: &mut Stream,
     user: &str,
     verifier: Option<&ScramVerifier>,

@@ -1,7 +1,8 @@
 //! Clients: startup and login, then a session whose statements run on leased server connections.
 
-mod acquire;
+pub(crate) mod acquire;
 mod login;
+mod meter;
 mod pipe;
 mod relay;
 mod session;
@@ -18,11 +19,12 @@ use pgherd_protocol::startup::CancelKey;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
+use crate::console::{self, Visitor};
 use crate::crew::Connected;
 use crate::peer::Peer;
 use crate::stream::Stream;
 use crate::worker::{Worker, WorkerId};
-use login::LoginFailure;
+use login::{Admitted, LoginFailure};
 use startup::Opening;
 
 pub(crate) use session::Session;
@@ -54,6 +56,12 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd
             let connection = Connection { stream, peer, counted };
             return TaskEnd::Session(Box::new(Session::new(worker, connection, client)));
         }
+        Ok(Ok(Opened::Console(visitor))) => {
+            // What is left of the login is not kept for it, nor does it keep an ordinary session's task large.
+            let served = Box::pin(console::serve(worker, stream, visitor)).await;
+            drop(counted);
+            tracing::debug!(%peer, error = served.err().map(|error| error.to_string()), "a console was left");
+        }
         Ok(Ok(Opened::Cancel(key))) => worker.shared.cancel_keys.cancel(key).await,
         Ok(Ok(Opened::Nothing)) => {}
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a client went away during login"),
@@ -84,6 +92,7 @@ pub(crate) struct Connection {
 /// What a connection turned out to be for.
 enum Opened {
     Session(login::LoggedIn),
+    Console(Visitor),
     Cancel(CancelKey),
     Nothing,
 }
@@ -105,10 +114,13 @@ async fn open(
         Opening::Closed => return Ok(Opened::Nothing),
     };
     let (user, database) = (startup.user.clone(), startup.database.clone());
-    match login::log_in(worker, stream, startup, deadline).await {
-        Ok(logged_in) => {
+    match login::log_in(worker, stream, peer, startup, deadline).await {
+        Ok(admitted) => {
             tracing::debug!(%peer, user, database, "a client logged in");
-            Ok(Opened::Session(logged_in))
+            Ok(match admitted {
+                Admitted::ToServers(client) => Opened::Session(client),
+                Admitted::ToConsole(visitor) => Opened::Console(visitor),
+            })
         }
         Err(LoginFailure::Refused(refusal)) => {
             tracing::info!(%peer, user, database, reason = %refusal, "a login was refused");

@@ -26,6 +26,8 @@ pub(crate) struct Pipe {
     pass: Range<usize>,
     /// Bytes of the buffer that are done with once `pass` is written.
     consumed: usize,
+    /// Bytes that were read and that nobody has counted yet.
+    pub(crate) uncounted: u64,
 }
 
 /// What a read gave.
@@ -98,9 +100,12 @@ impl Pipe {
     pub(crate) fn poll_fill(&mut self, stream: &mut Stream, buffers: &Buffers) -> Poll<io::Result<Filled>> {
         let Some(buffer) = &mut self.buffer else {
             self.buffer = ready!(buffers.poll_take_filled(stream))?;
-            return Poll::Ready(Ok(if self.buffer.is_some() { Filled::Bytes } else { Filled::End }));
+            let Some(buffer) = &self.buffer else { return Poll::Ready(Ok(Filled::End)) };
+            self.uncounted += buffer.filled().len() as u64;
+            return Poll::Ready(Ok(Filled::Bytes));
         };
         let read = ready!(buffer.poll_fill(stream))?;
+        self.uncounted += read as u64;
         Poll::Ready(Ok(if read == 0 { Filled::End } else { Filled::Bytes }))
     }
 

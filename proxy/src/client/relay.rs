@@ -10,17 +10,22 @@ use pgherd_protocol::session::{Session as Machine, Transaction};
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
 
+use super::meter::Meter;
 use super::pipe::{Filled, Pipe};
 use super::watch::Overdue;
 use crate::buffer::Buffers;
 use crate::server::connection::ServerConnection;
 use crate::stream::Stream;
+use crate::traffic::{Counter, Shard};
 
 /// A client to which so many replies are owed is not read from until some of them are there; the server is told to keep
 /// none to itself.
 const MOST_OWED: usize = 1024;
 /// A client that leaves so many bytes of pgherd's own unread is not read from.
 const MOST_UNREAD: usize = 64 * 1024;
+
+/// What so many bytes have come of is counted although its transaction has not ended.
+const MOST_UNCOUNTED: u64 = 1024 * 1024;
 
 /// Why the two were parted, or should be looked at.
 #[derive(Debug)]
@@ -91,6 +96,7 @@ pub(super) struct Front {
     /// To the client.
     pub(super) down: Pipe,
     pub(super) machine: Machine,
+    pub(super) meter: Meter,
     /// Why nothing more of the client is read.
     pub(super) ending: Option<Ending>,
     /// The client has asked for so much that it is not read from for now.
@@ -178,7 +184,7 @@ impl Front {
                 }
             }
             match ready!(self.up.poll_fill(&mut self.stream, buffers)) {
-                Ok(Filled::Bytes) => {}
+                Ok(Filled::Bytes) => self.meter.begin(),
                 Ok(Filled::End) | Err(_) => return Poll::Ready(Event::ClientGone),
             }
         }
@@ -218,14 +224,16 @@ impl Front {
                     continue;
                 }
             }
-            let at_rest = self.machine.is_at_rest() && !self.down.has_input() && self.up.is_flushed();
+            let owes_nothing = self.machine.owes_nothing();
+            let is_idle = self.machine.transaction() == Transaction::Idle;
+            if owes_nothing {
+                self.meter.rest(is_idle);
+            }
+            let at_rest = owes_nothing && is_idle && !self.down.has_input() && self.up.is_flushed();
             if at_rest && self.machine.pin().is_none() {
                 return Poll::Ready(Event::AtRest);
             }
-            if !self.has_blocks
-                && self.machine.owes_nothing()
-                && self.machine.transaction() != Transaction::Idle
-            {
+            if !self.has_blocks && owes_nothing && !is_idle {
                 return Poll::Ready(Event::Block);
             }
             match ready!(self.down.poll_fill(&mut server.stream, buffers)) {
@@ -234,6 +242,27 @@ impl Front {
                 Err(error) => return Poll::Ready(Lost::because(error)),
             }
         }
+    }
+
+    /// True if a transaction has ended that was not counted, or much has passed.
+    #[inline]
+    pub(super) const fn is_to_be_counted(&self) -> bool {
+        self.machine.has_ended_transaction() || self.up.uncounted + self.down.uncounted > MOST_UNCOUNTED
+    }
+
+    /// Counts what was not counted yet; and says how many statements only read.
+    pub(super) fn count(&mut self, shard: &Shard) -> u32 {
+        let tally = self.machine.take_tally();
+        shard.add(Counter::Transactions, tally.transactions.into());
+        shard.add(Counter::Queries, tally.queries.into());
+        shard.add(Counter::ClientParses, tally.client_parses.into());
+        shard.add(Counter::ServerParses, tally.server_parses.into());
+        shard.add(Counter::Binds, tally.binds.into());
+        shard.add(Counter::Received, std::mem::take(&mut self.up.uncounted));
+        shard.add(Counter::Sent, std::mem::take(&mut self.down.uncounted));
+        shard.add(Counter::QueryTime, std::mem::take(&mut self.meter.query_time));
+        shard.add(Counter::TransactionTime, std::mem::take(&mut self.meter.transaction_time));
+        tally.reads
     }
 
     /// Ready when the client has closed the connection. One that has sent more meanwhile is taken to be there.

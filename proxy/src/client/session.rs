@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use pgherd_protocol::write;
 
 use super::acquire::{Access, Attempt, Failure, Held};
 use super::login::LoggedIn;
+use super::meter::{Meter, count, stage};
 use super::pipe::{Filled, Pipe};
 use super::relay::{Event, Front, Lost};
 use super::vacate::Vacating;
@@ -26,9 +28,12 @@ use crate::cancel::Registration;
 use crate::config::PoolMode;
 use crate::crew::Connected;
 use crate::peer::Peer;
+use crate::reactor;
+use crate::roster::Listed;
 use crate::server::connect::takes_connections;
 use crate::server::table::Server;
 use crate::shared::Counted;
+use crate::traffic::Counter;
 use crate::worker::{Stage, Worker};
 
 /// How long a client that is sent away may take to read why.
@@ -44,6 +49,7 @@ pub(crate) struct Session {
     /// The key is valid, and the client counts, as long as these live.
     pub(super) registration: Registration,
     pub(super) counted: Counted,
+    pub(super) listed: Listed,
     /// The server connection that it got at its login.
     pub(super) early: Option<Held>,
     pub(super) _connected: Connected,
@@ -61,7 +67,7 @@ enum Turn {
 impl Session {
     pub(super) fn new(worker: Rc<Worker>, connection: Connection, client: LoggedIn) -> Self {
         let Connection { stream, peer, counted: connected } = connection;
-        let LoggedIn { access, registration, counted, mode, early } = client;
+        let LoggedIn { access, registration, counted, listed, mode, early } = client;
         let pooling = match mode {
             PoolMode::Session => Pooling::Session,
             PoolMode::Transaction | PoolMode::Statement => Pooling::Transaction,
@@ -71,13 +77,25 @@ impl Session {
             up: Pipe::default(),
             down: Pipe::default(),
             machine: Machine::new(pooling, Arc::clone(&access.parameters), registration.key.pid),
+            meter: Meter::default(),
             ending: None,
             held_back: false,
             has_blocks: mode != PoolMode::Statement,
             key: registration.key,
         };
         let watch = Watched::new(&worker, &access);
-        Self { worker, front, watch, access, peer, registration, counted, early, _connected: connected }
+        Self {
+            worker,
+            front,
+            watch,
+            access,
+            peer,
+            registration,
+            counted,
+            listed,
+            early,
+            _connected: connected,
+        }
     }
 
     /// Serves the client until it leaves, or the session is sent to another worker. Boxed, so that its task is small.
@@ -99,17 +117,23 @@ impl Session {
         let mut held = match self.early.take() {
             Some(held) => held,
             None => match self.lease().await {
-                Ok(held) => held,
+                Ok(held) => {
+                    self.front.meter.begin();
+                    held
+                }
                 Err(turn) => return turn,
             },
         };
         let Some(connection) = held.lease.connection() else { return Turn::Next };
         self.front.machine.attach(connection.state.statements.now());
+        let mut leases = 1;
         loop {
             let Some(connection) = held.lease.connection() else { return Turn::Next };
             self.access.seat.hold(&connection.cancel);
             let event = self.relay(&mut held).await;
             self.access.seat.release();
+            count(&mut self.front, (&self.access, &self.worker, &held.server), std::mem::take(&mut leases));
+            self.front.meter.stop();
             match event {
                 Event::AtRest if self.front.machine.is_altered() => {
                     if let Err(lost) = Box::pin(self.carry(&mut held)).await {
@@ -142,12 +166,20 @@ impl Session {
                 return Err(Turn::End);
             }
         }
+        let asked_at = reactor::micros();
+        self.access.seat.card().asked_at.store(asked_at, Ordering::Relaxed);
         match self.access.try_now(&self.worker) {
             Attempt::Held(held) => Ok(held),
-            other => match self.persist(other).await {
-                Ok(held) => Ok(held),
-                Err(failure) => Err(Box::pin(self.no_connection(failure)).await),
-            },
+            other => {
+                let got = self.persist(other).await;
+                if let Some(shard) = self.access.account.shard(self.worker.id) {
+                    shard.add(Counter::WaitTime, reactor::micros() - asked_at);
+                }
+                match got {
+                    Ok(held) => Ok(held),
+                    Err(failure) => Err(Box::pin(self.no_connection(failure)).await),
+                }
+            }
         }
     }
 
@@ -175,6 +207,7 @@ impl Session {
             Some(parameters) => {
                 machine.carry(&parameters);
                 self.access.parameters = self.worker.shared.parameters.share(parameters);
+                *self.access.seat.card().parameters.lock() = Arc::clone(&self.access.parameters);
                 connection.applied = Some(Arc::clone(&self.access.parameters));
                 connection.state.parameters_lost = false;
             }
@@ -194,7 +227,7 @@ impl Session {
                 if idle.next != Next::NeedMore {
                     return Poll::Ready(Ok(idle.next));
                 }
-                if self.worker.stage() != Stage::Serving {
+                if stage(&self.worker, &self.access) != Stage::Serving {
                     self.say_goodbye();
                     return Poll::Ready(Ok(Next::NeedMore));
                 }
@@ -220,8 +253,10 @@ impl Session {
     async fn persist(&mut self, first: Attempt) -> Result<Held, Failure> {
         let Self { access, front, worker, watch, .. } = self;
         watch.note(Activity::Waiting, front.machine.rounds());
+        let seat = Arc::clone(&access.seat);
         let gone = || {
-            if worker.stage() == Stage::Ending { Poll::Ready(()) } else { front.poll_closed() }
+            let ends = seat.is_dismissed() || worker.stage() == Stage::Ending;
+            if ends { Poll::Ready(()) } else { front.poll_closed() }
         };
         access.persist(worker, first, gone).await
     }
@@ -232,7 +267,7 @@ impl Session {
             Failure::Told(error) => error,
             Failure::Refused(body) => ClientError::from_server(&body),
             Failure::Gone => {
-                if self.worker.stage() == Stage::Ending {
+                if stage(&self.worker, &self.access) == Stage::Ending {
                     self.say_goodbye();
                 }
                 return Turn::End;
@@ -255,10 +290,16 @@ impl Session {
             if event.is_pending() {
                 vacating.poll(&mut front.machine, (&held.server, &access.user), cx);
                 let pin = front.machine.pin().filter(|pin| *pin != Pin::SessionMode);
-                if pin.is_some() && !std::mem::replace(&mut pinned, true) {
-                    held.lease.pin();
+                if let Some(pin) = pin
+                    && !std::mem::replace(&mut pinned, true)
+                {
+                    held.lease.pin(pin);
+                    access.seat.pin(pin);
                 }
-                let may_end = match worker.stage() {
+                if front.is_to_be_counted() {
+                    count(front, (&*access, &**worker, &*held.server), 0);
+                }
+                let may_end = match stage(worker, access) {
                     Stage::Serving => false,
                     Stage::Draining => front.machine.is_at_rest(),
                     Stage::Ending => true,
@@ -395,7 +436,7 @@ impl Session {
 
     /// Answers the client without a server until it is at rest.
     async fn serve_detached(&mut self, mut detached: Detached) -> Turn {
-        let Self { front, worker, watch, .. } = self;
+        let Self { front, worker, access, watch, .. } = self;
         let (buffers, statements) = (&worker.buffers, &worker.shared.statements);
         let mut overdue = None;
         let ended = poll_fn(|_| {
@@ -419,7 +460,7 @@ impl Session {
                 }
                 watch.note(without_server(front.machine.transaction()), front.machine.rounds());
                 overdue = watch.take_verdict();
-                if worker.stage() == Stage::Ending || overdue.is_some() {
+                if stage(worker, access) == Stage::Ending || overdue.is_some() {
                     return Poll::Ready(Ok(None));
                 }
                 if !front.down.is_flushed() {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use pgherd_protocol::session::Session as Machine;
 
 use super::acquire::Access;
+use super::meter::Meter;
 use super::pipe::Pipe;
 use super::relay::{Ending, Front};
 use super::session::Session;
@@ -13,6 +14,7 @@ use super::watch::Watched;
 use crate::cancel::Registration;
 use crate::crew::Connected;
 use crate::peer::Peer;
+use crate::roster::Listed;
 use crate::shared::Counted;
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -24,12 +26,14 @@ pub(crate) struct Traveller {
     up: Pipe,
     down: Pipe,
     machine: Machine,
+    meter: Meter,
     ending: Option<Ending>,
     has_blocks: bool,
     access: Access,
     peer: Peer,
     registration: Registration,
     counted: Counted,
+    listed: Listed,
     /// It counts as the worker's that it has left, until another counts it.
     _connected: Connected,
 }
@@ -42,19 +46,21 @@ impl Session {
 
     /// Leaves the worker.
     pub(crate) fn depart(self: Box<Self>) -> Traveller {
-        let Self { front, access, peer, registration, counted, _connected, .. } = *self;
-        let Front { stream, up, down, machine, ending, has_blocks, .. } = front;
+        let Self { front, access, peer, registration, counted, listed, _connected, .. } = *self;
+        let Front { stream, up, down, machine, meter, ending, has_blocks, .. } = front;
         Traveller {
             stream,
             up,
             down,
             machine,
+            meter,
             ending,
             has_blocks,
             access,
             peer,
             registration,
             counted,
+            listed,
             _connected,
         }
     }
@@ -76,17 +82,28 @@ impl Traveller {
             up,
             down,
             machine,
+            meter,
             ending,
             has_blocks,
             access,
             peer,
             registration,
             counted,
+            listed,
             ..
         } = self;
         stream.move_here()?;
-        let front =
-            Front { stream, up, down, machine, ending, held_back: false, has_blocks, key: registration.key };
+        let front = Front {
+            stream,
+            up,
+            down,
+            machine,
+            meter,
+            ending,
+            held_back: false,
+            has_blocks,
+            key: registration.key,
+        };
         let (watch, worker) = (Watched::new(worker, &access), Rc::clone(worker));
         Ok(Session {
             worker,
@@ -96,6 +113,7 @@ impl Traveller {
             peer,
             registration,
             counted,
+            listed,
             early: None,
             _connected: connected,
         })

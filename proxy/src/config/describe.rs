@@ -23,6 +23,11 @@ impl Config {
         rows.extend([
             ("runtime.workers", Some(self.runtime.workers.to_string())),
             ("runtime.drain_timeout", Some(show_duration(self.runtime.drain_timeout))),
+            ("admin.users", Some(self.admin.users.join(","))),
+            (
+                "admin.stats_users",
+                (!self.admin.stats_users.is_empty()).then(|| self.admin.stats_users.join(",")),
+            ),
             ("log.level", Some(self.log.level.word().to_owned())),
             ("log.format", Some(self.log.format.word().to_owned())),
         ]);
@@ -34,7 +39,12 @@ impl Config {
         let overrides: Vec<String> = pool.overrides.iter().map(show_override).collect();
         vec![
             ("pool.mode", Some(pool.mode.word().to_owned())),
-            ("pool.size", Some(pool.size.to_string())),
+            ("pool.size", Some(pool.sizes.size.to_string())),
+            ("pool.min_pool_size", Some(pool.sizes.min_size.to_string())),
+            ("pool.reserve_pool_size", Some(pool.sizes.reserve_size.to_string())),
+            ("pool.reserve_pool_timeout", Some(or_off(pool.reserve_pool_timeout))),
+            ("pool.max_db_connections", Some(pool.sizes.max_db_connections.to_string())),
+            ("pool.max_user_connections", Some(pool.sizes.max_user_connections.to_string())),
             ("pool.pinned_size", Some(pool.pinned_size.to_string())),
             ("pool.max_clients", Some(pool.max_clients.to_string())),
             ("pool.query_wait_timeout", Some(or_off(pool.query_wait_timeout))),
@@ -43,6 +53,8 @@ impl Config {
             ("pool.idle_transaction_timeout", Some(or_off(pool.timeouts.idle_transaction))),
             ("pool.client_idle_timeout", Some(or_off(pool.timeouts.client_idle))),
             ("pool.cancel_wait_timeout", Some(show_duration(pool.cancel_wait_timeout))),
+            ("pool.server_round_robin", Some(pool.server_round_robin.to_string())),
+            ("pool.server_login_retry", Some(show_duration(pool.server_login_retry))),
             ("pool.server_connect_timeout", Some(show_duration(pool.server_connect_timeout))),
             ("pool.server_idle_timeout", Some(or_off(pool.server_idle_timeout))),
             ("pool.server_lifetime", Some(or_off(pool.server_lifetime))),
@@ -84,6 +96,7 @@ fn or_off(duration: Option<Duration>) -> String {
 
 fn show_override(it: &PoolOverride) -> String {
     let text = |name: &str, value: &Option<String>| value.as_ref().map(|v| format!("{name} = {v:?}"));
+    let number = |name: &str, value: Option<usize>| value.map(|value| format!("{name} = {value}"));
     let time = |name: &str, value: Option<Option<Duration>>| {
         value.map(|limit| format!("{name} = {:?}", or_off(limit)))
     };
@@ -91,7 +104,12 @@ fn show_override(it: &PoolOverride) -> String {
         text("database", &it.database),
         text("user", &it.user),
         it.mode.map(|mode| format!("mode = {:?}", mode.word())),
-        it.size.map(|size| format!("size = {size}")),
+        number("size", it.size),
+        number("min_pool_size", it.min_pool_size),
+        number("reserve_pool_size", it.reserve_pool_size),
+        number("max_db_connections", it.max_db_connections),
+        number("max_user_connections", it.max_user_connections),
+        time("server_lifetime", it.server_lifetime),
         time("query_wait_timeout", it.query_wait_timeout),
         time("query_timeout", it.query_timeout),
         time("transaction_timeout", it.transaction_timeout),

@@ -31,13 +31,16 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub(crate) use keys::KEYS;
 pub(crate) use live::Live;
-pub(crate) use pool::{Pool, PoolMode, PoolOverride, Timeouts};
+pub(crate) use pool::{Pool, PoolMode, PoolOverride, Sizes, Timeouts};
 pub(crate) use problem::{Origin, Problem};
 pub(crate) use resolved::{
-    Config, Executor, Failover, FailoverMode, Listen, Log, LogFormat, LogLevel, Monitor, Repmgr, Runtime, Ssh,
+    Admin, Config, Executor, Failover, FailoverMode, Listen, Log, LogFormat, LogLevel, Monitor, Repmgr,
+    Runtime, Ssh,
 };
 pub(crate) use secret::Secret;
+pub(crate) use units::as_pgbouncer;
 
 use environment::Environment;
 use raw::Raw;

@@ -1,6 +1,7 @@
 //! Reads `[[pool.override]]`.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::keys::OVERRIDE_FIELDS;
 use super::raw::{Item, Value};
@@ -9,6 +10,10 @@ use super::{PoolOverride, nearest, value};
 
 /// How many connections a pool may have.
 pub(crate) const SIZE: RangeInclusive<usize> = 1..=10_000;
+/// How many there may be where there may be none.
+pub(crate) const OR_NONE: RangeInclusive<usize> = 0..=10_000;
+/// How many all together may be; 0 for no bound.
+pub(crate) const BOUND: RangeInclusive<usize> = 0..=1_000_000;
 
 /// Reads the list of overrides; each names a database or a user, and changes something.
 pub(crate) fn read(value: &Value) -> Result<Vec<PoolOverride>, Vec<Fault>> {
@@ -34,39 +39,77 @@ fn one(item: &Item) -> Result<PoolOverride, Fault> {
         return Err(at(item, format!("takes a table, got {}", item.value.shown())));
     };
     let mut it = PoolOverride::default();
-    let time = value::duration_or_off(TIMEOUT);
     for (name, field) in fields {
         let wrong = |why: String| at(field, format!("field `{name}` {why}"));
         match name.as_str() {
             "database" => it.database = Some(value::text(&field.value).map_err(wrong)?),
             "user" => it.user = Some(value::text(&field.value).map_err(wrong)?),
             "mode" | "pool_mode" => it.mode = Some(value::choice(&field.value).map_err(wrong)?),
-            "size" | "pool_size" => it.size = Some(value::integer(SIZE)(&field.value).map_err(wrong)?),
-            "query_wait_timeout" => it.query_wait_timeout = Some(time(&field.value).map_err(wrong)?),
-            "query_timeout" => it.query_timeout = Some(time(&field.value).map_err(wrong)?),
-            "transaction_timeout" => it.transaction_timeout = Some(time(&field.value).map_err(wrong)?),
-            "idle_transaction_timeout" => {
-                it.idle_transaction_timeout = Some(time(&field.value).map_err(wrong)?);
-            }
-            "client_idle_timeout" => it.client_idle_timeout = Some(time(&field.value).map_err(wrong)?),
-            _ => {
-                return Err(at(
-                    field,
-                    match nearest::word(name, OVERRIDE_FIELDS.iter().copied()) {
-                        Some(near) => format!("unknown field `{name}`; did you mean `{near}`?"),
-                        None => format!("unknown field `{name}`; it takes {}", OVERRIDE_FIELDS.join(", ")),
-                    },
-                ));
-            }
+            _ => match (number_of(name, &mut it), time_of(name)) {
+                (Some((place, range)), _) => {
+                    *place = Some(value::integer(range)(&field.value).map_err(wrong)?);
+                }
+                (None, Some(place)) => {
+                    *place(&mut it) = Some(value::duration_or_off(TIMEOUT)(&field.value).map_err(wrong)?);
+                }
+                (None, None) => return Err(at(field, why_unknown(name))),
+            },
         }
     }
     if it.database.is_none() && it.user.is_none() {
         return Err(at(item, "names neither a database nor a user"));
     }
+    if it.max_db_connections.is_some() && it.user.is_some() {
+        return Err(at(item, "max_db_connections is for all users of a database: name no user beside it"));
+    }
+    if it.max_user_connections.is_some() && it.database.is_some() {
+        return Err(at(
+            item,
+            "max_user_connections is for all databases of a user: name no database beside it",
+        ));
+    }
     if it == (PoolOverride { database: it.database.clone(), user: it.user.clone(), ..Default::default() }) {
         return Err(at(item, format!("changes nothing; it takes {}", OVERRIDE_FIELDS.join(", "))));
     }
     Ok(it)
+}
+
+/// Where a number belongs, and what it may be.
+fn number_of<'a>(
+    name: &str,
+    it: &'a mut PoolOverride,
+) -> Option<(&'a mut Option<usize>, RangeInclusive<usize>)> {
+    Some(match name {
+        "size" | "pool_size" => (&mut it.size, SIZE),
+        "min_pool_size" => (&mut it.min_pool_size, OR_NONE),
+        "reserve_pool_size" => (&mut it.reserve_pool_size, OR_NONE),
+        "max_db_connections" => (&mut it.max_db_connections, BOUND),
+        "max_user_connections" => (&mut it.max_user_connections, BOUND),
+        _ => return None,
+    })
+}
+
+/// A time-out, its place.
+type TimePlace = fn(&mut PoolOverride) -> &mut Option<Option<Duration>>;
+
+/// Where a time-out belongs.
+fn time_of(name: &str) -> Option<TimePlace> {
+    Some(match name {
+        "server_lifetime" => |it| &mut it.server_lifetime,
+        "query_wait_timeout" => |it| &mut it.query_wait_timeout,
+        "query_timeout" => |it| &mut it.query_timeout,
+        "transaction_timeout" => |it| &mut it.transaction_timeout,
+        "idle_transaction_timeout" => |it| &mut it.idle_transaction_timeout,
+        "client_idle_timeout" => |it| &mut it.client_idle_timeout,
+        _ => return None,
+    })
+}
+
+fn why_unknown(name: &str) -> String {
+    match nearest::word(name, OVERRIDE_FIELDS.iter().copied()) {
+        Some(near) => format!("unknown field `{name}`; did you mean `{near}`?"),
+        None => format!("unknown field `{name}`; it takes {}", OVERRIDE_FIELDS.join(", ")),
+    }
 }
 
 fn at(item: &Item, message: impl Into<String>) -> Fault {

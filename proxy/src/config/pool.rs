@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::value::Choice;
+
 /// When a session holds a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PoolMode {
@@ -13,13 +15,22 @@ pub(crate) enum PoolMode {
     Statement,
 }
 
+impl PoolMode {
+    /// As it is written in the configuration.
+    pub(crate) fn name(self) -> &'static str {
+        self.word()
+    }
+}
+
 /// The pools of server connections: one per server, database and user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pool {
     /// Pooling mode where no override says otherwise.
     pub(crate) mode: PoolMode,
-    /// The most connections of one pool, where no override says otherwise.
-    pub(crate) size: usize,
+    /// How many connections and clients there may be, where no override says otherwise.
+    pub(crate) sizes: Sizes,
+    /// A client that has waited for so long gets a connection of the reserve; none does if none.
+    pub(crate) reserve_pool_timeout: Option<Duration>,
     /// The most connections of one pool for pinned sessions, besides `size`.
     pub(crate) pinned_size: usize,
     /// The most clients; one more is refused with 53300.
@@ -30,6 +41,10 @@ pub(crate) struct Pool {
     pub(crate) timeouts: Timeouts,
     /// How long a server may take to act on a cancel request.
     pub(crate) cancel_wait_timeout: Duration,
+    /// Server connections are lent in the order in which they were given back.
+    pub(crate) server_round_robin: bool,
+    /// Pause before a server that could not be reached is tried again.
+    pub(crate) server_login_retry: Duration,
     /// How long a connect and login to a server may take.
     pub(crate) server_connect_timeout: Duration,
     /// An idle server connection is closed after this time; never if none.
@@ -42,6 +57,21 @@ pub(crate) struct Pool {
     pub(crate) prepared_statements: usize,
     /// Exceptions, the first that matches counts.
     pub(crate) overrides: Vec<PoolOverride>,
+}
+
+/// How many server connections and clients there may be. 0 is no bound where one is not required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// The most connections of one pool.
+    pub(crate) size: usize,
+    /// So many are kept open.
+    pub(crate) min_size: usize,
+    /// The most connections beyond `size` for clients that have waited for long.
+    pub(crate) reserve_size: usize,
+    /// The most connections of all pools of one server to a database.
+    pub(crate) max_db_connections: usize,
+    /// The most connections of all pools of one server of a user.
+    pub(crate) max_user_connections: usize,
 }
 
 /// How long a session may do what it does; without end if none.
@@ -66,8 +96,14 @@ pub(crate) struct PoolOverride {
     pub(crate) user: Option<String>,
     /// Pooling mode instead of `pool.mode`.
     pub(crate) mode: Option<PoolMode>,
-    /// Connections instead of `pool.size`.
+    /// Instead of what [`Sizes`] says, here and below.
     pub(crate) size: Option<usize>,
+    pub(crate) min_pool_size: Option<usize>,
+    pub(crate) reserve_pool_size: Option<usize>,
+    pub(crate) max_db_connections: Option<usize>,
+    pub(crate) max_user_connections: Option<usize>,
+    /// Instead of `pool.server_lifetime`.
+    pub(crate) server_lifetime: Option<Option<Duration>>,
     /// Instead of `pool.query_wait_timeout`; `Some(None)` is without end, here and below.
     pub(crate) query_wait_timeout: Option<Option<Duration>>,
     /// Instead of `pool.query_timeout`.
@@ -86,9 +122,33 @@ impl Pool {
         self.overriding(database, user).find_map(|o| o.mode).unwrap_or(self.mode)
     }
 
-    /// The most connections of one server's pool of this database and user.
-    pub(crate) fn size_for(&self, database: &str, user: &str) -> usize {
-        self.overriding(database, user).find_map(|o| o.size).unwrap_or(self.size)
+    /// How many connections one server's pool of this database and user may have, alone and with others.
+    pub(crate) fn sizes_for(&self, database: &str, user: &str) -> Sizes {
+        let find = |of: fn(&PoolOverride) -> Option<usize>, general| {
+            self.overriding(database, user).find_map(of).unwrap_or(general)
+        };
+        Sizes {
+            size: find(|o| o.size, self.sizes.size),
+            min_size: find(|o| o.min_pool_size, self.sizes.min_size),
+            reserve_size: find(|o| o.reserve_pool_size, self.sizes.reserve_size),
+            max_db_connections: find(|o| o.max_db_connections, self.sizes.max_db_connections),
+            max_user_connections: find(|o| o.max_user_connections, self.sizes.max_user_connections),
+        }
+    }
+
+    /// True if a pool may have connections that nobody has asked for.
+    pub(crate) fn keeps_any(&self) -> bool {
+        self.sizes.min_size > 0 || self.overrides.iter().any(|it| it.min_pool_size.is_some_and(|min| min > 0))
+    }
+
+    /// The most connections of one pool, for whatever reason, where no override says otherwise.
+    pub(crate) const fn most_connections(&self) -> usize {
+        self.sizes.size + self.sizes.reserve_size + self.pinned_size
+    }
+
+    /// How long its server connections live.
+    pub(crate) fn server_lifetime_for(&self, database: &str, user: &str) -> Option<Duration> {
+        self.overriding(database, user).find_map(|o| o.server_lifetime).unwrap_or(self.server_lifetime)
     }
 
     /// How long its clients wait for a server connection.

@@ -11,7 +11,9 @@ use super::keys;
 use super::problem::{Origin, Problem};
 use super::raw::{Layer, Raw, Value};
 use super::value::{self, Read};
-use super::{Config, Failover, Listen, Log, Monitor, Repmgr, Runtime, Secret, Ssh, nodes, secret_file};
+use super::{
+    Admin, Config, Failover, Listen, Log, Monitor, Repmgr, Runtime, Secret, Ssh, nodes, secret_file,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const GRACE: RangeInclusive<Duration> = Duration::ZERO..=DAY;
@@ -58,15 +60,23 @@ impl Bridge<'_> {
         let pool = self.pool();
         let failover = self.failover();
         let runtime = self.runtime();
+        let admins = self.get("admin.users", value::names);
+        let stats_users = self.get("admin.stats_users", value::names);
         let level = self.get("log.level", value::choice);
         let format = self.get("log.format", value::choice);
+        let monitor = monitor?;
+        let admin = Admin {
+            users: admins.unwrap_or_else(|| vec![monitor.user.clone()]),
+            stats_users: stats_users.unwrap_or_default(),
+        };
         Some(Config {
             listen: Listen { address: address? },
             nodes: nodes?,
-            monitor: monitor?,
+            monitor,
             pool: pool?,
             failover: failover?,
             runtime: runtime?,
+            admin,
             log: Log { level: level?, format: format? },
         })
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pgherd_health::Node;
 
+use super::value::Choice;
 use super::{Pool, Secret};
 
 /// All settings. Whoever holds one need not check anything again.
@@ -24,8 +25,19 @@ pub(crate) struct Config {
     pub(crate) failover: Failover,
     /// `[runtime]`
     pub(crate) runtime: Runtime,
+    /// `[admin]`
+    pub(crate) admin: Admin,
     /// `[log]`
     pub(crate) log: Log,
+}
+
+/// Who may use the console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Admin {
+    /// Who may look, and order something; the monitor's role where nobody is named.
+    pub(crate) users: Vec<String>,
+    /// Who may look.
+    pub(crate) stats_users: Vec<String>,
 }
 
 /// Where clients connect.
@@ -57,6 +69,13 @@ pub(crate) enum FailoverMode {
     Automatic,
     /// An operator; pgherd shows what it would do.
     Manual,
+}
+
+impl FailoverMode {
+    /// As it is written in the configuration.
+    pub(crate) fn name(self) -> &'static str {
+        self.word()
+    }
 }
 
 /// What carries out a failover.

@@ -87,6 +87,7 @@ fn each_key_given_in_the_environment_comes_into_force() {
         ("listen.address", "127.0.0.1:1"),
         ("backends.nodes", "7:x:1:1:/data:ALLOW_TO_FAILOVER"),
         ("pool.mode", "session"),
+        ("pool.server_round_robin", "true"),
         ("pool.override", "[{ user = \"a\", size = 1 }]"),
         ("failover.mode", "manual"),
         ("failover.repmgr.config", "/x"),
@@ -122,7 +123,7 @@ fn the_first_override_that_fits_and_gives_a_value_counts() {
     let list =
         "[{ database = \"a\", user = \"u\", size = 1 }, { database = \"a\", mode = \"session\", size = 2 }]";
     let pool = load_with(&[("PG_BACKEND_NODE_LIST", "0:x"), ("PGHERD_POOL__OVERRIDE", list)]).config.pool;
-    assert_eq!((pool.size_for("a", "u"), pool.mode_for("a", "u")), (1, PoolMode::Session));
-    assert_eq!((pool.size_for("a", "v"), pool.mode_for("a", "v")), (2, PoolMode::Session));
-    assert_eq!((pool.size_for("b", "u"), pool.mode_for("b", "u")), (20, PoolMode::Transaction));
+    assert_eq!((pool.sizes_for("a", "u").size, pool.mode_for("a", "u")), (1, PoolMode::Session));
+    assert_eq!((pool.sizes_for("a", "v").size, pool.mode_for("a", "v")), (2, PoolMode::Session));
+    assert_eq!((pool.sizes_for("b", "u").size, pool.mode_for("b", "u")), (20, PoolMode::Transaction));
 }

@@ -27,6 +27,16 @@ pub(crate) fn show_size(bytes: u64) -> String {
     show(bytes, SIZE_UNITS, "0B")
 }
 
+/// A value as PgBouncer's SHOW CONFIG writes it: durations in seconds, 0 for without end.
+pub(crate) fn as_pgbouncer(text: &str) -> String {
+    match parse_duration(text) {
+        Ok(duration) if duration.subsec_millis() == 0 => duration.as_secs().to_string(),
+        Ok(duration) => format!("{:.3}", duration.as_secs_f64()),
+        Err(_) if text == "off" => "0".to_owned(),
+        Err(_) => text.to_owned(),
+    }
+}
+
 fn show(amount: u64, units: &[(&str, u64)], zero: &str) -> String {
     match units.iter().find(|(_, factor)| amount != 0 && amount.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", amount / factor),

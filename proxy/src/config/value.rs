@@ -81,6 +81,18 @@ pub(crate) fn text(value: &Value) -> Read<String> {
     }
 }
 
+/// Names: one text with commas, or an array.
+pub(crate) fn names(value: &Value) -> Read<Vec<String>> {
+    let is_usable = |name: &String| !name.is_empty() && !name.contains('\0');
+    let names: Option<Vec<String>> = match value {
+        Value::Array(items) => items.iter().map(|item| item.value.text().map(str::to_owned)).collect(),
+        value => value.text().map(|text| text.split(',').map(|name| name.trim().to_owned()).collect()),
+    };
+    names.filter(|names| !names.is_empty() && names.iter().all(is_usable)).ok_or_else(|| {
+        format!("takes names with commas between them, or an array of names, got {}", value.shown())
+    })
+}
+
 /// A password. The error shows nothing of it.
 pub(crate) fn secret(value: &Value) -> Read<Secret> {
     match value.text() {
@@ -104,6 +116,19 @@ pub(crate) fn integer(range: RangeInclusive<usize>) -> impl Fn(&Value) -> Read<u
         digits.and_then(|text| text.parse().ok()).filter(|number| range.contains(number)).ok_or_else(|| {
             format!("takes a whole number from {} to {}, got {}", range.start(), range.end(), value.shown())
         })
+    }
+}
+
+/// Yes or no: a TOML boolean, or 1 or 0 as PgBouncer writes them.
+pub(crate) fn boolean(value: &Value) -> Read<bool> {
+    let text = match value {
+        Value::Other("a boolean", text) | Value::Integer(text) => Some(text.as_str()),
+        other => other.text(),
+    };
+    match text {
+        Some("true" | "1") => Ok(true),
+        Some("false" | "0") => Ok(false),
+        _ => Err(format!("takes true or false, got {}", value.shown())),
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Executor<T> {
     main: Arc<TaskWaker>,
     /// When the main future is due.
     deadline: Cell<Option<Instant>>,
+    /// What microseconds are counted from.
+    epoch: Instant,
 }
 
 #[derive(Debug)]
@@ -103,11 +105,11 @@ impl Wake for TaskWaker {
 }
 
 impl<T: 'static> Executor<T> {
-    /// Makes the event loop of this thread.
+    /// Makes the event loop of this thread. `epoch` is what [`super::micros`] counts from.
     ///
     /// # Errors
     /// When the kernel gives none.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(epoch: Instant) -> io::Result<Self> {
         let reactor = Reactor::new()?;
         CURRENT.with(|current| current.reactor.replace(Some(Arc::clone(&reactor))));
         Ok(Self {
@@ -115,6 +117,7 @@ impl<T: 'static> Executor<T> {
             ended: RefCell::default(),
             main: TaskWaker::new(&reactor, TaskId::MAIN),
             deadline: Cell::new(None),
+            epoch,
             reactor,
         })
     }
@@ -187,7 +190,11 @@ impl<T: 'static> Executor<T> {
             }
             self.reactor.wait(&mut events, self.wait_timeout())?;
             let now = Instant::now();
-            CURRENT.with(|current| current.now.set(Some(now)));
+            let since = now.saturating_duration_since(self.epoch);
+            CURRENT.with(|current| {
+                current.now.set(Some(now));
+                current.micros.set(since.as_secs() * 1_000_000 + u64::from(since.subsec_micros()));
+            });
             let mut tasks = self.tasks.borrow_mut();
             self.reactor.dispatch(&events, |id| tasks.set_due(id));
             if self.deadline.get().is_some_and(|deadline| deadline <= now) {

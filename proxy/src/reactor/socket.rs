@@ -96,6 +96,15 @@ impl Socket {
         address.as_socket().ok_or_else(|| io::Error::other("the peer has no IP address"))
     }
 
+    /// The address that it has on this side.
+    ///
+    /// # Errors
+    /// When the connection has ended already, or is no network's.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        let address = SockRef::from(self).local_addr()?;
+        address.as_socket().ok_or_else(|| io::Error::other("the socket has no IP address"))
+    }
+
     /// Has the event loop of this thread watch the connection, and that of another thread no more.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a main future on an event loop of this thread.
 fn run<T: 'static, O>(main: impl AsyncFnOnce(&Executor<T>) -> O) -> O {
-    let executor = Executor::new().unwrap();
+    let executor = Executor::new(Instant::now()).unwrap();
     executor.block_on(main(&executor)).unwrap()
 }
 

@@ -81,6 +81,8 @@ pub(crate) struct ConnectRequest<'a> {
     pub(crate) user: &'a str,
     pub(crate) credential: Credential,
     pub(crate) timeout: Duration,
+    /// How long the connection may live.
+    pub(crate) lifetime: Option<Duration>,
     /// How long a cancel request may take.
     pub(crate) cancel_timeout: Duration,
     pub(crate) max_prepared_statements: usize,
@@ -144,9 +146,19 @@ impl ConnectRequest<'_> {
             cutter,
             applied: Some(Arc::default()),
             opened_at: now,
+            ages_from: self
+                .lifetime
+                .and_then(|lifetime| now.checked_sub(head_start(lifetime)))
+                .unwrap_or(now),
+            slot: None,
             idle_since: now,
         }))
     }
+}
+
+/// By how much a connection is taken to be older than it is: up to a tenth of its life.
+fn head_start(lifetime: Duration) -> Duration {
+    lifetime.mul_f64(rand::random::<f64>() / 10.0)
 }
 
 /// True if the server lets a connection begin its login within `limit`: it neither stops nor starts. Nobody logs in for that.

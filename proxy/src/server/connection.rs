@@ -17,6 +17,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::cancel::CancelPoint;
+use crate::server::quota::Slot;
 use crate::stream::Stream;
 use crate::worker::WorkerId;
 
@@ -42,7 +43,12 @@ pub(crate) struct ServerConnection {
     /// The startup packet's parameters that are in force there, if that is known.
     pub(crate) applied: Option<Arc<Parameters>>,
     /// When it was opened.
+    #[allow(dead_code, reason = "the console shows it")]
     pub(crate) opened_at: Instant,
+    /// From when its age counts: a little before it was opened, each by another time, so that not all end at once.
+    pub(crate) ages_from: Instant,
+    /// It counts with those of its database and its user as long as it is there.
+    pub(crate) slot: Option<Slot>,
     /// When it was given back last.
     pub(crate) idle_since: Instant,
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use pgherd_protocol::statement::Pin;
+
 use super::connection::ServerConnection;
 use super::pool::{Connection, Pool};
+use super::quota::Slot;
 use crate::worker::WorkerId;
 
 /// What a client gets from a pool.
@@ -19,19 +22,24 @@ pub(crate) enum Grant {
 #[derive(Debug)]
 pub(crate) struct Permit {
     pool: Option<Arc<Pool>>,
+    slot: Option<Slot>,
 }
 
 impl Permit {
-    pub(super) fn new(pool: &Arc<Pool>) -> Self {
-        Self { pool: Some(Arc::clone(pool)) }
+    pub(super) fn new(pool: &Arc<Pool>, slot: Slot) -> Self {
+        Self { pool: Some(Arc::clone(pool)), slot: Some(slot) }
     }
 
     /// The connection was opened.
-    pub(crate) fn fill(mut self, connection: Connection) -> Option<Lease> {
+    pub(crate) fn fill(mut self, mut connection: Connection) -> Option<Lease> {
+        connection.slot = self.slot.take();
+        if let Some(pool) = &self.pool {
+            pool.register(&connection);
+        }
         self.pool.take().map(|pool| Lease {
             pool,
             connection: Some(connection),
-            pinned: false,
+            pinned: None,
             clean: false,
             counted: true,
         })
@@ -39,6 +47,7 @@ impl Permit {
 
     /// The server takes no more connections now. False if the pool has none that could come free.
     pub(crate) fn refused(mut self) -> bool {
+        self.slot = None;
         self.pool.take().is_some_and(|pool| pool.refused())
     }
 
@@ -51,7 +60,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
-            pool.forget(false);
+            // Before those that wait are told.
+            self.slot = None;
+            pool.forget(None);
         }
     }
 }
@@ -62,7 +73,7 @@ pub(crate) struct Lease {
     pool: Arc<Pool>,
     /// `None` once it is given back or lost.
     connection: Option<Connection>,
-    pinned: bool,
+    pinned: Option<Pin>,
     clean: bool,
     /// False once the pool needs not be told of its end.
     counted: bool,
@@ -73,7 +84,7 @@ impl Lease {
         Self {
             pool: Arc::clone(pool),
             connection: Some(connection),
-            pinned: false,
+            pinned: None,
             clean: true,
             counted: true,
         }
@@ -105,9 +116,10 @@ impl Lease {
     }
 
     /// The session keeps the connection beyond its transaction: it counts with the pinned ones.
-    pub(crate) fn pin(&mut self) {
-        if !std::mem::replace(&mut self.pinned, true) {
-            self.pool.pin();
+    pub(crate) fn pin(&mut self, pin: Pin) {
+        if self.pinned.is_none() {
+            self.pinned = Some(pin);
+            self.pool.pin(pin);
         }
     }
 }

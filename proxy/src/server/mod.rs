@@ -2,6 +2,9 @@
 
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod gates;
 pub(crate) mod lease;
+pub(crate) mod operate;
 pub(crate) mod pool;
+pub(crate) mod quota;
 pub(crate) mod table;

@@ -3,19 +3,29 @@
 //! One mutex guards a pool; it is held for a few instructions, never across an await. Every change of a connection between
 //! idle, lent and closed happens here.
 
+mod limits;
+pub(crate) mod operator;
+mod standing;
+mod upkeep;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use pgherd_protocol::parameters::Parameters;
+use pgherd_protocol::statement::Pin;
 
 use super::connection::ServerConnection;
 use super::lease::{Grant, Lease, Permit};
-use crate::config;
+use super::quota::{Quotas, Slot};
 use crate::reactor;
 use crate::seat::{Seat, Ticket, WaitEnd};
 use crate::worker::WorkerId;
+use operator::Member;
+
+pub(crate) use limits::PoolLimits;
+use standing::Pinned;
 
 /// A connection changes threads for a client of another worker only if that has waited this long, and is taken from
 /// another worker only if it has not been used for this long: each change costs more than a short query.
@@ -32,21 +42,6 @@ const CEILING_HOLDS: Duration = Duration::from_secs(1);
 /// Boxed, so that a lease takes a pointer and not some hundred bytes.
 pub(super) type Connection = Box<ServerConnection>;
 
-/// How large a pool is and how long its connections live.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PoolLimits {
-    /// Connections for transactions.
-    pub(crate) size: usize,
-    /// Connections for pinned sessions, besides.
-    pub(crate) pinned_size: usize,
-    /// How long a client waits for one.
-    pub(crate) wait_timeout: Option<Duration>,
-    /// Idle for longer: closed.
-    pub(crate) idle_timeout: Option<Duration>,
-    /// Open for longer: closed when it comes back.
-    pub(crate) lifetime: Option<Duration>,
-}
-
 /// The connections of one server, database and user.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -56,6 +51,9 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Inner {
     limits: PoolLimits,
+    /// What it shares with other pools.
+    quotas: Quotas,
+    me: Weak<Pool>,
     /// By worker; the last is the one given back last.
     idle: Vec<VecDeque<Connection>>,
     /// By worker; the first waits longest.
@@ -64,10 +62,17 @@ struct Inner {
     regular: usize,
     /// Lent to pinned sessions. Those beyond their allowance take the places of the regular ones.
     pinned: usize,
+    pinned_by: Pinned,
     /// What the server was found to take.
     ceiling: Option<Ceiling>,
     /// Until then nothing is kept idle.
     vacated_until: Option<Instant>,
+    /// An operator wants those that were opened until then closed.
+    renewed_at: Option<Instant>,
+    /// An operator wants nothing lent, and nothing kept.
+    paused: bool,
+    /// Those that are open, and some that are not any more.
+    members: Vec<Member>,
     /// The server is out of the table: nothing is lent any more.
     closed: bool,
 }
@@ -96,42 +101,29 @@ pub(crate) enum Checkout {
     Closed,
 }
 
-impl PoolLimits {
-    /// Those of the pools of this database and user.
-    pub(crate) fn of(settings: &config::Pool, database: &str, user: &str) -> Self {
-        Self {
-            size: settings.size_for(database, user),
-            pinned_size: settings.pinned_size,
-            wait_timeout: settings.query_wait_timeout_for(database, user),
-            idle_timeout: settings.server_idle_timeout,
-            lifetime: settings.server_lifetime,
-        }
-    }
-
-    fn is_expired(&self, connection: &ServerConnection, now: Instant) -> bool {
-        is_older(connection.idle_since, self.idle_timeout, now) || self.has_outlived(connection, now)
-    }
-
-    fn has_outlived(&self, connection: &ServerConnection, now: Instant) -> bool {
-        is_older(connection.opened_at, self.lifetime, now)
-    }
-}
-
 impl Pool {
     /// An empty pool.
-    pub(crate) fn new(limits: PoolLimits, workers: usize) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn new(limits: PoolLimits, quotas: Quotas, workers: usize) -> Arc<Self> {
+        let pool = Arc::new_cyclic(|me| Self {
             inner: Mutex::new(Inner {
                 limits,
+                quotas: quotas.clone(),
+                me: Weak::clone(me),
                 idle: (0..workers).map(|_| VecDeque::new()).collect(),
                 waiters: (0..workers).map(|_| VecDeque::new()).collect(),
                 regular: 0,
                 pinned: 0,
+                pinned_by: Pinned::default(),
                 ceiling: None,
                 vacated_until: None,
+                renewed_at: None,
+                paused: false,
+                members: Vec::new(),
                 closed: false,
             }),
-        })
+        });
+        quotas.join(&Arc::downgrade(&pool));
+        pool
     }
 
     /// Asks for a connection for the session on this seat, if possible one on which its parameters are in force.
@@ -152,8 +144,10 @@ impl Pool {
             return Checkout::Granted(Grant::Lease(Lease::new(self, connection)));
         }
         let now = reactor::now();
-        match inner.take_place(now.checked_sub(CHANGE_THREADS_AFTER), &mut dead) {
-            Some(Place::Free) => Checkout::Granted(Grant::Permit(Permit::new(self))),
+        // Who has waited before goes first.
+        let size = if inner.longest().is_none() { inner.limits.size } else { 0 };
+        match inner.take_place(size, now.checked_sub(CHANGE_THREADS_AFTER), &mut dead) {
+            Some(Place::Free(slot)) => Checkout::Granted(Grant::Permit(Permit::new(self, slot))),
             Some(Place::Idle(connection)) => {
                 drop(inner);
                 Checkout::Granted(Grant::Lease(Lease::new(self, connection)))
@@ -173,9 +167,14 @@ impl Pool {
     /// may.
     pub(crate) fn tend(self: &Arc<Self>, worker: WorkerId) {
         let now = Instant::now();
-        while let Some((Waiter { seat, ticket, .. }, end)) = self.end_longest_wait(worker, now) {
-            // What was granted to whoever does not wait any more goes to the next.
-            drop(seat.end_wait(ticket, end));
+        loop {
+            while let Some((Waiter { seat, ticket, .. }, end)) = self.end_longest_wait(worker, now) {
+                // What was granted to whoever does not wait any more goes to the next.
+                drop(seat.end_wait(ticket, end));
+            }
+            if !self.make_room(worker, now) {
+                return;
+            }
         }
     }
 
@@ -189,51 +188,20 @@ impl Pool {
         } else if waited < CHANGE_THREADS_AFTER {
             return None;
         } else {
-            WaitEnd::Granted(match inner.take_place(Some(now), &mut dead)? {
-                Place::Free => Grant::Permit(Permit::new(self)),
+            let size = inner.limits.size_after(waited);
+            WaitEnd::Granted(match inner.take_place(size, Some(now), &mut dead)? {
+                Place::Free(slot) => Grant::Permit(Permit::new(self, slot)),
                 Place::Idle(connection) => Grant::Lease(Lease::new(self, connection)),
             })
         };
         Some((inner.waiters.get_mut(worker.0)?.pop_front()?, end))
     }
 
-    /// Closes idle connections that have outlived their time.
-    pub(crate) fn reap(&self, now: Instant) {
-        let mut expired = Vec::new();
-        let mut inner = self.inner.lock();
-        let Inner { limits, idle, .. } = &mut *inner;
-        for idle in idle {
-            let (close, keep) = std::mem::take(idle).into_iter().partition(|c| limits.is_expired(c, now));
-            *idle = keep;
-            expired.extend::<VecDeque<_>>(close);
-        }
-        inner.regular -= expired.len();
-        drop(inner);
-        drop(expired);
-    }
-
-    /// Has other limits from now on: those that wait get the places that it gains. It shrinks by what is idle at once, and by
-    /// what is lent when that comes back.
-    pub(crate) fn resize(self: &Arc<Self>, limits: PoolLimits) {
-        let mut inner = self.inner.lock();
-        inner.limits = limits;
-        let mut surplus = Vec::new();
-        while inner.taken() > inner.limits.size
-            && let Some(connection) = inner.idle.iter_mut().find_map(VecDeque::pop_front)
-        {
-            inner.regular -= 1;
-            surplus.push(connection);
-        }
-        self.offer_places(inner);
-        drop(surplus);
-    }
-
     /// Closes what is idle, and for a while what is given back: somebody wants the database for itself.
     pub(crate) fn vacate(&self) {
         let mut inner = self.inner.lock();
         inner.vacated_until = Some(Instant::now() + VACATED_FOR);
-        let idle: Vec<_> = inner.idle.iter_mut().flat_map(std::mem::take).collect();
-        inner.regular -= idle.len();
+        let idle = inner.take_idle();
         drop(inner);
         drop(idle);
     }
@@ -242,7 +210,7 @@ impl Pool {
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        let idle: Vec<_> = inner.idle.iter_mut().flat_map(std::mem::take).collect();
+        let idle = inner.take_idle();
         let waiters: Vec<_> = inner.waiters.iter_mut().flat_map(std::mem::take).collect();
         inner.regular -= idle.len();
         drop(inner);
@@ -256,7 +224,8 @@ impl Pool {
     /// True if one that asks now need not wait for others.
     pub(crate) fn can_serve(&self) -> bool {
         let inner = self.inner.lock();
-        !inner.closed && (inner.has_room() || inner.idle.iter().any(|idle| !VecDeque::is_empty(idle)))
+        !inner.closed
+            && (inner.has_room(inner.limits.size) || inner.idle.iter().any(|idle| !VecDeque::is_empty(idle)))
     }
 
     /// True if it has no connection and nobody waits.
@@ -266,29 +235,26 @@ impl Pool {
     }
 
     /// Takes a connection back that is fit for the next client.
-    pub(super) fn check_in(self: &Arc<Self>, mut connection: Connection, pinned: bool) {
+    pub(super) fn check_in(self: &Arc<Self>, mut connection: Connection, pinned: Option<Pin>) {
         let now = reactor::now();
         connection.idle_since = now;
+        connection.cancel.note_prepared(connection.state.statements.len());
         let worker = connection.home;
         let mut inner = self.inner.lock();
-        if inner.closed
-            || inner.limits.has_outlived(&connection, now)
-            || (!pinned && inner.taken() > inner.limits.size)
-            || inner.vacated_until.is_some_and(|until| now < until)
-        {
+        if inner.refuses(&connection, now) {
             drop(inner);
             drop(connection);
             return self.forget(pinned);
         }
-        if pinned {
+        if let Some(pin) = pinned {
             inner.pinned -= 1;
+            inner.pinned_by.remove(pin);
             inner.regular += 1;
-            if inner.taken() > inner.limits.size {
-                inner.regular -= 1;
-                drop(inner);
-                drop(connection);
-                return;
-            }
+        }
+        if inner.has_one_too_many(now) {
+            drop(inner);
+            drop(connection);
+            return self.forget(None);
         }
         while let Some(Waiter { seat, ticket, .. }) = inner.next_waiter(worker, now) {
             drop(inner);
@@ -303,10 +269,10 @@ impl Pool {
             }
             inner = self.inner.lock();
         }
-        if inner.closed {
+        if inner.refuses(&connection, now) {
             drop(inner);
             drop(connection);
-            return self.forget(false);
+            return self.forget(None);
         }
         match inner.idle.get_mut(worker.0) {
             Some(idle) => idle.push_back(connection),
@@ -315,12 +281,14 @@ impl Pool {
     }
 
     /// A connection is gone: its place goes to whoever waits.
-    pub(super) fn forget(self: &Arc<Self>, pinned: bool) {
+    pub(super) fn forget(self: &Arc<Self>, pinned: Option<Pin>) {
         let mut inner = self.inner.lock();
-        if pinned {
-            inner.pinned -= 1;
-        } else {
-            inner.regular -= 1;
+        match pinned {
+            Some(pin) => {
+                inner.pinned -= 1;
+                inner.pinned_by.remove(pin);
+            }
+            None => inner.regular -= 1,
         }
         self.offer_places(inner);
     }
@@ -335,20 +303,25 @@ impl Pool {
     }
 
     /// Moves a lent connection to the allowance of pinned sessions.
-    pub(super) fn pin(self: &Arc<Self>) {
+    pub(super) fn pin(self: &Arc<Self>, pin: Pin) {
         let mut inner = self.inner.lock();
         inner.regular -= 1;
         inner.pinned += 1;
+        inner.pinned_by.add(pin);
         self.offer_places(inner);
     }
 
     /// Gives free places to those who wait.
     fn offer_places<'a>(self: &'a Arc<Self>, mut inner: MutexGuard<'a, Inner>) {
-        while inner.has_room() {
-            let Some(Waiter { seat, ticket, .. }) = inner.longest_waiter() else { return };
-            inner.regular += 1;
+        while let Some((_, since)) = inner.longest() {
+            let size = inner.limits.size_after(reactor::now().saturating_duration_since(since));
+            let Some(slot) = inner.enter(size) else { return };
+            let Some(Waiter { seat, ticket, .. }) = inner.longest_waiter() else {
+                inner.regular -= 1;
+                return;
+            };
             drop(inner);
-            let permit = Permit::new(self);
+            let permit = Permit::new(self, slot);
             let granted = seat.end_wait(ticket, WaitEnd::Granted(Grant::Permit(permit)));
             inner = self.inner.lock();
             if let Err(WaitEnd::Granted(Grant::Permit(permit))) = granted {
@@ -366,12 +339,49 @@ impl Inner {
         self.regular + self.pinned.saturating_sub(self.limits.pinned_size)
     }
 
-    /// True if one more may be opened.
-    fn has_room(&self) -> bool {
+    /// True if a connection that comes back is to be closed.
+    fn refuses(&self, connection: &ServerConnection, now: Instant) -> bool {
+        self.closed
+            || self.paused
+            || self.limits.has_outlived(connection, now)
+            || self.vacated_until.is_some_and(|until| now < until)
+            || self.renewed_at.is_some_and(|at| connection.opened_at <= at)
+    }
+
+    /// True if a connection that has come back is to be closed, for it is beyond a bound or another pool needs its place more.
+    fn has_one_too_many(&self, now: Instant) -> bool {
+        let limits = &self.limits;
+        let surplus = self.taken().saturating_sub(limits.size);
+        if surplus == 0 && !limits.shared.is_any() {
+            return false;
+        }
+        let longest = self.longest().map(|(_, since)| since);
+        surplus > limits.reserve_size
+            || surplus > 0 && longest.is_none()
+            || self.quotas.are_wanted(limits.shared, &self.me, longest, now)
+    }
+
+    /// True if one more may be opened, `size` being the most.
+    fn has_room(&self, size: usize) -> bool {
+        self.has_own_room(size) && self.quotas.has_room(self.limits.shared, &self.me)
+    }
+
+    /// Takes the place of one more.
+    fn enter(&mut self, size: usize) -> Option<Slot> {
+        if !self.has_own_room(size) {
+            return None;
+        }
+        let slot = self.quotas.enter(self.limits.shared, &self.me)?;
+        self.regular += 1;
+        Some(slot)
+    }
+
+    /// As [`Inner::has_room`], whatever other pools have.
+    fn has_own_room(&self, size: usize) -> bool {
         let is_refused = |ceiling: &Ceiling| {
             self.regular + self.pinned >= ceiling.connections && Instant::now() < ceiling.until
         };
-        self.taken() < self.limits.size && !self.ceiling.as_ref().is_some_and(is_refused)
+        self.taken() < size && !self.paused && !self.ceiling.as_ref().is_some_and(is_refused)
     }
 
     /// The worker's own that was given back last, since its memory is warm; of those that were used of late, rather one on
@@ -383,14 +393,16 @@ impl Inner {
         dead: &mut Vec<Connection>,
     ) -> Option<Connection> {
         let idle = self.idle.get_mut(worker.0)?;
-        if let Some(place) =
-            idle.iter().rev().take(LOOKED_AT).position(|connection| connection.has(parameters))
+        if !self.limits.round_robin
+            && let Some(place) =
+                idle.iter().rev().take(LOOKED_AT).position(|connection| connection.has(parameters))
             && place > 0
             && let Some(connection) = idle.remove(idle.len() - 1 - place)
         {
             idle.push_back(connection);
         }
-        while let Some(connection) = idle.pop_back() {
+        let round_robin = self.limits.round_robin;
+        while let Some(connection) = if round_robin { idle.pop_front() } else { idle.pop_back() } {
             if connection.is_quiet() {
                 return Some(connection);
             }
@@ -401,8 +413,13 @@ impl Inner {
     }
 
     /// The place of a connection that may be opened, else a connection of any worker that is idle since `idle_since`.
-    fn take_place(&mut self, idle_since: Option<Instant>, dead: &mut Vec<Connection>) -> Option<Place> {
-        if !self.has_room() {
+    fn take_place(
+        &mut self,
+        size: usize,
+        idle_since: Option<Instant>,
+        dead: &mut Vec<Connection>,
+    ) -> Option<Place> {
+        if !self.has_room(size) {
             if self.idle.iter().all(VecDeque::is_empty) {
                 return None;
             }
@@ -413,9 +430,8 @@ impl Inner {
                 dead.extend(ended);
             }
         }
-        if self.has_room() {
-            self.regular += 1;
-            return Some(Place::Free);
+        if let Some(slot) = self.enter(size) {
+            return Some(Place::Free(slot));
         }
         let unused = |since: Instant| idle_since.is_some_and(|limit| since <= limit);
         let idle = self.idle.iter_mut().find(|idle| idle.front().is_some_and(|c| unused(c.idle_since)))?;
@@ -447,14 +463,10 @@ impl Inner {
     }
 }
 
-fn is_older(since: Instant, limit: Option<Duration>, now: Instant) -> bool {
-    limit.is_some_and(|limit| now.saturating_duration_since(since) > limit)
-}
-
 /// What a pool has to give.
 enum Place {
     /// Room for one more connection.
-    Free,
+    Free(Slot),
     /// A connection.
     Idle(Connection),
 }

@@ -1,6 +1,6 @@
 //! Which server takes writes and which may be read: one immutable table behind one atomic pointer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -12,10 +12,14 @@ use pgherd_health::{Node, NodeId};
 use tokio::sync::watch;
 
 use super::connection::Cutter;
+use super::gates::Gates;
 use super::pool::{Pool, PoolLimits};
+use super::quota::QuotaBook;
 use crate::config::Live;
+use crate::traffic::Account;
 
-type DatabaseAndUser = (Box<str>, Box<str>);
+/// Whose a pool is.
+pub(crate) type DatabaseAndUser = (Box<str>, Box<str>);
 
 /// A server in one role: the primary of one epoch, or a standby.
 #[derive(Debug)]
@@ -25,9 +29,16 @@ pub(crate) struct Server {
     epoch: Option<Epoch>,
     workers: usize,
     config: Arc<Live>,
+    gates: Arc<Gates>,
+    /// What this server has done, in whatever role.
+    pub(crate) account: Arc<Account>,
     pools: Mutex<HashMap<DatabaseAndUser, Arc<Pool>>>,
+    /// Taken under the lock of `pools`, and under no other.
+    quotas: Mutex<QuotaBook>,
     cutters: Mutex<Vec<Weak<Cutter>>>,
     retired: AtomicBool,
+    /// It could not be reached: nobody tries again before this moment.
+    retry_at: Mutex<Option<Instant>>,
 }
 
 impl Server {
@@ -35,12 +46,57 @@ impl Server {
     pub(crate) fn pool(&self, database: &str, user: &str) -> Arc<Pool> {
         let mut pools = self.pools.lock();
         let pool = pools.entry((database.into(), user.into())).or_insert_with(|| {
-            Pool::new(PoolLimits::of(&self.config.load().pool, database, user), self.workers)
+            let quotas = self.quotas.lock().of(database, user);
+            let limits = PoolLimits::of(&self.config.load().pool, database, user);
+            let pool = Pool::new(limits, quotas, self.workers);
+            // Under the lock: who closes the gate afterwards finds the pool.
+            if self.gates.is_paused(database) {
+                pool.pause();
+            }
+            pool
         });
         if self.retired.load(Ordering::SeqCst) {
             pool.close();
         }
         Arc::clone(pool)
+    }
+
+    /// True if it is worth trying to reach it. Where it could not be reached of late, one may try for all.
+    pub(crate) fn may_be_tried(&self) -> bool {
+        let mut retry_at = self.retry_at.lock();
+        let now = Instant::now();
+        match *retry_at {
+            Some(at) if now < at => false,
+            Some(_) => {
+                *retry_at = Some(now + self.config.load().pool.server_login_retry);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// It could be reached, or could not.
+    pub(crate) fn was_tried(&self, reached: bool) {
+        let next = || Instant::now() + self.config.load().pool.server_login_retry;
+        *self.retry_at.lock() = (!reached).then(next);
+    }
+
+    /// Whose pools there are.
+    pub(crate) fn served(&self) -> Vec<DatabaseAndUser> {
+        self.pools.lock().keys().cloned().collect()
+    }
+
+    /// The pools of this moment, of one database or of all.
+    pub(crate) fn pools_of(&self, database: Option<&str>) -> Vec<(DatabaseAndUser, Arc<Pool>)> {
+        let pools = self.pools.lock();
+        let wanted =
+            pools.iter().filter(|((name, _), _)| database.is_none_or(|database| **name == *database));
+        wanted.map(|(names, pool)| (names.clone(), Arc::clone(pool))).collect()
+    }
+
+    /// True if writes go to it, or went to it last.
+    pub(crate) const fn is_primary(&self) -> bool {
+        self.epoch.is_some()
     }
 
     /// Closes a user's idle connections to a database that it wants for itself.
@@ -67,6 +123,7 @@ impl Server {
         let mut pools = self.pools.lock();
         pools.values().for_each(|pool| pool.reap(now));
         pools.retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_unused());
+        self.quotas.lock().tidy();
     }
 
     /// The server is out of the table: nothing is lent any more. A former primary's connections are cut, so that nothing
@@ -122,7 +179,10 @@ impl Table {
 #[derive(Debug)]
 pub(crate) struct Backends {
     config: Arc<Live>,
+    /// What an operator has closed.
+    pub(crate) gates: Arc<Gates>,
     workers: usize,
+    accounts: Mutex<BTreeMap<NodeId, Arc<Account>>>,
     current: ArcSwap<Table>,
     changes: watch::Sender<u64>,
 }
@@ -132,12 +192,27 @@ impl Backends {
     pub(crate) fn new(config: Arc<Live>, workers: usize) -> Self {
         let reason: Arc<str> = "the servers have not answered yet".into();
         let table = Table { writes: Target::Held { keep: None, reason }, readable: Vec::new() };
-        Self { config, workers, current: ArcSwap::from_pointee(table), changes: watch::Sender::new(0) }
+        Self {
+            config,
+            gates: Arc::default(),
+            workers,
+            accounts: Mutex::default(),
+            current: ArcSwap::from_pointee(table),
+            changes: watch::Sender::new(0),
+        }
     }
 
     /// The table of this moment.
     pub(crate) fn load(&self) -> Guard<Arc<Table>> {
         self.current.load()
+    }
+
+    /// The server that takes writes at this moment.
+    pub(crate) fn primary(&self) -> Option<Arc<Server>> {
+        match &self.load().writes {
+            Target::Open(server) => Some(Arc::clone(server)),
+            Target::Held { .. } => None,
+        }
     }
 
     /// Tells when the table changes; subscribe before loading it.
@@ -189,9 +264,13 @@ impl Backends {
             epoch,
             workers: self.workers,
             config: Arc::clone(&self.config),
+            gates: Arc::clone(&self.gates),
+            account: self.account(id),
             pools: Mutex::default(),
+            quotas: Mutex::default(),
             cutters: Mutex::default(),
             retired: AtomicBool::new(false),
+            retry_at: Mutex::default(),
         }))
     }
 
@@ -204,6 +283,12 @@ impl Backends {
                 pool.resize(PoolLimits::of(&config.pool, database, user));
             }
         }
+    }
+
+    /// What is counted of a server, in whatever role.
+    pub(crate) fn account(&self, node: NodeId) -> Arc<Account> {
+        let mut accounts = self.accounts.lock();
+        Arc::clone(accounts.entry(node).or_insert_with(|| Arc::new(Account::new(self.workers))))
     }
 
     /// See [`Server::reap`].

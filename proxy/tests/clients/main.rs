@@ -5,12 +5,14 @@
 mod cancel;
 mod cancel_late;
 mod carried;
+mod console;
 mod copy;
 mod copy_fails;
 mod drain;
 mod front;
 mod leaks;
 mod leaving;
+mod limits;
 mod local_replies;
 mod login;
 mod pids;

@@ -1,19 +1,28 @@
 //! The bridge of `[pool]`.
 
-use super::super::{Pool, Timeouts, overrides, value};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::super::{Pool, Sizes, Timeouts, overrides, value};
 use super::{Bridge, TIMEOUT};
+
+/// A server is tried at least so often, or a failover would take longer than it needs.
+const RETRY: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 
 impl Bridge<'_> {
     // As in the other functions, all keys are read before the first `?`.
 
     pub(super) fn pool(&mut self) -> Option<Pool> {
         let mode = self.get("pool.mode", value::choice);
-        let size = self.get("pool.size", value::integer(overrides::SIZE));
+        let sizes = self.sizes();
+        let reserve_pool_timeout = self.get("pool.reserve_pool_timeout", value::duration_or_off(TIMEOUT));
         let pinned_size = self.get("pool.pinned_size", value::integer(0..=10_000));
         let max_clients = self.get("pool.max_clients", value::integer(1..=1_000_000));
         let query_wait_timeout = self.get("pool.query_wait_timeout", value::duration_or_off(TIMEOUT));
         let timeouts = self.timeouts();
         let cancel_wait_timeout = self.get("pool.cancel_wait_timeout", value::duration(TIMEOUT));
+        let server_round_robin = self.get("pool.server_round_robin", value::boolean);
+        let server_login_retry = self.get("pool.server_login_retry", value::duration(RETRY));
         let server_connect_timeout = self.get("pool.server_connect_timeout", value::duration(TIMEOUT));
         let server_idle_timeout = self.get("pool.server_idle_timeout", value::duration_or_off(TIMEOUT));
         let server_lifetime = self.get("pool.server_lifetime", value::duration_or_off(TIMEOUT));
@@ -22,18 +31,36 @@ impl Bridge<'_> {
         let overrides = self.read("pool.override", overrides::read).map(|(_, overrides)| overrides);
         Some(Pool {
             mode: mode?,
-            size: size?,
+            sizes: sizes?,
+            reserve_pool_timeout: reserve_pool_timeout?,
             pinned_size: pinned_size?,
             max_clients: max_clients?,
             query_wait_timeout: query_wait_timeout?,
             timeouts: timeouts?,
             cancel_wait_timeout: cancel_wait_timeout?,
+            server_round_robin: server_round_robin?,
+            server_login_retry: server_login_retry?,
             server_connect_timeout: server_connect_timeout?,
             server_idle_timeout: server_idle_timeout?,
             server_lifetime: server_lifetime?,
             client_login_timeout: client_login_timeout?,
             prepared_statements: prepared_statements?,
             overrides: overrides.unwrap_or_default(),
+        })
+    }
+
+    fn sizes(&mut self) -> Option<Sizes> {
+        let size = self.get("pool.size", value::integer(overrides::SIZE));
+        let min_size = self.get("pool.min_pool_size", value::integer(overrides::OR_NONE));
+        let reserve_size = self.get("pool.reserve_pool_size", value::integer(overrides::OR_NONE));
+        let max_db_connections = self.get("pool.max_db_connections", value::integer(overrides::BOUND));
+        let max_user_connections = self.get("pool.max_user_connections", value::integer(overrides::BOUND));
+        Some(Sizes {
+            size: size?,
+            min_size: min_size?,
+            reserve_size: reserve_size?,
+            max_db_connections: max_db_connections?,
+            max_user_connections: max_user_connections?,
         })
     }
 

@@ -1,0 +1,80 @@
+//! What a session costs in time, measured by the clock that its event loop reads once a turn.
+
+use std::sync::atomic::Ordering;
+
+use super::acquire::Access;
+use super::relay::Front;
+use crate::reactor;
+use crate::server::table::Server;
+use crate::traffic::Counter;
+use crate::worker::{Stage, Worker};
+
+/// Times in microseconds of [`reactor::micros`], 0 for none.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    /// The server has been at work since then.
+    busy_since: u64,
+    /// The transaction has been under way since then.
+    begun_at: u64,
+    /// When the client has asked for something last.
+    pub(super) asked_at: u64,
+    /// How long the server has worked, of what was not told yet.
+    pub(super) query_time: u64,
+    /// The same of transactions.
+    pub(super) transaction_time: u64,
+}
+
+impl Meter {
+    /// The client has asked for something.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        if self.busy_since == 0 {
+            let now = reactor::micros();
+            self.busy_since = now;
+            self.asked_at = now;
+            if self.begun_at == 0 {
+                self.begun_at = now;
+            }
+        }
+    }
+
+    /// The server owes nothing; `idle`: nor is a transaction open.
+    #[inline]
+    pub(super) fn rest(&mut self, idle: bool) {
+        if self.busy_since > 0 {
+            let now = reactor::micros();
+            self.query_time += now - self.busy_since;
+            self.busy_since = 0;
+            if idle {
+                self.transaction_time += now - self.begun_at;
+                self.begun_at = 0;
+            }
+        }
+    }
+
+    /// The server connection has gone, whatever was under way.
+    pub(super) const fn stop(&mut self) {
+        self.busy_since = 0;
+        self.begun_at = 0;
+    }
+}
+
+/// Has what was done on this server counted; `leases` have ended.
+pub(super) fn count(front: &mut Front, (access, worker, server): (&Access, &Worker, &Server), leases: u64) {
+    if let Some(shard) = access.account.shard(worker.id) {
+        shard.add(Counter::Assignments, leases);
+        let reads = front.count(shard);
+        if let Some(shard) = server.account.shard(worker.id).filter(|_| reads > 0) {
+            shard.add(Counter::Reads, reads.into());
+        }
+    }
+    let card = access.seat.card();
+    card.prepared.store(front.machine.prepared() as u64, Ordering::Relaxed);
+    card.asked_at.store(front.meter.asked_at, Ordering::Relaxed);
+}
+
+/// How far a session is to go: as far as its worker, unless somebody has ended it.
+#[inline]
+pub(super) fn stage(worker: &Worker, access: &Access) -> Stage {
+    if access.seat.is_dismissed() { Stage::Ending } else { worker.stage() }
+}

@@ -1,0 +1,297 @@
+//! What an administrator asks for: the commands of PgBouncer's console, and some statements that drivers send by themselves.
+//! Pure: a text in, commands or the error out.
+
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
+use pgherd_protocol::rows::Column;
+
+use super::lexer::{self, Placed, Token};
+use super::parameters;
+use super::views::{self, View};
+
+/// One command.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Command {
+    /// SHOW of one of the console's views.
+    Show(&'static View),
+    /// SHOW of a run-time parameter, as PostgreSQL has them: its column.
+    ShowParameter(&'static Column),
+    /// SHOW HELP
+    Help,
+    /// PAUSE [database]
+    Pause(Option<String>),
+    /// RESUME [database]
+    Resume(Option<String>),
+    /// DISABLE database
+    Disable(String),
+    /// ENABLE database
+    Enable(String),
+    /// RECONNECT [database]
+    Reconnect(Option<String>),
+    /// KILL [database]
+    Kill(Option<String>),
+    /// KILL_CLIENT id
+    KillClient(u64),
+    /// SUSPEND
+    Suspend,
+    /// WAIT_CLOSE [database]
+    WaitClose(Option<String>),
+    /// RELOAD
+    Reload,
+    /// SHUTDOWN
+    Shutdown(Shutdown),
+    /// SET of a key of the configuration.
+    Set(String, String),
+    /// What opens a transaction block, which means nothing here.
+    Begin,
+    /// What ends it: COMMIT, or ROLLBACK.
+    End(&'static str),
+    /// What drivers send by themselves, with its tag: it changes nothing.
+    Nothing(&'static str),
+}
+
+/// How pgherd is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shutdown {
+    /// At once.
+    Now,
+    /// When all sessions are at rest, or the drain deadline has come.
+    WaitForServers,
+    /// When all clients have left.
+    WaitForClients,
+}
+
+/// Why a text is no command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mistake {
+    /// As PostgreSQL has it.
+    pub(crate) sqlstate: &'static str,
+    /// What is wrong.
+    pub(crate) message: String,
+    /// The number of the character where that is, from 1.
+    pub(crate) position: Option<usize>,
+}
+
+/// The commands of a text; none for an empty one. If one of them is wrong, none is to be run.
+///
+/// # Errors
+/// The first mistake.
+pub(crate) fn parse(text: &str) -> Result<Vec<Command>, Mistake> {
+    let tokens = lexer::tokens(text).map_err(|unterminated| Mistake {
+        sqlstate: "42601",
+        message: format!("unterminated quoted string at or near \"{}\"", clip(&unterminated.text)),
+        position: Some(unterminated.position),
+    })?;
+    let mut words = Words { tokens: tokens.into_iter().peekable() };
+    let mut commands = Vec::new();
+    loop {
+        while words.tokens.next_if(|placed| placed.token == Token::Semicolon).is_some() {}
+        if words.tokens.peek().is_none() {
+            return Ok(commands);
+        }
+        commands.push(words.command()?);
+        match words.tokens.next() {
+            None => return Ok(commands),
+            Some(Placed { token: Token::Semicolon, .. }) => {}
+            Some(other) => return Err(syntax_error(Some(&other))),
+        }
+    }
+}
+
+struct Words {
+    tokens: Peekable<IntoIter<Placed>>,
+}
+
+impl Words {
+    fn command(&mut self) -> Result<Command, Mistake> {
+        let first = self.tokens.next();
+        let word = match &first {
+            Some(Placed { token: Token::Word(word), .. }) => word.to_ascii_uppercase(),
+            other => return Err(syntax_error(other.as_ref())),
+        };
+        Ok(match &*word {
+            "SHOW" => return self.show(),
+            "SET" => return self.set(),
+            "PAUSE" => Command::Pause(self.name_if_any()?),
+            "RESUME" => Command::Resume(self.name_if_any()?),
+            "DISABLE" => Command::Disable(self.name()?),
+            "ENABLE" => Command::Enable(self.name()?),
+            "RECONNECT" => Command::Reconnect(self.name_if_any()?),
+            "KILL" => Command::Kill(self.name_if_any()?),
+            "KILL_CLIENT" => self.kill_client()?,
+            "SUSPEND" => Command::Suspend,
+            "WAIT_CLOSE" => Command::WaitClose(self.name_if_any()?),
+            "RELOAD" => Command::Reload,
+            "SHUTDOWN" => self.shutdown()?,
+            "BEGIN" | "START" => self.rest(Command::Begin),
+            "COMMIT" | "END" => self.rest(Command::End("COMMIT")),
+            "ROLLBACK" | "ABORT" => self.rest(Command::End("ROLLBACK")),
+            "RESET" => self.rest(Command::Nothing("RESET")),
+            "DISCARD" => self.rest(Command::Nothing("DISCARD ALL")),
+            "DEALLOCATE" => self.rest(Command::Nothing("DEALLOCATE")),
+            "UNLISTEN" => self.rest(Command::Nothing("UNLISTEN")),
+            _ => return Err(syntax_error(first.as_ref())),
+        })
+    }
+
+    /// The command, whatever its text goes on with.
+    fn rest(&mut self, command: Command) -> Command {
+        while self.tokens.next_if(|placed| placed.token != Token::Semicolon).is_some() {}
+        command
+    }
+
+    fn show(&mut self) -> Result<Command, Mistake> {
+        let Placed { position, text, .. } = self.next()?;
+        let mut name = text.to_ascii_lowercase();
+        // SHOW TRANSACTION ISOLATION LEVEL and SHOW TIME ZONE
+        while let Some(Placed { token: Token::Word(more), .. }) =
+            self.tokens.next_if(|placed| matches!(placed.token, Token::Word(_)))
+        {
+            name.push(' ');
+            name.push_str(&more.to_ascii_lowercase());
+        }
+        if name == "help" {
+            return Ok(Command::Help);
+        }
+        if let Some(view) = views::find(&name) {
+            return Ok(Command::Show(view));
+        }
+        match parameters::find(&name) {
+            Some(column) => Ok(Command::ShowParameter(column)),
+            None => Err(Mistake {
+                sqlstate: "42704",
+                message: format!("unrecognized configuration parameter \"{}\"", clip(&name)),
+                position: Some(position),
+            }),
+        }
+    }
+
+    fn set(&mut self) -> Result<Command, Mistake> {
+        let mut key = self.next()?;
+        if ["session", "local"].iter().any(|scope| key.text.eq_ignore_ascii_case(scope)) {
+            key = self.next()?;
+        }
+        let name = key.text.to_ascii_lowercase();
+        // SET TIME ZONE, SET TRANSACTION, SET NAMES and the like have a grammar of their own.
+        if parameters::is_ignored(&name) {
+            return Ok(self.rest(Command::Nothing("SET")));
+        }
+        let is = self.next()?;
+        if is.token != Token::Equals && !is.text.eq_ignore_ascii_case("to") {
+            return Err(syntax_error(Some(&is)));
+        }
+        match self.next()?.token {
+            Token::Word(value) | Token::Quoted(value) => Ok(Command::Set(name, value)),
+            Token::Semicolon | Token::Equals | Token::Mark(_) => Err(syntax_error(Some(&is))),
+        }
+    }
+
+    fn kill_client(&mut self) -> Result<Command, Mistake> {
+        let placed = self.next()?;
+        placed.text.parse().map(Command::KillClient).map_err(|_| syntax_error(Some(&placed)))
+    }
+
+    fn shutdown(&mut self) -> Result<Command, Mistake> {
+        let Some(placed) = self.tokens.next_if(|placed| placed.token != Token::Semicolon) else {
+            return Ok(Command::Shutdown(Shutdown::Now));
+        };
+        match &*placed.text.to_ascii_uppercase() {
+            "WAIT_FOR_SERVERS" => Ok(Command::Shutdown(Shutdown::WaitForServers)),
+            "WAIT_FOR_CLIENTS" => Ok(Command::Shutdown(Shutdown::WaitForClients)),
+            _ => Err(syntax_error(Some(&placed))),
+        }
+    }
+
+    /// What must follow.
+    fn next(&mut self) -> Result<Placed, Mistake> {
+        self.tokens.next_if(|placed| placed.token != Token::Semicolon).ok_or_else(|| syntax_error(None))
+    }
+
+    /// The name of a database, as it stands there: as in PgBouncer, large letters are not made small.
+    fn name(&mut self) -> Result<String, Mistake> {
+        let placed = self.next()?;
+        match placed.token {
+            Token::Word(name) | Token::Quoted(name) if !name.is_empty() => Ok(name),
+            _ => Err(syntax_error(Some(&placed))),
+        }
+    }
+
+    fn name_if_any(&mut self) -> Result<Option<String>, Mistake> {
+        match self.tokens.peek() {
+            None | Some(Placed { token: Token::Semicolon, .. }) => Ok(None),
+            Some(_) => self.name().map(Some),
+        }
+    }
+}
+
+fn syntax_error(at: Option<&Placed>) -> Mistake {
+    let message = match at {
+        Some(placed) => format!("syntax error at or near \"{}\"", clip(&placed.text)),
+        None => "syntax error at end of input".to_owned(),
+    };
+    Mistake { sqlstate: "42601", message, position: at.map(|placed| placed.position) }
+}
+
+/// What is repeated of a text in an error.
+fn clip(text: &str) -> &str {
+    text.char_indices().nth(64).map_or(text, |(end, _)| text.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> Command {
+        let mut commands = parse(text).unwrap();
+        assert_eq!(commands.len(), 1, "{text}");
+        commands.remove(0)
+    }
+
+    #[track_caller]
+    fn mistaken(text: &str, sqlstate: &str, message: &str, position: Option<usize>) {
+        let mistake = parse(text).unwrap_err();
+        assert_eq!((mistake.sqlstate, &*mistake.message, mistake.position), (sqlstate, message, position));
+    }
+
+    #[test]
+    fn commands_are_read_as_pgbouncer_reads_them() {
+        assert!(matches!(one("show pools;"), Command::Show(view) if view.name == "pools"));
+        assert_eq!(one(" PAUSE "), Command::Pause(None));
+        assert_eq!(one("pause App"), Command::Pause(Some("App".into())));
+        assert_eq!(one("KILL \"my \"\"db\"\"\";;"), Command::Kill(Some("my \"db\"".into())));
+        assert_eq!(one("kill_client 17"), Command::KillClient(17));
+        assert_eq!(one("SHUTDOWN wait_for_clients"), Command::Shutdown(Shutdown::WaitForClients));
+        assert_eq!(one("set pool.size = 5"), Command::Set("pool.size".into(), "5".into()));
+        assert_eq!(
+            one("SET query_wait_timeout TO '2 min'"),
+            Command::Set("query_wait_timeout".into(), "2 min".into())
+        );
+        assert_eq!(one("-- what?\nSHOW /* this /* and */ that */ HELP"), Command::Help);
+    }
+
+    #[test]
+    fn what_drivers_send_by_themselves_is_taken() {
+        assert_eq!(one("SET extra_float_digits = 3"), Command::Nothing("SET"));
+        assert_eq!(one("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"), Command::Nothing("SET"));
+        assert_eq!(one("begin isolation level serializable"), Command::Begin);
+        assert_eq!(one("ROLLBACK"), Command::End("ROLLBACK"));
+        let shown = one("SHOW TRANSACTION ISOLATION LEVEL");
+        assert!(matches!(shown, Command::ShowParameter(column) if column.name == "transaction_isolation"));
+        assert_eq!(parse(" ; ").unwrap(), []);
+        assert_eq!(parse("PAUSE; RESUME").unwrap(), [Command::Pause(None), Command::Resume(None)]);
+    }
+
+    #[test]
+    fn mistakes_are_told_as_postgresql_tells_them() {
+        mistaken("SELECT 1", "42601", "syntax error at or near \"SELECT\"", Some(1));
+        mistaken("PAUSE a b", "42601", "syntax error at or near \"b\"", Some(9));
+        mistaken("SHOW", "42601", "syntax error at end of input", None);
+        mistaken("ENABLE;", "42601", "syntax error at end of input", None);
+        mistaken("äö SHOW", "42601", "syntax error at or near \"äö\"", Some(1));
+        mistaken("SHOW POOLS; é", "42601", "syntax error at or near \"é\"", Some(13));
+        mistaken("KILL \"a", "42601", "unterminated quoted string at or near \"\"a\"", Some(6));
+        mistaken("SHOW nothing", "42704", "unrecognized configuration parameter \"nothing\"", Some(6));
+        mistaken("KILL_CLIENT x", "42601", "syntax error at or near \"x\"", Some(13));
+    }
+}

@@ -1,0 +1,172 @@
+//! pgherd's own views: the servers, what is decided about them, and the statements that clients share.
+
+use std::sync::Arc;
+
+use pgherd_health::{Lsn, Member, MemberState, NodeId, Position, Standing, Topology};
+use pgherd_protocol::rows::{Column, Row, Value};
+
+use super::{Scene, big, int, number, show_instant, text};
+use crate::server::table::{Table, Target};
+
+/// SHOW TOPOLOGY
+pub(super) const TOPOLOGY: &[Column] = &[
+    int("node"),
+    text("host"),
+    int("port"),
+    text("role"),
+    text("state"),
+    text("in_table"),
+    text("why_not"),
+    text("lsn"),
+    big("lag_bytes"),
+    int("timeline"),
+    text("weight"),
+    text("repmgr_name"),
+    int("pools"),
+    int("connections"),
+    text("since"),
+];
+
+/// SHOW FAILOVER
+pub(super) const FAILOVER: &[Column] = &[text("item"), text("value"), text("since"), text("detail")];
+
+/// SHOW PREPARED
+pub(super) const PREPARED: &[Column] = &[text("name"), int("sessions"), text("statement")];
+
+/// So much of a statement is shown.
+const SHOWN: usize = 256;
+
+pub(super) fn topology(scene: &Scene<'_>) -> Vec<Row> {
+    let shared = scene.shared();
+    let topology = Arc::clone(&shared.control.topology.borrow());
+    let table = shared.backends.load();
+    let config = shared.config.load();
+    let head = topology.leadership.primary().and_then(|id| topology.member(id)).and_then(Member::furthest);
+    let pools = shared.backends.pools(None);
+    let row = |node: &pgherd_health::Node| {
+        let member = topology.member(node.id);
+        let own = pools.iter().filter(|(server, ..)| server.node.id == node.id);
+        let lsn = member.and_then(Member::furthest);
+        let (in_table, why_not) = place(node.id, member, &table, &topology);
+        let changed = member.and_then(|member| member.seen.as_ref()).map(|seen| show_instant(seen.since));
+        vec![
+            number(i64::from(node.id.0)),
+            node.host.clone().into(),
+            number(i64::from(node.port)),
+            member.map_or("unknown", role).into(),
+            member.map_or_else(|| "unknown".to_owned(), state).into(),
+            in_table.into(),
+            why_not.into(),
+            lsn.map(|lsn| lsn.to_string()).into(),
+            lag(head, lsn).into(),
+            member.and_then(Member::report).map(|report| i64::from(report.timeline.0)).into(),
+            node.weight.to_string().into(),
+            member.and_then(|member| member.repmgr.as_ref()).map(|row| row.node_name.clone()).into(),
+            own.clone().count().into(),
+            own.map(|(_, _, pool)| pool.connections()).sum::<usize>().into(),
+            changed.into(),
+        ]
+    };
+    config.nodes.iter().map(row).collect()
+}
+
+fn lag(head: Option<Lsn>, lsn: Option<Lsn>) -> Option<u64> {
+    Some(head?.bytes_since(lsn?))
+}
+
+/// What the server says that it is, when it last said something.
+pub(super) fn role(member: &Member) -> &'static str {
+    match member.report().map(|report| &report.position) {
+        Some(Position::Primary { .. }) => "primary",
+        Some(Position::Standby { .. }) => "standby",
+        None => "unknown",
+    }
+}
+
+fn state(member: &Member) -> String {
+    match &member.state {
+        MemberState::Unknown => "unknown".to_owned(),
+        MemberState::Primary | MemberState::Standby => "up".to_owned(),
+        MemberState::Refused => "refuses connections".to_owned(),
+        MemberState::StartingUp => "starting up".to_owned(),
+        MemberState::ShuttingDown => "shutting down".to_owned(),
+        MemberState::Unwilling { sqlstate, message } => format!("unwilling: {message} ({sqlstate})"),
+        MemberState::TimedOut => "does not answer".to_owned(),
+        MemberState::Foreign { system_identifier } => format!("of another cluster: {system_identifier}"),
+    }
+}
+
+/// What statements the table sends there; or why none.
+fn place(
+    node: NodeId,
+    member: Option<&Member>,
+    table: &Table,
+    topology: &Topology,
+) -> (&'static str, Option<String>) {
+    match &table.writes {
+        Target::Open(server) if server.node.id == node => return ("writes", None),
+        Target::Held { keep: Some(server), reason } if server.node.id == node => {
+            return ("open transactions", Some(reason.to_string()));
+        }
+        _ => {}
+    }
+    if table.readable.iter().any(|server| server.node.id == node) {
+        return ("reads", None);
+    }
+    let is_false = topology.leadership.false_primaries().iter().any(|it| it.node == node);
+    let why = match member.map(|member| (&member.standing, member.is_alive())) {
+        None => "it was not asked yet".to_owned(),
+        Some((_, false)) => "it does not answer".to_owned(),
+        Some(_) if is_false => "another primary supersedes it".to_owned(),
+        Some((Standing::Superseded { divergence, .. }, _)) => {
+            format!("it has {divergence} bytes that are not of the lineage")
+        }
+        Some((Standing::Diverged, _)) => "it is of another lineage".to_owned(),
+        Some((Standing::Ahead, _)) => "it has left the lineage that is served".to_owned(),
+        Some((Standing::Unknown, _)) => "its lineage is not known".to_owned(),
+        Some((Standing::OnLineage, _)) => match &table.writes {
+            Target::Held { reason, .. } => reason.to_string(),
+            Target::Open(_) => "it is not fit to be read".to_owned(),
+        },
+    };
+    ("no", Some(why))
+}
+
+pub(super) fn failover(scene: &Scene<'_>) -> Vec<Row> {
+    let shared = scene.shared();
+    let status = Arc::clone(&shared.control.status.borrow());
+    let chronicle = Arc::clone(&shared.control.chronicle.borrow());
+    let mut rows = vec![
+        item("mode", shared.config.load().failover.mode.name(), None, ""),
+        item("state", &status.state.to_string(), Some(show_instant(chronicle.since)), &status.reason),
+        item("epoch", &status.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), None, ""),
+    ];
+    rows.extend(status.warnings.iter().map(|warning| item("warning", "", None, warning)));
+    rows.extend(chronicle.decisions.iter().rev().map(|decision| {
+        let detail = match decision.times {
+            1 => decision.seen.clone(),
+            times => format!("{} ({times} times)", decision.seen),
+        };
+        let value = format!("{}: {} -> {}", decision.name, decision.from, decision.to);
+        item("decision", &value, Some(show_instant(decision.at)), &detail)
+    }));
+    rows
+}
+
+fn item(name: &str, value: &str, since: Option<String>, detail: &str) -> Row {
+    vec![name.into(), value.into(), since.into(), detail.into()]
+}
+
+pub(super) fn prepared(scene: &Scene<'_>) -> Vec<Row> {
+    let row = |statement: Arc<pgherd_protocol::prepared::Statement>| {
+        let text = statement.definition.split(|byte| *byte == 0).next().unwrap_or_default();
+        let text: String = String::from_utf8_lossy(text).chars().take(SHOWN).collect();
+        vec![
+            format!("{}{}", pgherd_protocol::prepared::SERVER_PREFIX, statement.id).into(),
+            // But for the one that is held here.
+            (Arc::strong_count(&statement) - 1).into(),
+            Value::from(text),
+        ]
+    };
+    scene.shared().statements.all().into_iter().map(row).collect()
+}

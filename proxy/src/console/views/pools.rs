@@ -1,0 +1,100 @@
+//! SHOW POOLS: one row for each database and user, whatever servers its connections are on.
+
+use std::collections::BTreeMap;
+
+use pgherd_protocol::rows::{Column, Row, Value};
+
+use super::{Scene, int, number, text};
+use crate::console::is_console;
+use crate::reactor;
+use crate::seat::Business;
+use crate::server::table::DatabaseAndUser;
+
+/// SHOW POOLS
+pub(super) const POOLS: &[Column] = &[
+    text("database"),
+    text("user"),
+    int("cl_active"),
+    int("cl_waiting"),
+    int("cl_active_cancel_req"),
+    int("cl_waiting_cancel_req"),
+    int("sv_active"),
+    int("sv_active_cancel"),
+    int("sv_being_canceled"),
+    int("sv_idle"),
+    int("sv_used"),
+    int("sv_tested"),
+    int("sv_login"),
+    int("maxwait"),
+    int("maxwait_us"),
+    text("pool_mode"),
+    text("load_balance_hosts"),
+];
+
+#[derive(Default)]
+struct Pool {
+    clients: i64,
+    waiting: i64,
+    active: i64,
+    being_cancelled: i64,
+    idle: i64,
+    opening: usize,
+    /// The longest wait, in microseconds.
+    longest: u64,
+}
+
+pub(super) fn pools(scene: &Scene<'_>) -> Vec<Row> {
+    let shared = scene.shared();
+    let mut pools: BTreeMap<DatabaseAndUser, Pool> = BTreeMap::new();
+    let now = reactor::micros();
+    for seat in shared.roster.all() {
+        let card = seat.card();
+        let pool = pools.entry(((&*card.database).into(), (&*card.user).into())).or_default();
+        match seat.business().0 {
+            Business::Waiting => {
+                pool.waiting += 1;
+                pool.longest = pool.longest.max(now.saturating_sub(card.asked()));
+            }
+            Business::Idle | Business::Holding(_) => pool.clients += 1,
+        }
+    }
+    for (_, names, there) in shared.backends.pools(None) {
+        let pool = pools.entry(names).or_default();
+        let glance = there.glance();
+        pool.opening += glance.opening;
+        for connection in glance.connections {
+            if connection.idle_since.is_some() {
+                pool.idle += 1;
+            } else if connection.point.is_clear() {
+                pool.active += 1;
+            } else {
+                pool.being_cancelled += 1;
+            }
+        }
+    }
+    let config = shared.config.load();
+    let row = |((database, user), pool): (DatabaseAndUser, Pool)| {
+        let mode =
+            if is_console(&database) { "statement" } else { config.pool.mode_for(&database, &user).name() };
+        vec![
+            Value::from(&*database),
+            (&*user).into(),
+            number(pool.clients),
+            number(pool.waiting),
+            number(0),
+            number(0),
+            number(pool.active),
+            number(0),
+            number(pool.being_cancelled),
+            number(pool.idle),
+            number(0),
+            number(0),
+            pool.opening.into(),
+            (pool.longest / 1_000_000).into(),
+            (pool.longest % 1_000_000).into(),
+            mode.into(),
+            Value::Null,
+        ]
+    };
+    pools.into_iter().map(row).collect()
+}

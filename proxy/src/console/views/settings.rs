@@ -1,0 +1,277 @@
+//! What is configured, and how much of it there is.
+
+use std::collections::BTreeMap;
+
+use pgherd_protocol::rows::{Column, Row, Value};
+
+use super::{Scene, big, bytes, int, number, text};
+use crate::config::{self, KEYS};
+use crate::console::{is_console, parameters};
+use crate::server::table::Target;
+
+/// SHOW CONFIG
+pub(super) const CONFIG: &[Column] = &[text("key"), text("value"), text("default"), text("changeable")];
+
+/// SHOW DATABASES
+pub(super) const DATABASES: &[Column] = &[
+    text("name"),
+    text("host"),
+    int("port"),
+    text("database"),
+    text("force_user"),
+    int("pool_size"),
+    int("min_pool_size"),
+    int("reserve_pool_size"),
+    int("server_lifetime"),
+    text("pool_mode"),
+    text("load_balance_hosts"),
+    int("max_connections"),
+    int("current_connections"),
+    int("max_client_connections"),
+    int("current_client_connections"),
+    int("paused"),
+    int("disabled"),
+];
+
+/// SHOW USERS
+pub(super) const USERS: &[Column] = &[
+    text("name"),
+    text("pool_size"),
+    text("reserve_pool_size"),
+    text("pool_mode"),
+    int("max_user_connections"),
+    int("current_connections"),
+    int("max_user_client_connections"),
+    int("current_client_connections"),
+];
+
+/// SHOW LISTS
+pub(super) const LISTS: &[Column] = &[text("list"), int("items")];
+/// SHOW MEM
+pub(super) const MEM: &[Column] = &[text("name"), int("size"), int("used"), int("free"), int("memtotal")];
+/// SHOW STATE
+pub(super) const STATE: &[Column] = &[text("key"), text("value")];
+/// SHOW VERSION
+pub(super) const VERSION: &[Column] = &[text("version")];
+/// SHOW DNS_HOSTS
+pub(super) const DNS_HOSTS: &[Column] = &[text("hostname"), big("ttl"), text("addrs")];
+/// SHOW DNS_ZONES
+pub(super) const DNS_ZONES: &[Column] = &[text("zonename"), big("serial"), int("count")];
+/// SHOW PEERS
+pub(super) const PEERS: &[Column] = &[int("peer_id"), text("host"), int("port"), int("pool_size")];
+/// SHOW PEER_POOLS
+pub(super) const PEER_POOLS: &[Column] = &[
+    int("peer_id"),
+    int("cl_active_cancel_req"),
+    int("cl_waiting_cancel_req"),
+    int("sv_active_cancel"),
+    int("sv_login"),
+];
+/// SHOW FDS
+pub(super) const FDS: &[Column] = &[
+    int("fd"),
+    text("task"),
+    text("user"),
+    text("database"),
+    text("addr"),
+    int("port"),
+    big("cancel"),
+    int("link"),
+    text("client_encoding"),
+    text("std_strings"),
+    text("datestyle"),
+    text("timezone"),
+    text("password"),
+    bytes("scram_client_key"),
+    bytes("scram_server_key"),
+];
+
+/// A name that no database and no user has: only what is set for all of them holds.
+const NOBODY: &str = "";
+
+/// Keys that a reload does not change.
+const FIXED: [&str; 2] = ["listen.", "runtime.workers"];
+
+/// Every key under its own name, and those of PgBouncer under its names besides, with their values in its units: tools look for
+/// them there.
+pub(super) fn config(scene: &Scene<'_>) -> Vec<Row> {
+    let config = scene.shared().config.load();
+    let mut rows: BTreeMap<String, [Value; 3]> = BTreeMap::new();
+    for (name, value) in config.describe() {
+        let key = KEYS.iter().find(|key| key.name == name);
+        let default = key.and_then(|key| key.default);
+        let is_fixed = FIXED.iter().any(|fixed| name.starts_with(fixed));
+        let changeable = if is_fixed { "no" } else { "yes" };
+        if let Some(known) = name.strip_prefix("pool.") {
+            let known = key.and_then(|key| key.alias).unwrap_or(known);
+            let value = value.as_deref().map(config::as_pgbouncer);
+            let default = default.map(config::as_pgbouncer);
+            rows.insert(known.to_owned(), [value.into(), default.into(), changeable.into()]);
+        }
+        rows.insert(name.to_owned(), [value.into(), default.into(), changeable.into()]);
+    }
+    let row = |(key, [value, default, changeable]): (String, [Value; 3])| {
+        vec![key.into(), value, default, changeable]
+    };
+    rows.into_iter().map(row).collect()
+}
+
+pub(super) fn databases(scene: &Scene<'_>) -> Vec<Row> {
+    let shared = scene.shared();
+    let config = shared.config.load();
+    let primary = match &shared.backends.load().writes {
+        Target::Open(server) => Some(server.node.clone()),
+        Target::Held { keep, .. } => keep.as_ref().map(|server| server.node.clone()),
+    };
+    let clients = count(scene, |card| &card.database);
+    let gates = &shared.backends.gates;
+    let row = |database: Box<str>| {
+        let sizes = config.pool.sizes_for(&database, NOBODY);
+        let is_chosen =
+            |it: &&config::PoolOverride| it.database.as_deref() == Some(&*database) && it.user.is_none();
+        let mode = config.pool.overrides.iter().filter(is_chosen).find_map(|it| it.mode);
+        let lifetime = config.pool.server_lifetime_for(&database, NOBODY);
+        vec![
+            Value::from(&*database),
+            primary.as_ref().map(|node| node.host.clone()).into(),
+            number(primary.as_ref().map_or(0, |node| i64::from(node.port))),
+            (&*database).into(),
+            Value::Null,
+            sizes.size.into(),
+            sizes.min_size.into(),
+            sizes.reserve_size.into(),
+            lifetime.map_or(0, |lifetime| lifetime.as_secs()).into(),
+            mode.map(config::PoolMode::name).into(),
+            Value::Null,
+            sizes.max_db_connections.into(),
+            shared.backends.connections(Some(&database)).into(),
+            number(0),
+            clients.get(&database).copied().unwrap_or_default().into(),
+            number(i64::from(gates.is_paused_by_name(&database))),
+            number(i64::from(gates.is_disabled(&database))),
+        ]
+    };
+    let mut rows: Vec<Row> = scene.databases().into_iter().map(row).collect();
+    let consoles =
+        clients.iter().filter(|(name, _)| is_console(name)).map(|(_, count)| *count).sum::<usize>();
+    let mut own = vec![Value::Null; DATABASES.len()];
+    let port = number(i64::from(config.listen.address.port()));
+    let known = [(0, scene.database.into()), (2, port), (3, scene.database.into()), (9, "statement".into())];
+    let known = known.into_iter().chain([(14, consoles.into())]);
+    own.iter_mut()
+        .enumerate()
+        .filter(|(index, _)| !matches!(index, 1 | 4 | 10))
+        .for_each(|(_, value)| *value = number(0));
+    known.for_each(|(index, value)| {
+        if let Some(place) = own.get_mut(index) {
+            *place = value;
+        }
+    });
+    rows.push(own);
+    rows
+}
+
+pub(super) fn users(scene: &Scene<'_>) -> Vec<Row> {
+    let shared = scene.shared();
+    let config = shared.config.load();
+    let clients = count(scene, |card| &card.user);
+    let mut connections: BTreeMap<Box<str>, usize> = BTreeMap::new();
+    for (_, (_, user), pool) in shared.backends.pools(None) {
+        *connections.entry(user).or_default() += pool.connections();
+    }
+    let mut names: Vec<Box<str>> = shared.traffic.known().into_iter().map(|(_, user)| user).collect();
+    names.sort_unstable();
+    names.dedup();
+    let row = |user: Box<str>| {
+        let chosen: Vec<_> = config
+            .pool
+            .overrides
+            .iter()
+            .filter(|it| it.user.as_deref() == Some(&*user) && it.database.is_none())
+            .collect();
+        let size = |of: fn(&config::PoolOverride) -> Option<usize>| -> Value {
+            chosen.iter().find_map(|it| of(it)).map_or_else(String::new, |size| size.to_string()).into()
+        };
+        vec![
+            Value::from(&*user),
+            size(|it| it.size),
+            size(|it| it.reserve_pool_size),
+            chosen.iter().find_map(|it| it.mode).map(config::PoolMode::name).into(),
+            config.pool.sizes_for(NOBODY, &user).max_user_connections.into(),
+            connections.get(&user).copied().unwrap_or_default().into(),
+            number(0),
+            clients.get(&user).copied().unwrap_or_default().into(),
+        ]
+    };
+    names.into_iter().map(row).collect()
+}
+
+/// How many clients there are of each.
+fn count(scene: &Scene<'_>, of: impl Fn(&crate::roster::Card) -> &str) -> BTreeMap<Box<str>, usize> {
+    let mut counts = BTreeMap::new();
+    for seat in scene.shared().roster.all() {
+        *counts.entry(of(seat.card()).into()).or_default() += 1;
+    }
+    counts
+}
+
+pub(super) fn lists(scene: &Scene<'_>) -> Vec<Row> {
+    let shared = scene.shared();
+    let clients = shared.roster.len();
+    let known = shared.traffic.known();
+    let users: std::collections::BTreeSet<_> = known.iter().map(|(_, user)| user).collect();
+    let lists = [
+        ("databases", scene.databases().len() + 1),
+        ("users", users.len()),
+        ("peers", 0),
+        ("pools", known.len()),
+        ("peer_pools", 0),
+        ("free_clients", 0),
+        ("used_clients", clients),
+        ("login_clients", scene.worker.connections().saturating_sub(clients)),
+        ("free_servers", 0),
+        ("used_servers", shared.backends.connections(None)),
+        ("dns_names", 0),
+        ("dns_zones", 0),
+        ("dns_queries", 0),
+        ("dns_pending", 0),
+    ];
+    lists.map(|(name, items)| vec![name.into(), items.into()]).into()
+}
+
+pub(super) fn mem(scene: &Scene<'_>) -> Vec<Row> {
+    let row = |name: &str, size: usize, used: usize| {
+        vec![name.into(), size.into(), used.into(), number(0), (size * used).into()]
+    };
+    let shared = scene.shared();
+    let page = rustix::param::page_size();
+    // The second number of the file is the pages that are in memory.
+    let resident = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = resident.and_then(|text| text.split(' ').nth(1)?.parse().ok()).unwrap_or_default();
+    vec![
+        row("client_sessions", size_of::<crate::client::Session>(), shared.roster.len()),
+        row(
+            "server_connections",
+            size_of::<crate::server::connection::ServerConnection>(),
+            shared.backends.connections(None),
+        ),
+        row("resident_pages", page, pages),
+    ]
+}
+
+pub(super) fn state(scene: &Scene<'_>) -> Vec<Row> {
+    let paused = scene.shared().backends.gates.is_all_paused();
+    let is = |yes: bool| if yes { "yes" } else { "no" };
+    let states = [("active", !paused), ("paused", paused), ("suspended", false)];
+    states.map(|(name, yes)| vec![name.into(), is(yes).into()]).into()
+}
+
+pub(super) fn version(scene: &Scene<'_>) -> Vec<Row> {
+    let own = concat!("pgherd ", env!("CARGO_PKG_VERSION"));
+    let version = match scene.database {
+        // Tools look for the first number.
+        "pgbouncer" => format!("PgBouncer {} ({own})", parameters::PGBOUNCER),
+        _ => own.to_owned(),
+    };
+    vec![vec![version.into()]]
+}

@@ -1,0 +1,329 @@
+//! SHOW CLIENTS, SERVERS and SOCKETS: one row for each connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use pgherd_health::NodeId;
+use pgherd_protocol::rows::{Column, Row, Value};
+
+use super::{Scene, int, number, show_instant, show_time, text};
+use crate::cancel::CancelPoint;
+use crate::console::is_console;
+use crate::peer::PeerAddress;
+use crate::reactor;
+use crate::roster::Card;
+use crate::seat::{Business, Seat};
+use crate::server::operate::Pooled;
+use crate::server::pool::operator::Seen;
+
+macro_rules! columns {
+    ($($more:expr),*) => {
+        &[
+            text("type"),
+            text("user"),
+            text("database"),
+            text("replication"),
+            text("state"),
+            text("addr"),
+            int("port"),
+            text("local_addr"),
+            int("local_port"),
+            text("connect_time"),
+            text("request_time"),
+            int("wait"),
+            int("wait_us"),
+            int("close_needed"),
+            text("ptr"),
+            text("link"),
+            int("remote_pid"),
+            text("tls"),
+            text("application_name"),
+            int("prepared_statements"),
+            int("id"),
+            $($more),*
+        ]
+    };
+}
+
+/// SHOW SERVERS
+pub(super) const SERVERS: &[Column] = columns!();
+/// SHOW CLIENTS
+pub(super) const CLIENTS: &[Column] = columns!(text("pinned"));
+/// SHOW SOCKETS and SHOW ACTIVE_SOCKETS
+pub(super) const SOCKETS: &[Column] = columns!(
+    int("recv_pos"),
+    int("pkt_pos"),
+    int("pkt_remain"),
+    int("send_pos"),
+    int("send_remain"),
+    int("pkt_avail"),
+    int("send_avail")
+);
+
+/// SHOW PINS
+pub(super) const PINS: &[Column] = &[
+    int("id"),
+    text("database"),
+    text("user"),
+    text("addr"),
+    int("port"),
+    text("application_name"),
+    text("server"),
+    int("server_pid"),
+    text("reason"),
+];
+
+/// A client, and what it holds.
+struct Client {
+    seat: Arc<Seat>,
+    state: &'static str,
+    held: Option<Arc<CancelPoint>>,
+    pin: Option<String>,
+}
+
+/// A server connection, and who holds it.
+struct Server {
+    pooled: Pooled,
+    seen: Seen,
+    holder: Option<Arc<Seat>>,
+}
+
+pub(super) fn clients(scene: &Scene<'_>) -> Vec<Row> {
+    all_clients(scene).iter().map(|client| client_row(scene, client, "")).collect()
+}
+
+pub(super) fn servers(scene: &Scene<'_>) -> Vec<Row> {
+    all_servers(scene).iter().map(|server| server_row(scene, server, "")).collect()
+}
+
+pub(super) fn sockets(scene: &Scene<'_>) -> Vec<Row> {
+    let clients: Vec<_> = all_clients(scene).iter().map(|client| client_row(scene, client, "cl_")).collect();
+    let servers = all_servers(scene);
+    clients
+        .into_iter()
+        .chain(servers.iter().map(|server| server_row(scene, server, "sv_")))
+        .map(with_buffers)
+        .collect()
+}
+
+pub(super) fn active_sockets(scene: &Scene<'_>) -> Vec<Row> {
+    let busy = |client: &&Client| client.state != "idle";
+    let clients: Vec<_> =
+        all_clients(scene).iter().filter(busy).map(|client| client_row(scene, client, "cl_")).collect();
+    let servers = all_servers(scene);
+    let servers = servers.iter().filter(|server| server.seen.idle_since.is_none());
+    clients
+        .into_iter()
+        .chain(servers.map(|server| server_row(scene, server, "sv_")))
+        .map(with_buffers)
+        .collect()
+}
+
+pub(super) fn pins(scene: &Scene<'_>) -> Vec<Row> {
+    let row = |client: &Client| {
+        let card = client.seat.card();
+        let (address, port) = peer(card);
+        Some(vec![
+            card.id.into(),
+            (&*card.database).into(),
+            (&*card.user).into(),
+            address,
+            port,
+            application_name(card),
+            client.held.as_ref().map(|point| point.address().to_string()).into(),
+            client.held.as_ref().map(|point| i64::from(point.pid())).into(),
+            client.pin.clone()?.into(),
+        ])
+    };
+    all_clients(scene).iter().filter_map(row).collect()
+}
+
+fn all_clients(scene: &Scene<'_>) -> Vec<Client> {
+    let client = |seat: Arc<Seat>| {
+        let (business, pin) = seat.business();
+        let (state, held) = match business {
+            // What it shows is what it does.
+            Business::Idle if is_console(&seat.card().database) => ("active", None),
+            Business::Idle => ("idle", None),
+            Business::Waiting => ("waiting", None),
+            Business::Holding(point) => ("active", Some(point)),
+        };
+        Client { seat, state, held, pin: pin.map(|pin| pin.to_string()) }
+    };
+    scene.shared().roster.all().into_iter().map(client).collect()
+}
+
+fn all_servers(scene: &Scene<'_>) -> Vec<Server> {
+    let mut holders: HashMap<*const CancelPoint, Arc<Seat>> = HashMap::new();
+    for seat in scene.shared().roster.all() {
+        if let Business::Holding(point) = seat.business().0 {
+            holders.insert(Arc::as_ptr(&point), seat);
+        }
+    }
+    let mut servers = Vec::new();
+    for pooled in scene.shared().backends.pools(None) {
+        for seen in pooled.2.glance().connections {
+            let holder = holders.get(&Arc::as_ptr(&seen.point)).cloned();
+            servers.push(Server {
+                pooled: (Arc::clone(&pooled.0), pooled.1.clone(), Arc::clone(&pooled.2)),
+                seen,
+                holder,
+            });
+        }
+    }
+    servers
+}
+
+fn client_row(scene: &Scene<'_>, client: &Client, prefix: &str) -> Row {
+    let card = client.seat.card();
+    let (address, port) = peer(card);
+    let waited = if client.state == "waiting" { reactor::micros().saturating_sub(card.asked()) } else { 0 };
+    let remote_pid = match &card.peer.address {
+        PeerAddress::Unix(unix) => i64::from(unix.pid),
+        PeerAddress::Tcp(_) => 0,
+    };
+    vec![
+        "C".into(),
+        (&*card.user).into(),
+        (&*card.database).into(),
+        "none".into(),
+        format!("{prefix}{}", client.state).into(),
+        address,
+        port,
+        card.local.map_or_else(|| "unix".into(), |local| local.ip().to_string()).into(),
+        card.local.map_or(0, |local| i64::from(local.port())).into(),
+        show_time(card.connected_at).into(),
+        Some(card.asked()).filter(|asked| *asked > 0).map(|asked| scene.time_of(asked)).into(),
+        (waited / 1_000_000).into(),
+        (waited % 1_000_000).into(),
+        number(i64::from(client.seat.is_dismissed())),
+        client_name(card.id).into(),
+        client.held.as_deref().map_or_else(String::new, server_name).into(),
+        number(remote_pid),
+        card.peer.tls.as_ref().map_or_else(String::new, ToString::to_string).into(),
+        application_name(card),
+        card.prepared.load(Ordering::Relaxed).into(),
+        card.id.into(),
+        client.pin.clone().into(),
+    ]
+}
+
+fn server_row(scene: &Scene<'_>, server: &Server, prefix: &str) -> Row {
+    let Server { pooled: (_, (database, user), _), seen, holder } = server;
+    let (remote, local) = (seen.point.address(), seen.local);
+    let state = match (&seen.idle_since, seen.point.is_clear()) {
+        (Some(_), _) => "idle",
+        (None, true) => "active",
+        (None, false) => "being_canceled",
+    };
+    let asked = holder.as_ref().map(|seat| seat.card().asked()).filter(|asked| *asked > 0);
+    vec![
+        "S".into(),
+        (&**user).into(),
+        (&**database).into(),
+        "none".into(),
+        format!("{prefix}{state}").into(),
+        remote.ip().to_string().into(),
+        number(i64::from(remote.port())),
+        local.map(|local| local.ip().to_string()).into(),
+        local.map(|local| i64::from(local.port())).into(),
+        show_instant(seen.opened_at).into(),
+        asked.map(|asked| scene.time_of(asked)).or_else(|| seen.idle_since.map(show_instant)).into(),
+        number(0),
+        number(0),
+        number(i64::from(seen.is_to_close)),
+        server_name(&seen.point).into(),
+        holder.as_ref().map_or_else(String::new, |seat| client_name(seat.card().id)).into(),
+        number(i64::from(seen.point.pid())),
+        "".into(),
+        holder.as_ref().map_or_else(|| "".into(), |seat| application_name(seat.card())),
+        seen.point.prepared().into(),
+        number(i64::from(seen.point.pid())),
+    ]
+}
+
+/// A client as pgpool's views show it.
+pub(super) struct PgpoolClient<'a> {
+    pub(super) id: u64,
+    pub(super) database: &'a str,
+    pub(super) user: &'a str,
+    pub(super) connected_at: SystemTime,
+    pub(super) server: Option<&'a Seen>,
+    pub(super) status: &'static str,
+}
+
+/// Calls `row` for each client.
+pub(super) fn for_pgpool(scene: &Scene<'_>, row: impl Fn(PgpoolClient<'_>) -> Row) -> Vec<Row> {
+    let servers = all_servers(scene);
+    let each = |client: &Client| {
+        let card = client.seat.card();
+        let held = client.held.as_ref();
+        let server =
+            servers.iter().find(|server| held.is_some_and(|held| Arc::ptr_eq(held, &server.seen.point)));
+        row(PgpoolClient {
+            id: card.id,
+            database: &card.database,
+            user: &card.user,
+            connected_at: card.connected_at,
+            server: server.map(|server| &server.seen),
+            status: if held.is_some() { "Execute command" } else { "Idle" },
+        })
+    };
+    all_clients(scene).iter().map(each).collect()
+}
+
+/// A server connection as pgpool's views show it.
+pub(super) struct PgpoolServer<'a> {
+    pub(super) node: NodeId,
+    pub(super) is_primary: bool,
+    pub(super) database: &'a str,
+    pub(super) user: &'a str,
+    pub(super) seen: &'a Seen,
+    pub(super) holder: Option<&'a Card>,
+}
+
+/// Calls `row` for each server connection.
+pub(super) fn servers_for_pgpool(scene: &Scene<'_>, row: impl Fn(PgpoolServer<'_>) -> Row) -> Vec<Row> {
+    let each = |server: &Server| {
+        let (there, (database, user), _) = &server.pooled;
+        row(PgpoolServer {
+            node: there.node.id,
+            is_primary: there.is_primary(),
+            database,
+            user,
+            seen: &server.seen,
+            holder: server.holder.as_ref().map(|seat| seat.card()),
+        })
+    };
+    all_servers(scene).iter().map(each).collect()
+}
+
+/// Where a client is: address and port.
+pub(super) fn peer(card: &Card) -> (Value, Value) {
+    match &card.peer.address {
+        PeerAddress::Tcp(address) => (address.ip().to_string().into(), number(i64::from(address.port()))),
+        PeerAddress::Unix(_) => ("unix".into(), number(0)),
+    }
+}
+
+fn application_name(card: &Card) -> Value {
+    card.parameters.lock().get("application_name").unwrap_or_default().into()
+}
+
+/// What PgBouncer has an address in memory for: it names a connection as long as that is there.
+fn client_name(id: u64) -> String {
+    format!("client-{id}")
+}
+
+fn server_name(point: &CancelPoint) -> String {
+    format!("server-{}-{}", point.address(), point.pid())
+}
+
+/// pgherd lends a connection a buffer only while there are bytes in it, and nobody else can look into it.
+fn with_buffers(mut row: Row) -> Row {
+    row.truncate(SERVERS.len());
+    row.resize(SOCKETS.len(), number(0));
+    row
+}

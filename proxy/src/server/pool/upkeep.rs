@@ -1,0 +1,99 @@
+//! What is done to a pool beside lending: connections that are closed for their age, for want of use or for another pool, and
+//! those that are opened before anybody asks for them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{CHANGE_THREADS_AFTER, Inner, Pool, PoolLimits};
+use crate::server::lease::Permit;
+use crate::worker::WorkerId;
+
+impl Pool {
+    /// Closes idle connections that have outlived their time, are not needed, or were ended by the server.
+    pub(crate) fn reap(&self, now: Instant) {
+        let mut inner = self.inner.lock();
+        let Inner { limits, idle, regular, pinned, .. } = &mut *inner;
+        let mut closed = Vec::new();
+        for idle in idle {
+            let mut kept = VecDeque::new();
+            // The first was given back first.
+            for connection in std::mem::take(idle) {
+                let is_spare = *regular + *pinned > limits.min_size && limits.is_unused(&connection, now);
+                if is_spare || limits.has_outlived(&connection, now) || !connection.is_quiet() {
+                    *regular -= 1;
+                    closed.push(connection);
+                } else {
+                    kept.push_back(connection);
+                }
+            }
+            *idle = kept;
+        }
+        drop(inner);
+        drop(closed);
+    }
+
+    /// Has other limits from now on: those that wait get the places that it gains. It shrinks by what is idle at once, and by
+    /// what is lent when that comes back.
+    pub(crate) fn resize(self: &Arc<Self>, limits: PoolLimits) {
+        let mut inner = self.inner.lock();
+        inner.limits = limits;
+        let mut surplus = Vec::new();
+        while inner.taken() > inner.limits.size
+            && let Some(connection) = inner.idle.iter_mut().find_map(VecDeque::pop_front)
+        {
+            inner.regular -= 1;
+            surplus.push(connection);
+        }
+        self.offer_places(inner);
+        drop(surplus);
+    }
+
+    /// The right to open a connection that the pool is to have and has not. Who waits is served from it, too.
+    pub(crate) fn lack(self: &Arc<Self>) -> Option<Permit> {
+        let mut inner = self.inner.lock();
+        if inner.closed || inner.regular + inner.pinned >= inner.limits.min_size {
+            return None;
+        }
+        let size = inner.limits.size;
+        let slot = inner.enter(size)?;
+        drop(inner);
+        Some(Permit::new(self, slot))
+    }
+
+    /// Since when the connection is idle that has been for the longest time.
+    pub(in crate::server) fn idle_since(&self) -> Option<Instant> {
+        let inner = self.inner.lock();
+        inner.idle.iter().filter_map(|idle| Some(idle.front()?.idle_since)).min()
+    }
+
+    /// Closes that connection for the sake of another pool; false if there is none any more.
+    pub(in crate::server) fn evict(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let oldest = inner.idle.iter_mut().filter_map(|idle| Some((idle.front()?.idle_since, idle)));
+        let evicted = oldest.min_by_key(|(since, _)| *since).and_then(|(_, idle)| idle.pop_front());
+        inner.regular -= usize::from(evicted.is_some());
+        drop(inner);
+        evicted.is_some()
+    }
+
+    /// Has other pools make room for this one, if it is they who keep this worker's clients waiting. True if there may be some
+    /// now.
+    pub(super) fn make_room(&self, worker: WorkerId, now: Instant) -> bool {
+        let (quotas, shared, me, since) = {
+            let inner = self.inner.lock();
+            let Some(since) = inner.waiters.get(worker.0).and_then(|waiters| Some(waiters.front()?.since))
+            else {
+                return false;
+            };
+            let waited = now.saturating_duration_since(since);
+            let may_grow = inner.has_own_room(inner.limits.size_after(waited));
+            if waited < CHANGE_THREADS_AFTER || !inner.limits.shared.is_any() || !may_grow {
+                return false;
+            }
+            (inner.quotas.clone(), inner.limits.shared, inner.me.clone(), since)
+        };
+        // Without the lock: others' are taken.
+        quotas.make_room(shared, (&me, since), now)
+    }
+}

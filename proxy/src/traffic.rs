@@ -1,0 +1,249 @@
+//! What clients and servers have to do with each other, counted by database and user.
+//!
+//! Each worker has counters of its own, which nobody else writes: an addition is a load and a store, and whoever asks reads them all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::worker::WorkerId;
+
+/// How often the counters are noted, for averages: as PgBouncer's `stats_period`.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Counter {
+    /// Server connections that were lent.
+    Assignments,
+    /// Transactions.
+    Transactions,
+    /// Queries: what ends with ReadyForQuery.
+    Queries,
+    /// Bytes that came from clients.
+    Received,
+    /// Bytes that came from servers.
+    Sent,
+    /// Microseconds from the first message of transactions to their ends.
+    TransactionTime,
+    /// Microseconds in which servers worked.
+    QueryTime,
+    /// Microseconds that clients waited for a server connection.
+    WaitTime,
+    /// Parse messages of clients.
+    ClientParses,
+    /// Parse messages to servers.
+    ServerParses,
+    /// Bind messages.
+    Binds,
+    /// Statements that are known to only read: of servers, and not of databases.
+    Reads,
+}
+
+const COUNTERS: usize = Counter::Reads as usize + 1;
+
+/// The counters of one worker, on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Shard([AtomicU64; COUNTERS]);
+
+impl Shard {
+    /// Adds to a counter. By the worker alone whose shard it is.
+    #[inline]
+    pub(crate) fn add(&self, counter: Counter, amount: u64) {
+        if let Some(cell) = self.0.get(counter as usize) {
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The counters of one database and user. They outlive pools and servers.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    shards: Box<[Shard]>,
+}
+
+impl Account {
+    /// Nothing yet.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { shards: (0..workers.max(1)).map(|_| Shard::default()).collect() }
+    }
+
+    /// The counters of this worker.
+    #[inline]
+    pub(crate) fn shard(&self, worker: WorkerId) -> Option<&Shard> {
+        self.shards.get(worker.0)
+    }
+
+    /// The sums over all workers.
+    pub(crate) fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        for Shard(cells) in &self.shards {
+            for (sum, cell) in sums.0.iter_mut().zip(cells) {
+                *sum = sum.wrapping_add(cell.load(Ordering::Relaxed));
+            }
+        }
+        sums
+    }
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums([u64; COUNTERS]);
+
+impl Sums {
+    /// One of them.
+    pub(crate) fn of(&self, counter: Counter) -> u64 {
+        self.0.get(counter as usize).copied().unwrap_or_default()
+    }
+
+    /// Both together.
+    pub(crate) fn plus(mut self, other: &Self) -> Self {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum = sum.wrapping_add(more));
+        self
+    }
+
+    /// What came since then.
+    fn since(mut self, then: &Self) -> Self {
+        self.0.iter_mut().zip(then.0).for_each(|(sum, before)| *sum = sum.wrapping_sub(before));
+        self
+    }
+}
+
+/// What is told of one database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flows {
+    /// Since pgherd began.
+    pub(crate) total: Sums,
+    /// Per second, or per event in the case of times, of late.
+    pub(crate) average: Sums,
+}
+
+type DatabaseAndUser = (Box<str>, Box<str>);
+
+/// All counters.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    workers: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    accounts: BTreeMap<DatabaseAndUser, Arc<Account>>,
+    /// What there was at the last two rounds, by database: averages are from the older one on.
+    older: Noted,
+    newer: Noted,
+}
+
+#[derive(Clone, Debug)]
+struct Noted {
+    at: Instant,
+    sums: BTreeMap<Box<str>, Sums>,
+}
+
+impl Traffic {
+    /// Nothing yet.
+    pub(crate) fn new(workers: usize, now: Instant) -> Self {
+        let noted = Noted { at: now, sums: BTreeMap::new() };
+        let inner = Inner { accounts: BTreeMap::new(), older: noted.clone(), newer: noted };
+        Self { workers, inner: Mutex::new(inner) }
+    }
+
+    /// The counters of this database and user, who have proven to be there: so there are as many as there are pools.
+    pub(crate) fn account(&self, database: &str, user: &str) -> Arc<Account> {
+        let mut inner = self.inner.lock();
+        let account = inner.accounts.entry((database.into(), user.into()));
+        Arc::clone(account.or_insert_with(|| Arc::new(Account::new(self.workers))))
+    }
+
+    /// Databases and users that clients have logged in to and as.
+    pub(crate) fn known(&self) -> Vec<DatabaseAndUser> {
+        self.inner.lock().accounts.keys().cloned().collect()
+    }
+
+    /// Notes the counters for averages, if it is time.
+    pub(crate) fn note(&self, now: Instant) {
+        let mut inner = self.inner.lock();
+        if now.saturating_duration_since(inner.newer.at) >= PERIOD {
+            let noted = Noted { at: now, sums: inner.sums() };
+            inner.older = std::mem::replace(&mut inner.newer, noted);
+        }
+    }
+
+    /// The counters of each database.
+    pub(crate) fn by_database(&self, now: Instant) -> BTreeMap<Box<str>, Flows> {
+        let inner = self.inner.lock();
+        let elapsed = now.saturating_duration_since(inner.older.at);
+        let flows = |(database, total): (Box<str>, Sums)| {
+            let before = inner.older.sums.get(&database).copied().unwrap_or_default();
+            (database, Flows { total, average: averages(total.since(&before), elapsed) })
+        };
+        inner.sums().into_iter().map(flows).collect()
+    }
+}
+
+impl Inner {
+    fn sums(&self) -> BTreeMap<Box<str>, Sums> {
+        let mut sums: BTreeMap<Box<str>, Sums> = BTreeMap::new();
+        for ((database, _), account) in &self.accounts {
+            let sum = sums.entry(database.clone()).or_default();
+            *sum = sum.plus(&account.sums());
+        }
+        sums
+    }
+}
+
+/// Counts per second; times per what took them.
+fn averages(of: Sums, elapsed: Duration) -> Sums {
+    let micros = elapsed.as_micros();
+    let mut averages = Sums::default();
+    for (index, average) in averages.0.iter_mut().enumerate() {
+        let sum = of.0.get(index).copied().unwrap_or_default();
+        let per = |counter: Counter| sum.checked_div(of.of(counter)).unwrap_or_default();
+        *average = match index {
+            _ if index == Counter::TransactionTime as usize => per(Counter::Transactions),
+            _ if index == Counter::QueryTime as usize => per(Counter::Queries),
+            _ if index == Counter::WaitTime as usize => per(Counter::Assignments),
+            _ => {
+                let rate = (u128::from(sum) * 1_000_000).checked_div(micros).unwrap_or_default();
+                u64::try_from(rate).unwrap_or(u64::MAX)
+            }
+        };
+    }
+    averages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_add_up_and_averages_are_of_late() {
+        let began = Instant::now();
+        let traffic = Traffic::new(2, began);
+        let account = traffic.account("app", "one");
+        let add = |account: &Account, worker, counter, amount| {
+            account.shard(WorkerId(worker)).unwrap().add(counter, amount);
+        };
+        add(&account, 0, Counter::Queries, 100);
+        add(&account, 1, Counter::Queries, 20);
+        add(&traffic.account("app", "other"), 0, Counter::Queries, 3);
+        traffic.account("empty", "one");
+        for minutes in 1..=2 {
+            traffic.note(began + PERIOD * minutes);
+        }
+        add(&account, 1, Counter::Queries, 600);
+        add(&account, 1, Counter::QueryTime, 1200);
+        let flows = traffic.by_database(began + PERIOD * 3);
+        let app = flows.get("app").unwrap();
+        assert_eq!(app.total.of(Counter::Queries), 723);
+        assert_eq!(app.average.of(Counter::Queries), 5, "600 in the two minutes since the first note");
+        assert_eq!(app.average.of(Counter::QueryTime), 2, "1200 in 600 queries");
+        assert_eq!(flows.get("empty"), Some(&Flows::default()));
+    }
+}
