@@ -22,7 +22,9 @@ pub use lineage::{Branch, Relation, Standing};
 pub use lsn::{Lsn, ParseLsnError};
 pub use member::{Member, MemberState, Receiving};
 pub use node::{Node, NodeId};
-pub use prober::{ConnectFailure, Password, Probe, Prober, ProberSettings, Session, connect, is_exhausted};
+pub use prober::{
+    ConnectFailure, Login, Password, Probe, Prober, ProberSettings, Session, connect, is_exhausted,
+};
 pub use report::{
     HistoryEntry, Position, ProbeOutcome, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId,
     WalReceiver, WalSender,

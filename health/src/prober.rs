@@ -5,20 +5,24 @@
 mod connection;
 mod conninfo;
 mod history;
+mod login;
 mod questions;
 mod server;
+mod transport;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pgherd_tls::ServerTls;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Node, NodeId, ProbeOutcome};
 pub use connection::{ConnectFailure, Session, connect, is_exhausted};
+pub use login::Login;
 use server::Server;
 
 /// A password that no log and no `Debug` shows.
@@ -60,14 +64,17 @@ pub struct ProberSettings {
     pub timeout: Duration,
     /// How often a new login is tried beside the kept connection, which may answer while logins hang.
     pub login_interval: Duration,
+    /// Whether, and how, servers are connected to over TLS.
+    pub tls: Arc<ServerTls>,
 }
 
 impl ProberSettings {
-    /// The defaults for `interval`: a probe may take twice that, one second at the most; a new login every 5 s.
+    /// The defaults for `interval`: a probe may take twice that, one second at the most; a new login every 5 s; no TLS.
     #[must_use]
     pub fn new(user: String, password: Option<Password>, database: String, interval: Duration) -> Self {
         let timeout = (interval * 2).min(Duration::from_secs(1));
-        Self { user, password, database, interval, timeout, login_interval: Duration::from_secs(5) }
+        let tls = Arc::new(ServerTls::disabled());
+        Self { user, password, database, interval, timeout, login_interval: Duration::from_secs(5), tls }
     }
 }
 

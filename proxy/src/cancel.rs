@@ -16,13 +16,15 @@ use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use crate::reactor::Socket;
 use crate::seat::Seat;
+use crate::server::secure::{Handshake, connect_again};
 
 /// How a server connection is cancelled. Shared by the connection and the requests on their way to it.
 #[derive(Debug)]
 pub(crate) struct CancelPoint {
     address: SocketAddr,
+    /// Requests go over TLS if the connection does.
+    handshake: Option<Handshake>,
     key: CancelKey,
     /// How long the server may take to act on a request; also how long its connection is kept from others at the most.
     timeout: Duration,
@@ -38,9 +40,14 @@ pub(crate) struct CancelPoint {
 
 impl CancelPoint {
     /// For a connection to `address` whose BackendKeyData was `key`; requests may take as long as `timeout`.
-    pub(crate) fn new(address: SocketAddr, key: CancelKey, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        (address, handshake): (SocketAddr, Option<Handshake>),
+        key: CancelKey,
+        timeout: Duration,
+    ) -> Self {
         Self {
             address,
+            handshake,
             key,
             timeout,
             on_their_way: AtomicUsize::new(0),
@@ -99,7 +106,7 @@ impl CancelPoint {
     }
 
     async fn request(&self) -> std::io::Result<()> {
-        let mut stream = Socket::connect(self.address).await?;
+        let mut stream = connect_again(self.address, self.handshake.as_ref()).await?;
         let unknown = Haunting(&self.is_haunted);
         stream.write_all(&write::cancel_request(self.key)).await?;
         let mut rest = [0; 16];

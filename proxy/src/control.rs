@@ -1,5 +1,6 @@
 //! What of the configuration concerns the control loop and the reader of stored passwords, in their own terms.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_failover::actor::ControlSettings;
@@ -15,6 +16,7 @@ pub(crate) fn settings(config: &Config) -> ControlSettings {
     let password = monitor.password.as_ref().map(|secret| Password::new(secret.expose().to_owned()));
     let prober = ProberSettings {
         timeout: monitor.timeout,
+        tls: Arc::clone(&config.server_tls),
         ..ProberSettings::new(monitor.user.clone(), password, monitor.database.clone(), monitor.interval)
     };
     let Executor::Ssh = failover.executor;
@@ -60,10 +62,12 @@ fn decisions(failover: &config::Failover, interval: Duration) -> pgherd_failover
 }
 
 /// As whom stored passwords are read.
-pub(crate) fn reader_login(monitor: &config::Monitor) -> ReaderLogin {
+pub(crate) fn reader_login(config: &Config) -> ReaderLogin {
+    let Config { monitor, server_tls, .. } = config;
     ReaderLogin {
         user: monitor.user.clone(),
         password: monitor.password.clone(),
         database: monitor.database.clone(),
+        tls: Arc::clone(server_tls),
     }
 }

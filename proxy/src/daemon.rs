@@ -121,7 +121,7 @@ fn build(config: &Config, control: Control, reload: Reload) -> (Arc<Shared>, Rea
     let epoch = Instant::now();
     let live = Live::new(config.clone());
     let backends = Arc::new(Backends::new(Arc::clone(&live), config.runtime.workers.get()));
-    let settings = Settings { login: control::reader_login(&config.monitor), timing: Timing::default() };
+    let settings = Settings { login: control::reader_login(config), timing: Timing::default() };
     let known = Arc::clone(&backends);
     let all = Arc::clone(&live);
     let source = Arc::new(move || {

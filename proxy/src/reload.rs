@@ -124,7 +124,7 @@ impl Reloader {
             later.push(format!("backends.nodes, and how the servers are watched: take effect {when}"));
         }
         descriptors.share_out(config.nodes.len(), config.pool.most_connections());
-        verifiers.log_in_as(control::reader_login(&config.monitor));
+        verifiers.log_in_as(control::reader_login(&config));
         self.log.change(config.log);
         live.replace(config);
         backends.resize_pools();

@@ -10,9 +10,10 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// Which of our crates each may use; those that are not listed may not be there.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("pgherd-protocol", &[]),
-    ("pgherd-health", &[]),
+    ("pgherd-tls", &[]),
+    ("pgherd-health", &["pgherd-tls"]),
     ("pgherd-failover", &["pgherd-health"]),
-    ("pgherd", &["pgherd-protocol", "pgherd-health", "pgherd-failover"]),
+    ("pgherd", &["pgherd-protocol", "pgherd-tls", "pgherd-health", "pgherd-failover"]),
     ("pgherd-testkit", &[]),
     ("pgherd-benches", &[]),
 ];

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Connection};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::ProberSettings;
+use super::transport::Transport;
+use super::{Login, ProberSettings};
 use crate::Node;
 
 /// Names are looked up on this database's schemas alone, whatever the role's search_path says.
@@ -41,7 +42,7 @@ pub enum ConnectFailure {
 }
 
 impl ConnectFailure {
-    fn to(peer: impl Display, error: &io::Error) -> Self {
+    pub(super) fn to(peer: impl Display, error: &io::Error) -> Self {
         let text = format!("{peer}: {error}");
         if is_exhausted(error) { Self::NoMeans(text) } else { Self::Refused(text) }
     }
@@ -56,13 +57,26 @@ impl ConnectFailure {
             };
         }
         let cause = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-        let io = error.source().is_some_and(|source| source.is::<io::Error>());
-        if io || error.is_closed() {
+        let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        if let Some(rejected) = io.and_then(Self::of_tls) {
+            return rejected;
+        }
+        if io.is_some() || error.is_closed() {
             return Self::Lost(cause);
         }
         // What remains is the client's own complaint, about the password or about what the server sent.
+        Self::not_let_in(cause)
+    }
+
+    /// What TLS found wrong, if it did: a server that ends a connection with an alert, over our certificate for example, is there.
+    pub(super) fn of_tls(error: &io::Error) -> Option<Self> {
+        let tls = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+        Some(Self::not_let_in(pgherd_tls::reason(tls)))
+    }
+
+    fn not_let_in(message: String) -> Self {
         let sqlstate = SqlState::INVALID_AUTHORIZATION_SPECIFICATION.code().to_owned();
-        Self::Rejected { sqlstate, message: cause }
+        Self::Rejected { sqlstate, message }
     }
 }
 
@@ -74,6 +88,12 @@ pub struct Session {
 }
 
 impl Session {
+    pub(super) fn new(client: Client, connection: Connection<Transport, Transport>) -> Self {
+        let driver =
+            tokio::spawn(async move { connection.await.err().map(|error| ConnectFailure::of(&error)) });
+        Self { client, driver: AbortOnDropHandle::new(driver) }
+    }
+
     /// Sends statements.
     #[must_use]
     pub const fn client(&self) -> &Client {
@@ -99,37 +119,20 @@ impl Session {
     }
 }
 
-/// Resolves `node`'s name, connects and logs in as the monitor user. Not bounded in time: the caller's timeout is.
+/// Connects to `node` and logs in as the monitor user. Not bounded in time: the caller's timeout is.
 ///
 /// # Errors
-/// When nobody listens, or the server rejects the login.
+/// See [`Login::at`].
 pub async fn connect(node: &Node, settings: &ProberSettings) -> Result<Session, ConnectFailure> {
-    let stream = open(&node.host, node.port).await?;
-    let mut config = Config::new();
-    config.user(&settings.user).dbname(&settings.database).application_name("pgherd").options(OPTIONS);
-    if let Some(password) = &settings.password {
-        config.password(password.reveal());
-    }
-    let (client, connection) =
-        config.connect_raw(stream, NoTls).await.map_err(|error| ConnectFailure::of(&error))?;
-    let driver = tokio::spawn(async move { connection.await.err().map(|error| ConnectFailure::of(&error)) });
-    Ok(Session { client, driver: AbortOnDropHandle::new(driver) })
-}
-
-/// The first of the name's addresses that accepts.
-async fn open(host: &str, port: u16) -> Result<TcpStream, ConnectFailure> {
-    let addresses = lookup_host((host, port)).await.map_err(|error| ConnectFailure::to(host, &error))?;
-    let mut failure = ConnectFailure::Refused(format!("{host} has no address"));
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                tune(&stream).map_err(|error| ConnectFailure::Lost(error.to_string()))?;
-                return Ok(stream);
-            }
-            Err(error) => failure = ConnectFailure::to(address, &error),
-        }
-    }
-    Err(failure)
+    let login = Login {
+        user: &settings.user,
+        password: settings.password.as_ref().map(super::Password::reveal),
+        database: &settings.database,
+        application_name: "pgherd",
+        options: OPTIONS,
+        tls: &settings.tls,
+    };
+    login.at(&node.host, node.port).await
 }
 
 /// True if this machine had no means for a socket: that says nothing about the other side.
@@ -139,7 +142,7 @@ pub fn is_exhausted(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| LOCAL.contains(&errno))
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(10))

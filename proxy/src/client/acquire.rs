@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
+use pgherd_protocol::auth::LoginError;
 use pgherd_protocol::error::ClientError;
 use pgherd_protocol::parameters::Parameters;
 use tokio::time::Instant;
@@ -311,6 +312,10 @@ impl Access {
             ConnectError::NoDescriptors => ClientError::new("53000", "pgherd has too many files open")
                 .hint("Raise the limit of open files (ulimit -n) of pgherd.")
                 .into(),
+            ConnectError::Tls(why) => self.not_as_wanted(server, &why),
+            ConnectError::Login(error @ LoginError::ChannelBindingRequired(_)) => {
+                self.not_as_wanted(server, &error.to_string())
+            }
             other => {
                 worker.shared.verifiers.login_failed(&self.user);
                 ClientError::new(
@@ -321,6 +326,12 @@ impl Access {
                 .into()
             }
         })
+    }
+
+    /// The server can be reached, but not as `backends.tls` wants it.
+    fn not_as_wanted(&self, server: &Server, why: &str) -> Failure {
+        let text = format!("connection to server {} for user \"{}\" failed: {why}", server.node, self.user);
+        ClientError::new("08001", text).into()
     }
 
     /// Brings a connection to this worker and to the session's parameters.
@@ -365,6 +376,7 @@ pub(crate) async fn connect(
         database,
         user,
         credential: worker.shared.credentials.get(user),
+        tls: &config.server_tls,
         timeout: config.pool.server_connect_timeout,
         lifetime: config.pool.server_lifetime_for(database, user),
         cancel_timeout: config.pool.cancel_wait_timeout,

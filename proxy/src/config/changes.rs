@@ -24,6 +24,11 @@ impl Config {
             let secret = *key == "monitor.password" && self.monitor.password != before.monitor.password;
             secret || !then.iter().any(|(name, old)| name == key && old == value)
         };
-        self.describe().into_iter().filter(is_new).map(|(key, _)| key).collect()
+        let mut changed: Vec<_> = self.describe().into_iter().filter(is_new).map(|(key, _)| key).collect();
+        if self.server_tls != before.server_tls && !changed.iter().any(|key| key.starts_with("backends.tls"))
+        {
+            changed.push("the files of backends.tls");
+        }
+        changed
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pgherd_tls::Authorities;
+
 use super::units::{show_duration, show_size};
 use super::value::Choice;
 use super::{Config, PoolOverride, nodes};
@@ -12,12 +14,15 @@ impl Config {
         let mut rows = vec![
             ("listen.address", Some(self.listen.address.to_string())),
             ("backends.nodes", Some(self.nodes.iter().map(nodes::show).collect::<Vec<_>>().join(","))),
+        ];
+        rows.extend(self.describe_server_tls());
+        rows.extend([
             ("monitor.user", Some(self.monitor.user.clone())),
             ("monitor.password", self.monitor.password.as_ref().map(|_| "<set>".to_owned())),
             ("monitor.database", Some(self.monitor.database.clone())),
             ("monitor.interval", Some(show_duration(self.monitor.interval))),
             ("monitor.timeout", Some(show_duration(self.monitor.timeout))),
-        ];
+        ]);
         rows.extend(self.describe_pool());
         rows.extend(self.describe_failover());
         rows.extend([
@@ -32,6 +37,22 @@ impl Config {
             ("log.format", Some(self.log.format.word().to_owned())),
         ]);
         rows
+    }
+
+    fn describe_server_tls(&self) -> Vec<(&'static str, Option<String>)> {
+        let tls = self.server_tls.settings();
+        let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
+        let ca = tls.ca.as_ref().map(|ca| match ca {
+            Authorities::System => "system".to_owned(),
+            Authorities::File(path) => path.display().to_string(),
+        });
+        vec![
+            ("backends.tls.mode", Some(tls.mode.word().to_owned())),
+            ("backends.tls.ca", ca),
+            ("backends.tls.cert", path(&tls.certificate)),
+            ("backends.tls.key", path(&tls.key)),
+            ("backends.tls.channel_binding", Some(tls.channel_binding.word().to_owned())),
+        ]
     }
 
     fn describe_pool(&self) -> Vec<(&'static str, Option<String>)> {

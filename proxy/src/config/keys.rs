@@ -21,6 +21,10 @@ const fn bare(name: &'static str) -> Key {
     Key { name, default: None, alias: None }
 }
 
+const fn bare_aliased(name: &'static str, alias: &'static str) -> Key {
+    Key { name, default: None, alias: Some(alias) }
+}
+
 const fn aliased(name: &'static str, default: &'static str, alias: &'static str) -> Key {
     Key { name, default: Some(default), alias: Some(alias) }
 }
@@ -29,6 +33,11 @@ const fn aliased(name: &'static str, default: &'static str, alias: &'static str)
 pub(crate) static KEYS: &[Key] = &[
     key("listen.address", "0.0.0.0:5432"),
     bare("backends.nodes"),
+    aliased("backends.tls.mode", "prefer", "server_tls_sslmode"),
+    bare_aliased("backends.tls.ca", "server_tls_ca_file"),
+    bare_aliased("backends.tls.cert", "server_tls_cert_file"),
+    bare_aliased("backends.tls.key", "server_tls_key_file"),
+    key("backends.tls.channel_binding", "prefer"),
     key("monitor.user", "repmgr"),
     bare("monitor.password"),
     bare("monitor.password_file"),
@@ -89,7 +98,6 @@ const LATER: &[&str] = &[
     "listen.unix",
     "listen.proxy_protocol",
     "listen.tls",
-    "backends.tls",
     "failover.synchronous",
     "failover.reclone",
     "routing",

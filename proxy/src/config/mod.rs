@@ -31,6 +31,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use pgherd_tls::{ChannelBinding, Mode, ServerTls};
+
 pub(crate) use keys::KEYS;
 pub(crate) use live::Live;
 pub(crate) use pool::{Pool, PoolMode, PoolOverride, Sizes, Timeouts};
@@ -126,5 +128,25 @@ fn doubts(config: &Config) -> Vec<Problem> {
             ));
         }
     }
+    doubts.extend(doubts_of_tls(&config.server_tls).map(|(key, message)| doubt(key, &message)));
     doubts
+}
+
+/// What looks as if it protected connections to the servers, and does not.
+fn doubts_of_tls(tls: &ServerTls) -> impl Iterator<Item = (&'static str, String)> {
+    let mode = tls.mode();
+    let goes_without = matches!(mode, Mode::Disable | Mode::Allow | Mode::Prefer);
+    let ca = (tls.settings().ca.is_some() && goes_without).then(|| {
+        let message = format!(
+            "protects little with mode {}: a server that it does not vouch for is connected to without TLS; \
+             verify-full connects to no such server",
+            mode.name()
+        );
+        ("backends.tls.ca", message)
+    });
+    let binding = (tls.channel_binding() == ChannelBinding::Require && goes_without).then(|| {
+        let message = format!("needs TLS, and mode {} connects without it too: set require", mode.name());
+        ("backends.tls.channel_binding", message)
+    });
+    ca.into_iter().chain(binding)
 }

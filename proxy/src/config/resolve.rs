@@ -5,7 +5,10 @@ mod pool;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
+
+use pgherd_tls::ServerTls;
 
 use super::keys;
 use super::problem::{Origin, Problem};
@@ -56,6 +59,7 @@ impl Bridge<'_> {
     fn config(&mut self) -> Option<Config> {
         let address = self.get("listen.address", value::address);
         let nodes = self.nodes();
+        let server_tls = self.server_tls();
         let monitor = self.monitor();
         let pool = self.pool();
         let failover = self.failover();
@@ -72,6 +76,7 @@ impl Bridge<'_> {
         Some(Config {
             listen: Listen { address: address? },
             nodes: nodes?,
+            server_tls: server_tls?,
             monitor,
             pool: pool?,
             failover: failover?,
@@ -94,6 +99,27 @@ impl Bridge<'_> {
             });
         }
         Some(self.read("backends.nodes", nodes::read)?.1)
+    }
+
+    fn server_tls(&mut self) -> Option<Arc<ServerTls>> {
+        let mode = self.get("backends.tls.mode", value::choice);
+        let ca = self.get("backends.tls.ca", value::authorities);
+        let certificate = self.get("backends.tls.cert", value::path);
+        let key = self.get("backends.tls.key", value::path);
+        let channel_binding = self.get("backends.tls.channel_binding", value::choice);
+        let settings =
+            pgherd_tls::Settings { mode: mode?, ca, certificate, key, channel_binding: channel_binding? };
+        let refused = |error: pgherd_tls::LoadError| {
+            let name = match error.subject {
+                pgherd_tls::Subject::Mode => "backends.tls.mode",
+                pgherd_tls::Subject::Ca => "backends.tls.ca",
+                pgherd_tls::Subject::Certificate => "backends.tls.cert",
+                pgherd_tls::Subject::Key => "backends.tls.key",
+            };
+            let origin = self.origins.get(name).cloned().unwrap_or(Origin::Default);
+            self.errors.push(Problem::new(origin, name, error.message));
+        };
+        ServerTls::load(settings).map(Arc::new).map_err(refused).ok()
     }
 
     fn monitor(&mut self) -> Option<Monitor> {

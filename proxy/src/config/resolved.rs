@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_health::Node;
+use pgherd_tls::ServerTls;
 
 use super::value::Choice;
 use super::{Pool, Secret};
@@ -17,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) listen: Listen,
     /// `backends.nodes`: at least one, ids distinct, in the order in which they were given.
     pub(crate) nodes: Vec<Node>,
+    /// `[backends.tls]`, the files read.
+    pub(crate) server_tls: Arc<ServerTls>,
     /// `[monitor]`
     pub(crate) monitor: Monitor,
     /// `[pool]`

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pgherd_tls::{Authorities, ChannelBinding, Mode};
 use zeroize::Zeroizing;
 
 use super::raw::Value;
@@ -40,6 +41,22 @@ impl Choice for FailoverMode {
 impl Choice for Executor {
     const WORDS: &'static [(&'static str, Self)] = &[("ssh", Self::Ssh)];
     const LATER: &'static [&'static str] = &["sql", "command"];
+}
+
+impl Choice for Mode {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("disable", Self::Disable),
+        ("allow", Self::Allow),
+        ("prefer", Self::Prefer),
+        ("require", Self::Require),
+        ("verify-ca", Self::VerifyCa),
+        ("verify-full", Self::VerifyFull),
+    ];
+}
+
+impl Choice for ChannelBinding {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("disable", Self::Disable), ("prefer", Self::Prefer), ("require", Self::Require)];
 }
 
 impl Choice for LogLevel {
@@ -107,6 +124,14 @@ pub(crate) fn secret(value: &Value) -> Read<Secret> {
 /// A path.
 pub(crate) fn path(value: &Value) -> Read<PathBuf> {
     text(value).map(PathBuf::from)
+}
+
+/// A path, or the word for the operating system's own.
+pub(crate) fn authorities(value: &Value) -> Read<Authorities> {
+    Ok(match text(value)?.as_str() {
+        "system" => Authorities::System,
+        path => Authorities::File(path.into()),
+    })
 }
 
 /// A whole number within `range`.

@@ -1,6 +1,7 @@
-//! Opening a connection to a server: TCP, startup, login.
+//! Opening a connection to a server: TCP, TLS, startup, login.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,11 @@ use pgherd_protocol::frame::{Frame, backend_header};
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
+use pgherd_tls::{Attempt, Failure, ServerTls, is_refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connection::{Cutter, ServerConnection};
+use super::secure::{self, Handshake, NotSecure, complaint};
 use crate::cancel::CancelPoint;
 use crate::descriptors::Bounds;
 use crate::reactor::Socket;
@@ -41,6 +44,9 @@ pub(crate) enum ConnectError {
     /// pgherd's own machine has no means for one more connection.
     #[error("pgherd has too many files open")]
     NoDescriptors,
+    /// TLS is not to be had as `backends.tls` wants it.
+    #[error("{0}")]
+    Tls(String),
     /// The server does not speak the protocol.
     #[error("the server broke the protocol during login")]
     Protocol,
@@ -53,7 +59,7 @@ impl ConnectError {
             Self::Unreachable(_) | Self::TimedOut(_) | Self::Protocol => true,
             // 57P01 to 57P03: shutting down, crashed, starting up.
             Self::Refused(body) => ErrorFields::parse(body).sqlstate.starts_with(b"57P"),
-            Self::Login(_) | Self::NoDescriptors => false,
+            Self::Login(_) | Self::Tls(_) | Self::NoDescriptors => false,
         }
     }
 
@@ -69,7 +75,43 @@ impl ConnectError {
 
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
+        if let Some(reason) = complaint(&error) {
+            return Self::Tls(reason);
+        }
         if pgherd_health::is_exhausted(&error) { Self::NoDescriptors } else { Self::Unreachable(error) }
+    }
+}
+
+/// An attempt that failed, and whether another one, with TLS or without, may go better.
+struct Failed {
+    why: ConnectError,
+    kind: Option<Failure>,
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self { why: error.into(), kind: None }
+    }
+}
+
+impl From<ConnectError> for Failed {
+    fn from(why: ConnectError) -> Self {
+        let refused =
+            matches!(&why, ConnectError::Refused(body) if is_refusal(ErrorFields::parse(body).sqlstate));
+        Self { why, kind: refused.then_some(Failure::Login) }
+    }
+}
+
+impl From<NotSecure> for Failed {
+    fn from(error: NotSecure) -> Self {
+        let text = error.to_string();
+        match error {
+            NotSecure::NoTls => Self { why: ConnectError::Tls(text), kind: Some(Failure::NoTls) },
+            NotSecure::Refused => Self { why: ConnectError::Tls(text), kind: None },
+            NotSecure::Handshake(_) => Self { why: ConnectError::Tls(text), kind: Some(Failure::Handshake) },
+            NotSecure::Lost(error) => Self { why: error.into(), kind: None },
+            NotSecure::LostInHandshake(error) => Self { why: error.into(), kind: Some(Failure::Handshake) },
+        }
     }
 }
 
@@ -80,6 +122,7 @@ pub(crate) struct ConnectRequest<'a> {
     pub(crate) database: &'a str,
     pub(crate) user: &'a str,
     pub(crate) credential: Credential,
+    pub(crate) tls: &'a ServerTls,
     pub(crate) timeout: Duration,
     /// How long the connection may live.
     pub(crate) lifetime: Option<Duration>,
@@ -97,27 +140,85 @@ impl ConnectRequest<'_> {
     /// See [`ConnectError`].
     pub(crate) async fn open(self) -> Result<Box<ServerConnection>, ConnectError> {
         let timeout = self.timeout;
-        tokio::time::timeout(timeout, self.login()).await.map_err(|_| ConnectError::TimedOut(timeout))?
+        tokio::time::timeout(timeout, self.connect()).await.map_err(|_| ConnectError::TimedOut(timeout))?
     }
 
-    async fn login(self) -> Result<Box<ServerConnection>, ConnectError> {
-        let socket = Socket::connect_to(&self.node.host, self.node.port).await?;
+    /// Tries with TLS and without, as the mode says.
+    async fn connect(self) -> Result<Box<ServerConnection>, ConnectError> {
+        let mut socket = Socket::connect_to(&self.node.host, self.node.port).await?;
+        let address = socket.peer_addr()?;
+        let mut attempt = self.tls.mode().first();
+        let mut before = None;
+        loop {
+            let Failed { why, kind } = match self.attempt(socket, address, attempt).await {
+                Ok(connection) => return Ok(connection),
+                Err(failed) => failed,
+            };
+            let Some(next) = kind.and_then(|kind| self.tls.mode().after(attempt, kind)) else {
+                // That there is no TLS either tells less than why the login without it was refused.
+                return Err(before.filter(|_| kind == Some(Failure::NoTls)).unwrap_or(why));
+            };
+            if kind == Some(Failure::Handshake) && self.tls.is_news_of(&self.node.to_string()) {
+                tracing::warn!(server = %self.node, failure = %why, "goes on without TLS, as backends.tls.mode = prefer allows");
+            }
+            (before, attempt) = (Some(why), next);
+            socket = Socket::connect(address).await?;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        socket: Socket,
+        address: SocketAddr,
+        attempt: Attempt,
+    ) -> Result<Box<ServerConnection>, Failed> {
         if !self.descriptors.has_room_for_server(&socket) {
-            return Err(ConnectError::NoDescriptors);
+            return Err(ConnectError::NoDescriptors.into());
         }
         socket.set_options()?;
-        let address = socket.peer_addr()?;
         let mut stream = Stream::new(socket);
         let cutter = Arc::new(Cutter::new(&stream)?);
+        let mut handshake = match attempt {
+            Attempt::Plain => None,
+            Attempt::Tls => Some(Handshake::with(self.tls, &self.node.host, address.ip())?),
+        };
+        if let Some(wanted) = &handshake {
+            match wanted.take_place(&mut stream).await {
+                Err(NotSecure::NoTls) if self.tls.mode().goes_on_without() => handshake = None,
+                shaken => shaken?,
+            }
+        }
+        let (state, key) = self.log_in(&mut stream).await?;
+        let now = Instant::now();
+        Ok(Box::new(ServerConnection {
+            stream,
+            home: self.worker,
+            state,
+            cancel: Arc::new(CancelPoint::new((address, handshake), key, self.cancel_timeout)),
+            cutter,
+            applied: Some(Arc::default()),
+            opened_at: now,
+            ages_from: self
+                .lifetime
+                .and_then(|lifetime| now.checked_sub(head_start(lifetime)))
+                .unwrap_or(now),
+            slot: None,
+            idle_since: now,
+        }))
+    }
+
+    /// Everything from the startup packet to the first ReadyForQuery.
+    async fn log_in(&self, stream: &mut Stream) -> Result<(ServerState, CancelKey), ConnectError> {
         let mut out = Vec::new();
         write::startup(&mut out, [("user", self.user), ("database", self.database)]);
         stream.write_all(&out).await?;
-        let mut login = Login::new(self.credential, rand::random());
+        let mut login =
+            Login::new(self.credential.clone(), rand::random()).over(secure::binding(self.tls, stream));
         let mut state = ServerState::new(self.max_prepared_statements);
         let mut key = CancelKey { pid: 0, secret: 0 };
         let mut accepted = false;
         loop {
-            let (tag, body) = read_message(&mut stream).await?;
+            let (tag, body) = read_message(stream).await?;
             match tag {
                 b'R' if !accepted => match login.on_authentication(&body)? {
                     LoginStep::Send(payload) => {
@@ -137,22 +238,7 @@ impl ConnectRequest<'_> {
             }
         }
         state.pid = key.pid;
-        let now = Instant::now();
-        Ok(Box::new(ServerConnection {
-            stream,
-            home: self.worker,
-            state,
-            cancel: Arc::new(CancelPoint::new(address, key, self.cancel_timeout)),
-            cutter,
-            applied: Some(Arc::default()),
-            opened_at: now,
-            ages_from: self
-                .lifetime
-                .and_then(|lifetime| now.checked_sub(head_start(lifetime)))
-                .unwrap_or(now),
-            slot: None,
-            idle_since: now,
-        }))
+        Ok((state, key))
     }
 }
 

@@ -7,4 +7,5 @@ pub(crate) mod lease;
 pub(crate) mod operate;
 pub(crate) mod pool;
 pub(crate) mod quota;
+pub(crate) mod secure;
 pub(crate) mod table;

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
+use pgherd_health::{ConnectFailure, Login, Session};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Config, NoTls};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{Endpoint, Role, Settings};
+use crate::config::Secret;
 
 /// Every name is qualified, the operator too: the monitor user's search_path (its own, or the database's) must not be
 /// able to put another function or table here.
@@ -15,10 +15,7 @@ const QUERY: &str = "SELECT a.rolname, a.rolpassword, a.rolcanlogin, a.rolvalidu
     FROM pg_catalog.pg_authid AS a WHERE a.rolname OPERATOR(pg_catalog.=) $1";
 
 /// A connection that is kept for the next question.
-pub(super) struct Connection {
-    client: Client,
-    _driver: AbortOnDropHandle<()>,
-}
+pub(super) struct Connection(Session);
 
 /// Why a server gave no answer.
 pub(super) enum AskError {
@@ -36,55 +33,42 @@ pub(super) async fn ask(
     user: &str,
 ) -> Result<(Connection, Option<Role>), AskError> {
     let asking = async {
-        if let Some(connection) = kept.filter(|connection| !connection.client.is_closed())
+        if let Some(connection) = kept.filter(|connection| !connection.0.is_closed())
             && let Ok(role) = connection.role(user).await
         {
             return Ok((connection, role));
         }
-        let connection = Connection::open(endpoint, settings).await?;
-        let role = connection.role(user).await?;
+        let connection = Connection::open(endpoint, settings)
+            .await
+            .map_err(|failure| AskError::Failed(format!("{endpoint}: {failure}")))?;
+        let role = connection.role(user).await.map_err(|error| described(&error, endpoint, settings))?;
         Ok((connection, role))
     };
-    match tokio::time::timeout(settings.timing.server_timeout, asking).await {
-        Ok(Ok(answered)) => Ok(answered),
-        Ok(Err(error)) => Err(described(&error, endpoint, settings)),
-        Err(_) => Err(AskError::Failed(format!(
-            "{endpoint}: no answer within {} ms",
-            settings.timing.server_timeout.as_millis()
-        ))),
-    }
+    let timeout = settings.timing.server_timeout;
+    tokio::time::timeout(timeout, asking).await.unwrap_or_else(|_| {
+        Err(AskError::Failed(format!("{endpoint}: no answer within {} ms", timeout.as_millis())))
+    })
 }
 
 impl Connection {
-    async fn open(endpoint: &Endpoint, settings: &Settings) -> Result<Self, tokio_postgres::Error> {
-        let timeout = settings.timing.server_timeout;
-        let mut config = Config::new();
-        config
-            .host(&endpoint.host)
-            .port(endpoint.port)
-            .user(&settings.login.user)
-            .dbname(&settings.login.database)
-            .application_name("pgherd passwords")
-            .connect_timeout(timeout)
-            .tcp_user_timeout(timeout)
-            .options(format!(
+    async fn open(endpoint: &Endpoint, settings: &Settings) -> Result<Self, ConnectFailure> {
+        let login = Login {
+            user: &settings.login.user,
+            password: settings.login.password.as_ref().map(Secret::expose),
+            database: &settings.login.database,
+            application_name: "pgherd passwords",
+            options: &format!(
                 "-c search_path=pg_catalog -c default_transaction_read_only=on -c statement_timeout={}",
-                timeout.as_millis()
-            ));
-        if let Some(password) = &settings.login.password {
-            config.password(password.expose());
-        }
-        let (client, connection) = config.connect(NoTls).await?;
-        let driver = tokio::spawn(async {
-            // How it ended, the next question finds out.
-            let _ = connection.await;
-        });
-        Ok(Self { client, _driver: AbortOnDropHandle::new(driver) })
+                settings.timing.server_timeout.as_millis()
+            ),
+            tls: &settings.login.tls,
+        };
+        Ok(Self(login.at(&endpoint.host, endpoint.port).await?))
     }
 
     async fn role(&self, user: &str) -> Result<Option<Role>, tokio_postgres::Error> {
         let asked_at = Instant::now();
-        let rows = self.client.query_typed(QUERY, &[(&user, Type::NAME)]).await?;
+        let rows = self.0.client().query_typed(QUERY, &[(&user, Type::NAME)]).await?;
         // A row of another user must not be used, whatever the reason why it is here.
         for row in &rows {
             if row.try_get::<_, &str>("rolname")? == user {

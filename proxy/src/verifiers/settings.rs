@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgherd_tls::ServerTls;
+
 use crate::config::Secret;
 
 /// A server's address. The name is resolved at every connect.
@@ -34,6 +36,8 @@ pub(crate) struct ReaderLogin {
     pub(crate) password: Option<Secret>,
     /// The database to connect to.
     pub(crate) database: String,
+    /// Whether, and how, servers are connected to over TLS.
+    pub(crate) tls: Arc<ServerTls>,
 }
 
 /// Whom to log in as, and the bounds.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pgherd_protocol::auth::{ScramVerifier, Verifier};
+use pgherd_tls::ServerTls;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -37,6 +38,7 @@ impl Service {
             user: user.to_owned(),
             password: Some(Secret::new(Zeroizing::new(password.to_owned()))),
             database: "postgres".to_owned(),
+            tls: Arc::new(ServerTls::disabled()),
         };
         let settings = Settings { login, timing };
         let queries = Arc::new(AtomicUsize::new(0));
