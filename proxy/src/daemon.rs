@@ -17,7 +17,7 @@ use crate::cancel::CancelKeys;
 use crate::check::{CONFIGURATION_ERROR, print_problems};
 use crate::cli::RunArgs;
 use crate::client::welcome::Welcomes;
-use crate::config::{self, Config, Live};
+use crate::config::{self, Config, Live, Problem};
 use crate::control;
 use crate::crew::Crew;
 use crate::descriptors::Bounds;
@@ -26,6 +26,7 @@ use crate::log::Log;
 use crate::reload::{self, Reload, Reloader};
 use crate::server::table::Backends;
 use crate::shared::{Credentials, Ending, Shared, SharedParameters};
+use crate::tls::{self, ClientTls};
 use crate::traffic::Traffic;
 use crate::verifiers::{Endpoint, Reader, Settings, Timing, Verifiers};
 use crate::worker::{WorkerHandle, WorkerId};
@@ -52,11 +53,13 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<ExitCode> {
 }
 
 async fn serve(args: &RunArgs, config: Config, log: Log) -> io::Result<()> {
+    let tls = ClientTls::new(&config.listen.tls)
+        .map_err(|fault| io::Error::other(Problem::from(fault).to_string()))?;
     let listener = listener::bind(config.listen.address)?;
     let stop = CancellationToken::new();
     let (control, control_thread) = actor::start(control::settings(&config), stop.clone())?;
     let (reload, reloads) = Reload::channel();
-    let (shared, reader) = build(&config, control.clone(), reload);
+    let (shared, reader) = build(&config, tls, (control.clone(), reload));
     let reading = tokio::spawn(reader.run(stop.clone()));
     let hangups = reload::at_hangups(shared.reload.clone())?;
     let reloader = Reloader::new(args.config.clone(), Arc::clone(&shared), log, reloads);
@@ -75,6 +78,7 @@ async fn serve(args: &RunArgs, config: Config, log: Log) -> io::Result<()> {
     tokio::select! {
         () = accepting => {}
         () = hangups => {}
+        () = tls::watch(&shared.tls) => {}
         // Better to be started again than to serve by a table that nobody keeps.
         _ = &mut publishing => return Err(io::Error::other("the control thread has ended: a defect of pgherd")),
         () = broken.cancelled() => return Err(io::Error::other("a worker thread has ended: a defect of pgherd")),
@@ -117,7 +121,7 @@ async fn publish(mut routing: watch::Receiver<Arc<Routing>>, backends: Arc<Backe
 }
 
 /// What the workers share, and the task that reads stored passwords.
-fn build(config: &Config, control: Control, reload: Reload) -> (Arc<Shared>, Reader) {
+fn build(config: &Config, tls: ClientTls, (control, reload): (Control, Reload)) -> (Arc<Shared>, Reader) {
     let epoch = Instant::now();
     let live = Live::new(config.clone());
     let backends = Arc::new(Backends::new(Arc::clone(&live), config.runtime.workers.get()));
@@ -133,6 +137,7 @@ fn build(config: &Config, control: Control, reload: Reload) -> (Arc<Shared>, Rea
     let shared = Shared {
         config: live,
         backends,
+        tls,
         verifiers,
         credentials: Credentials::default(),
         parameters: SharedParameters::default(),

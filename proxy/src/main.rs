@@ -21,8 +21,8 @@ mod roster;
 mod seat;
 mod server;
 mod shared;
-#[allow(dead_code, reason = "TLS of clients and servers uses the rest")]
 mod stream;
+mod tls;
 mod traffic;
 mod upkeep;
 mod verifiers;

@@ -12,6 +12,7 @@ use crate::config::{self, Config, Loaded, Problem};
 use crate::control;
 use crate::log::Log;
 use crate::shared::Shared;
+use crate::tls::Acceptor;
 
 /// Who asks for a reload while so many wait is told to try again.
 const WAITING: usize = 16;
@@ -98,11 +99,17 @@ impl Reloader {
     async fn reload(&self) -> Result<Reloaded, Vec<Problem>> {
         let file = self.file.clone();
         // Files may be on a disk that hangs.
-        let loaded = tokio::task::spawn_blocking(move || config::load(file.as_deref())).await;
-        let Loaded { config, warnings, .. } =
-            loaded.map_err(|error| vec![general(error.to_string())])?.map_err(|rejected| rejected.errors)?;
+        let read = tokio::task::spawn_blocking(move || {
+            let loaded = config::load(file.as_deref()).map_err(|rejected| rejected.errors)?;
+            let acceptor = Acceptor::load(&loaded.config.listen.tls);
+            acceptor.map(|acceptor| (loaded, acceptor)).map_err(|fault| vec![fault.into()])
+        });
+        let (Loaded { config, warnings, .. }, acceptor) =
+            read.await.map_err(|error| vec![general(error.to_string())])??;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        self.take(config).await.map_err(|problem| vec![problem])
+        let reloaded = self.take(config).await.map_err(|problem| vec![problem])?;
+        self.shared.tls.replace(acceptor);
+        Ok(reloaded)
     }
 
     /// Puts a valid configuration into force.

@@ -23,6 +23,7 @@ use crate::reload::Reload;
 use crate::roster::Roster;
 use crate::seat::Seat;
 use crate::server::table::Backends;
+use crate::tls::ClientTls;
 use crate::traffic::Traffic;
 use crate::verifiers::Verifiers;
 
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Live>,
     /// The table of servers.
     pub(crate) backends: Arc<Backends>,
+    /// TLS with clients.
+    pub(crate) tls: ClientTls,
     /// Stored passwords.
     pub(crate) verifiers: Verifiers,
     /// What logs in at the servers, by user.

@@ -19,6 +19,7 @@
 // A drop that fails can only be told to whoever runs the test.
 #![allow(clippy::print_stderr)]
 
+mod certificates;
 pub mod client;
 mod cluster;
 mod command;
@@ -37,6 +38,7 @@ mod template;
 mod wait;
 
 pub use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+pub use certificates::{Authority, Identity, Purpose};
 pub use cluster::{Cluster, ClusterBuilder};
 pub use credentials::Credentials;
 pub use network::{Network, Party};

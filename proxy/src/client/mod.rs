@@ -37,7 +37,7 @@ const LOGIN_GRACE: Duration = Duration::from_millis(200);
 /// Startup and login. The session that it leads to, if it does, is for the caller to run, as a task of its own: so it does
 /// not carry the space of its login for life.
 pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd {
-    let Connection { mut stream, peer, counted } = connection;
+    let Connection { mut stream, mut peer, counted } = connection;
     if let Err(error) = stream.socket().set_options() {
         tracing::debug!(%peer, %error, "a client went away at once");
         return TaskEnd::Nothing;
@@ -46,7 +46,7 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd
     let deadline = Instant::now() + limit;
     // A little later, so that a client that has proven who it is hears why it is not served.
     let opening =
-        tokio::time::timeout_at(deadline + LOGIN_GRACE, open(&worker, &mut stream, &peer, deadline));
+        tokio::time::timeout_at(deadline + LOGIN_GRACE, open(&worker, &mut stream, &mut peer, deadline));
     let opened = tokio::select! {
         opened = opening => opened,
         () = worker.draining() => return TaskEnd::Nothing,
@@ -101,10 +101,10 @@ enum Opened {
 async fn open(
     worker: &Rc<Worker>,
     stream: &mut Stream,
-    peer: &Peer,
+    peer: &mut Peer,
     deadline: Instant,
 ) -> std::io::Result<Opened> {
-    let startup = match startup::receive(stream).await? {
+    let startup = match startup::receive(stream, peer, worker.shared.tls.acceptor()).await? {
         Opening::Startup(startup) => startup,
         Opening::Cancel(key) => return Ok(Opened::Cancel(key)),
         Opening::Refused(message) => {

@@ -11,10 +11,8 @@ use super::{Config, PoolOverride, nodes};
 impl Config {
     /// Each key with its value; none where it has none. Secrets are shown as `<set>`.
     pub(crate) fn describe(&self) -> Vec<(&'static str, Option<String>)> {
-        let mut rows = vec![
-            ("listen.address", Some(self.listen.address.to_string())),
-            ("backends.nodes", Some(self.nodes.iter().map(nodes::show).collect::<Vec<_>>().join(","))),
-        ];
+        let mut rows = self.listen.describe();
+        rows.push(("backends.nodes", Some(self.nodes.iter().map(nodes::show).collect::<Vec<_>>().join(","))));
         rows.extend(self.describe_server_tls());
         rows.extend([
             ("monitor.user", Some(self.monitor.user.clone())),

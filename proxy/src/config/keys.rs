@@ -32,6 +32,12 @@ const fn aliased(name: &'static str, default: &'static str, alias: &'static str)
 /// All keys, in the order of the reference.
 pub(crate) static KEYS: &[Key] = &[
     key("listen.address", "0.0.0.0:5432"),
+    bare_aliased("listen.tls.mode", "client_tls_sslmode"),
+    bare_aliased("listen.tls.cert", "client_tls_cert_file"),
+    bare_aliased("listen.tls.key", "client_tls_key_file"),
+    bare_aliased("listen.tls.client_ca", "client_tls_ca_file"),
+    bare("listen.tls.client_crl"),
+    key("listen.tls.min_version", "1.2"),
     bare("backends.nodes"),
     aliased("backends.tls.mode", "prefer", "server_tls_sslmode"),
     bare_aliased("backends.tls.ca", "server_tls_ca_file"),
@@ -97,7 +103,6 @@ pub(crate) static KEYS: &[Key] = &[
 const LATER: &[&str] = &[
     "listen.unix",
     "listen.proxy_protocol",
-    "listen.tls",
     "failover.synchronous",
     "failover.reclone",
     "routing",

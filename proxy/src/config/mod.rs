@@ -10,6 +10,7 @@ mod environment;
 mod file;
 mod keys;
 mod legacy;
+mod listen;
 mod live;
 mod nearest;
 mod nodes;
@@ -30,22 +31,25 @@ mod value;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use pgherd_tls::{ChannelBinding, Mode, ServerTls};
 
 pub(crate) use keys::KEYS;
+pub(crate) use listen::{Listen, ListenTls, TlsMode, TlsVersion};
 pub(crate) use live::Live;
 pub(crate) use pool::{Pool, PoolMode, PoolOverride, Sizes, Timeouts};
 pub(crate) use problem::{Origin, Problem};
 pub(crate) use resolved::{
-    Admin, Config, Executor, Failover, FailoverMode, Listen, Log, LogFormat, LogLevel, Monitor, Repmgr,
-    Runtime, Ssh,
+    Admin, Config, Executor, Failover, FailoverMode, Log, LogFormat, LogLevel, Monitor, Repmgr, Runtime, Ssh,
 };
 pub(crate) use secret::Secret;
 pub(crate) use units::as_pgbouncer;
 
 use environment::Environment;
 use raw::Raw;
+
+use crate::tls::Acceptor;
 
 /// The file that is read where none is named, if it is there.
 pub(crate) const DEFAULT_FILE: &str = "/etc/pgherd/pgherd.toml";
@@ -117,6 +121,11 @@ fn doubts(config: &Config) -> Vec<Problem> {
     let missing = |path: &Option<PathBuf>| path.is_none();
     let Failover { mode, executor: Executor::Ssh, ssh, .. } = &config.failover;
     let mut doubts = Vec::new();
+    if let Ok(Some(acceptor)) = Acceptor::load(&config.listen.tls)
+        && acceptor.expires_at() < SystemTime::now()
+    {
+        doubts.push(doubt("listen.tls.cert", "has expired: clients that verify it do not connect"));
+    }
     if *mode == FailoverMode::Automatic && config.nodes.len() > 1 {
         if missing(&ssh.key) {
             doubts.push(doubt("failover.ssh.key", "is not set: pgherd can't promote a standby without it"));

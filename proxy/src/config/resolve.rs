@@ -14,9 +14,7 @@ use super::keys;
 use super::problem::{Origin, Problem};
 use super::raw::{Layer, Raw, Value};
 use super::value::{self, Read};
-use super::{
-    Admin, Config, Failover, Listen, Log, Monitor, Repmgr, Runtime, Secret, Ssh, nodes, secret_file,
-};
+use super::{Admin, Config, Failover, Log, Monitor, Repmgr, Runtime, Secret, Ssh, nodes, secret_file};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const GRACE: RangeInclusive<Duration> = Duration::ZERO..=DAY;
@@ -47,17 +45,18 @@ pub(crate) fn resolve(raw: &mut Raw) -> Option<(Config, BTreeMap<&'static str, O
     raw.errors.is_empty().then_some((config?, origins))
 }
 
-struct Bridge<'a> {
+/// What is read, and what is found wrong with it.
+pub(super) struct Bridge<'a> {
     raw: &'a Raw,
-    errors: Vec<Problem>,
-    origins: BTreeMap<&'static str, Origin>,
+    pub(super) errors: Vec<Problem>,
+    pub(super) origins: BTreeMap<&'static str, Origin>,
 }
 
 impl Bridge<'_> {
     // In each of these functions all keys are read before the first `?`, so that all errors are seen.
 
     fn config(&mut self) -> Option<Config> {
-        let address = self.get("listen.address", value::address);
+        let listen = self.listen();
         let nodes = self.nodes();
         let server_tls = self.server_tls();
         let monitor = self.monitor();
@@ -74,7 +73,7 @@ impl Bridge<'_> {
             stats_users: stats_users.unwrap_or_default(),
         };
         Some(Config {
-            listen: Listen { address: address? },
+            listen: listen?,
             nodes: nodes?,
             server_tls: server_tls?,
             monitor,
@@ -211,7 +210,11 @@ impl Bridge<'_> {
         Some(Runtime { workers: workers.unwrap_or_else(cores), drain_timeout: drain_timeout? })
     }
 
-    fn get<T: PartialEq>(&mut self, name: &'static str, read: impl Fn(&Value) -> Read<T>) -> Option<T> {
+    pub(super) fn get<T: PartialEq>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&Value) -> Read<T>,
+    ) -> Option<T> {
         self.read(name, plain(read)).map(|(_, value)| value)
     }
 

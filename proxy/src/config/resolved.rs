@@ -1,6 +1,5 @@
 //! The configuration as the rest of pgherd sees it: complete, typed, valid.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use pgherd_health::Node;
 use pgherd_tls::ServerTls;
 
 use super::value::Choice;
-use super::{Pool, Secret};
+use super::{Listen, Pool, Secret};
 
 /// All settings. Whoever holds one need not check anything again.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,13 +41,6 @@ pub(crate) struct Admin {
     pub(crate) users: Vec<String>,
     /// Who may look.
     pub(crate) stats_users: Vec<String>,
-}
-
-/// Where clients connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Listen {
-    /// Address and port of the listener.
-    pub(crate) address: SocketAddr,
 }
 
 /// How the servers are watched, and how verifiers are read from them.

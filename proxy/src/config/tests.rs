@@ -33,6 +33,7 @@ fn the_reference_has_every_key_with_its_variable_and_default_and_no_other() {
             let default = match (key.name, key.default) {
                 ("runtime.workers", _) => "number of cores".to_owned(),
                 ("backends.nodes", _) => "required".to_owned(),
+                ("listen.tls.mode", _) => "`allow` with a certificate, else `disable`".to_owned(),
                 (_, Some(default)) => format!("`{default}`"),
                 (_, None) => "none".to_owned(),
             };
@@ -73,7 +74,7 @@ fn each_default_is_shown_as_the_table_writes_it() {
             assert_eq!(key.name, "monitor.password_file", "every other key is described");
             continue;
         };
-        if !matches!(key.name, "runtime.workers" | "backends.nodes") {
+        if !matches!(key.name, "runtime.workers" | "backends.nodes" | "listen.tls.mode") {
             assert_eq!(value.as_deref(), key.default, "{}", key.name);
         }
     }
@@ -85,6 +86,8 @@ fn each_default_is_shown_as_the_table_writes_it() {
 fn each_key_given_in_the_environment_comes_into_force() {
     let others = [
         ("listen.address", "127.0.0.1:1"),
+        ("listen.tls.mode", "disable"),
+        ("listen.tls.min_version", "1.3"),
         ("backends.nodes", "7:x:1:1:/data:ALLOW_TO_FAILOVER"),
         ("pool.mode", "session"),
         ("pool.server_round_robin", "true"),
@@ -105,7 +108,13 @@ fn each_key_given_in_the_environment_comes_into_force() {
             "MiB" => "33MiB",
             _ => "other",
         });
-        let loaded = load_with(&[("PG_BACKEND_NODE_LIST", "0:pg01"), (&key.variable(), value)]);
+        let mut given = vec![("PG_BACKEND_NODE_LIST", "0:pg01")];
+        // One alone says nothing, or names a file that is not there.
+        given.extend(key.name.starts_with("listen.tls.").then_some(("PGHERD_LISTEN__TLS__MODE", "disable")));
+        let variable = key.variable();
+        given.retain(|(name, _)| *name != variable);
+        given.push((&variable, value));
+        let loaded = load_with(&given);
         assert!(loaded.config.describe().contains(&(key.name, Some(value.to_owned()))), "{}", key.name);
         assert_eq!(loaded.origins.get(key.name), Some(&Origin::Variable(key.variable())), "{}", key.name);
     }

@@ -1,5 +1,7 @@
 //! A connection as those see it who speak over it: a socket, with TLS over it or without.
 
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::io;
@@ -94,6 +96,11 @@ impl Stream {
             None => self.socket.poll_closed(),
             Some(tls) => tls.poll_closed(&self.socket),
         }
+    }
+
+    /// True if bytes have come that were not read.
+    pub(crate) fn has_unread(&mut self) -> bool {
+        !self.is_quiet() && self.poll_closed().is_pending()
     }
 
     /// True if nothing has come that was not read, nor an end. On any thread; but what another's event loop has not been told

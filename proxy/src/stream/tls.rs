@@ -113,7 +113,10 @@ impl Tls {
         // Answers of the protocol itself, and the alert that says what was wrong. What finds no room goes out with what
         // is written next.
         let _ = self.poll_flush(socket);
-        let state = state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let state = state.map_err(|error| {
+            self.is_closed = true;
+            io::Error::new(io::ErrorKind::InvalidData, error)
+        })?;
         self.held = state.plaintext_bytes_to_read();
         self.is_closed |= state.peer_has_closed();
         Poll::Ready(Ok(()))

@@ -27,6 +27,8 @@ mod straddling;
 mod terminated;
 mod threads;
 mod timeouts;
+mod tls;
+mod tls_hostile;
 mod tools;
 mod vacate;
 mod violations;

@@ -1,5 +1,6 @@
 //! Sessions go from thread to thread as their load needs it, and nobody notices.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_testkit::client::{RawClient, frontend};
@@ -8,15 +9,16 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use crate::front::{Front, execute, extended, messages};
+use crate::tls::{self, Pki};
 
 /// Far more than one thread is given before it has said how busy it is.
 const CLIENTS: usize = 200;
 
 /// A front with two threads and clients on both of them: they connect while pgherd is stopped, so that it finds all of
 /// them at once and hands them out before a thread can say how busy it is. One thread would do, and gets them all.
-async fn on_two_threads() -> Result<(Front, Vec<RawClient>)> {
-    let front =
-        Front::with(|pgherd| pgherd.set("runtime.workers", 2).set("pool.size", 8).set("log.level", "debug"))
+async fn on_two_threads() -> Result<(Front, Arc<Pki>, Vec<RawClient>)> {
+    let (front, pki) =
+        tls::front(|pgherd| pgherd.set("runtime.workers", 2).set("pool.size", 8).set("log.level", "debug"))
             .await?;
     front.pgherd.send(Signal::STOP)?;
     let mut sockets = Vec::with_capacity(CLIENTS);
@@ -24,12 +26,12 @@ async fn on_two_threads() -> Result<(Front, Vec<RawClient>)> {
         sockets.push(RawClient::connect(front.pgherd.address()).await?);
     }
     front.pgherd.send(Signal::CONT)?;
-    Ok((front, sockets))
+    Ok((front, Arc::new(pki), sockets))
 }
 
 #[tokio::test]
 async fn sessions_that_go_to_another_thread_go_on_where_they_were() -> Result<()> {
-    let (front, sockets) = on_two_threads().await?;
+    let (front, _, sockets) = on_two_threads().await?;
     let mut sessions = JoinSet::new();
     for (number, client) in sockets.into_iter().enumerate() {
         sessions.spawn(ask(client, number, front.password("app").to_owned()));
@@ -60,11 +62,16 @@ async fn ask(mut client: RawClient, number: usize, password: String) -> Result<(
 
 #[tokio::test]
 async fn sessions_travel_with_what_was_not_read_and_can_be_cancelled_wherever_they_are() -> Result<()> {
-    let (front, sockets) = on_two_threads().await?;
+    let (front, pki, sockets) = on_two_threads().await?;
     let address = front.pgherd.address();
     let mut sessions = JoinSet::new();
     for (number, client) in sockets.into_iter().enumerate() {
-        sessions.spawn(ask_in_halves(client, number, front.password("app").to_owned(), address));
+        let (password, pki) = (front.password("app").to_owned(), Arc::clone(&pki));
+        sessions.spawn(async move {
+            // TLS goes with them: what was read is decrypted on one thread, and what follows on another.
+            let client = if number % 4 == 0 { tls::secure(client, &pki).await? } else { client };
+            ask_in_halves(client, number, password, address).await
+        });
     }
     while let Some(asked) = sessions.join_next().await {
         asked??;

@@ -66,7 +66,7 @@ fn a_misspelt_variable_is_an_error_with_the_nearest_one() {
 
 #[test]
 fn keys_of_later_versions_say_so() {
-    for key in ["listen.tls.mode", "listen.unix", "routing.reads", "http.address", "etcd.endpoints"] {
+    for key in ["listen.unix", "listen.proxy_protocol", "routing.reads", "http.address", "etcd.endpoints"] {
         let (section, leaf) = key.rsplit_once('.').unwrap();
         let (json, code) = check(&format!("[{section}]\n{leaf} = \"x\"\n"), &[NODES]);
         assert_eq!(code, 1, "{key}");
@@ -181,4 +181,54 @@ fn a_failover_that_can_not_work_is_warned_of() {
 fn a_wrong_command_line_exits_with_2() {
     let output = Command::new(env!("CARGO_BIN_EXE_pgherd")).args(["check", "--jsn"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn what_tls_of_clients_lacks_is_said_and_whether_its_files_can_be_used() {
+    let tls = |keys: &str| format!("[listen.tls]\n{keys}\n");
+    for (keys, expected) in [
+        (
+            "mode = \"require\"",
+            "listen.tls.cert: is required for TLS with clients: or set listen.tls.mode to \"disable\"",
+        ),
+        (
+            "key = \"/k\"",
+            "listen.tls.cert: is required for TLS with clients: or set listen.tls.mode to \"disable\"",
+        ),
+        ("cert = \"/c\"", "listen.tls.key: is required beside listen.tls.cert"),
+        (
+            "mode = \"verify-ca\"\ncert = \"/c\"\nkey = \"/k\"",
+            "listen.tls.client_ca: is required where listen.tls.mode is \"verify-ca\" or \"verify-full\"",
+        ),
+        (
+            "cert = \"/nowhere/c\"\nclient_tls_key_file = \"/k\"",
+            "listen.tls.cert: /nowhere/c can't be read: No such file or directory (os error 2)",
+        ),
+        ("min_version = \"1.1\"", "listen.tls.min_version: takes 1.2 or 1.3, got `1.1`"),
+    ] {
+        assert_eq!(error(&tls(keys), &[NODES]), expected, "{keys}");
+    }
+    assert_eq!(value("", &[NODES], "listen.tls.mode"), "disable");
+    // Off is off, whatever the files are.
+    assert_eq!(
+        value(&tls("mode = \"disable\"\ncert = \"/nowhere\""), &[NODES], "listen.tls.mode"),
+        "disable"
+    );
+}
+
+#[test]
+fn with_a_certificate_clients_may_use_tls_and_an_old_one_is_warned_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = pgherd_testkit::Authority::new("authority").unwrap();
+    let file = |identity: &pgherd_testkit::Identity| {
+        let (certificate, key) = identity.write(directory.path(), "server").unwrap();
+        format!("[listen.tls]\ncert = {certificate:?}\nkey = {key:?}\n")
+    };
+    let good = file(&authority.server(&["localhost"]).unwrap());
+    assert_eq!(value(&good, &[NODES], "listen.tls.mode"), "allow");
+    let old = file(&authority.expired("localhost", pgherd_testkit::Purpose::Server).unwrap());
+    let (json, code) = check(&old, &[NODES]);
+    assert_eq!(code, 0, "better than none");
+    let warnings = lines(&json, "warnings");
+    assert!(warnings.iter().any(|it| it.starts_with("listen.tls.cert: has expired")), "{warnings:?}");
 }

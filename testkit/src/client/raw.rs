@@ -1,4 +1,7 @@
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -6,9 +9,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::frontend;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, ToSocketAddrs};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// How long an answer may take before a read fails. Longer than pgherd lets a write wait.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -16,8 +23,38 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A client that sends the bytes it is given and reads frames as they come.
 #[derive(Debug)]
 pub struct RawClient {
-    stream: TcpStream,
+    stream: Box<dyn Connection>,
     received: BytesMut,
+}
+
+/// What a [`RawClient`] speaks over.
+pub trait Connection: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {
+    /// The socket below.
+    fn socket(&self) -> BorrowedFd<'_>;
+}
+
+impl Connection for TcpStream {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+impl Connection for UnixStream {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+impl<T: Connection> Connection for TlsStream<T> {
+    fn socket(&self) -> BorrowedFd<'_> {
+        self.get_ref().0.socket()
+    }
+}
+
+impl Connection for Box<dyn Connection> {
+    fn socket(&self) -> BorrowedFd<'_> {
+        (**self).socket()
+    }
 }
 
 /// One message of the server.
@@ -48,7 +85,32 @@ impl RawClient {
         let stream =
             timeout(PATIENCE, TcpStream::connect(address)).await.context("connect")?.context("connect")?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, received: BytesMut::new() })
+        Ok(Self::over(stream))
+    }
+
+    /// Opens the connection to a Unix socket and sends nothing.
+    pub async fn connect_unix(path: impl AsRef<Path>) -> Result<Self> {
+        let stream =
+            timeout(PATIENCE, UnixStream::connect(path)).await.context("connect")?.context("connect")?;
+        Ok(Self::over(stream))
+    }
+
+    /// Speaks over a connection that there is.
+    pub fn over(stream: impl Connection + 'static) -> Self {
+        Self { stream: Box::new(stream), received: BytesMut::new() }
+    }
+
+    /// Shakes hands for TLS, at once: where the server is asked first, that has been done. `config` says whom to trust.
+    pub async fn secure(self, config: ClientConfig, server: &str) -> Result<Self> {
+        ensure!(self.received.is_empty(), "unencrypted bytes before TLS: {:?}", self.received);
+        let name = ServerName::try_from(server.to_owned())?;
+        let shaken = TlsConnector::from(Arc::new(config)).connect(name, self.stream);
+        Ok(Self::over(timeout(PATIENCE, shaken).await.context("TLS handshake")?.context("TLS handshake")?))
+    }
+
+    /// Ends the client's half of the connection; what the server sends can still be read.
+    pub async fn finish(&mut self) -> Result<()> {
+        self.stream.shutdown().await.context("shut down")
     }
 
     /// Connects and logs in.
@@ -65,13 +127,15 @@ impl RawClient {
 
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stream.write_all(bytes).await.context("send")
+        self.stream.write_all(bytes).await.context("send")?;
+        self.stream.flush().await.context("send")
     }
 
     /// Cuts the connection with a reset, whatever has not been read.
     pub fn reset(self) -> Result<()> {
         // SO_LINGER with no time: what close() sends is a reset.
-        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).context("SO_LINGER")
+        rustix::net::sockopt::set_socket_linger(self.stream.socket(), Some(Duration::ZERO))
+            .context("SO_LINGER")
     }
 
     /// Sends bytes one by one, each in a segment of its own.

@@ -1,0 +1,155 @@
+//! `[listen]`: where clients connect, and how.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::problem::{Origin, Problem};
+use super::resolve::Bridge;
+use super::value::{self, Choice};
+use crate::tls::Acceptor;
+
+/// Where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listen {
+    /// Address and port of the listener.
+    pub(crate) address: SocketAddr,
+    /// `[listen.tls]`
+    pub(crate) tls: ListenTls,
+}
+
+/// TLS with clients. The files could be used when the configuration was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenTls {
+    /// Who may, and who must use it.
+    pub(crate) mode: TlsMode,
+    /// The certificate that clients are shown, and those between it and its authority. There is one unless TLS is off.
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its private key. There is one unless TLS is off.
+    pub(crate) key: Option<PathBuf>,
+    /// Who vouches for clients' certificates; if none, clients are not asked for one.
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Clients' certificates that are good no more.
+    pub(crate) client_crl: Option<PathBuf>,
+    /// The oldest version that is accepted.
+    pub(crate) min_version: TlsVersion,
+}
+
+/// As PgBouncer's `client_tls_sslmode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsMode {
+    /// TLS is declined.
+    Disable,
+    /// It is for the client to choose.
+    Allow,
+    /// As `Allow`.
+    Prefer,
+    /// Who comes over the network without it is refused.
+    Require,
+    /// As `Require`, and the client must show a certificate.
+    VerifyCa,
+    /// As `VerifyCa`.
+    VerifyFull,
+}
+
+/// Versions of TLS that are not broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsVersion {
+    /// 1.2
+    V12,
+    /// 1.3
+    V13,
+}
+
+impl Choice for TlsMode {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("disable", Self::Disable),
+        ("allow", Self::Allow),
+        ("prefer", Self::Prefer),
+        ("require", Self::Require),
+        ("verify-ca", Self::VerifyCa),
+        ("verify-full", Self::VerifyFull),
+    ];
+}
+
+impl Choice for TlsVersion {
+    const WORDS: &'static [(&'static str, Self)] = &[("1.2", Self::V12), ("1.3", Self::V13)];
+}
+
+impl Bridge<'_> {
+    pub(super) fn listen(&mut self) -> Option<Listen> {
+        let address = self.get("listen.address", value::address);
+        let tls = self.listen_tls();
+        Some(Listen { address: address?, tls: tls? })
+    }
+
+    fn listen_tls(&mut self) -> Option<ListenTls> {
+        let before = self.errors.len();
+        let mode = self.get("listen.tls.mode", value::choice);
+        let certificate = self.get("listen.tls.cert", value::path);
+        let key = self.get("listen.tls.key", value::path);
+        let client_ca = self.get("listen.tls.client_ca", value::path);
+        let client_crl = self.get("listen.tls.client_crl", value::path);
+        let min_version = self.get("listen.tls.min_version", value::choice)?;
+        let is_meant = mode.is_none() && (key.is_some() || client_ca.is_some());
+        let default = if certificate.is_some() || is_meant { TlsMode::Allow } else { TlsMode::Disable };
+        let mode = mode.unwrap_or(default);
+        let tls = ListenTls { mode, certificate, key, client_ca, client_crl, min_version };
+        if self.errors.len() > before {
+            return None;
+        }
+        match what_is_missing(&tls) {
+            Some((key, message)) => self.report(key, message.to_owned()),
+            None => {
+                if let Err(fault) = Acceptor::load(&tls) {
+                    self.report(fault.key, fault.message);
+                }
+            }
+        }
+        Some(tls)
+    }
+
+    /// An error at the place where a key is given; its text names the key where it is given nowhere.
+    fn report(&mut self, key: &'static str, message: String) {
+        let origin = self.origins.get(key).cloned().filter(|origin| *origin != Origin::Default);
+        self.errors.push(Problem { origin, key: Some(key.to_owned()), message });
+    }
+}
+
+/// Settings that say nothing without another.
+fn what_is_missing(tls: &ListenTls) -> Option<(&'static str, &'static str)> {
+    let ListenTls { mode, certificate, key, client_ca, client_crl, .. } = tls;
+    let verifies = matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
+    if *mode == TlsMode::Disable {
+        None
+    } else if certificate.is_none() {
+        Some(("listen.tls.cert", "is required for TLS with clients: or set listen.tls.mode to \"disable\""))
+    } else if key.is_none() {
+        Some(("listen.tls.key", "is required beside listen.tls.cert"))
+    } else if verifies && client_ca.is_none() {
+        Some((
+            "listen.tls.client_ca",
+            "is required where listen.tls.mode is \"verify-ca\" or \"verify-full\"",
+        ))
+    } else if client_crl.is_some() && client_ca.is_none() {
+        Some(("listen.tls.client_ca", "is required beside listen.tls.client_crl"))
+    } else {
+        None
+    }
+}
+
+impl Listen {
+    /// Each key with its value; none where it has none.
+    pub(super) fn describe(&self) -> Vec<(&'static str, Option<String>)> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let tls = &self.tls;
+        vec![
+            ("listen.address", Some(self.address.to_string())),
+            ("listen.tls.mode", Some(tls.mode.word().to_owned())),
+            ("listen.tls.cert", path(&tls.certificate)),
+            ("listen.tls.key", path(&tls.key)),
+            ("listen.tls.client_ca", path(&tls.client_ca)),
+            ("listen.tls.client_crl", path(&tls.client_crl)),
+            ("listen.tls.min_version", Some(tls.min_version.word().to_owned())),
+        ]
+    }
+}
