@@ -17,14 +17,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::seat::Seat;
-use crate::server::secure::{Handshake, connect_again};
+use crate::server::secure::{Secured, connect_again};
 
 /// How a server connection is cancelled. Shared by the connection and the requests on their way to it.
 #[derive(Debug)]
 pub(crate) struct CancelPoint {
     address: SocketAddr,
     /// Requests go over TLS if the connection does.
-    handshake: Option<Handshake>,
+    secured: Option<Secured>,
     key: CancelKey,
     /// How long the server may take to act on a request; also how long its connection is kept from others at the most.
     timeout: Duration,
@@ -41,13 +41,13 @@ pub(crate) struct CancelPoint {
 impl CancelPoint {
     /// For a connection to `address` whose BackendKeyData was `key`; requests may take as long as `timeout`.
     pub(crate) fn new(
-        (address, handshake): (SocketAddr, Option<Handshake>),
+        (address, secured): (SocketAddr, Option<Secured>),
         key: CancelKey,
         timeout: Duration,
     ) -> Self {
         Self {
             address,
-            handshake,
+            secured,
             key,
             timeout,
             on_their_way: AtomicUsize::new(0),
@@ -71,6 +71,11 @@ impl CancelPoint {
     #[inline]
     pub(crate) fn note_prepared(&self, prepared: usize) {
         self.prepared.store(prepared, Ordering::Relaxed);
+    }
+
+    /// How the connection was secured; none without TLS.
+    pub(crate) const fn secured(&self) -> Option<&Secured> {
+        self.secured.as_ref()
     }
 
     /// The server process behind the connection.
@@ -106,7 +111,7 @@ impl CancelPoint {
     }
 
     async fn request(&self) -> std::io::Result<()> {
-        let mut stream = connect_again(self.address, self.handshake.as_ref()).await?;
+        let mut stream = connect_again(self.address, self.secured.as_ref()).await?;
         let unknown = Haunting(&self.is_haunted);
         stream.write_all(&write::cancel_request(self.key)).await?;
         let mut rest = [0; 16];

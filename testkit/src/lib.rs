@@ -32,6 +32,7 @@ mod postgres;
 mod processes;
 mod repmgr;
 mod server;
+mod server_tls;
 pub mod soak;
 mod sshd;
 mod template;

@@ -178,23 +178,23 @@ impl ConnectRequest<'_> {
         socket.set_options()?;
         let mut stream = Stream::new(socket);
         let cutter = Arc::new(Cutter::new(&stream)?);
-        let mut handshake = match attempt {
+        let secured = match attempt {
             Attempt::Plain => None,
-            Attempt::Tls => Some(Handshake::with(self.tls, &self.node.host, address.ip())?),
-        };
-        if let Some(wanted) = &handshake {
-            match wanted.take_place(&mut stream).await {
-                Err(NotSecure::NoTls) if self.tls.mode().goes_on_without() => handshake = None,
-                shaken => shaken?,
+            Attempt::Tls => {
+                let handshake = Handshake::with(self.tls, &self.node.host, address.ip())?;
+                match handshake.take_place(&mut stream).await {
+                    Err(NotSecure::NoTls) if self.tls.mode().goes_on_without() => None,
+                    shaken => Some(shaken?),
+                }
             }
-        }
+        };
         let (state, key) = self.log_in(&mut stream).await?;
         let now = Instant::now();
         Ok(Box::new(ServerConnection {
             stream,
             home: self.worker,
             state,
-            cancel: Arc::new(CancelPoint::new((address, handshake), key, self.cancel_timeout)),
+            cancel: Arc::new(CancelPoint::new((address, secured), key, self.cancel_timeout)),
             cutter,
             applied: Some(Arc::default()),
             opened_at: now,

@@ -1,5 +1,6 @@
 //! TLS on the way to a server.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::reactor::Socket;
 use crate::stream::Stream;
+use crate::tls::{cipher_name, version_name};
 
 /// Why there is no TLS where it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +57,13 @@ impl Handshake {
     ///
     /// # Errors
     /// See [`NotSecure`].
-    pub(crate) async fn take_place(&self, stream: &mut Stream) -> Result<(), NotSecure> {
+    pub(crate) async fn take_place(self, stream: &mut Stream) -> Result<Secured, NotSecure> {
+        self.shake(stream).await?;
+        let of = |name: fn(&rustls::Connection) -> &'static str| stream.tls().map_or("unknown", name);
+        Ok(Secured { version: of(version_name), cipher: of(cipher_name), handshake: self })
+    }
+
+    async fn shake(&self, stream: &mut Stream) -> Result<(), NotSecure> {
         stream.write_all(&SSL_REQUEST).await.map_err(NotSecure::Lost)?;
         match Answer::of(stream.read_u8().await.map_err(NotSecure::Lost)?) {
             Answer::Tls => {}
@@ -71,6 +79,20 @@ impl Handshake {
     }
 }
 
+/// How a connection was secured. Shown, it is version and cipher, as tools that know PgBouncer expect it.
+#[derive(Clone, Debug)]
+pub(crate) struct Secured {
+    handshake: Handshake,
+    version: &'static str,
+    cipher: &'static str,
+}
+
+impl fmt::Display for Secured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.version, self.cipher)
+    }
+}
+
 /// What TLS itself found wrong with a connection, or the peer said so; none if the connection was lost otherwise.
 pub(crate) fn complaint(error: &io::Error) -> Option<String> {
     error.get_ref()?.downcast_ref::<rustls::Error>().map(pgherd_tls::reason)
@@ -79,7 +101,7 @@ pub(crate) fn complaint(error: &io::Error) -> Option<String> {
 /// What a login over this connection may be bound to.
 pub(crate) fn binding(tls: &ServerTls, stream: &Stream) -> ClientBinding {
     let wanted = tls.channel_binding() != ChannelBinding::Disable;
-    let certificate = stream.peer_certificates().first().filter(|_| wanted);
+    let certificate = stream.tls().and_then(|tls| tls.peer_certificates()?.first()).filter(|_| wanted);
     ClientBinding {
         tls: stream.tls().is_some(),
         end_point: certificate.and_then(|der| end_point(der)),
@@ -91,10 +113,10 @@ pub(crate) fn binding(tls: &ServerTls, stream: &Stream) -> ClientBinding {
 ///
 /// # Errors
 /// When the server cannot be reached as it was before.
-pub(crate) async fn connect_again(address: SocketAddr, handshake: Option<&Handshake>) -> io::Result<Stream> {
+pub(crate) async fn connect_again(address: SocketAddr, secured: Option<&Secured>) -> io::Result<Stream> {
     let mut stream = Stream::new(Socket::connect(address).await?);
-    if let Some(handshake) = handshake {
-        handshake.take_place(&mut stream).await.map_err(|error| match error {
+    if let Some(Secured { handshake, .. }) = secured {
+        handshake.shake(&mut stream).await.map_err(|error| match error {
             NotSecure::Lost(error) | NotSecure::LostInHandshake(error) => error,
             other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
         })?;

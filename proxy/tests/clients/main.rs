@@ -20,6 +20,7 @@ mod pool;
 mod prepared;
 mod reload;
 mod resets;
+mod server_tls;
 mod session_defaults;
 mod soak;
 mod startup;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgherd_testkit::history::Report;
-use pgherd_testkit::{Cluster, Result, Server, ensure, eventually};
+use pgherd_testkit::{Authority, Cluster, Result, Server, ensure, eventually};
 
 use crate::herd::{Herd, PATIENCE, timeline};
 
@@ -89,6 +89,33 @@ async fn a_primary_of_which_every_process_is_killed_is_replaced() -> Result<()> 
 #[tokio::test]
 async fn a_primary_that_hangs_is_replaced_fenced_and_rejoined() -> Result<()> {
     is_replaced_after(Fault::Freeze).await
+}
+
+#[tokio::test]
+async fn a_primary_is_replaced_where_servers_are_reached_over_tls_alone() -> Result<()> {
+    const RULES: &str = "
+        local    all          postgres             peer
+        hostssl  all          repmgr    0.0.0.0/0  scram-sha-256
+        hostssl  replication  repmgr    0.0.0.0/0  scram-sha-256
+        host     all          app,postgres 0.0.0.0/0  scram-sha-256";
+    let cluster = Cluster::builder().start().await?;
+    let authority = Authority::new("test authority")?;
+    for server in cluster.servers() {
+        let identity = authority.server(&[&server.address().to_string()])?;
+        server.speak_tls(&identity, &authority).await?;
+        server.set_rules(RULES).await?;
+    }
+    let ca = authority.write(cluster.directory(), "ca")?.display().to_string();
+    let herd =
+        Herd::of(cluster, |pgherd| pgherd.set("backends.tls.mode", "verify-full").set("backends.tls.ca", ca))
+            .await?;
+    lose_primary(&herd, Fault::Kill9All).await?;
+    let new = herd.cluster.primary().await?;
+    ensure!(new.id() != 1);
+    let in_the_clear = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                        WHERE NOT ssl AND usename IN ('app', 'repmgr') AND backend_type = 'client backend'";
+    ensure!(new.scalar(in_the_clear).await? == "0", "all that pgherd asks there goes over TLS");
+    Ok(())
 }
 
 #[tokio::test]

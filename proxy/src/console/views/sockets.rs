@@ -237,7 +237,7 @@ fn server_row(scene: &Scene<'_>, server: &Server, prefix: &str) -> Row {
         server_name(&seen.point).into(),
         holder.as_ref().map_or_else(String::new, |seat| client_name(seat.card().id)).into(),
         number(i64::from(seen.point.pid())),
-        "".into(),
+        seen.point.secured().map_or_else(String::new, ToString::to_string).into(),
         holder.as_ref().map_or_else(|| "".into(), |seat| application_name(seat.card())),
         seen.point.prepared().into(),
         number(i64::from(seen.point.pid())),
