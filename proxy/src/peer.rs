@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use pgherd_protocol::auth::Channel;
+use pgherd_tls::end_point;
+
 /// A client's end of its connection. Shown, in the log for example, it is the address.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
@@ -62,6 +65,12 @@ impl Peer {
     /// A peer whose connection is not encrypted.
     pub(crate) const fn new(address: PeerAddress) -> Self {
         Self { address, tls: None }
+    }
+
+    /// What its login can be bound to: the certificate that it was shown.
+    pub(crate) fn channel(&self) -> Channel {
+        let certificate = self.tls.as_ref().and_then(|tls| tls.own_certificate.as_deref());
+        certificate.and_then(end_point).map_or(Channel::Unbindable, Channel::EndPoint)
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use pgherd_protocol::auth::{
-    AuthError, Channel, Credential, InitialResponse, MAX_SASL_MESSAGE, Md5Verifier, SASL_MECHANISMS,
-    ScramServer, ScramVerifier, Verifier, md5,
+    AuthError, Channel, Credential, InitialResponse, MAX_SASL_MESSAGE, Md5Verifier, ScramServer,
+    ScramVerifier, Verifier, md5,
 };
 use pgherd_protocol::error::{ClientError, ErrorFields, Severity};
 use pgherd_protocol::frame::{HEADER_LEN, frontend_header};
@@ -137,7 +137,7 @@ pub(super) async fn log_in(
             .hint("Connect to the server itself.")
             .into());
     }
-    authenticate(worker, stream, &startup.user).await?;
+    authenticate(worker, stream, &startup.user, peer.channel()).await?;
     if console::is_console(&startup.database) {
         return Ok(Admitted::ToConsole(console::admit(worker, &startup, peer, stream)?));
     }
@@ -198,7 +198,12 @@ fn check_gates(shared: &Shared, database: &str) -> Result<(), ClientError> {
 }
 
 /// Asks for the password the way that the stored verifier needs.
-async fn authenticate(worker: &Worker, stream: &mut Stream, user: &str) -> Result<(), LoginFailure> {
+async fn authenticate(
+    worker: &Worker,
+    stream: &mut Stream,
+    user: &str,
+    channel: Channel,
+) -> Result<(), LoginFailure> {
     let shared = &worker.shared;
     let role = match shared.verifiers.lookup(user).await {
         Ok(role) => Some(role),
@@ -213,8 +218,8 @@ async fn authenticate(worker: &Worker, stream: &mut Stream, user: &str) -> Resul
     let verifier = role.as_ref().and_then(|role| role.verifier_at(SystemTime::now()));
     let checked = match verifier {
         Some(Verifier::Md5(verifier)) => check_md5(stream, verifier).await?,
-        Some(Verifier::Scram(verifier)) => check_scram(shared, stream, user, Some(verifier)).await?,
-        None => check_scram(shared, stream, user, None).await?,
+        Some(Verifier::Scram(verifier)) => check_scram(shared, stream, user, Some(verifier), channel).await?,
+        None => check_scram(shared, stream, user, None, channel).await?,
     };
     match (checked, role) {
         (Ok(credential), Some(role)) if role.can_login => {
@@ -254,22 +259,27 @@ async fn check_scram(
     stream: &mut Stream,
     user: &str,
     verifier: Option<&ScramVerifier>,
+    channel: Channel,
 ) -> Result<Result<Credential, AuthError>, LoginFailure> {
     let mut out = Vec::new();
-    write::authentication(&mut out, 10, SASL_MECHANISMS);
+    write::authentication(&mut out, 10, channel.mechanisms());
     stream.write_all(&out).await?;
     let response = read_response(stream, "SASL").await?;
-    let client_first = match InitialResponse::parse(&response, &Channel::Unbindable) {
-        Ok(InitialResponse { client_first: Some(first), .. }) => first.to_vec(),
-        Ok(InitialResponse { client_first: None, .. }) => {
+    let (mechanism, client_first) = match InitialResponse::parse(&response, &channel) {
+        Ok(InitialResponse { mechanism, client_first }) => (mechanism, client_first.map(<[u8]>::to_vec)),
+        Err(error) => return Ok(Err(error)),
+    };
+    let client_first = match client_first {
+        Some(first) => first,
+        None => {
             out.clear();
             write::authentication(&mut out, 11, &[]);
             stream.write_all(&out).await?;
             read_response(stream, "SASL").await?
         }
-        Err(error) => return Ok(Err(error)),
     };
-    let exchange = ScramServer::new(verifier, user, &shared.mock_secret, &rand::random());
+    let exchange =
+        ScramServer::new(verifier, user, &shared.mock_secret, &rand::random()).over(channel, mechanism);
     let (challenge, exchange) = match exchange.first(&client_first) {
         Ok(first) => first,
         Err(error) => return Ok(Err(error)),

@@ -101,7 +101,7 @@ pub(crate) fn complaint(error: &io::Error) -> Option<String> {
 /// What a login over this connection may be bound to.
 pub(crate) fn binding(tls: &ServerTls, stream: &Stream) -> ClientBinding {
     let wanted = tls.channel_binding() != ChannelBinding::Disable;
-    let certificate = stream.tls().and_then(|tls| tls.peer_certificates()?.first()).filter(|_| wanted);
+    let certificate = stream.peer_certificates().first().filter(|_| wanted);
     ClientBinding {
         tls: stream.tls().is_some(),
         end_point: certificate.and_then(|der| end_point(der)),

@@ -149,16 +149,33 @@ async fn logins_are_bound_to_their_connection_or_refused_where_that_is_required(
     let server = cluster.server(1)?;
     let authority = Authority::new("test authority")?;
     server.speak_tls(&authority.server(&["pg01"])?, &authority).await?;
+    let (certificate, key) = authority.server(&["pgherd"])?.write(cluster.directory(), "pgherd")?;
     server.query("CREATE ROLE trusted LOGIN PASSWORD 'pw'").await?;
     server.set_rules(&format!("host all trusted 0.0.0.0/0 trust\n{RULES}")).await?;
     let pgherd = Pgherd::builder(&cluster)
         .set("backends.tls.mode", "require")
         .set("backends.tls.channel_binding", "require")
+        .set("listen.tls.cert", path(&certificate))
+        .set("listen.tls.key", path(&key))
         .start()
         .await?;
     pgherd.wait_log("writes are open", PATIENCE).await?;
     let at = pgherd.address().ip();
-    ensure!(how(&url(at, "app", cluster.credentials().password("app"), "")).await == "TLS");
+    // Bound on both sides, each to its own connection.
+    let password = cluster.credentials().password("app");
+    let bound = "sslmode=require channel_binding=require";
+    ensure!(how(&url(at, "app", password, bound)).await == "TLS");
+    let wrong = how(&url(at, "app", "wrong", bound)).await;
+    ensure!(wrong.contains("password authentication failed for user \"app\""), "{wrong}");
+    let unbound = "sslmode=require channel_binding=disable";
+    ensure!(how(&url(at, "app", password, unbound)).await == "TLS");
+    ensure!(
+        how(&url(at, "app", password, "sslmode=disable")).await == "TLS",
+        "the client's side is its own business"
+    );
+    // Only clients that come without TLS are told of no more than they can have.
+    let refused = how(&url(at, "app", password, "sslmode=disable channel_binding=require")).await;
+    ensure!(refused.contains("channel binding required"), "{refused}");
     let refused = how(&url(at, "trusted", "pw", "")).await;
     ensure!(refused.contains("channel binding is required"), "{refused}");
     Ok(())
