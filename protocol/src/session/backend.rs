@@ -246,15 +246,15 @@ impl Session {
     fn pin_if_unseen(&mut self, tag: &[u8]) {
         let unseen = self.expected.front().is_some_and(|e| e.unseen);
         self.restore_due |= unseen && self.parsed_reset && tag == b"SET\0";
-        if unseen && self.pin.is_none() {
-            self.pin = Some(match tag {
+        if unseen {
+            self.keep(Some(match tag {
                 b"LISTEN\0" => Pin::Listen,
                 b"PREPARE\0" => Pin::SqlPrepare,
                 b"DECLARE CURSOR\0" => Pin::HoldCursor,
                 b"LOAD\0" => Pin::Load,
                 b"CREATE TABLE\0" => Pin::Temporary,
                 _ => Pin::Parameter,
-            });
+            }));
         }
     }
 

@@ -142,7 +142,7 @@ impl Session {
 
     /// Takes in what a text says that is about to be run.
     fn see(&mut self, findings: Scan) {
-        self.pin = self.pin.or(findings.pin);
+        self.keep(findings.pin);
         self.alters |= findings.alters;
         if findings.sets {
             self.alter();
@@ -154,7 +154,7 @@ impl Session {
     pub(crate) fn on_piece(&mut self, piece: &[u8]) {
         if let Some(rest) = &mut self.rest {
             let pin = rest.see(piece);
-            self.pin = self.pin.or(pin);
+            self.keep(pin);
         }
         if !self.sends_inside {
             self.rest = None;
@@ -250,7 +250,7 @@ impl Session {
         if std::mem::take(&mut self.copies) && resets != Resets::Nothing {
             // As in a Query; of which of its statements the answers are still to come is not looked at.
             resets = Resets::Nothing;
-            self.pin = self.pin.or(Some(Pin::Parameter));
+            self.keep(Some(Pin::Parameter));
         }
         let has_barrier = self.copy_syncs > 0 && ends_copy;
         if resets == Resets::Nothing && !has_barrier {
@@ -301,7 +301,7 @@ impl Session {
         } else {
             Scan { forgets: false, ..self.scan_or_watch(frame, definition, lookup) }
         };
-        self.pin = self.pin.or(findings.pin);
+        self.keep(findings.pin);
         if self.pooling == Pooling::Session {
             self.parsed_reset |= findings.resets == Resets::ForSession;
             self.tally.server_parses += 1;
@@ -358,7 +358,7 @@ impl Session {
         statement: Arc<Statement>,
         out: &mut Vec<u8>,
     ) -> Pass {
-        self.pin = self.pin.or(Some(Pin::LongStatement));
+        self.keep(Some(Pin::LongStatement));
         let consumed = HEADER_LEN + name.len() + 1;
         rename(frame, None, Name::Server(statement.id), consumed, out);
         self.expected.push_back(Expected {

@@ -375,7 +375,12 @@ impl Session {
     /// Which parameters are in force cannot be told: the session stays where they are.
     pub fn stay(&mut self) {
         self.altered = Altered::No;
-        self.pin = self.pin.or(Some(Pin::Parameter));
+        self.keep(Some(Pin::Parameter));
+    }
+
+    /// There is this reason, if any, to keep the server connection.
+    fn keep(&mut self, pin: Option<Pin>) {
+        self.pin = Pin::worse(self.pin, pin);
     }
 
     /// Run-time parameters may have been changed that can be carried.
@@ -467,7 +472,7 @@ impl Session {
     /// Why the session keeps its server connection, if it does.
     #[must_use]
     pub fn pin(&self) -> Option<Pin> {
-        self.pin.or((self.unnamed.held == Held::OnlyThere).then_some(Pin::LongStatement))
+        Pin::worse(self.pin, (self.unnamed.held == Held::OnlyThere).then_some(Pin::LongStatement))
     }
 
     /// True for a message that, coming from an idle client, asks nothing of a server: what is left of a COPY

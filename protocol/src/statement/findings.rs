@@ -128,7 +128,7 @@ impl<'a> Findings<'a> {
 
     fn pin(&mut self, pin: Pin) {
         self.alters |= pin == Pin::Parameter;
-        self.pin = self.pin.or(Some(pin));
+        self.pin = Pin::worse(self.pin, Some(pin));
     }
 
     fn reset(&mut self, is_local: bool) {

@@ -51,6 +51,17 @@ pub enum Pin {
     SessionMode,
 }
 
+impl Pin {
+    /// Which of two reasons counts: the first, unless only LISTEN speaks for it, which can be handed to another connection.
+    #[must_use]
+    pub fn worse(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(Self::Listen), Some(_)) | (None, _) => other,
+            (Some(_), _) => one,
+        }
+    }
+}
+
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -179,7 +190,7 @@ impl Scan {
             _ => Effect::MayCommit,
         };
         Self {
-            pin: self.pin.or(other.pin),
+            pin: Pin::worse(self.pin, other.pin),
             effect,
             forgets: self.forgets || other.forgets,
             alters: self.alters || other.alters,

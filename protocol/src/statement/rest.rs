@@ -35,13 +35,13 @@ impl Rest {
             if is_word(byte) {
                 self.keep(run);
             } else {
-                pin = pin.or(self.judge());
+                pin = Pin::worse(pin, self.judge());
                 self.len = 0;
             }
             rest = after;
         }
         // The word may go on, or not.
-        pin.or(self.judge())
+        Pin::worse(pin, self.judge())
     }
 
     fn keep(&mut self, run: &[u8]) {
@@ -79,7 +79,7 @@ mod tests {
 
     fn pin(is_do: bool, pieces: &[&str]) -> Option<Pin> {
         let mut rest = Rest::new(is_do);
-        pieces.iter().fold(None, |pin, piece| pin.or(rest.see(piece.as_bytes())))
+        pieces.iter().fold(None, |pin, piece| Pin::worse(pin, rest.see(piece.as_bytes())))
     }
 
     #[test]

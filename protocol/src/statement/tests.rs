@@ -18,6 +18,8 @@ fn what_outlives_a_transaction_pins() {
     pins("/* c */ -- d\n set role to x", Some(Pin::Parameter));
     pins("SELECT set_config('a.b', '1', false)", Some(Pin::Parameter));
     pins("listen x", Some(Pin::Listen));
+    pins("LISTEN x; CREATE TEMP TABLE t ()", Some(Pin::Temporary));
+    pins("LOAD 'a'; LISTEN x", Some(Pin::Load));
     pins("CREATE TEMP TABLE t (i int)", Some(Pin::Temporary));
     pins("create table pg_temp.t ()", Some(Pin::Temporary));
     pins("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Some(Pin::HoldCursor));
