@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cancel::CancelKeys;
 use crate::check::{CONFIGURATION_ERROR, print_problems};
 use crate::cli::RunArgs;
+use crate::client::listen::Hubs;
 use crate::client::welcome::Welcomes;
 use crate::config::{self, Config, Live, Problem};
 use crate::control;
@@ -142,6 +143,7 @@ fn build(config: &Config, tls: ClientTls, (control, reload): (Control, Reload)) 
         credentials: Credentials::default(),
         parameters: SharedParameters::default(),
         statements: Statements::default(),
+        hubs: Hubs::default(),
         cancel_keys: Arc::new(CancelKeys::default()),
         roster: Arc::default(),
         traffic: Traffic::new(config.runtime.workers.get(), epoch),

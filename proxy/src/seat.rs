@@ -1,14 +1,17 @@
 //! A session's seat: what others can reach of it. A cancel request finds there the server connection that the session holds
 //! or the wait that it is in; a pool puts there what the session waits for.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
+use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::statement::Pin;
 
 use crate::cancel::{CancelPoint, OnItsWay};
+use crate::peer::Peer;
 use crate::roster::Card;
 use crate::server::lease::Grant;
 
@@ -71,6 +74,13 @@ impl Seat {
     /// The seat of a session that was just logged in.
     pub(crate) fn new(card: Card) -> Self {
         Self { state: Mutex::default(), card, is_dismissed: AtomicBool::new(false) }
+    }
+
+    /// A seat for something of pgherd's own that waits for connections as clients do.
+    pub(crate) fn internal(database: &Arc<str>, user: &Arc<str>, parameters: &Arc<Parameters>) -> Self {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let names = (Arc::clone(database), Arc::clone(user));
+        Self::new(Card::new(0, names, (Peer::new(nowhere.into()), None), Arc::clone(parameters)))
     }
 
     /// What is known of the session.
@@ -189,9 +199,7 @@ mod tests {
     use super::*;
 
     fn seat() -> Seat {
-        let nowhere = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
-        let peer = crate::peer::Peer::new(nowhere.into());
-        Seat::new(Card::new(1, ("app".into(), "app".into()), (peer, None), Arc::default()))
+        Seat::internal(&"app".into(), &"app".into(), &Arc::default())
     }
 
     fn poll(seat: &Seat) -> Poll<WaitEnd> {

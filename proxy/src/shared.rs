@@ -15,6 +15,7 @@ use pgherd_protocol::prepared::Statements;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::CancelKeys;
+use crate::client::listen::Hubs;
 use crate::client::welcome::Welcomes;
 use crate::config::Live;
 use crate::console::is_console;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) parameters: SharedParameters,
     /// Prepared statements of all sessions.
     pub(crate) statements: Statements,
+    /// Connections that listen for several sessions.
+    pub(crate) hubs: Hubs,
     /// Sessions by their cancel keys.
     pub(crate) cancel_keys: Arc<CancelKeys>,
     /// Who is logged in.

@@ -1,9 +1,10 @@
 //! The threads that serve clients: each has its own event loop and its own sessions.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -74,8 +75,19 @@ pub(crate) struct Worker {
     /// The pools that sessions of this worker wait for, once for each.
     waits: RefCell<Slab<Arc<Pool>>>,
     begun_waiting: Notify,
+    /// Tasks that others than clients have begun.
+    tasks: RefCell<Vec<Task>>,
+    tasks_begun: Notify,
     /// The sessions of this worker.
     pub(crate) watches: RefCell<Slab<Rc<Watch>>>,
+}
+
+struct Task(Pin<Box<dyn Future<Output = TaskEnd>>>);
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").finish_non_exhaustive()
+    }
 }
 
 /// How far the worker is in its life.
@@ -111,6 +123,12 @@ impl Worker {
     /// Connections of all workers, logged in or not.
     pub(crate) fn connections(&self) -> usize {
         self.crew.connections()
+    }
+
+    /// Runs a task beside the sessions; the worker does not end before it.
+    pub(crate) fn spawn(&self, task: impl Future<Output = TaskEnd> + 'static) {
+        self.tasks.borrow_mut().push(Task(Box::pin(task)));
+        self.tasks_begun.notify_one();
     }
 
     /// Ends when the worker begins to drain.
@@ -212,6 +230,8 @@ async fn run(
         stage: Cell::new(Stage::Serving),
         waits: RefCell::default(),
         begun_waiting: Notify::new(),
+        tasks: RefCell::default(),
+        tasks_begun: Notify::new(),
         watches: RefCell::default(),
     });
     tokio::select! {
@@ -254,6 +274,9 @@ async fn serve_all(
                 if executor.len() == 0 {
                     worker.crew.rests(worker.id);
                 }
+            }
+            () = worker.tasks_begun.notified() => {
+                worker.tasks.take().into_iter().for_each(|Task(task)| executor.spawn(task));
             }
             // Who has nothing to do is not woken for it.
             _ = pulse.tick(), if executor.len() > 0 => {

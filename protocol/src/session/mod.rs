@@ -372,6 +372,16 @@ impl Session {
         self.scope = parameters.scope();
     }
 
+    /// What the session listens to is listened to by another connection: this one is not kept for it.
+    pub fn listens_elsewhere(&mut self) {
+        self.pin = self.pin.filter(|pin| *pin != Pin::Listen);
+    }
+
+    /// The session's connection listens for it.
+    pub fn listens_here(&mut self) {
+        self.keep(Some(Pin::Listen));
+    }
+
     /// Which parameters are in force cannot be told: the session stays where they are.
     pub fn stay(&mut self) {
         self.altered = Altered::No;

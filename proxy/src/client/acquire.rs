@@ -19,7 +19,7 @@ use crate::traffic::Account;
 use crate::worker::Worker;
 
 /// Takes back what the last client's startup packet said. RESET ALL leaves out who the session is.
-const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
+pub(super) const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
 
 /// A server connection that a session holds.
 #[derive(Debug)]

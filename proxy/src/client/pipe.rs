@@ -70,6 +70,11 @@ impl Pipe {
         &mut self.out
     }
 
+    /// Takes a buffer with what was read for it by somebody else. Only where it has none.
+    pub(crate) fn take_over(&mut self, buffer: Buffer, buffers: &Buffers) {
+        self.keep(buffer, buffers);
+    }
+
     /// Drops what was read and is done with.
     pub(crate) fn skip(&mut self, len: usize, buffers: &Buffers) {
         if len == 0 {

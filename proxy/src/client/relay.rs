@@ -32,6 +32,8 @@ const MOST_UNCOUNTED: u64 = 1024 * 1024;
 pub(super) enum Event {
     /// The server has answered everything, no transaction is open and nothing pins the session.
     AtRest,
+    /// The session has done nothing but listen for a while.
+    OnlyListens,
     /// pgherd ends, and the session is at rest or out of time.
     Ending,
     /// The client has opened a transaction block in statement mode.

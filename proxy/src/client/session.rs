@@ -17,6 +17,7 @@ use pgherd_protocol::statement::Pin;
 use pgherd_protocol::write;
 
 use super::acquire::{Access, Attempt, Failure, Held};
+use super::listen::{Deaf, Listening, Settling};
 use super::login::LoggedIn;
 use super::meter::{Meter, count, stage};
 use super::pipe::{Filled, Pipe};
@@ -50,6 +51,7 @@ pub(crate) struct Session {
     pub(super) registration: Registration,
     pub(super) counted: Counted,
     pub(super) listed: Listed,
+    pub(super) listening: Listening,
     /// The server connection that it got at its login.
     pub(super) early: Option<Held>,
     pub(super) _connected: Connected,
@@ -93,6 +95,7 @@ impl Session {
             registration,
             counted,
             listed,
+            listening: Listening::default(),
             early,
             _connected: connected,
         }
@@ -127,6 +130,11 @@ impl Session {
         let Some(connection) = held.lease.connection() else { return Turn::Next };
         self.front.machine.attach(connection.state.statements.now());
         let mut leases = 1;
+        if self.listening.is_shared()
+            && let Err(lost) = Box::pin(self.take_channels_back(&mut held)).await
+        {
+            return Box::pin(self.part(held, lost)).await;
+        }
         loop {
             let Some(connection) = held.lease.connection() else { return Turn::Next };
             self.access.seat.hold(&connection.cancel);
@@ -135,10 +143,12 @@ impl Session {
             count(&mut self.front, (&self.access, &self.worker, &held.server), std::mem::take(&mut leases));
             self.front.meter.stop();
             match event {
-                Event::AtRest if self.front.machine.is_altered() => {
-                    if let Err(lost) = Box::pin(self.carry(&mut held)).await {
-                        return Box::pin(self.part(held, lost)).await;
-                    }
+                Event::OnlyListens => {
+                    held = match Box::pin(self.hand_over_channels(held)).await {
+                        Ok(Some(held)) => held,
+                        Ok(None) => return Turn::Next,
+                        Err((held, lost)) => return Box::pin(self.part(held, lost)).await,
+                    };
                 }
                 // The request must not meet what comes next.
                 Event::Overtaken => {
@@ -149,6 +159,12 @@ impl Session {
                 }
                 Event::AtRest => {}
                 other => return Box::pin(self.part(held, other)).await,
+            }
+            if self.front.machine.pin().is_none()
+                && self.front.machine.is_altered()
+                && let Err(lost) = Box::pin(self.carry(&mut held)).await
+            {
+                return Box::pin(self.part(held, lost)).await;
             }
             if self.front.machine.pin().is_none() {
                 return self.give_back(held).await;
@@ -219,7 +235,7 @@ impl Session {
     /// Waits for a message that needs a server. `NeedMore` stands for the end of the session.
     async fn request(&mut self) -> Result<Next, FrameError> {
         self.watch.note(Activity::Idle, self.front.machine.rounds());
-        poll_fn(|_| {
+        poll_fn(|cx| {
             loop {
                 let (flow, input, _) = self.front.up.uncut();
                 let idle = flow.next_request(input)?;
@@ -238,6 +254,16 @@ impl Session {
                 let front = &mut self.front;
                 if front.poll_flush(&self.worker.buffers).is_pending() {
                     return Poll::Pending;
+                }
+                if self.listening.is_shared() {
+                    match self.listening.poll_heard(front.down.append(), cx) {
+                        Poll::Ready(Ok(())) => continue,
+                        Poll::Ready(Err(deaf)) => {
+                            self.say_deaf(&deaf);
+                            return Poll::Ready(Ok(Next::NeedMore));
+                        }
+                        Poll::Pending => {}
+                    }
                 }
                 match front.up.poll_fill(&mut front.stream, &self.worker.buffers) {
                     Poll::Ready(Ok(Filled::Bytes)) => {}
@@ -278,11 +304,12 @@ impl Session {
     }
 
     async fn relay(&mut self, held: &mut Held) -> Event {
-        let Self { front, worker, access, watch, .. } = self;
+        let Self { front, worker, access, watch, listening, .. } = self;
         let lookup = Lookup { statements: &worker.shared.statements, recent: &worker.recent };
         let lent = (&worker.buffers, lookup);
         let mut pinned = false;
         let mut vacating = Vacating::default();
+        let mut settling = Settling::default();
         let mut cancelled = false;
         poll_fn(|cx| {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
@@ -306,6 +333,9 @@ impl Session {
                 };
                 if may_end {
                     return Poll::Ready(Event::Ending);
+                }
+                if settling.poll(front, listening.settled_after(), cx).is_ready() {
+                    return Poll::Ready(Event::OnlyListens);
                 }
                 watch.note(Activity::of(&front.machine), front.machine.rounds());
                 match watch.take_verdict() {
@@ -356,7 +386,7 @@ impl Session {
                     .hint("Use pool.mode = \"transaction\" for this database or user."),
             ),
             Event::Violation(error) => self.say_violation(error),
-            Event::ClientGone | Event::Terminated | Event::Overtaken => {}
+            Event::ClientGone | Event::Terminated | Event::Overtaken | Event::OnlyListens => {}
         }
         // The last words need not wait for the server to be cleaned.
         let _ = self.front.poll_flush(&self.worker.buffers);
@@ -497,6 +527,13 @@ impl Session {
 
     fn say_goodbye(&mut self) {
         self.say_last(&ClientError::new("57P01", "terminating connection due to administrator command"));
+    }
+
+    fn say_deaf(&mut self, Deaf(cause): &Deaf) {
+        tracing::info!(peer = %self.peer, cause, "a session that listens is ended");
+        let error =
+            ClientError::new("57P01", "terminating connection because the one that listened for it was lost");
+        self.say_last(&error.detail(cause.to_string()));
     }
 
     fn say_overdue(&mut self, overdue: Overdue) {

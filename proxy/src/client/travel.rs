@@ -6,6 +6,7 @@ use std::rc::Rc;
 use pgherd_protocol::session::Session as Machine;
 
 use super::acquire::Access;
+use super::listen::Listening;
 use super::meter::Meter;
 use super::pipe::Pipe;
 use super::relay::{Ending, Front};
@@ -34,6 +35,7 @@ pub(crate) struct Traveller {
     registration: Registration,
     counted: Counted,
     listed: Listed,
+    listening: Listening,
     /// It counts as the worker's that it has left, until another counts it.
     _connected: Connected,
 }
@@ -46,7 +48,7 @@ impl Session {
 
     /// Leaves the worker.
     pub(crate) fn depart(self: Box<Self>) -> Traveller {
-        let Self { front, access, peer, registration, counted, listed, _connected, .. } = *self;
+        let Self { front, access, peer, registration, counted, listed, listening, _connected, .. } = *self;
         let Front { stream, up, down, machine, meter, ending, has_blocks, .. } = front;
         Traveller {
             stream,
@@ -61,6 +63,7 @@ impl Session {
             registration,
             counted,
             listed,
+            listening,
             _connected,
         }
     }
@@ -90,6 +93,7 @@ impl Traveller {
             registration,
             counted,
             listed,
+            listening,
             ..
         } = self;
         stream.move_here()?;
@@ -114,6 +118,7 @@ impl Traveller {
             registration,
             counted,
             listed,
+            listening,
             early: None,
             _connected: connected,
         })

@@ -13,6 +13,7 @@ mod front;
 mod leaks;
 mod leaving;
 mod limits;
+mod listening;
 mod local_replies;
 mod login;
 mod pids;
