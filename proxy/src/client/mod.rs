@@ -4,6 +4,7 @@ pub(crate) mod acquire;
 pub(crate) mod listen;
 mod login;
 mod meter;
+mod parting;
 mod pipe;
 mod relay;
 mod session;
