@@ -214,45 +214,52 @@ impl Client {
 
     /// Leaves in the middle of something, with a reset or without.
     async fn breaks_off(&mut self, mut connection: RawClient) -> Result<()> {
-        let nonce = self.nonce();
         let mut out = BytesMut::new();
-        let update = format!("UPDATE counter SET n = n + 1 WHERE owner = {}", self.owner);
-        match self.chance.below(7) {
-            0 => frontend::query("SELECT pg_sleep(20)", &mut out)?,
-            1 => out.extend_from_slice(b"Q\0\0\x10\0SELECT 'half of a mes"),
-            2 => {
-                frontend::query("COPY copied FROM STDIN", &mut out)?;
-                let line = format!("{}\t{nonce}\t1\n", self.owner);
-                frontend::CopyData::new(line.as_bytes())?.write(&mut out);
-            }
-            3 => {
-                for _ in 0..20 {
-                    frontend::parse("", "SELECT repeat('x', 10000), $1::text", [], &mut out)?;
-                    batch("", &["other"], &mut out)?;
-                }
-            }
-            4 => frontend::query(&format!("BEGIN; {update}"), &mut out)?,
-            5 => {
-                frontend::query(&format!("BEGIN; {update}; COMMIT"), &mut out)?;
-                self.account.unsure += 1;
-            }
-            _ => frontend::query("SELECT repeat('x', 1000) FROM generate_series(1, 100000)", &mut out)?,
-        }
+        let has_answer = self.write_what_is_not_waited_for(&mut out)?;
         connection.send(&out).await?;
-        let frames = self.chance.below(3);
-        if frames > 0
-            && self.chance.below(2) == 0
-            && out.first() == Some(&b'Q')
-            && out.len() > 30
-            && !out.ends_with(b"pg_sleep(20)\0")
-        {
-            swallow(&mut connection, frames).await?;
+        if has_answer && self.chance.below(2) == 0 {
+            swallow(&mut connection, 1 + self.chance.below(3)).await?;
         }
         if self.chance.below(2) == 0 {
             connection.reset()?;
         }
         self.common.count("connections broken off");
         Ok(())
+    }
+
+    /// True if something comes back for it soon.
+    fn write_what_is_not_waited_for(&mut self, out: &mut BytesMut) -> Result<bool> {
+        let update = format!("UPDATE counter SET n = n + 1 WHERE owner = {}", self.owner);
+        match self.chance.below(7) {
+            0 => {
+                frontend::query("SELECT pg_sleep(20)", out)?;
+                return Ok(false);
+            }
+            1 => {
+                out.extend_from_slice(b"Q\0\0\x10\0SELECT 'half of a mes");
+                return Ok(false);
+            }
+            2 => {
+                let (owner, nonce) = (self.owner, self.nonce());
+                let line = format!("{owner}\t{nonce}\t1\n");
+                frontend::query("COPY copied FROM STDIN", out)?;
+                frontend::CopyData::new(line.as_bytes())?.write(out);
+                return Ok(false);
+            }
+            3 => {
+                for _ in 0..20 {
+                    frontend::parse("", "SELECT repeat('x', 10000), $1::text", [], out)?;
+                    batch("", &["other"], out)?;
+                }
+            }
+            4 => frontend::query(&format!("BEGIN; {update}"), out)?,
+            5 => {
+                frontend::query(&format!("BEGIN; {update}; COMMIT"), out)?;
+                self.account.unsure += 1;
+            }
+            _ => frontend::query("SELECT repeat('x', 1000) FROM generate_series(1, 100000)", out)?,
+        }
+        Ok(true)
     }
 }
 

@@ -8,7 +8,7 @@ use postgres_protocol::message::frontend;
 use tokio::time::Instant;
 
 use super::{Account, Common};
-use crate::client::{Answer, Frame, RawClient};
+use crate::client::{Answer, RawClient};
 
 /// No server connection came free in time: there are more clients than a pool has room for.
 const NO_ROOM: &str = "53300";
@@ -134,22 +134,20 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Ends what an error may have left.
+    /// True if no transaction is open.
     pub(super) fn is_idle(&self) -> bool {
         self.transaction == Some(b'I')
     }
 }
 
-/// Frames, as far as one cares, of an answer that was cut.
-pub(super) async fn swallow(connection: &mut RawClient, frames: u64) -> Result<Option<Frame>> {
-    let mut last = None;
-    for _ in 0..frames {
-        last = connection.read_frame().await?;
-        if last.as_ref().is_none_or(|frame| frame.tag == b'Z') {
+/// Takes so many messages of an answer, which is about to be cut, or fewer if it ends before.
+pub(super) async fn swallow(connection: &mut RawClient, messages: u64) -> Result<()> {
+    for _ in 0..messages {
+        if connection.read_frame().await?.is_none_or(|frame| frame.tag == b'Z') {
             break;
         }
     }
-    Ok(last)
+    Ok(())
 }
 
 /// Numbers by chance that a seed repeats.
