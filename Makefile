@@ -35,6 +35,8 @@ test: setup ## Check the formatting and the lints, then run every test on real s
 	else \
 		$(CARGO) test --workspace --no-fail-fast; \
 	fi
+	@echo "==> a part of asyncpg's own suite"
+	@scripts/suites/smoke
 
 setup: ## Install the Debian packages that are missing
 	@scripts/setup

@@ -2,7 +2,10 @@
 # Sourced by them, with the suite's name. Each then calls `run_modes`, with a function `run MODE` of its own that runs the suite
 # at PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE and prints one line a test: `passed NAME`, `failed NAME` or `skipped NAME`.
 #
+# Ends with 1 if something fails only through pgherd that docs/compatibility.md does not explain, with 77 if PyPI cannot be reached.
+#
 # MODES     which modes to run, beside the direct run: "session transaction" if nothing is said
+# DIRECT    "kept" to compare with the last direct run instead of a new one
 # SMOKE     with a value, only the part of the suite that takes a few seconds
 # TARGET    the directory for what is fetched and built: target/suites if nothing is said
 
@@ -19,6 +22,8 @@ mkdir -p "$work"
 
 say() { echo "$suite: $*"; }
 fail() { say "$*" >&2; exit 1; }
+# Ends for want of something that is none of pgherd's business.
+leave() { say "$*" >&2; exit 77; }
 
 # A program that the suite needs, and the Debian package that has it.
 need() {
@@ -52,14 +57,13 @@ source_of() {
 python_with() {
     local name=$1 venv
     shift
-    need python3 python3-venv
     venv=$suites/$name
     if [ ! -e "$venv/complete" ]; then
         say "installing $*"
         rm -rf "$venv"
         # The system's own, whatever else is called python3 here.
-        /usr/bin/python3 -m venv "$venv" || fail "needs python3-venv: apt-get install python3-venv"
-        "$venv/bin/pip" install --quiet "$@"
+        /usr/bin/python3 -m venv "$venv" || leave "needs python3-venv: apt-get install python3-venv"
+        "$venv/bin/pip" install --quiet "$@" || leave "cannot install $*"
         touch "$venv/complete"
     fi
     python=$venv/bin/python
@@ -71,7 +75,8 @@ pypi_source() {
     if [ -e "$work/source-$version" ]; then return; fi
     say "fetching the source of $package $version"
     rm -rf "$work/fetched" "$work/unpacked" && mkdir "$work/fetched" "$work/unpacked"
-    "$python" -m pip download --quiet --no-deps --no-binary "$package" -d "$work/fetched" "$package==$version"
+    "$python" -m pip download --quiet --no-deps --no-binary "$package" -d "$work/fetched" "$package==$version" ||
+        leave "cannot fetch the source of $package $version"
     tar -xzf "$work/fetched/"*.tar.gz -C "$work/unpacked" --strip-components=1
     mv "$work/unpacked" "$work/source-$version"
 }
@@ -103,7 +108,10 @@ start() {
     (cd "$root" && cargo build --quiet --bin pgherd --bin pgherd-up)
     local bin
     bin=$(cd "$root" && cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
-    "$bin/pgherd-up" --servers 1 --listen "127.0.0.1:$port" >"$work/up.log" 2>&1 &
+    # Servers run as the user postgres, so what starts them runs as root.
+    local as_root=()
+    if [ "$(id -u)" != 0 ]; then as_root=(sudo -E); fi
+    "${as_root[@]}" "$bin/pgherd-up" --servers 1 --listen "127.0.0.1:$port" >"$work/up.log" 2>&1 &
     started+=($!)
     for _ in $(seq 600); do
         if grep -q '^Try:' "$work/up.log"; then break; fi
@@ -143,6 +151,10 @@ run_modes() {
     start
     if declare -F prepare >/dev/null; then prepare; fi
     for mode in direct $modes; do
+        if [ "$mode" = direct ] && [ "${DIRECT-}" = kept ] && [ -s "$work/direct.results" ]; then
+            count direct
+            continue
+        fi
         direct "CREATE DATABASE suite_$mode OWNER suite TEMPLATE template0 ENCODING 'UTF8'"
         export PGHOST=${hosts[$mode]} PGPORT=${ports[$mode]} PGUSER=suite PGPASSWORD=suite PGDATABASE=suite_$mode
         if declare -F prepare_database >/dev/null; then prepare_database; fi
@@ -158,7 +170,7 @@ count() {
     failed=$(grep -c '^failed ' "$work/$1.results" || true)
     skipped=$(grep -c '^skipped ' "$work/$1.results" || true)
     say "$1: $passed passed, $failed failed, $skipped skipped"
-    [ "$passed" -gt 0 ] || { tail -20 "$work/$1.errors" >&2; fail "nothing passed: see $work/$1.*"; }
+    [ "$passed" -gt 0 ] || { tail -20 "$work/$1.errors" >&2 || true; fail "nothing passed: see $work/$1.*"; }
 }
 
 # The names that docs/compatibility.md explains for this suite and mode, as patterns: the table's rows are
