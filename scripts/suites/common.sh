@@ -7,6 +7,7 @@
 # MODES     which modes to run, beside the direct run: "session transaction" if nothing is said
 # DIRECT    "kept" to compare with the last direct run instead of a new one
 # SMOKE     with a value, only the part of the suite that takes a few seconds
+# BIN       the directory of programs that are built already
 # TARGET    the directory for what is fetched and built: target/suites if nothing is said
 
 set -euo pipefail
@@ -105,9 +106,9 @@ direct() { PGPASSWORD=$monitor_password psql -qAtX "host=$server port=5432 user=
 # Starts one server, and a pgherd before it in each mode.
 start() {
     local config mode port=${SUITES_PORT:-6460}
-    (cd "$root" && cargo build --quiet --bin pgherd --bin pgherd-up)
-    local bin
-    bin=$(cd "$root" && cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
+    local bin=${BIN-}
+    [ -n "$bin" ] || (cd "$root" && cargo build --quiet --bin pgherd --bin pgherd-up)
+    [ -n "$bin" ] || bin=$(cd "$root" && cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
     # Servers run as the user postgres, so what starts them runs as root.
     local as_root=()
     if [ "$(id -u)" != 0 ]; then as_root=(sudo -E); fi
