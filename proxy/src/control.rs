@@ -8,7 +8,7 @@ use pgherd_failover::{ExecutorSettings, Mode, RepmgrSettings, SshSettings};
 use pgherd_health::{Password, ProberSettings};
 
 use crate::config::{self, Config, Executor, FailoverMode};
-use crate::verifiers::ReaderLogin;
+use crate::verifiers;
 
 /// How the servers are watched and acted on.
 pub(crate) fn settings(config: &Config) -> ControlSettings {
@@ -61,13 +61,26 @@ fn decisions(failover: &config::Failover, interval: Duration) -> pgherd_failover
     }
 }
 
-/// As whom stored passwords are read.
-pub(crate) fn reader_login(config: &Config) -> ReaderLogin {
-    let Config { monitor, server_tls, .. } = config;
-    ReaderLogin {
+/// As whom stored passwords are read, and how.
+pub(crate) fn who_asks(config: &Config) -> verifiers::Settings {
+    let Config { monitor, auth, server_tls, .. } = config;
+    let mut settings = verifiers::Settings {
         user: monitor.user.clone(),
         password: monitor.password.clone(),
         database: monitor.database.clone(),
         tls: Arc::clone(server_tls),
+        query: auth.query.clone(),
+        memberships: auth.asks_for_memberships(),
+    };
+    if auth.query.is_some() {
+        // Another user has no use for the monitor's password.
+        if let Some(user) = &auth.query_user {
+            settings.user.clone_from(user);
+            settings.password.clone_from(&auth.query_password);
+        }
+        if let Some(database) = &auth.query_database {
+            settings.database.clone_from(database);
+        }
     }
+    settings
 }

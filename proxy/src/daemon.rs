@@ -22,14 +22,17 @@ use crate::config::{self, Config, Live, Problem};
 use crate::control;
 use crate::crew::Crew;
 use crate::descriptors::Bounds;
+use crate::failures::Failures;
+use crate::hosts::Hosts;
 use crate::listener;
 use crate::log::Log;
+use crate::places::ByName;
 use crate::reload::{self, Reload, Reloader};
 use crate::server::table::Backends;
 use crate::shared::{Credentials, Ending, Shared, SharedParameters};
 use crate::tls::{self, ClientTls};
 use crate::traffic::Traffic;
-use crate::verifiers::{Endpoint, Reader, Settings, Timing, Verifiers};
+use crate::verifiers::{Endpoint, Reader, Timing, Verifiers};
 use crate::worker::{WorkerHandle, WorkerId};
 
 /// `pgherd run`.
@@ -126,15 +129,15 @@ fn build(config: &Config, tls: ClientTls, (control, reload): (Control, Reload)) 
     let epoch = Instant::now();
     let live = Live::new(config.clone());
     let backends = Arc::new(Backends::new(Arc::clone(&live), config.runtime.workers.get()));
-    let settings = Settings { login: control::reader_login(config), timing: Timing::default() };
-    let known = Arc::clone(&backends);
-    let all = Arc::clone(&live);
+    let (known, now) = (Arc::clone(&backends), Arc::clone(&live));
     let source = Arc::new(move || {
         let listed: Vec<_> = known.load().servers().map(|server| endpoint(&server.node)).collect();
+        let config = now.load();
         // Before anything is known of the servers any of them may be asked.
-        if listed.is_empty() { all.load().nodes.iter().map(endpoint).collect() } else { listed }
+        let endpoints = if listed.is_empty() { config.nodes.iter().map(endpoint).collect() } else { listed };
+        (control::who_asks(&config), endpoints)
     });
-    let (verifiers, reader) = Verifiers::new(settings, source);
+    let (verifiers, reader) = Verifiers::new(Timing::default(), source);
     let shared = Shared {
         config: live,
         backends,
@@ -149,11 +152,14 @@ fn build(config: &Config, tls: ClientTls, (control, reload): (Control, Reload)) 
         traffic: Traffic::new(config.runtime.workers.get(), epoch),
         epoch,
         welcomes: Welcomes::default(),
-        mock_secret: rand::random(),
+        failures: Failures::default(),
+        hosts: Hosts::default(),
         descriptors: Bounds::claim(config.nodes.len(), config.pool.most_connections()),
         ending: Ending::default(),
         reserved: Arc::default(),
         clients: Arc::default(),
+        clients_by_role: ByName::default(),
+        clients_by_database: ByName::default(),
         waiting: Arc::default(),
         control,
         reload,

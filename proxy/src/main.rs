@@ -11,10 +11,14 @@ mod control;
 mod crew;
 mod daemon;
 mod descriptors;
+mod failures;
+mod hba;
+mod hosts;
 mod listener;
 mod log;
 #[allow(dead_code, reason = "TLS and Unix sockets of clients use the rest")]
 mod peer;
+mod places;
 mod reactor;
 mod reload;
 mod roster;
@@ -25,6 +29,7 @@ mod stream;
 mod tls;
 mod traffic;
 mod upkeep;
+mod userlist;
 mod verifiers;
 mod worker;
 

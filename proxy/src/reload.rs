@@ -114,7 +114,7 @@ impl Reloader {
 
     /// Puts a valid configuration into force.
     async fn take(&self, mut config: Config) -> Result<Reloaded, Problem> {
-        let Shared { config: live, backends, verifiers, descriptors, control, .. } = &*self.shared;
+        let Shared { config: live, backends, descriptors, control, .. } = &*self.shared;
         let before = live.load_full();
         let mut later: Vec<String> = config
             .keep_fixed(&before)
@@ -131,7 +131,6 @@ impl Reloader {
             later.push(format!("backends.nodes, and how the servers are watched: take effect {when}"));
         }
         descriptors.share_out(config.nodes.len(), config.pool.most_connections());
-        verifiers.log_in_as(control::reader_login(&config));
         self.log.change(config.log);
         live.replace(config);
         backends.resize_pools();

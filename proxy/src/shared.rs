@@ -8,7 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use pgherd_failover::actor::Control;
 use pgherd_health::NodeId;
-use pgherd_protocol::auth::Credential;
+use pgherd_protocol::auth::{Credential, Verifier};
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::prepared::Statements;
 
@@ -17,16 +17,19 @@ use tokio_util::sync::CancellationToken;
 use crate::cancel::CancelKeys;
 use crate::client::listen::Hubs;
 use crate::client::welcome::Welcomes;
-use crate::config::Live;
+use crate::config::{Config, Live, ServerPassword};
 use crate::console::is_console;
 use crate::descriptors::Bounds;
+use crate::failures::Failures;
+use crate::hosts::Hosts;
+use crate::places::ByName;
 use crate::reload::Reload;
 use crate::roster::Roster;
 use crate::seat::Seat;
 use crate::server::table::Backends;
 use crate::tls::ClientTls;
 use crate::traffic::Traffic;
-use crate::verifiers::Verifiers;
+use crate::verifiers::{Stored, Verifiers};
 
 /// Shared by all workers; nothing in it is locked on the path of a query.
 pub(crate) struct Shared {
@@ -56,8 +59,10 @@ pub(crate) struct Shared {
     pub(crate) epoch: Instant,
     /// What clients are told at login.
     pub(crate) welcomes: Welcomes,
-    /// Makes logins of unknown users look like others.
-    pub(crate) mock_secret: [u8; 32],
+    /// Failed logins.
+    pub(crate) failures: Failures,
+    /// Addresses of names in the rules for logins.
+    pub(crate) hosts: Hosts,
     /// How many sockets there may be.
     pub(crate) descriptors: Bounds,
     /// Whether the process is to end.
@@ -66,6 +71,10 @@ pub(crate) struct Shared {
     pub(crate) reserved: Arc<Gauge>,
     /// Logged-in clients.
     pub(crate) clients: Arc<Gauge>,
+    /// The same by the user that they logged in as.
+    pub(crate) clients_by_role: ByName,
+    /// The same by database.
+    pub(crate) clients_by_database: ByName,
     /// Clients that wait for a primary.
     pub(crate) waiting: Arc<Gauge>,
     /// The control loop.
@@ -81,6 +90,23 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// What logs this user in at the servers: what the configuration says, else what the user's last login here gave.
+    pub(crate) fn credential(&self, config: &Config, database: &str, server_user: &str) -> Credential {
+        match config.auth.server_password(database, server_user) {
+            Some(ServerPassword::Map(password)) => Credential::Password {
+                user: server_user.to_owned(),
+                password: password.expose().as_bytes().to_vec().into(),
+            },
+            Some(ServerPassword::Userlist(Stored::Plain(plain))) => plain.credential(server_user),
+            Some(ServerPassword::Userlist(Stored::Verifier(Verifier::Md5(verifier)))) => {
+                Credential::Md5(verifier.clone())
+            }
+            Some(ServerPassword::Userlist(Stored::Verifier(Verifier::Scram(_)))) | None => {
+                self.credentials.get(server_user)
+            }
+        }
+    }
+
     /// Has a server probed at once; it decides nothing by itself.
     pub(crate) fn doubt(&self, node: NodeId) {
         self.control.hint(node);

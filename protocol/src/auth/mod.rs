@@ -27,7 +27,7 @@ pub use keys::{Key, ScramKeys};
 pub use login::{Credential, Login, LoginStep};
 pub use scram_client::{ScramClient, ScramClientFinal, ScramSecret};
 pub use scram_server::{ScramServer, ScramServerFinal};
-pub use verifier::{Md5Verifier, ScramVerifier, Verifier};
+pub use verifier::{Md5Verifier, ScramVerifier, Verifier, mock_secret};
 
 /// The SASL mechanism that is offered and used on every connection.
 pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";

@@ -62,6 +62,13 @@ impl ScramVerifier {
         Self { salt: keys.salt, iterations, stored_key: keys.client_key.hash(), server_key: keys.server_key }
     }
 
+    /// The keys of a password, if it is the one that this verifier is of. The cost grows with the iterations.
+    #[must_use]
+    pub fn keys_of(&self, password: &[u8]) -> Option<ScramKeys> {
+        let keys = ScramKeys::from_password(password, &self.salt, self.iterations);
+        keys.fit(self).then_some(keys)
+    }
+
     /// The text of the column `rolpassword`.
     #[must_use]
     pub fn to_rolpassword(&self) -> Zeroizing<String> {
@@ -74,12 +81,19 @@ impl ScramVerifier {
         ))
     }
 
+    /// A verifier for a password that is known as it is. Its salt is the one that this user would be shown if it did not exist,
+    /// so that nothing tells the one from the other.
+    #[must_use]
+    pub fn of_known_password(user: &str, password: &[u8], secret: &[u8; 32]) -> Self {
+        Self::from_password(password, &mock_salt(user, secret), DEFAULT_ITERATIONS)
+    }
+
     /// A verifier for a user that has none: it looks real, stays the same for a user as long as `secret` does, and no
     /// password fits it.
-    pub(super) fn mock(user: &str, secret: &[u8; 32]) -> Self {
-        let salt = keys::hmac(secret, &[user.as_bytes()]);
+    #[must_use]
+    pub fn mock(user: &str, secret: &[u8; 32]) -> Self {
         Self {
-            salt: salt.bytes().iter().copied().take(DEFAULT_SALT_LEN).collect(),
+            salt: mock_salt(user, secret),
             iterations: DEFAULT_ITERATIONS,
             stored_key: Key::new([0; keys::KEY_LEN]),
             server_key: Key::new([0; keys::KEY_LEN]),
@@ -144,6 +158,18 @@ impl fmt::Debug for Md5Verifier {
 /// A positive decimal number without sign or space.
 pub(super) fn decimal(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// A secret for the salts of users that do not exist, which is the same for all who serve this cluster, and after a restart. Who
+/// may log in there can find it out, and sees all users anyway; guessing it takes as long as guessing a password.
+#[must_use]
+pub fn mock_secret(system_identifier: u64) -> [u8; 32] {
+    const ITERATIONS: u32 = 100_000;
+    pbkdf2::pbkdf2_hmac_array::<sha2::Sha256, 32>(&system_identifier.to_be_bytes(), b"pgherd", ITERATIONS)
+}
+
+fn mock_salt(user: &str, secret: &[u8; 32]) -> Box<[u8]> {
+    keys::hmac(secret, &[user.as_bytes()]).bytes().iter().copied().take(DEFAULT_SALT_LEN).collect()
 }
 
 fn key(base64: &str) -> Option<Key> {

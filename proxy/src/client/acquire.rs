@@ -316,8 +316,16 @@ impl Access {
             ConnectError::Login(error @ LoginError::ChannelBindingRequired(_)) => {
                 self.not_as_wanted(server, &error.to_string())
             }
+            ConnectError::Login(LoginError::NoCredential) => ClientError::new(
+                "28000",
+                format!("pgherd has no password to log in as user \"{}\" at {}", self.user, server.node),
+            )
+            .hint(
+                "Who is let in without a password gives none away: put the user's into auth.userlist_file or [[auth.map]] \
+                 of pgherd.",
+            )
+            .into(),
             other => {
-                worker.shared.verifiers.login_failed(&self.user);
                 ClientError::new(
                     "28P01",
                     format!("login of user \"{}\" at {} failed: {other}", self.user, server.node),
@@ -375,7 +383,7 @@ pub(crate) async fn connect(
         node: &server.node,
         database,
         user,
-        credential: worker.shared.credentials.get(user),
+        credential: worker.shared.credential(&config, database, user),
         tls: &config.server_tls,
         timeout: config.pool.server_connect_timeout,
         lifetime: config.pool.server_lifetime_for(database, user),

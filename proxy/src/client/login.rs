@@ -4,31 +4,27 @@ use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use pgherd_protocol::auth::{
-    AuthError, Channel, Credential, InitialResponse, MAX_SASL_MESSAGE, Md5Verifier, ScramServer,
-    ScramVerifier, Verifier, md5,
-};
 use pgherd_protocol::error::{ClientError, ErrorFields, Severity};
-use pgherd_protocol::frame::{HEADER_LEN, frontend_header};
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::startup::Startup;
 use pgherd_protocol::write;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use super::acquire::{self, Access, Held};
+use super::authenticate::Applicant;
 use super::welcome;
 use crate::cancel::Registration;
-use crate::config::PoolMode;
+use crate::config::{Config, PoolMode};
 use crate::console::{self, Visitor};
 use crate::peer::Peer;
+use crate::places::Places;
 use crate::roster::{Card, Listed};
 use crate::seat::Seat;
-use crate::shared::{Counted, Shared};
+use crate::shared::Shared;
 use crate::stream::Stream;
-use crate::verifiers::LookupError;
+use crate::verifiers::Role;
 use crate::worker::Worker;
 
 /// The newest minor version of protocol 3 that pgherd speaks.
@@ -38,7 +34,7 @@ const MINOR_VERSION: u16 = 0;
 pub(crate) struct LoggedIn {
     pub(super) access: Access,
     pub(crate) registration: Registration,
-    pub(crate) counted: Counted,
+    pub(crate) counted: Places,
     pub(super) listed: Listed,
     pub(super) mode: PoolMode,
     /// A server connection, in session mode, if one was to be had at once.
@@ -131,24 +127,23 @@ pub(super) async fn log_in(
         write::negotiate_protocol_version(&mut out, MINOR_VERSION, &startup.unknown_extensions);
         stream.write_all(&out).await?;
     }
-    let replication = startup.replication.as_deref().unwrap_or("off");
-    if !matches!(replication, "off" | "false" | "no" | "0" | "f" | "n") {
+    if replication(&startup) != Replication::No {
         return Err(ClientError::new("0A000", "pgherd does not pass on replication connections")
             .hint("Connect to the server itself.")
             .into());
     }
-    authenticate(worker, stream, &startup.user, peer.channel()).await?;
+    let config = shared.config.load_full();
+    let applicant = Applicant { shared, config: &config, stream, peer, startup: &startup };
+    let role = applicant.authenticate().await?;
     if console::is_console(&startup.database) {
         return Ok(Admitted::ToConsole(console::admit(worker, &startup, peer, stream)?));
     }
     check_gates(shared, &startup.database)?;
     // Those who have not proven who they are keep nobody out.
-    let counted = shared.clients.enter(shared.config.load().pool.max_clients).ok_or_else(|| {
-        ClientError::new("53300", "sorry, too many clients already")
-            .detail("pool.max_clients of pgherd is reached")
-    })?;
+    let counted = take_places(shared, &config, &startup, role.as_deref())?;
+    let server_user = config.auth.server_user(&startup.database, &startup.user);
     let parameters = shared.parameters.share(Parameters::new(&startup.parameters)?);
-    let (database, user) = (Arc::<str>::from(startup.database), Arc::<str>::from(startup.user));
+    let (database, user) = (Arc::<str>::from(&*startup.database), Arc::<str>::from(server_user));
     let names = (Arc::clone(&database), Arc::clone(&user));
     let ends = (peer.clone(), stream.socket().local_addr().ok());
     let seat = Arc::new(Seat::new(Card::new(shared.roster.number(), names, ends, Arc::clone(&parameters))));
@@ -197,124 +192,52 @@ fn check_gates(shared: &Shared, database: &str) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// Asks for the password the way that the stored verifier needs.
-async fn authenticate(
-    worker: &Worker,
-    stream: &mut Stream,
-    user: &str,
-    channel: Channel,
-) -> Result<(), LoginFailure> {
-    let shared = &worker.shared;
-    let role = match shared.verifiers.lookup(user).await {
-        Ok(role) => Some(role),
-        Err(LookupError::NoSuchRole) => None,
-        Err(error) => {
-            tracing::warn!(user, %error, "a password cannot be checked");
-            return Err(ClientError::new("57P03", "the password cannot be checked now")
-                .hint("No server could be asked for the stored password. Try again later.")
-                .into());
-        }
-    };
-    let verifier = role.as_ref().and_then(|role| role.verifier_at(SystemTime::now()));
-    let checked = match verifier {
-        Some(Verifier::Md5(verifier)) => check_md5(stream, verifier).await?,
-        Some(Verifier::Scram(verifier)) => check_scram(shared, stream, user, Some(verifier), channel).await?,
-        None => check_scram(shared, stream, user, None, channel).await?,
-    };
-    match (checked, role) {
-        (Ok(credential), Some(role)) if role.can_login => {
-            shared.credentials.set(user, credential);
-            Ok(())
-        }
-        (Ok(_), Some(_)) => {
-            Err(ClientError::new("28000", format!("role \"{user}\" is not permitted to log in")).into())
-        }
-        (Err(AuthError::Failed) | Ok(_), _) => {
-            // The password may have been changed: the next login must find the new one.
-            shared.verifiers.login_failed(user);
-            Err(ClientError::new("28P01", format!("password authentication failed for user \"{user}\""))
-                .into())
-        }
-        (Err(error), _) => {
-            let refusal = ClientError::new(error.sqlstate(), error.to_string());
-            Err(error.detail().map_or(refusal.clone(), |detail| refusal.detail(detail)).into())
-        }
-    }
-}
-
-async fn check_md5(
-    stream: &mut Stream,
-    verifier: &Md5Verifier,
-) -> Result<Result<Credential, AuthError>, LoginFailure> {
-    let salt: [u8; 4] = rand::random();
-    let mut out = Vec::new();
-    write::authentication(&mut out, 5, &salt);
-    stream.write_all(&out).await?;
-    let response = read_response(stream, "password").await?;
-    Ok(md5::check(verifier, salt, &response).map(|()| Credential::Md5(verifier.clone())))
-}
-
-async fn check_scram(
+/// Takes the places that the client needs, and says what PostgreSQL says where there is none.
+fn take_places(
     shared: &Shared,
-    stream: &mut Stream,
-    user: &str,
-    verifier: Option<&ScramVerifier>,
-    channel: Channel,
-) -> Result<Result<Credential, AuthError>, LoginFailure> {
-    let mut out = Vec::new();
-    write::authentication(&mut out, 10, channel.mechanisms());
-    stream.write_all(&out).await?;
-    let response = read_response(stream, "SASL").await?;
-    let (mechanism, client_first) = match InitialResponse::parse(&response, &channel) {
-        Ok(InitialResponse { mechanism, client_first }) => (mechanism, client_first.map(<[u8]>::to_vec)),
-        Err(error) => return Ok(Err(error)),
-    };
-    let client_first = match client_first {
-        Some(first) => first,
-        None => {
-            out.clear();
-            write::authentication(&mut out, 11, &[]);
-            stream.write_all(&out).await?;
-            read_response(stream, "SASL").await?
-        }
-    };
-    let exchange =
-        ScramServer::new(verifier, user, &shared.mock_secret, &rand::random()).over(channel, mechanism);
-    let (challenge, exchange) = match exchange.first(&client_first) {
-        Ok(first) => first,
-        Err(error) => return Ok(Err(error)),
-    };
-    out.clear();
-    write::authentication(&mut out, 11, &challenge);
-    stream.write_all(&out).await?;
-    let response = read_response(stream, "SASL").await?;
-    match exchange.finish(&response) {
-        Ok((proof, keys)) => {
-            out.clear();
-            write::authentication(&mut out, 12, &proof);
-            stream.write_all(&out).await?;
-            Ok(Ok(Credential::Keys(keys)))
-        }
-        Err(error) => Ok(Err(error)),
+    config: &Config,
+    startup: &Startup,
+    role: Option<&Role>,
+) -> Result<Places, ClientError> {
+    let Startup { user, database, .. } = startup;
+    let full = |message: String| ClientError::new("53300", message);
+    let client = shared.clients.enter(config.pool.max_clients).ok_or_else(|| {
+        full("sorry, too many clients already".to_owned()).detail("pool.max_clients of pgherd is reached")
+    })?;
+    let facts = role.and_then(|role| role.facts);
+    // Limits are not for superusers.
+    let bound = |limit: Option<usize>| limit.filter(|_| facts.is_none_or(|facts| !facts.is_superuser));
+    let role_limit = bound(facts.and_then(|facts| facts.connection_limit));
+    let role = shared.clients_by_role.enter(user, role_limit);
+    let role = role.ok_or_else(|| full(format!("too many connections for role \"{user}\"")))?;
+    let known = shared.verifiers.database(database);
+    if known.is_some_and(|known| !known.allows_connections) {
+        let message = format!("database \"{database}\" is not currently accepting connections");
+        return Err(ClientError::new("55000", message));
     }
+    let database_limit = bound(known.and_then(|known| known.connection_limit));
+    let in_database = shared.clients_by_database.enter(database, database_limit);
+    let in_database =
+        in_database.ok_or_else(|| full(format!("too many connections for database \"{database}\"")))?;
+    Ok(Places { _client: client, _role: role, _database: in_database })
 }
 
-/// Reads one PasswordMessage, SASLInitialResponse or SASLResponse. As in PostgreSQL, another message is refused by its
-/// first byte, and one that is too long ends the connection without a word.
-async fn read_response(stream: &mut Stream, what: &str) -> Result<Vec<u8>, LoginFailure> {
-    let mut head = [0; HEADER_LEN];
-    stream.read_exact(&mut head[..1]).await?;
-    let [tag, ..] = head;
-    if tag != b'p' {
-        let error = format!("expected {what} response, got message type {tag}");
-        return Err(ClientError::new("08P01", error).into());
+/// What kind of connection for replication a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replication {
+    /// None.
+    No,
+    /// To the server itself.
+    Physical,
+    /// To a database.
+    Logical,
+}
+
+/// Reads `replication` of the startup packet.
+pub(super) fn replication(startup: &Startup) -> Replication {
+    match startup.replication.as_deref() {
+        None | Some("off" | "false" | "no" | "0" | "f" | "n") => Replication::No,
+        Some("database") => Replication::Logical,
+        Some(_) => Replication::Physical,
     }
-    stream.read_exact(&mut head[1..]).await?;
-    let header =
-        frontend_header(&head).ok().flatten().filter(|header| header.len <= MAX_SASL_MESSAGE + HEADER_LEN);
-    let header =
-        header.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "invalid message length"))?;
-    let mut body = vec![0; header.len - HEADER_LEN];
-    stream.read_exact(&mut body).await?;
-    Ok(body)
 }

@@ -1,6 +1,8 @@
 //! Clients: startup and login, then a session whose statements run on leased server connections.
 
 pub(crate) mod acquire;
+mod authenticate;
+mod exchange;
 pub(crate) mod listen;
 mod login;
 mod meter;

@@ -28,9 +28,9 @@ use crate::cancel::Registration;
 use crate::config::PoolMode;
 use crate::crew::Connected;
 use crate::peer::Peer;
+use crate::places::Places;
 use crate::reactor;
 use crate::roster::Listed;
-use crate::shared::Counted;
 use crate::traffic::Counter;
 use crate::worker::{Stage, Worker};
 
@@ -46,7 +46,7 @@ pub(crate) struct Session {
     pub(super) peer: Peer,
     /// The key is valid, and the client counts, as long as these live.
     pub(super) registration: Registration,
-    pub(super) counted: Counted,
+    pub(super) counted: Places,
     pub(super) listed: Listed,
     pub(super) listening: Listening,
     /// The server connection that it got at its login.

@@ -15,8 +15,8 @@ use super::watch::Watched;
 use crate::cancel::Registration;
 use crate::crew::Connected;
 use crate::peer::Peer;
+use crate::places::Places;
 use crate::roster::Listed;
-use crate::shared::Counted;
 use crate::stream::Stream;
 use crate::worker::Worker;
 
@@ -33,7 +33,7 @@ pub(crate) struct Traveller {
     access: Access,
     peer: Peer,
     registration: Registration,
-    counted: Counted,
+    counted: Places,
     listed: Listed,
     listening: Listening,
     /// It counts as the worker's that it has left, until another counts it.

@@ -21,8 +21,7 @@ impl Config {
     pub(crate) fn changes_since(&self, before: &Self) -> Vec<&'static str> {
         let then = before.describe();
         let is_new = |(key, value): &(&'static str, Option<String>)| {
-            let secret = *key == "monitor.password" && self.monitor.password != before.monitor.password;
-            secret || !then.iter().any(|(name, old)| name == key && old == value)
+            self.differs_unseen(before, key) || !then.iter().any(|(name, old)| name == key && old == value)
         };
         let mut changed: Vec<_> = self.describe().into_iter().filter(is_new).map(|(key, _)| key).collect();
         if self.server_tls != before.server_tls && !changed.iter().any(|key| key.starts_with("backends.tls"))
@@ -30,5 +29,19 @@ impl Config {
             changed.push("the files of backends.tls");
         }
         changed
+    }
+
+    /// True if the value of this key is another, though it is shown as it was: a secret, or what a file says.
+    fn differs_unseen(&self, before: &Self, key: &str) -> bool {
+        let (now, then) = (&self.auth, &before.auth);
+        match key {
+            "monitor.password" => self.monitor.password != before.monitor.password,
+            "auth.hba_file" => now.hba != then.hba,
+            "auth.ident_file" => now.maps != then.maps,
+            "auth.userlist_file" => now.userlist != then.userlist,
+            "auth.query_password" => now.query_password != then.query_password,
+            "auth.map" => now.user_maps != then.user_maps,
+            _ => false,
+        }
     }
 }

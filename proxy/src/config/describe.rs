@@ -6,7 +6,7 @@ use pgherd_tls::Authorities;
 
 use super::units::{show_duration, show_size};
 use super::value::Choice;
-use super::{Config, PoolOverride, nodes};
+use super::{Config, PoolOverride, UserMap, nodes};
 
 impl Config {
     /// Each key with its value; none where it has none. Secrets are shown as `<set>`.
@@ -22,6 +22,7 @@ impl Config {
             ("monitor.timeout", Some(show_duration(self.monitor.timeout))),
         ]);
         rows.extend(self.describe_pool());
+        rows.extend(self.describe_auth());
         rows.extend(self.describe_failover());
         rows.extend([
             ("runtime.workers", Some(self.runtime.workers.to_string())),
@@ -83,6 +84,24 @@ impl Config {
         ]
     }
 
+    fn describe_auth(&self) -> Vec<(&'static str, Option<String>)> {
+        let auth = &self.auth;
+        let path = |path: Option<&std::path::Path>| path.map(|p| p.display().to_string());
+        let maps: Vec<String> = auth.user_maps.iter().map(show_map).collect();
+        vec![
+            ("auth.hba_file", path(auth.hba.as_ref().map(|hba| &*hba.path))),
+            ("auth.ident_file", path(auth.ident_file.as_deref())),
+            ("auth.userlist_file", path(auth.userlist_file.as_deref())),
+            ("auth.query", auth.query.clone()),
+            ("auth.query_user", auth.query_user.clone()),
+            ("auth.query_password", auth.query_password.as_ref().map(|_| "<set>".to_owned())),
+            ("auth.query_database", auth.query_database.clone()),
+            ("auth.map", (!maps.is_empty()).then(|| format!("[{}]", maps.join(", ")))),
+            ("auth.max_failures", Some(auth.max_failures.to_string())),
+            ("auth.failure_window", Some(show_duration(auth.failure_window))),
+        ]
+    }
+
     fn describe_failover(&self) -> Vec<(&'static str, Option<String>)> {
         let failover = &self.failover;
         let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
@@ -111,6 +130,17 @@ impl Config {
 
 fn or_off(duration: Option<Duration>) -> String {
     duration.map_or_else(|| "off".to_owned(), show_duration)
+}
+
+fn show_map(it: &UserMap) -> String {
+    let text = |name: &str, value: &Option<String>| value.as_ref().map(|v| format!("{name} = {v:?}"));
+    let fields = [
+        text("database", &it.database),
+        text("user", &it.user),
+        text("server_user", &it.server_user),
+        it.password.as_ref().map(|_| "server_password = <set>".to_owned()),
+    ];
+    format!("{{ {} }}", fields.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
 fn show_override(it: &PoolOverride) -> String {

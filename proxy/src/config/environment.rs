@@ -73,7 +73,7 @@ pub(crate) fn read(environment: &Environment, raw: &mut Raw) {
 
 /// Tables can't be written otherwise in a variable: `PGHERD_POOL__OVERRIDE=[{ database = "a", mode = "session" }]`.
 fn holds_toml(key: &Key, text: &str) -> bool {
-    matches!(key.name, "pool.override" | "backends.nodes") && text.trim_start().starts_with('[')
+    matches!(key.name, "pool.override" | "auth.map" | "backends.nodes") && text.trim_start().starts_with('[')
 }
 
 /// Kubernetes and docker links define `PGHERD_PORT` and the like beside a service that is called pgherd.

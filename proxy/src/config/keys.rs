@@ -21,12 +21,12 @@ const fn bare(name: &'static str) -> Key {
     Key { name, default: None, alias: None }
 }
 
-const fn bare_aliased(name: &'static str, alias: &'static str) -> Key {
-    Key { name, default: None, alias: Some(alias) }
-}
-
 const fn aliased(name: &'static str, default: &'static str, alias: &'static str) -> Key {
     Key { name, default: Some(default), alias: Some(alias) }
+}
+
+const fn bare_aliased(name: &'static str, alias: &'static str) -> Key {
+    Key { name, default: None, alias: Some(alias) }
 }
 
 /// All keys, in the order of the reference.
@@ -73,6 +73,17 @@ pub(crate) static KEYS: &[Key] = &[
     key("pool.client_login_timeout", "1min"),
     aliased("pool.prepared_statements", "200", "max_prepared_statements"),
     bare("pool.override"),
+    bare_aliased("auth.hba_file", "auth_hba_file"),
+    bare_aliased("auth.ident_file", "auth_ident_file"),
+    bare_aliased("auth.userlist_file", "auth_file"),
+    bare_aliased("auth.query", "auth_query"),
+    bare_aliased("auth.query_user", "auth_user"),
+    bare("auth.query_password"),
+    bare("auth.query_password_file"),
+    bare_aliased("auth.query_database", "auth_dbname"),
+    bare("auth.map"),
+    key("auth.max_failures", "60"),
+    key("auth.failure_window", "1min"),
     key("failover.mode", "automatic"),
     key("failover.executor", "ssh"),
     key("failover.confirm", "4s"),
@@ -127,6 +138,10 @@ pub(crate) const OVERRIDE_FIELDS: &[&str] = &[
     "idle_transaction_timeout",
     "client_idle_timeout",
 ];
+
+/// The keys of one `[[auth.map]]`.
+pub(crate) const MAP_FIELDS: &[&str] =
+    &["database", "user", "server_user", "server_password", "server_password_file"];
 
 /// The fields of one table in `backends.nodes`, in the order of the short form.
 pub(crate) const NODE_FIELDS: &[&str] = &["id", "host", "port", "weight", "data_directory", "flag"];

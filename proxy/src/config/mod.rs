@@ -4,6 +4,7 @@
 //! Sources are read into a [`raw`](raw::Raw) form, in which every name is known to be a key. [`resolve`] is the one
 //! bridge to [`Config`], whose values need no further check.
 
+mod auth;
 mod changes;
 mod describe;
 mod environment;
@@ -26,6 +27,7 @@ mod secret_file;
 #[cfg(test)]
 mod tests;
 mod units;
+mod user_maps;
 mod value;
 
 use std::collections::BTreeMap;
@@ -35,6 +37,7 @@ use std::time::SystemTime;
 
 use pgherd_tls::{ChannelBinding, Mode, ServerTls};
 
+pub(crate) use auth::{Auth, ServerPassword, UserMap};
 pub(crate) use keys::KEYS;
 pub(crate) use listen::{Listen, ListenTls, TlsMode, TlsVersion};
 pub(crate) use live::Live;
@@ -138,6 +141,7 @@ fn doubts(config: &Config) -> Vec<Problem> {
         }
     }
     doubts.extend(doubts_of_tls(&config.server_tls).map(|(key, message)| doubt(key, &message)));
+    doubts.extend(auth::doubts(config));
     doubts
 }
 

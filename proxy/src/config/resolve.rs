@@ -61,6 +61,7 @@ impl Bridge<'_> {
         let server_tls = self.server_tls();
         let monitor = self.monitor();
         let pool = self.pool();
+        let auth = self.auth();
         let failover = self.failover();
         let runtime = self.runtime();
         let admins = self.get("admin.users", value::names);
@@ -78,6 +79,7 @@ impl Bridge<'_> {
             server_tls: server_tls?,
             monitor,
             pool: pool?,
+            auth: auth?,
             failover: failover?,
             runtime: runtime?,
             admin,
@@ -123,38 +125,41 @@ impl Bridge<'_> {
 
     fn monitor(&mut self) -> Option<Monitor> {
         let user = self.get("monitor.user", value::text);
-        let password = self.password();
+        let password = self.secret("monitor.password", "monitor.password_file");
         let database = self.get("monitor.database", value::text);
         let interval = self.get("monitor.interval", value::duration(PROBE));
         let timeout = self.get("monitor.timeout", value::duration(PROBE));
         Some(Monitor { user: user?, password, database: database?, interval: interval?, timeout: timeout? })
     }
 
-    /// The password itself or a file of it, whichever source counts more.
-    fn password(&mut self) -> Option<Secret> {
-        let direct = self.read("monitor.password", plain(value::secret));
-        let file = self.read("monitor.password_file", plain(value::path));
+    /// A password that one key gives, or a file of it that another names, whichever source counts more.
+    pub(super) fn secret(&mut self, name: &'static str, file_name: &'static str) -> Option<Secret> {
+        let direct = self.read(name, plain(value::secret));
+        let file = self.read(file_name, plain(value::path));
         let (Some((direct_layer, _)), Some((file_layer, _))) = (&direct, &file) else {
-            return direct.map(|(_, secret)| secret).or_else(|| self.secret_in(&file?.1));
+            return direct.map(|(_, secret)| secret).or_else(|| self.secret_in(&file?.1, name, file_name));
         };
         if direct_layer == file_layer {
-            let origin = self.origins.get("monitor.password_file").cloned().unwrap_or(Origin::Default);
-            let message = "is given beside monitor.password; keep one of them";
-            self.errors.push(Problem::new(origin, "monitor.password_file", message));
+            let origin = self.origins.get(file_name).cloned().unwrap_or(Origin::Default);
+            let message = format!("is given beside {name}; keep one of them");
+            self.errors.push(Problem::new(origin, file_name, message));
         }
         if direct_layer > file_layer {
-            self.origins.remove("monitor.password_file");
+            self.origins.remove(file_name);
             return direct.map(|(_, secret)| secret);
         }
-        self.secret_in(&file?.1)
+        self.secret_in(&file?.1, name, file_name)
     }
 
-    fn secret_in(&mut self, path: &std::path::Path) -> Option<Secret> {
-        let origin = self.origins.get("monitor.password_file").cloned()?;
-        self.origins.insert("monitor.password", origin.clone());
-        secret_file::read(path)
-            .map_err(|why| self.errors.push(Problem::new(origin, "monitor.password_file", why)))
-            .ok()
+    fn secret_in(
+        &mut self,
+        path: &std::path::Path,
+        name: &'static str,
+        file_name: &'static str,
+    ) -> Option<Secret> {
+        let origin = self.origins.get(file_name).cloned()?;
+        self.origins.insert(name, origin.clone());
+        secret_file::read(path).map_err(|why| self.errors.push(Problem::new(origin, file_name, why))).ok()
     }
 
     fn failover(&mut self) -> Option<Failover> {
@@ -219,7 +224,7 @@ impl Bridge<'_> {
     }
 
     /// The value of the source that counts most, and its layer. Values of the others are checked as well.
-    fn read<T: PartialEq>(
+    pub(super) fn read<T: PartialEq>(
         &mut self,
         name: &'static str,
         read: impl Fn(&Value) -> Result<T, Vec<Fault>>,

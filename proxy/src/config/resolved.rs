@@ -9,7 +9,7 @@ use pgherd_health::Node;
 use pgherd_tls::ServerTls;
 
 use super::value::Choice;
-use super::{Listen, Pool, Secret};
+use super::{Auth, Listen, Pool, Secret};
 
 /// All settings. Whoever holds one need not check anything again.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub(crate) struct Config {
     pub(crate) monitor: Monitor,
     /// `[pool]`
     pub(crate) pool: Pool,
+    /// `[auth]`
+    pub(crate) auth: Auth,
     /// `[failover]`
     pub(crate) failover: Failover,
     /// `[runtime]`

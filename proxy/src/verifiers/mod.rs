@@ -1,33 +1,35 @@
-//! Stored passwords, read from the servers with the monitor user.
+//! Stored passwords, read from the servers, and what else they say of who logs in.
 //!
-//! There is no password file: `pg_authid` is the truth, and this is a bounded cache of it. [`Verifiers`] is the handle
-//! that the workers share; what is not in the cache is read by one task, [`Reader`], away from the
-//! workers and one user at a time, so that however many clients ask for a user, one query is run.
+//! `pg_authid`, or a query of the operator's own, is the truth. [`Verifiers`] is the handle that the workers share; one task,
+//! [`Reader`], asks for it, away from the workers.
 //!
-//! How long an answer is good for: until [`Timing::fresh`] it is used; after that it is used while it is read again in
-//! the background; after [`Timing::valid`] it is read again first. It is used at any age while no server
-//! answers, so that logins go on while the primary is down.
+//! Every login asks anew: so a changed password, limit or membership counts at the next login, and a name that nobody has
+//! takes as long as any other. Whoever waits is asked for at once: however many clients log in, one question is under way. What was
+//! said last is used while no server answers, at any age, so that logins go on while the primary is down.
 
 mod cache;
 mod reader;
 mod role;
 mod server;
 mod settings;
+mod stored;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-use cache::{Cache, Found};
+use cache::Cache;
 use reader::Request;
 
 pub(crate) use reader::Reader;
-pub(crate) use role::Role;
-pub(crate) use settings::{Endpoint, ReaderLogin, Settings, Source, Timing};
+#[cfg(test)]
+pub(crate) use role::Facts;
+pub(crate) use role::{Database, Databases, Role};
+pub(crate) use settings::{Endpoint, Settings, Source, Timing};
+pub(crate) use stored::Stored;
 
 /// Longest name of a role, in bytes (PostgreSQL's `NAMEDATALEN` - 1).
 const MAX_NAME: usize = 63;
@@ -62,93 +64,56 @@ pub(crate) struct Verifiers {
     cache: Arc<Cache>,
     requests: mpsc::Sender<Request>,
     timing: Timing,
-    login: Arc<watch::Sender<ReaderLogin>>,
 }
 
 impl Verifiers {
     /// Makes the handle and the task that reads for it; nothing is asked before [`Reader::run`] runs.
-    pub(crate) fn new(settings: Settings, source: Source) -> (Self, Reader) {
-        let timing = settings.timing.clone();
-        let cache = Arc::new(Cache::new(timing.clone()));
+    pub(crate) fn new(timing: Timing, source: Source) -> (Self, Reader) {
+        let cache = Arc::new(Cache::new(timing.max_known));
         let (sender, receiver) = mpsc::channel(timing.max_waiting);
-        let (login, login_seen) = watch::channel(settings.login.clone());
-        let reader = Reader::new((settings, login_seen), source, Arc::clone(&cache), receiver);
-        (Self { cache, requests: sender, timing, login: Arc::new(login) }, reader)
+        let reader = Reader::new(timing.clone(), source, Arc::clone(&cache), receiver);
+        (Self { cache, requests: sender, timing }, reader)
     }
 
-    /// The role of this name. Does not wait where the cache has it.
+    /// The role of this name, as the servers have it now, or had it last if none answers soon.
     ///
     /// # Errors
-    /// See [`LookupError`]. Cancel-safe: the answer then is in the cache for the next one.
+    /// See [`LookupError`]. Cancel-safe: the answer then is there for the next one.
     pub(crate) async fn lookup(&self, user: &str) -> Result<Arc<Role>, LookupError> {
         if user.len() > MAX_NAME || user.contains('\0') {
             return Err(LookupError::NoSuchRole);
         }
-        let now = Instant::now();
-        let good_enough = now.checked_sub(self.timing.fresh).unwrap_or(now);
-        match self.cache.find(user, now) {
-            Found::Fresh(role) => Ok(role),
-            Found::Aging { role, reread } => {
-                if reread {
-                    self.ask_in_background(user, good_enough);
-                }
-                Ok(role)
-            }
-            Found::Absent => Err(LookupError::NoSuchRole),
-            Found::Suspect { role, since } => or_stale(self.ask(user, since).await, role),
-            Found::Expired(role) => or_stale(self.ask(user, good_enough).await, role),
-            Found::Nothing => self.ask(user, good_enough).await,
-        }
-    }
-
-    /// Reads as this role from now on.
-    pub(crate) fn log_in_as(&self, login: ReaderLogin) {
-        self.login.send_if_modified(|present| {
-            let changes = *present != login;
-            *present = login;
-            changes
-        });
-    }
-
-    /// To be called when a login failed: the password may have been changed meanwhile, and the next login must find
-    /// the new one. Does not wait, so that the time of the refusal does not tell whether the user exists. Bounded per
-    /// user, so that guessing passwords does not flood the servers.
-    pub(crate) fn login_failed(&self, user: &str) {
-        let now = Instant::now();
-        if self.cache.suspect(user, now) {
-            self.ask_in_background(user, now);
-        }
-    }
-
-    /// Asks for an answer that was asked of a server at `since` or later.
-    async fn ask(&self, user: &str, since: Instant) -> Result<Arc<Role>, LookupError> {
-        let (reply, answer) = oneshot::channel();
-        let request = Request { user: user.into(), since, reply: Some(reply) };
-        self.requests.try_send(request).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => LookupError::Busy,
-            mpsc::error::TrySendError::Closed(_) => {
-                LookupError::Unavailable("pgherd is shutting down".into())
-            }
-        })?;
-        match tokio::time::timeout(self.timing.lookup_timeout, answer).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(LookupError::Unavailable("pgherd is shutting down".into())),
+        let known = self.cache.find(user);
+        let patience = if known.is_some() { self.timing.patience } else { self.timing.lookup_timeout };
+        let asked = match tokio::time::timeout(patience, self.ask(user)).await {
+            Ok(answer) => answer,
             Err(_) => Err(LookupError::Unavailable("no answer in time".into())),
+        };
+        match (asked, known) {
+            // An old answer is better than none; that the role is gone is an answer.
+            (Err(error), Some(known)) if error.is_temporary() => Ok(known),
+            (asked, _) => asked,
         }
     }
 
-    fn ask_in_background(&self, user: &str, since: Instant) {
-        let request = Request { user: user.into(), since, reply: None };
-        if self.requests.try_send(request).is_err() {
-            self.cache.reread_failed(user);
-        }
+    /// What the servers said of this database when a role was asked for last; none if it takes whoever comes.
+    pub(crate) fn database(&self, name: &str) -> Option<Database> {
+        self.cache.database(name)
     }
-}
 
-/// An old answer is better than none; that the role is gone is an answer.
-fn or_stale(asked: Result<Arc<Role>, LookupError>, known: Arc<Role>) -> Result<Arc<Role>, LookupError> {
-    match asked {
-        Err(error) if error.is_temporary() => Ok(known),
-        answered => answered,
+    /// Makes logins of users that do not exist look like others. It is the same for all who serve one cluster, and after a restart,
+    /// as soon as a server was asked for anything; before that, it is random.
+    pub(crate) fn mock_secret(&self) -> [u8; 32] {
+        self.cache.mock_secret()
+    }
+
+    async fn ask(&self, user: &str) -> Result<Arc<Role>, LookupError> {
+        let (reply, answer) = oneshot::channel();
+        let ended = || LookupError::Unavailable("pgherd is shutting down".into());
+        self.requests.try_send(Request { user: user.into(), reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LookupError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ended(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
     }
 }

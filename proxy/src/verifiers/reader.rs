@@ -1,27 +1,29 @@
 //! The task that reads roles from the servers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::Cache;
-use super::server::{self, AskError, Connection};
-use super::{Endpoint, LookupError, ReaderLogin, Role, Settings, Source};
+use super::server::{self, Answer, AskError, Connection};
+use super::{Endpoint, LookupError, Role, Settings, Source, Timing};
+
+/// Requests that are answered together, at most.
+const MOST_AT_ONCE: usize = 256;
 
 /// A wish for a role.
 pub(super) struct Request {
     pub(super) user: Box<str>,
-    /// An answer that a server was asked for at this time or later will do.
-    pub(super) since: Instant,
-    /// Nobody waits for a re-read in the background.
-    pub(super) reply: Option<oneshot::Sender<Result<Arc<Role>, LookupError>>>,
+    pub(super) reply: oneshot::Sender<Result<Arc<Role>, LookupError>>,
 }
 
-/// Reads roles, one after the other. Requests for one user that come while it is read are answered from the cache.
+type Outcomes = BTreeMap<Box<str>, Result<Arc<Role>, LookupError>>;
+
+/// Reads roles: all that wait are asked for together, and those that come meanwhile after that.
 pub(crate) struct Reader {
     cache: Arc<Cache>,
     requests: mpsc::Receiver<Request>,
@@ -32,18 +34,13 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(super) fn new(
-        (settings, login): (Settings, watch::Receiver<ReaderLogin>),
+        timing: Timing,
         source: Source,
         cache: Arc<Cache>,
         requests: mpsc::Receiver<Request>,
     ) -> Self {
-        let servers = Servers {
-            settings: Arc::new(settings),
-            login,
-            source,
-            kept: HashMap::new(),
-            demoted: HashMap::new(),
-        };
+        let servers =
+            Servers { timing, source, settings: None, kept: HashMap::new(), demoted: HashMap::new() };
         Self { cache, requests, servers, failed: None }
     }
 
@@ -53,101 +50,100 @@ impl Reader {
     }
 
     async fn serve(&mut self) {
-        while let Some(request) = self.requests.recv().await {
-            let outcome = self.answer(&request).await;
-            if let Some(reply) = request.reply {
+        let mut batch = Vec::with_capacity(MOST_AT_ONCE);
+        while self.requests.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
+            // Nobody waits for those whose clients have gone away.
+            batch.retain(|request| !request.reply.is_closed());
+            let answered = self.answer(&batch).await;
+            for Request { user, reply } in batch.drain(..) {
+                let outcome = match &answered {
+                    Ok(outcomes) => outcomes.get(&user).cloned().unwrap_or(Err(LookupError::NoSuchRole)),
+                    Err(error) => Err(error.clone()),
+                };
                 // Who asked may have gone away.
                 let _ = reply.send(outcome);
             }
         }
     }
 
-    async fn answer(&mut self, request: &Request) -> Result<Arc<Role>, LookupError> {
-        if let Some(answer) = self.cache.answered_since(&request.user, request.since) {
-            return answer;
-        }
-        let asked_at = Instant::now();
+    async fn answer(&mut self, batch: &[Request]) -> Result<Outcomes, LookupError> {
         if let Some((error, retry_at)) = &self.failed
-            && asked_at < *retry_at
+            && Instant::now() < *retry_at
         {
-            self.cache.reread_failed(&request.user);
             return Err(error.clone());
         }
-        match self.servers.ask(&request.user).await {
-            Ok(Some(role)) => {
-                self.recovered();
-                let role = Arc::new(role);
-                self.cache.insert(&request.user, Arc::clone(&role));
-                Ok(role)
-            }
-            Ok(None) => {
-                self.recovered();
-                self.cache.insert_absent(&request.user, asked_at);
-                Err(LookupError::NoSuchRole)
-            }
-            Err(error) => {
-                self.failed(&request.user, &error);
-                Err(error)
-            }
+        let mut users: Vec<Box<str>> = batch.iter().map(|request| request.user.clone()).collect();
+        users.sort_unstable();
+        users.dedup();
+        if users.is_empty() {
+            return Ok(Outcomes::new());
         }
-    }
-
-    fn recovered(&mut self) {
+        let Answer { mut roles, cluster, databases } =
+            self.servers.ask(users.clone().into()).await.inspect_err(|error| self.failed(error))?;
         if self.failed.take().is_some() {
             tracing::info!("stored passwords can be read again");
         }
+        if let Some(cluster) = cluster {
+            self.cache.set_cluster(cluster);
+        }
+        self.cache.set_databases(databases);
+        let mut outcome = |user: &str| match roles.remove(user) {
+            Some(Ok(role)) => Ok(self.cache.insert(user, role)),
+            Some(Err(error)) => Err(error),
+            None => {
+                self.cache.remove(user);
+                Err(LookupError::NoSuchRole)
+            }
+        };
+        let outcomes: Vec<_> = users.iter().map(|user| outcome(user)).collect();
+        Ok(users.into_iter().zip(outcomes).collect())
     }
 
-    /// Logs once an outage; each request during it only at debug level.
-    fn failed(&mut self, user: &str, error: &LookupError) {
-        let now = Instant::now();
-        self.cache.reread_failed(user);
-        let known_for = self.cache.age(user, now);
+    /// Logs once an outage.
+    fn failed(&mut self, error: &LookupError) {
         if self.failed.is_none() {
             tracing::warn!(%error, "cannot read stored passwords; those read before stay in use");
         }
-        tracing::debug!(?user, ?known_for, %error, "stored password not read");
-        self.failed = Some((error.clone(), now + self.servers.settings.timing.pause));
+        self.failed = Some((error.clone(), Instant::now() + self.servers.timing.pause));
     }
 }
 
 /// The servers that can be asked, and what is kept of them.
 struct Servers {
-    settings: Arc<Settings>,
-    /// Whom to log in as now.
-    login: watch::Receiver<ReaderLogin>,
+    timing: Timing,
     source: Source,
+    /// What the connections that are kept were opened with.
+    settings: Option<Arc<Settings>>,
     kept: HashMap<Endpoint, Connection>,
     /// Servers that failed or were slow, and until when they come last.
     demoted: HashMap<Endpoint, Instant>,
 }
 
-type Asked = (Endpoint, Result<(Connection, Option<Role>), AskError>);
+type Asked = (Endpoint, Result<(Connection, Answer), AskError>);
 
 impl Servers {
     /// Asks one server after the other. One that is silent gets company after a moment, so that a dead primary costs a
     /// fraction of a second; the first answer counts.
-    async fn ask(&mut self, user: &str) -> Result<Option<Role>, LookupError> {
-        let user: Arc<str> = user.into();
-        self.follow_login();
-        let mut waiting = self.in_order();
+    async fn ask(&mut self, users: Arc<[Box<str>]>) -> Result<Answer, LookupError> {
+        let (settings, mut waiting) = self.current();
         let mut asked = Vec::new();
         let mut failures = Vec::new();
         let mut race: JoinSet<Asked> = JoinSet::new();
         loop {
             if race.is_empty() {
                 let Some(endpoint) = waiting.pop_front() else { return Err(unavailable(failures)) };
-                self.start(&mut race, &mut asked, endpoint, &user);
+                asked.push(endpoint.clone());
+                self.start(&mut race, endpoint, &settings, &users);
             }
             // Cancel-safe: a task that ended stays in the set until it is taken.
-            let answer = tokio::time::timeout(self.settings.timing.head_start, race.join_next()).await;
+            let answer = tokio::time::timeout(self.timing.head_start, race.join_next()).await;
             match answer {
-                Ok(Some(Ok((endpoint, Ok((connection, role)))))) => {
+                Ok(Some(Ok((endpoint, Ok((connection, answer)))))) => {
                     asked.retain(|slow| *slow != endpoint);
                     asked.drain(..).for_each(|slow| self.demote(slow));
                     self.demoted.remove(&endpoint);
                     self.kept.insert(endpoint, connection);
-                    return Ok(role);
+                    return Ok(answer);
                 }
                 Ok(Some(Ok((endpoint, Err(error))))) => {
                     self.demote(endpoint);
@@ -157,50 +153,51 @@ impl Servers {
                 Ok(None) => {}
                 Err(_) => {
                     if let Some(endpoint) = waiting.pop_front() {
-                        self.start(&mut race, &mut asked, endpoint, &user);
+                        asked.push(endpoint.clone());
+                        self.start(&mut race, endpoint, &settings, &users);
                     }
                 }
             }
         }
     }
 
-    /// Connections of another login than the present one are not used again.
-    fn follow_login(&mut self) {
-        if self.login.has_changed().unwrap_or(false) {
-            let login = self.login.borrow_and_update().clone();
-            self.settings = Arc::new(Settings { login, timing: self.settings.timing.clone() });
-            self.kept.clear();
-        }
-    }
-
-    /// The source's order, those that failed lately last. Forgets servers that are not in it any more.
-    fn in_order(&mut self) -> VecDeque<Endpoint> {
+    /// What holds now: the servers in the source's order, those that failed lately last. Forgets servers that are not in it any
+    /// more, and connections of other settings.
+    fn current(&mut self) -> (Arc<Settings>, VecDeque<Endpoint>) {
         let now = Instant::now();
-        let mut endpoints = (self.source)();
+        let (settings, mut endpoints) = (self.source)();
+        let settings = match self.settings.take().filter(|before| **before == settings) {
+            Some(same) => same,
+            None => {
+                self.kept.clear();
+                Arc::new(settings)
+            }
+        };
+        self.settings = Some(Arc::clone(&settings));
         self.kept.retain(|endpoint, _| endpoints.contains(endpoint));
         self.demoted.retain(|endpoint, until| now < *until && endpoints.contains(endpoint));
         endpoints.sort_by_key(|endpoint| self.demoted.contains_key(endpoint));
-        endpoints.into()
+        (settings, endpoints.into())
     }
 
     fn start(
         &mut self,
         race: &mut JoinSet<Asked>,
-        asked: &mut Vec<Endpoint>,
         endpoint: Endpoint,
-        user: &Arc<str>,
+        settings: &Arc<Settings>,
+        users: &Arc<[Box<str>]>,
     ) {
         let kept = self.kept.remove(&endpoint);
-        let (settings, user) = (Arc::clone(&self.settings), Arc::clone(user));
-        asked.push(endpoint.clone());
+        let (settings, users) = (Arc::clone(settings), Arc::clone(users));
+        let timeout = self.timing.server_timeout;
         race.spawn(async move {
-            let answer = server::ask(&endpoint, kept, &settings, &user).await;
+            let answer = server::ask(&endpoint, kept, &settings, &users, timeout).await;
             (endpoint, answer)
         });
     }
 
     fn demote(&mut self, endpoint: Endpoint) {
-        self.demoted.insert(endpoint, Instant::now() + self.settings.timing.demotion);
+        self.demoted.insert(endpoint, Instant::now() + self.timing.demotion);
     }
 }
 

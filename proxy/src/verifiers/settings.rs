@@ -23,14 +23,14 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Gives the servers that may be asked now, in order of preference: the primary first. Servers outside of the current
-/// lineage must not be in it. Called before every query; must not block.
-pub(crate) type Source = Arc<dyn Fn() -> Vec<Endpoint> + Send + Sync>;
+/// Gives what holds now: whom to log in as and what to ask for, and the servers that may be asked, in order of preference: the
+/// primary first. Servers outside of the current lineage must not be in it. Called before every question; must not block.
+pub(crate) type Source = Arc<dyn Fn() -> (Settings, Vec<Endpoint>) + Send + Sync>;
 
-/// Whom to log in as.
+/// Whom to log in as, and what to ask for.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct ReaderLogin {
-    /// The monitor user.
+pub(crate) struct Settings {
+    /// The user that asks: the monitor user, unless there is one for this.
     pub(crate) user: String,
     /// Its password, if it needs one.
     pub(crate) password: Option<Secret>,
@@ -38,26 +38,20 @@ pub(crate) struct ReaderLogin {
     pub(crate) database: String,
     /// Whether, and how, servers are connected to over TLS.
     pub(crate) tls: Arc<ServerTls>,
-}
-
-/// Whom to log in as, and the bounds.
-#[derive(Clone)]
-pub(crate) struct Settings {
-    /// Whom to log in as.
-    pub(crate) login: ReaderLogin,
-    /// The bounds.
-    pub(crate) timing: Timing,
+    /// A query of the operator's own that gives a user's name and stored password, for the name `$1`; without it,
+    /// `pg_authid` is read.
+    pub(crate) query: Option<String>,
+    /// Whether anybody wants to know what roles are members of.
+    pub(crate) memberships: bool,
 }
 
 /// Times and sizes.
 #[derive(Clone, Debug)]
 pub(crate) struct Timing {
-    /// Age up to which an answer is used as it is.
-    pub(crate) fresh: Duration,
-    /// Age up to which an answer is used while it is read again.
-    pub(crate) valid: Duration,
-    /// How long "no such role" is believed.
-    pub(crate) absent: Duration,
+    /// How long a login waits for an answer where an earlier one will do.
+    pub(crate) patience: Duration,
+    /// How long a login waits for an answer where there was none before.
+    pub(crate) lookup_timeout: Duration,
     /// Time for one server to connect and answer.
     pub(crate) server_timeout: Duration,
     /// How long a server is waited for before the next one is asked too.
@@ -66,17 +60,8 @@ pub(crate) struct Timing {
     pub(crate) demotion: Duration,
     /// How long nobody is asked again after all have failed.
     pub(crate) pause: Duration,
-    /// Time for a login to wait for all of this.
-    pub(crate) lookup_timeout: Duration,
-    /// Re-reads of one user after failed logins that may follow each other at once; beyond that one per
-    /// [`Self::refresh_interval`].
-    pub(crate) refresh_burst: u32,
-    /// See [`Self::refresh_burst`].
-    pub(crate) refresh_interval: Duration,
     /// Roles that are remembered.
     pub(crate) max_known: usize,
-    /// Names without a role that are remembered.
-    pub(crate) max_absent: usize,
     /// Requests that wait for the reader.
     pub(crate) max_waiting: usize,
 }
@@ -84,18 +69,13 @@ pub(crate) struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            fresh: Duration::from_secs(30),
-            valid: Duration::from_secs(60),
-            absent: Duration::from_secs(3),
+            patience: Duration::from_millis(500),
+            lookup_timeout: Duration::from_secs(5),
             server_timeout: Duration::from_secs(1),
             head_start: Duration::from_millis(200),
             demotion: Duration::from_secs(5),
             pause: Duration::from_millis(250),
-            lookup_timeout: Duration::from_secs(5),
-            refresh_burst: 5,
-            refresh_interval: Duration::from_secs(1),
             max_known: 10_000,
-            max_absent: 1_000,
             max_waiting: 1_000,
         }
     }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use postgres_protocol::message::frontend;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, ToSocketAddrs, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -111,6 +112,16 @@ impl RawClient {
     /// Ends the client's half of the connection; what the server sends can still be read.
     pub async fn finish(&mut self) -> Result<()> {
         self.stream.shutdown().await.context("shut down")
+    }
+
+    /// Opens the connection from this address of loopback, and sends nothing.
+    pub async fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((source, 0)))?;
+        let stream =
+            timeout(PATIENCE, socket.connect(address)).await.context("connect")?.context("connect")?;
+        stream.set_nodelay(true)?;
+        Ok(Self::over(stream))
     }
 
     /// Connects and logs in.

@@ -22,43 +22,72 @@ fn field(value: Option<&[u8]>) -> Vec<u8> {
 
 /// The answer to the query: one row, of the role `owner`.
 fn row_of(owner: &str) -> Vec<u8> {
-    let columns: Vec<u8> =
-        [("rolname", 19), ("rolpassword", 25), ("rolcanlogin", 16), ("rolvaliduntil", 1184)]
-            .iter()
-            .flat_map(|(name, oid)| column(name, *oid))
-            .collect();
+    let columns: Vec<u8> = [
+        ("rolname", 19),
+        ("rolpassword", 25),
+        ("rolcanlogin", 16),
+        ("rolsuper", 16),
+        ("rolconnlimit", 23),
+        ("rolvaliduntil", 1184),
+    ]
+    .iter()
+    .flat_map(|(name, oid)| column(name, *oid))
+    .collect();
     let rolpassword = scram_rolpassword("owner's password");
-    let fields =
-        [field(Some(owner.as_bytes())), field(Some(rolpassword.as_bytes())), field(Some(&[1])), field(None)];
+    let fields = [
+        field(Some(owner.as_bytes())),
+        field(Some(rolpassword.as_bytes())),
+        field(Some(&[1])),
+        field(Some(&[0])),
+        field(Some(&[0xff; 4])),
+        field(None),
+    ];
     [
         message(b'1', b""),
         message(b'2', b""),
-        message(b'T', &[&[0, 4], columns.as_slice()].concat()),
-        message(b'D', &[&[0, 4], fields.concat().as_slice()].concat()),
+        message(b'T', &[&[0, 6], columns.as_slice()].concat()),
+        message(b'D', &[&[0, 6], fields.concat().as_slice()].concat()),
         message(b'C', b"SELECT 1\0"),
         message(b'Z', b"I"),
     ]
     .concat()
 }
 
-/// Lets one client in without a password and gives the same row to every query, until it goes away.
+/// The answer to other queries: no row.
+fn nothing() -> Vec<u8> {
+    [
+        message(b'1', b""),
+        message(b'2', b""),
+        message(b'T', &[0, 0]),
+        message(b'C', b"SELECT 0\0"),
+        message(b'Z', b"I"),
+    ]
+    .concat()
+}
+
+/// Lets one client in without a password and gives the same row to every query for passwords, until it goes away.
 fn serve(listener: &TcpListener, owner: &str) {
     let (mut stream, _) = listener.accept().unwrap();
     let mut length = [0; 4];
     stream.read_exact(&mut length).unwrap();
     read(&mut stream, u32::from_be_bytes(length));
     stream.write_all(&[message(b'R', &[0; 4]), message(b'Z', b"I")].concat()).unwrap();
-    let mut head = [0; 5];
+    let (mut head, mut for_passwords) = ([0; 5], false);
     while stream.read_exact(&mut head).is_ok() {
-        read(&mut stream, u32::from_be_bytes([head[1], head[2], head[3], head[4]]));
-        if head[0] == b'S' {
-            stream.write_all(&row_of(owner)).unwrap();
+        let body = read(&mut stream, u32::from_be_bytes([head[1], head[2], head[3], head[4]]));
+        match head[0] {
+            b'P' => for_passwords = String::from_utf8_lossy(&body).contains("rolpassword"),
+            b'S' if for_passwords => stream.write_all(&row_of(owner)).unwrap(),
+            b'S' => stream.write_all(&nothing()).unwrap(),
+            _ => {}
         }
     }
 }
 
-fn read(stream: &mut TcpStream, length: u32) {
-    stream.read_exact(&mut vec![0; length as usize - 4]).unwrap();
+fn read(stream: &mut TcpStream, length: u32) -> Vec<u8> {
+    let mut body = vec![0; length as usize - 4];
+    stream.read_exact(&mut body).unwrap();
+    body
 }
 
 #[tokio::test]

@@ -34,22 +34,27 @@ impl Service {
     }
 
     fn start_as(user: &str, password: &str, endpoints: &[&Endpoint], timing: Timing) -> Self {
-        let login = ReaderLogin {
+        let settings = Settings {
             user: user.to_owned(),
             password: Some(Secret::new(Zeroizing::new(password.to_owned()))),
             database: "postgres".to_owned(),
             tls: Arc::new(ServerTls::disabled()),
+            query: None,
+            memberships: true,
         };
-        let settings = Settings { login, timing };
+        Self::start_with(settings, endpoints, timing)
+    }
+
+    fn start_with(settings: Settings, endpoints: &[&Endpoint], timing: Timing) -> Self {
         let queries = Arc::new(AtomicUsize::new(0));
         let endpoints: Vec<Endpoint> = endpoints.iter().map(|endpoint| (*endpoint).clone()).collect();
         let counter = Arc::clone(&queries);
         // The source is asked before every query.
         let source: Source = Arc::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
-            endpoints.clone()
+            (settings.clone(), endpoints.clone())
         });
-        let (verifiers, reader) = Verifiers::new(settings, source);
+        let (verifiers, reader) = Verifiers::new(timing, source);
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(reader.run(shutdown.clone()));
         Self { verifiers, queries, shutdown, task }
@@ -63,12 +68,6 @@ impl Service {
         self.verifiers.lookup(user).await
     }
 
-    /// What the next login finds after one that failed.
-    async fn after_failed_login(&self, user: &str) -> Result<Arc<Role>, LookupError> {
-        self.verifiers.login_failed(user);
-        self.lookup(user).await
-    }
-
     async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.unwrap();
@@ -80,31 +79,17 @@ fn patient() -> Timing {
     Timing {
         server_timeout: Duration::from_secs(20),
         lookup_timeout: Duration::from_secs(60),
+        patience: Duration::from_secs(60),
+        pause: Duration::ZERO,
         ..Timing::default()
     }
-}
-
-/// Ages that a test can wait for.
-fn short_lived() -> Timing {
-    Timing {
-        fresh: Duration::from_millis(20),
-        valid: Duration::from_millis(40),
-        absent: Duration::from_millis(40),
-        pause: Duration::from_millis(20),
-        ..patient()
-    }
-}
-
-/// Lets everything that is known get too old to be used without asking.
-async fn expire(timing: &Timing) {
-    tokio::time::sleep(timing.valid.max(timing.absent) + Duration::from_millis(10)).await;
 }
 
 /// Whether the role's stored password is this one.
 fn opens(role: &Role, user: &str, password: &str) -> bool {
     use pgherd_protocol::auth::{Md5Verifier, ScramClient, ScramSecret, ScramServer};
-    match &role.verifier {
-        Some(Verifier::Scram(verifier)) => {
+    match &role.stored {
+        Some(Stored::Verifier(Verifier::Scram(verifier))) => {
             let secret = ScramSecret::Password(Zeroizing::new(password.as_bytes().to_vec()));
             let client = ScramClient::new(secret, &[1; 18]);
             let server = ScramServer::new(Some(verifier), user, &[0; 32], &[2; 18]);
@@ -112,7 +97,10 @@ fn opens(role: &Role, user: &str, password: &str) -> bool {
             let (client_final, _) = client.server_first(&server_first).unwrap();
             server.finish(&client_final).is_ok()
         }
-        Some(Verifier::Md5(verifier)) => *verifier == Md5Verifier::from_password(user, password.as_bytes()),
+        Some(Stored::Verifier(Verifier::Md5(verifier))) => {
+            *verifier == Md5Verifier::from_password(user, password.as_bytes())
+        }
+        Some(Stored::Plain(plain)) => plain.password().expose() == password,
         None => false,
     }
 }

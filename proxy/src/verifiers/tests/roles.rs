@@ -1,4 +1,4 @@
-//! What is read of a role, and when it is read again.
+//! What is read of a role.
 
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ async fn roles_are_read_as_they_are_stored() {
              CREATE ROLE expired LOGIN PASSWORD 'pw' VALID UNTIL '2020-01-01';
              CREATE ROLE never LOGIN PASSWORD 'pw' VALID UNTIL '-infinity';
              CREATE ROLE later LOGIN PASSWORD 'pw' VALID UNTIL '9999-12-31';
-             CREATE ROLE nologin NOLOGIN PASSWORD 'pw';
+             CREATE ROLE nologin NOLOGIN PASSWORD 'pw' CONNECTION LIMIT 3;
              CREATE ROLE nopassword LOGIN;
              CREATE ROLE given LOGIN PASSWORD '{}';
              CREATE ROLE \"{}\" LOGIN PASSWORD 'odd pw';
@@ -33,9 +33,12 @@ async fn roles_are_read_as_they_are_stored() {
 
     let scram = service.lookup("scram").await.unwrap();
     assert!(opens(&scram, "scram", "scram pw") && !opens(&scram, "scram", "Scram pw"));
-    assert!(scram.can_login && scram.verifier_at(now).is_some());
-    assert!(matches!(scram.verifier, Some(Verifier::Scram(_))));
-    assert!(matches!(service.lookup("md5").await.unwrap().verifier, Some(Verifier::Md5(_))));
+    assert!(scram.stored_at(now).is_some());
+    let facts = Facts { can_login: true, is_superuser: false, connection_limit: None };
+    assert_eq!(scram.facts, Some(facts));
+    assert!(matches!(scram.stored, Some(Stored::Verifier(Verifier::Scram(_)))));
+    let md5 = service.lookup("md5").await.unwrap();
+    assert!(matches!(md5.stored, Some(Stored::Verifier(Verifier::Md5(_)))));
     assert_eq!(scram.valid_until, None);
     for (user, password) in [
         ("md5", "md5 pw"),
@@ -46,12 +49,14 @@ async fn roles_are_read_as_they_are_stored() {
     ] {
         assert!(opens(&service.lookup(user).await.unwrap(), user, password), "{user}");
     }
-    assert!(!service.lookup("nologin").await.unwrap().can_login);
-    assert!(service.lookup("nopassword").await.unwrap().verifier.is_none());
-    assert!(service.lookup("later").await.unwrap().verifier_at(now).is_some());
+    let nologin = Facts { can_login: false, connection_limit: Some(3), ..facts };
+    assert_eq!(service.lookup("nologin").await.unwrap().facts, Some(nologin));
+    assert!(service.lookup("postgres").await.unwrap().facts.is_some_and(|facts| facts.is_superuser));
+    assert!(service.lookup("nopassword").await.unwrap().stored.is_none());
+    assert!(service.lookup("later").await.unwrap().stored_at(now).is_some());
     for user in ["expired", "never"] {
         let role = service.lookup(user).await.unwrap();
-        assert!(role.verifier.is_some() && role.verifier_at(now).is_none(), "{user}");
+        assert!(role.stored.is_some() && role.stored_at(now).is_none(), "{user}");
     }
     for nobody in
         ["SCRAM", "nobody", "", "scram ", "scram\0", "scr%", &"a".repeat(64), &format!("{long_name}ä")]
@@ -62,106 +67,91 @@ async fn roles_are_read_as_they_are_stored() {
 }
 
 #[tokio::test]
-async fn a_changed_password_works_at_the_next_login() {
+async fn whatever_is_changed_counts_at_the_next_login() {
     let server = Postgres::start().await;
-    server.execute("CREATE ROLE anna LOGIN PASSWORD 'old'").await;
+    server.execute("CREATE ROLE anna LOGIN PASSWORD 'old'; CREATE ROLE staff; CREATE ROLE people").await;
     let service = Service::start(&[&server.endpoint], patient());
     assert!(opens(&service.lookup("anna").await.unwrap(), "anna", "old"));
 
     for password in ["new", "newer"] {
         server.execute(&format!("ALTER ROLE anna PASSWORD '{password}'")).await;
-        assert!(!opens(&service.lookup("anna").await.unwrap(), "anna", password), "nobody has failed yet");
-        service.verifiers.login_failed("anna");
         assert!(opens(&service.lookup("anna").await.unwrap(), "anna", password));
     }
-    server.execute("ALTER ROLE anna PASSWORD 'newest'").await;
-    assert!(opens(&service.after_failed_login("anna").await.unwrap(), "anna", "newest"));
-    service.stop().await;
-}
-
-#[tokio::test]
-async fn a_wrong_password_spoils_nothing() {
-    let server = Postgres::start().await;
-    server.execute("CREATE ROLE anna LOGIN PASSWORD 'right'").await;
-    let service = Service::start(&[&server.endpoint], patient());
-    for _ in 0..20 {
-        assert!(!opens(&service.lookup("anna").await.unwrap(), "anna", "wrong"));
-        service.verifiers.login_failed("anna");
-        assert!(opens(&service.lookup("anna").await.unwrap(), "anna", "right"));
-    }
-    service.stop().await;
-}
-
-#[tokio::test]
-async fn a_role_that_is_dropped_or_expires_is_noticed_without_a_failed_login() {
-    let server = Postgres::start().await;
-    server.execute("CREATE ROLE anna LOGIN PASSWORD 'pw'; CREATE ROLE bert LOGIN PASSWORD 'pw'").await;
-    let service = Service::start(&[&server.endpoint], short_lived());
-    assert!(service.lookup("anna").await.is_ok() && service.lookup("bert").await.is_ok());
-
-    server.execute("DROP ROLE anna; ALTER ROLE bert VALID UNTIL '2020-01-01'").await;
-    expire(&short_lived()).await;
+    server.execute("ALTER ROLE anna CONNECTION LIMIT 0; GRANT people TO staff; GRANT staff TO anna").await;
+    let mut anna = Role::clone(&*service.lookup("anna").await.unwrap());
+    assert_eq!(anna.facts.unwrap().connection_limit, Some(0));
+    anna.member_of.sort();
+    assert_eq!(anna.member_of, ["anna", "people", "staff"].map(Box::from));
+    assert_eq!(service.verifiers.database("postgres"), None);
+    server.execute("ALTER DATABASE postgres CONNECTION LIMIT 20").await;
+    server.execute("ALTER ROLE anna VALID UNTIL '2020-01-01'").await;
+    assert!(service.lookup("anna").await.unwrap().stored_at(SystemTime::now()).is_none());
+    let limited = Database { allows_connections: true, connection_limit: Some(20) };
+    assert_eq!(service.verifiers.database("postgres"), Some(limited));
+    assert!(!service.verifiers.database("template0").unwrap().allows_connections);
+    server.execute("DROP ROLE anna").await;
     assert_eq!(service.lookup("anna").await.err(), Some(LookupError::NoSuchRole));
-    assert!(service.lookup("bert").await.unwrap().verifier_at(SystemTime::now()).is_none());
-
     server.execute("CREATE ROLE anna LOGIN PASSWORD 'again'").await;
-    expire(&short_lived()).await;
     assert!(opens(&service.lookup("anna").await.unwrap(), "anna", "again"));
     service.stop().await;
 }
 
 #[tokio::test]
-async fn an_aging_role_is_used_while_it_is_read_again() {
+async fn a_query_of_the_operators_own_says_who_has_which_password() {
     let server = Postgres::start().await;
-    server.execute("CREATE ROLE anna LOGIN PASSWORD 'old'").await;
-    let timing = Timing { fresh: Duration::ZERO, ..patient() };
-    let service = Service::start(&[&server.endpoint], timing);
-    service.lookup("anna").await.unwrap();
-    server.execute("ALTER ROLE anna PASSWORD 'new'").await;
-    assert!(opens(&service.lookup("anna").await.unwrap(), "anna", "old"), "not waited for");
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while !opens(&service.lookup("anna").await.unwrap(), "anna", "new") {
-        assert!(Instant::now() < deadline, "not read again");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    server
+        .execute(&format!(
+            "CREATE ROLE asker LOGIN PASSWORD 'asker pw'; CREATE ROLE staff; \
+             CREATE ROLE anna LOGIN PASSWORD 'never looked at' CONNECTION LIMIT 7 IN ROLE staff; \
+             CREATE ROLE bert LOGIN PASSWORD 'pw'; \
+             CREATE ROLE late LOGIN VALID UNTIL '2020-01-01'; \
+             CREATE TABLE passwords (name text, password text, divisor int DEFAULT 1); \
+             INSERT INTO passwords VALUES ('anna', '{}'), ('carla', 'in the clear'), ('late', 'x'), ('none', NULL); \
+             INSERT INTO passwords VALUES ('broken', 'x', 0); \
+             GRANT SELECT ON passwords TO asker",
+            *scram_rolpassword("anna pw")
+        ))
+        .await;
+    let settings = Settings {
+        user: "asker".to_owned(),
+        password: Some(Secret::new(Zeroizing::new("asker pw".to_owned()))),
+        database: "postgres".to_owned(),
+        tls: Arc::new(ServerTls::disabled()),
+        query: Some("SELECT name, password, 1 / divisor FROM passwords WHERE name = $1".to_owned()),
+        memberships: true,
+    };
+    let service = Service::start_with(settings, &[&server.endpoint], patient());
+    // At once, so that they are asked for together: what one of them breaks is its own.
+    let (anna, broken, carla) =
+        tokio::join!(service.lookup("anna"), service.lookup("broken"), service.lookup("carla"));
+    let anna = anna.unwrap();
+    assert!(opens(&anna, "anna", "anna pw") && anna.member_of.contains(&"staff".into()));
+    assert_eq!(anna.facts.unwrap().connection_limit, Some(7));
+    assert!(broken.is_err_and(|error| error.to_string().contains("division by zero")));
+    let carla = carla.unwrap();
+    assert!(opens(&carla, "carla", "in the clear") && carla.facts.is_none());
+    assert!(service.lookup("late").await.unwrap().stored_at(SystemTime::now()).is_none());
+    assert_eq!(service.lookup("none").await.err(), Some(LookupError::NoSuchRole));
+    assert!(service.lookup("bert").await.unwrap().stored.is_none(), "the query does not know him");
+    assert_eq!(service.lookup("nobody").await.err(), Some(LookupError::NoSuchRole));
     service.stop().await;
 }
 
 #[tokio::test]
-async fn a_storm_of_logins_is_one_query() {
+async fn a_storm_of_logins_is_a_few_questions() {
     let server = Postgres::start().await;
     server.execute("CREATE ROLE anna LOGIN PASSWORD 'pw'").await;
-    let hour = Duration::from_secs(3600);
-    let timing = Timing { fresh: hour, absent: hour, refresh_interval: hour, ..patient() };
+    let timing = Timing { max_waiting: 10_000, ..patient() };
     let service = Service::start(&[&server.endpoint], timing);
-    // Logins come from several threads.
-    let workers: Vec<_> = (0..4)
-        .map(|_| {
-            let verifiers = service.verifiers.clone();
-            tokio::task::spawn_blocking(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async {
-                    let mut logins = tokio::task::JoinSet::new();
-                    for n in 0..200 {
-                        let verifiers = verifiers.clone();
-                        let user = if n % 2 == 0 { "anna" } else { "nobody" };
-                        logins.spawn(async move { verifiers.lookup(user).await.is_ok() });
-                    }
-                    logins.join_all().await.into_iter().filter(|known| *known).count()
-                })
-            })
-        })
-        .collect();
-    for worker in workers {
-        assert_eq!(worker.await.unwrap(), 100);
+    let mut logins = tokio::task::JoinSet::new();
+    for n in 0..800 {
+        let verifiers = service.verifiers.clone();
+        let user = if n % 2 == 0 { "anna".to_owned() } else { format!("nobody{n}") };
+        logins.spawn(async move { verifiers.lookup(&user).await.is_ok() });
     }
-    assert_eq!(service.queries(), 2, "one for anna, one for nobody");
-
-    for _ in 0..100 {
-        service.after_failed_login("anna").await.unwrap();
-        let _ = service.after_failed_login("nobody").await;
-    }
-    assert_eq!(service.queries(), 2 + 5, "the burst that is allowed for anna, none for nobody");
+    let known = logins.join_all().await.into_iter().filter(|known| *known).count();
+    assert_eq!(known, 400);
+    assert!(service.queries() <= 8, "{} questions", service.queries());
     service.stop().await;
 }
 

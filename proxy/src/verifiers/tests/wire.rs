@@ -11,7 +11,7 @@ use super::*;
 
 /// A client with the password logs in at pgherd's side; gives what pgherd learned.
 fn keys_of(role: &Role, password: &str) -> ScramKeys {
-    let Some(Verifier::Scram(verifier)) = &role.verifier else { panic!("no SCRAM verifier") };
+    let Some(Stored::Verifier(Verifier::Scram(verifier))) = &role.stored else { panic!("no SCRAM verifier") };
     let client = ScramClient::new(ScramSecret::Password(Zeroizing::new(password.into())), &[1; 18]);
     let server = ScramServer::new(Some(verifier), "anna", &[0; 32], &[2; 18]);
     let (server_first, server) = server.first(&client.client_first()).unwrap();
@@ -76,13 +76,13 @@ async fn a_clients_proof_and_a_stored_hash_open_the_server() {
     assert_eq!(log_in(&server.endpoint, "anna", password("anna", "wrong")), Ok(None));
 
     let bert = service.lookup("bert").await.unwrap();
-    let Some(Verifier::Md5(hash)) = bert.verifier.clone() else { panic!("no md5 verifier") };
+    let Some(Stored::Verifier(Verifier::Md5(hash))) = bert.stored.clone() else { panic!("no md5 verifier") };
     assert_eq!(log_in(&server.endpoint, "bert", Credential::Md5(hash)), Ok(Some(())));
     assert_eq!(log_in(&server.endpoint, "bert", password("bert", "md5 pw")), Ok(Some(())));
 
     // The same password set again has another salt, which makes other keys.
     server.execute("ALTER ROLE anna PASSWORD 'pässword \u{2168}'").await;
-    let resalted = service.after_failed_login("anna").await.unwrap();
+    let resalted = service.lookup("anna").await.unwrap();
     assert_eq!(
         log_in(&server.endpoint, "anna", Credential::Keys(keys.clone())),
         Err(LoginError::VerifierChanged)
@@ -93,8 +93,8 @@ async fn a_clients_proof_and_a_stored_hash_open_the_server() {
     server.execute("ALTER ROLE anna PASSWORD 'changed'").await;
     let stale = log_in(&server.endpoint, "anna", Credential::Keys(keys.clone()));
     assert_eq!(stale, Err(LoginError::VerifierChanged));
-    let anna = service.after_failed_login("anna").await.unwrap();
-    let Some(Verifier::Scram(verifier)) = &anna.verifier else { panic!("no SCRAM verifier") };
+    let anna = service.lookup("anna").await.unwrap();
+    let Some(Stored::Verifier(Verifier::Scram(verifier))) = &anna.stored else { panic!("no SCRAM verifier") };
     assert!(!keys.fit(verifier));
     assert_eq!(log_in(&server.endpoint, "anna", Credential::Keys(keys_of(&anna, "changed"))), Ok(Some(())));
     service.stop().await;
