@@ -87,7 +87,7 @@ impl Certificate {
         };
         basic.is_some_and(long_enough)
             && usage.is_ok_and(|usage| usage.is_none_or(|(_, usage)| usage.key_cert_sign()))
-            && self.check_extensions().is_ok()
+            && self.check_purpose().is_ok()
     }
 
     /// True if it is of version 1, which knows no authorities, and its own issuer.

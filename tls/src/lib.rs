@@ -16,6 +16,6 @@ mod tests;
 mod verifier;
 
 pub use end_point::end_point;
-pub use load::{Authorities, LoadError, Settings, Subject};
+pub use load::{Authorities, LoadError, Settings, Subject, Unusable, certified_key};
 pub use negotiation::{Answer, Attempt, Failure, Mode, SSL_REQUEST, is_refusal};
 pub use server_tls::{ChannelBinding, ServerTls, reason};

@@ -137,18 +137,50 @@ pub(crate) fn identity(
         }
         error => LoadError::of_file(Subject::Key, path, &error),
     })?;
-    let key = keys
-        .load_private_key(key)
-        .map_err(|error| wrong(format!("the key in {} is of no use: {error}", path.display())))?;
-    // Not rustls' own check, which takes no certificate of version 1.
-    let leaf = chain.first().map(|der| Certificate::parse(der)).transpose().map_err(|error| {
-        LoadError::new(Subject::Certificate, format!("{} is of no use: {error}", certificate.display()))
+    let identity = certified_key(chain, key, keys).map_err(|error| match error {
+        Unusable::Certificate(why) => {
+            LoadError::new(Subject::Certificate, format!("{} is of no use: {why}", certificate.display()))
+        }
+        Unusable::Key(why) => wrong(format!("the key in {} is of no use: {why}", path.display())),
+        Unusable::NotItsKey => {
+            wrong(format!("{} is not the key of {}", path.display(), certificate.display()))
+        }
     })?;
-    let is_its_key = |leaf: &Certificate| key.public_key().is_none_or(|public| public == leaf.key());
-    if !leaf.as_ref().is_some_and(is_its_key) {
-        return Err(wrong(format!("{} is not the key of {}", path.display(), certificate.display())));
+    Ok(Some(identity))
+}
+
+/// Why a certificate and a key are of no use together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// The certificate cannot be understood.
+    #[error("the certificate is of no use: {0}")]
+    Certificate(String),
+    /// The key cannot be used.
+    #[error("the key is of no use: {0}")]
+    Key(String),
+    /// It is the key of another certificate.
+    #[error("the key is not that of the certificate")]
+    NotItsKey,
+}
+
+/// Brings a certificate, and those above it, together with its key. Not by rustls' own check, which takes no certificate of X.509
+/// version 1.
+///
+/// # Errors
+/// See [`Unusable`].
+pub fn certified_key(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    keys: &'static dyn KeyProvider,
+) -> Result<CertifiedKey, Unusable> {
+    let key = keys.load_private_key(key).map_err(|error| Unusable::Key(error.to_string()))?;
+    let leaf =
+        chain.first().map_or(Err(rustls::CertificateError::BadEncoding), |der| Certificate::parse(der));
+    let leaf = leaf.map_err(|error| Unusable::Certificate(error.to_string()))?;
+    match key.public_key().is_none_or(|public| public == leaf.key()) {
+        true => Ok(CertifiedKey::new(chain, key)),
+        false => Err(Unusable::NotItsKey),
     }
-    Ok(Some(CertifiedKey::new(chain, key)))
 }
 
 /// A hash of all files, to see whether one has changed. What cannot be read is said elsewhere.

@@ -19,7 +19,11 @@ impl Names {
     pub(crate) fn of(certificate: &x509_cert::Certificate) -> Self {
         let subject = certificate.tbs_certificate();
         let (mut dns, mut addresses) = (Vec::new(), Vec::new());
-        if let Ok(Some((_, SubjectAltName(names)))) = subject.get_extension::<SubjectAltName>() {
+        let alternative = subject.get_extension::<SubjectAltName>();
+        // Names that cannot be read might be of the host's kind.
+        let common = alternative.as_ref().ok().and_then(|_| subject.subject().common_name().ok().flatten());
+        let common = common.map(|name| name.value().into_owned());
+        if let Ok(Some((_, SubjectAltName(names)))) = alternative {
             for name in names {
                 match name {
                     GeneralName::DnsName(name) => dns.push(name.as_str().to_owned()),
@@ -28,7 +32,6 @@ impl Names {
                 }
             }
         }
-        let common = subject.subject().common_name().ok().flatten().map(|name| name.value().into_owned());
         Self { dns, addresses, common }
     }
 

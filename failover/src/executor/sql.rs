@@ -92,8 +92,10 @@ type Step<T = Outcome> = Result<T, Trouble>;
 impl From<Error> for Trouble {
     /// A server that answers with an error has not done it; what a lost connection means is not known.
     fn from(error: Error) -> Self {
+        // That includes what TLS has to say about a connection that was in use.
+        let lost = std::error::Error::source(&error).is_some_and(|source| source.is::<std::io::Error>());
         match ConnectFailure::of(&error) {
-            failure @ ConnectFailure::Rejected { .. } => Self::Failed(failure.to_string()),
+            failure @ ConnectFailure::Rejected { .. } if !lost => Self::Failed(failure.to_string()),
             failure => Self::Unknown(failure.to_string()),
         }
     }

@@ -69,8 +69,9 @@ impl Login<'_> {
                 // That there is no TLS either tells less than why the login without it was refused.
                 return Err(before.filter(|_| failed.kind == Some(Failure::NoTls)).unwrap_or(failed.why));
             };
-            if failed.kind == Some(Failure::Handshake) && self.tls.is_news_of(&format!("{host}:{port}")) {
-                warn!(server = format!("{host}:{port}"), failure = %failed.why, "goes on without TLS, as backends.tls.mode = prefer allows");
+            let server = format!("{host}:{port}");
+            if failed.kind == Some(Failure::Handshake) && self.tls.is_news_of(&server) {
+                warn!(server, failure = %failed.why, "goes on without TLS, as backends.tls.mode = prefer allows");
             }
             before = Some(failed.why);
             attempt = next;

@@ -158,8 +158,9 @@ impl ConnectRequest<'_> {
                 // That there is no TLS either tells less than why the login without it was refused.
                 return Err(before.filter(|_| kind == Some(Failure::NoTls)).unwrap_or(why));
             };
-            if kind == Some(Failure::Handshake) && self.tls.is_news_of(&self.node.to_string()) {
-                tracing::warn!(server = %self.node, failure = %why, "goes on without TLS, as backends.tls.mode = prefer allows");
+            let server = format!("{}:{}", self.node.host, self.node.port);
+            if kind == Some(Failure::Handshake) && self.tls.is_news_of(&server) {
+                tracing::warn!(server, failure = %why, "goes on without TLS, as backends.tls.mode = prefer allows");
             }
             (before, attempt) = (Some(why), next);
             socket = Socket::connect(address).await?;

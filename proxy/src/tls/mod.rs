@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
+use pgherd_tls::{Unusable, certified_key};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
 use rustls::{Connection, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 use crate::config::{ListenTls, Problem, TlsMode, TlsVersion};
@@ -104,6 +106,7 @@ impl Acceptor {
             TlsFault::new("listen.tls.cert", "holds a certificate that cannot be understood")
         })?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key_provider = provider.key_provider;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions(settings.min_version))
             .map_err(|error| TlsFault::new("listen.tls.min_version", error.to_string()))?;
@@ -111,12 +114,14 @@ impl Acceptor {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
+        let identity = certified_key(chain, key, key_provider).map_err(|error| match error {
+            Unusable::NotItsKey => {
                 TlsFault::new("listen.tls.key", "is not the key of the certificate in listen.tls.cert")
             }
-            other => TlsFault::new("listen.tls.key", other.to_string()),
+            Unusable::Key(why) => TlsFault::new("listen.tls.key", why),
+            Unusable::Certificate(why) => TlsFault::new("listen.tls.cert", why),
         })?;
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
         config.alpn_protocols = vec![ALPN.to_vec()];
         // As PostgreSQL, which has none either: a client stays.
         config.send_tls13_tickets = 0;

@@ -232,3 +232,23 @@ fn with_a_certificate_clients_may_use_tls_and_an_old_one_is_warned_of() {
     let warnings = lines(&json, "warnings");
     assert!(warnings.iter().any(|it| it.starts_with("listen.tls.cert: has expired")), "{warnings:?}");
 }
+
+#[test]
+fn what_is_wrong_with_the_servers_tls_is_said_of_its_key() {
+    let error = error("[backends.tls]\nmode = \"verify-full\"\n", &[NODES]);
+    assert!(error.starts_with("backends.tls.mode: verify-full needs backends.tls.ca"), "{error}");
+    let missing = ("PGHERD_BACKENDS__TLS__CA", "/nonexistent/ca.crt");
+    let error = self::error("", &[NODES, missing]);
+    assert!(error.starts_with("backends.tls.ca: can't read /nonexistent/ca.crt"), "{error}");
+    let alias = ("PGHERD_BACKENDS__TLS__SERVER_TLS_SSLMODE", "require");
+    assert_eq!(value("", &[NODES, alias], "backends.tls.mode"), "require");
+    assert_eq!(value("", &[NODES], "backends.tls.mode"), "prefer");
+
+    let directory = tempfile::tempdir().unwrap();
+    let authority = pgherd_testkit::Authority::new("test authority").unwrap();
+    let ca = authority.write(directory.path(), "ca").unwrap().display().to_string();
+    let (json, code) = check("", &[NODES, ("PGHERD_BACKENDS__TLS__CA", &ca)]);
+    assert_eq!(code, 0, "{json:#}");
+    let warnings = lines(&json, "warnings");
+    assert!(warnings.iter().any(|it| it.starts_with("backends.tls.ca: protects little")), "{warnings:#?}");
+}
