@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::frame::split_cstr;
+use crate::session::Views;
 use crate::statement::{RecentScans, Scan, scan};
 use crate::write;
 
@@ -69,6 +70,8 @@ pub struct Lookup<'a> {
     pub statements: &'a Statements,
     /// The texts of late of this thread.
     pub recent: &'a RecentScans,
+    /// What pgherd shows of itself.
+    pub views: &'a dyn Views,
 }
 
 /// All statements that sessions hold, each once. Shared by all sessions of the process.

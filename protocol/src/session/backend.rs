@@ -3,7 +3,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::names::{client_name, with_client_name};
-use super::{About, Altered, Expected, Held, Kind, Migration, Placed, Pooling, Session, Transaction, Undo};
+use super::{
+    About, Altered, Expected, Held, Kind, Migration, OwnWords, Placed, Pooling, Session, Transaction, Undo,
+};
 use crate::error::{ClientError, ErrorFields, Severity};
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
@@ -82,8 +84,15 @@ impl Session {
     /// Appends the replies that pgherd gives itself and whose turn has come.
     pub fn drain_local(&mut self, out: &mut Vec<u8>) {
         while self.has_local() {
-            if let Some(Kind::Local(tag)) = self.expected.pop_front().map(|e| e.kind) {
+            let Some(Expected { kind, answer, .. }) = self.expected.pop_front() else { return };
+            if let Kind::Local(tag) = kind {
                 write::empty(out, tag);
+            }
+            if let Some(OwnWords(words)) = answer.as_deref() {
+                out.extend_from_slice(words);
+            }
+            if kind == Kind::QueryAnswer {
+                write::ready_for_query(out, self.transaction.byte());
             }
         }
     }
@@ -91,7 +100,8 @@ impl Session {
     /// True if [`Session::drain_local`] has something to say.
     #[must_use]
     pub fn has_local(&self) -> bool {
-        !self.gets_inside && matches!(self.front(), Some(Kind::Local(_) | Kind::CopyEnd))
+        !self.gets_inside
+            && matches!(self.front(), Some(Kind::Local(_) | Kind::Answer | Kind::QueryAnswer | Kind::CopyEnd))
     }
 
     /// Whether rows that come now go on as they are; and if so, whether their description does, too.
@@ -282,6 +292,9 @@ impl Session {
         }
         if self.is_at_rest() {
             self.bound_by_name = None;
+            if let Some(in_band) = &mut self.in_band {
+                in_band.forget_portals();
+            }
             if self.pin.is_none() && !self.is_altered() {
                 self.alters = false;
                 self.misread.drain(..).for_each(|id| server.make_stale(id));

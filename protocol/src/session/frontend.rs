@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::placement::{Name, write_statement_message};
-use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo};
+use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo, in_band_answer};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statement, Statements};
 use crate::statement::{Effect, Pin, Resets, Scan, deallocated_name, scan_start, wanted_database};
@@ -62,7 +62,8 @@ impl Session {
         self.unsynced = true;
         match frame.header.tag {
             b'P' => self.on_parse(frame, server, lookup, out),
-            b'B' => self.on_bind(frame, server, out),
+            b'D' | b'C' | b'E' if self.is_in_band(frame.header.tag, frame.body, lookup.views) => Pass::Drop,
+            b'B' => self.on_bind(frame, server, lookup, out),
             b'D' => self.on_describe(frame, server, out),
             b'C' => self.on_close(frame, out),
             b'E' => self.on_execute(frame),
@@ -70,7 +71,7 @@ impl Session {
         }
     }
 
-    fn expect(&mut self, kind: Kind) {
+    pub(super) fn expect(&mut self, kind: Kind) {
         self.expected.push_back(Expected::new(kind));
     }
 
@@ -91,6 +92,7 @@ impl Session {
 
     fn on_query(&mut self, frame: &Frame<'_>, lookup: Lookup<'_>, out: &mut Vec<u8>) -> Pass {
         let mut findings = self.scan_or_watch(frame, frame.body, lookup);
+        let view = findings.view.filter(|_| self.takes_in_band());
         self.see(findings);
         let mut resets = std::mem::take(&mut self.resets);
         if resets != Resets::Nothing && findings.copies {
@@ -102,6 +104,11 @@ impl Session {
         self.unnamed.held = Held::Nowhere;
         self.unsynced = false;
         self.batch += 1;
+        self.forgets_unnamed_in_band();
+        if let Some(view) = view {
+            self.expect_answer(Kind::QueryAnswer, in_band_answer(view, lookup.views));
+            return Pass::Drop;
+        }
         if findings.forgets
             && findings.single
             && self.pooling == Pooling::Transaction
@@ -301,6 +308,9 @@ impl Session {
         } else {
             Scan { forgets: false, ..self.scan_or_watch(frame, definition, lookup) }
         };
+        if self.parses_in_band(name, findings.view) {
+            return Pass::Drop;
+        }
         self.keep(findings.pin);
         if self.pooling == Pooling::Session {
             self.parsed_reset |= findings.resets == Resets::ForSession;
@@ -370,7 +380,13 @@ impl Session {
         Pass::Replaced { consumed }
     }
 
-    fn on_bind(&mut self, frame: &Frame<'_>, server: &mut ServerStatements, out: &mut Vec<u8>) -> Pass {
+    fn on_bind(
+        &mut self,
+        frame: &Frame<'_>,
+        server: &mut ServerStatements,
+        lookup: Lookup<'_>,
+        out: &mut Vec<u8>,
+    ) -> Pass {
         let start = out.len();
         self.tally.binds += 1;
         let names = split_cstr(frame.body)
@@ -379,6 +395,10 @@ impl Session {
             self.bound = Scan::UNSEEN;
             return self.pass_on(Kind::Bind);
         };
+        let rest = frame.body.get(portal.len() + name.len() + 2..).unwrap_or_default();
+        if self.binds_in_band(portal, name, rest, lookup.views) {
+            return Pass::Drop;
+        }
         let (target, findings) = self.resolve(name, server, out);
         // It resets when it is executed, which may be in a later batch.
         self.see(Scan { resets: Resets::Nothing, ..findings });

@@ -6,6 +6,7 @@
 mod backend;
 mod detached;
 mod frontend;
+mod in_band;
 mod loss;
 mod names;
 mod placement;
@@ -20,6 +21,8 @@ use std::time::Duration;
 pub use backend::Reply;
 pub use detached::{Detached, Progress};
 pub use frontend::Pass;
+use in_band::InBand;
+pub use in_band::{NoViews, Views, in_band_answer};
 use loss::Answered;
 pub use loss::Loss;
 use names::Names;
@@ -136,6 +139,8 @@ pub struct Session {
     overdue: Option<Duration>,
     /// What it has done since it was asked last.
     tally: Tally,
+    /// What it has prepared that is not for servers.
+    in_band: Option<Box<InBand>>,
 }
 
 /// How far a session has come, for those who look now and then. Both wrap around.
@@ -210,7 +215,13 @@ struct Expected {
     about: About,
     /// How to put the session's statements back if the server never runs this.
     undo: Option<Box<Undo>>,
+    /// What pgherd says itself.
+    answer: Option<Box<OwnWords>>,
 }
+
+/// What pgherd says itself. Boxed, so that it costs nothing where it does not.
+#[derive(Debug)]
+struct OwnWords(Vec<u8>);
 
 impl Expected {
     const fn new(kind: Kind) -> Self {
@@ -223,6 +234,7 @@ impl Expected {
             single: true,
             about: About::Nothing,
             undo: None,
+            answer: None,
         }
     }
 }
@@ -273,12 +285,16 @@ enum Kind {
     CopyEnd,
     /// A reply that pgherd gives in the server's place when its turn comes: this tag, no body.
     Local(u8),
+    /// The same with a reply that has been written already.
+    Answer,
+    /// The same in answer to a Query: ReadyForQuery follows.
+    QueryAnswer,
 }
 
 impl Kind {
     /// True for messages whose failure makes the server skip everything up to Sync.
     const fn is_extended(self) -> bool {
-        !matches!(self, Self::Query | Self::FunctionCall | Self::Sync)
+        !matches!(self, Self::Query | Self::QueryAnswer | Self::FunctionCall | Self::Sync)
     }
 
     /// True for messages behind which the server takes part in the protocol again after an error.
@@ -332,6 +348,7 @@ impl Session {
             rounds: Rounds::default(),
             overdue: None,
             tally: Tally::default(),
+            in_band: None,
         }
     }
 

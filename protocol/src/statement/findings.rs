@@ -2,6 +2,7 @@
 
 use super::first::{First, first};
 use super::lexer::{Lexer, Token, Word};
+use super::pgpool::pool_view;
 use super::rest::Rest;
 use super::words::{is_pure, session_pin};
 use super::{Effect, Pin, Resets, Scan};
@@ -10,7 +11,8 @@ use super::{Effect, Pin, Resets, Scan};
 #[must_use]
 pub fn scan(text: &[u8]) -> Scan {
     let (findings, lexer) = look_at(text);
-    findings.conclude(lexer.unclear)
+    let view = if findings.shows { pool_view(text) } else { None };
+    Scan { view, ..findings.conclude(lexer.unclear) }
 }
 
 /// Looks at the start of a text that is too long to be seen at once; also says what is needed to look at the rest.
@@ -40,6 +42,8 @@ struct Findings<'a> {
     resets: Resets,
     copies: bool,
     exits: bool,
+    /// SHOW
+    shows: bool,
     /// The statements that have ended.
     statements: usize,
     /// The worst of what they do.
@@ -144,6 +148,7 @@ impl<'a> Findings<'a> {
                 self.alters = true;
             }
             First::Do => lexer.count_everything(),
+            First::Show => self.shows = true,
             _ => {}
         }
         match word.len() {
@@ -408,7 +413,7 @@ impl<'a> Findings<'a> {
         let single = self.statements <= 1 && !unclear;
         let exits = self.exits && single;
         let Self { pin, forgets, alters, sets, resets, copies, .. } = self;
-        Scan { pin, effect, forgets, alters, sets, resets, copies, exits, whole: true, single }
+        Scan { pin, effect, forgets, alters, sets, resets, copies, exits, whole: true, single, view: None }
     }
 }
 

@@ -12,6 +12,7 @@ mod deallocate;
 mod findings;
 mod first;
 mod lexer;
+mod pgpool;
 mod recent;
 mod rest;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod words;
 pub use database::wanted_database;
 pub use deallocate::deallocated_name;
 pub use findings::{scan, scan_start};
+pub use pgpool::PoolView;
 pub use recent::RecentScans;
 pub use rest::Rest;
 
@@ -148,6 +150,8 @@ pub struct Scan {
     pub whole: bool,
     /// It is one statement at most.
     pub single: bool,
+    /// It asks for something of pgherd itself, and for nothing else.
+    pub view: Option<PoolView>,
 }
 
 impl Scan {
@@ -163,6 +167,7 @@ impl Scan {
         exits: true,
         whole: false,
         single: false,
+        view: None,
     };
 
     /// What is assumed of one statement of which only the server has the text.
@@ -180,6 +185,7 @@ impl Scan {
         exits: false,
         whole: true,
         single: true,
+        view: None,
     };
 
     /// What is to be assumed where it may be this or `other`.
@@ -200,6 +206,7 @@ impl Scan {
             exits: self.exits || other.exits,
             whole: self.whole && other.whole,
             single: self.single && other.single,
+            view: None,
         }
     }
 

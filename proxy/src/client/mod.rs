@@ -3,6 +3,7 @@
 pub(crate) mod acquire;
 mod authenticate;
 mod exchange;
+mod in_band;
 pub(crate) mod listen;
 mod login;
 mod meter;

@@ -181,6 +181,11 @@ impl Session {
         match self.access.try_now(&self.worker) {
             Attempt::Held(held) => Ok(held),
             other => {
+                if self.answer_in_band() {
+                    drop(other);
+                    self.access.seat.leave();
+                    return Err(Turn::Next);
+                }
                 let got = self.persist(other).await;
                 if let Some(shard) = self.access.account.shard(self.worker.id) {
                     shard.add(Counter::WaitTime, reactor::micros() - asked_at);
@@ -299,7 +304,8 @@ impl Session {
 
     async fn relay(&mut self, held: &mut Held) -> Event {
         let Self { front, worker, access, watch, listening, .. } = self;
-        let lookup = Lookup { statements: &worker.shared.statements, recent: &worker.recent };
+        let lookup =
+            Lookup { statements: &worker.shared.statements, recent: &worker.recent, views: &**worker };
         let lent = (&worker.buffers, lookup);
         let mut pinned = false;
         let mut vacating = Vacating::default();

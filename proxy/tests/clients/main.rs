@@ -11,6 +11,7 @@ mod copy;
 mod copy_fails;
 mod drain;
 mod front;
+mod in_band;
 mod leaks;
 mod leaving;
 mod limits;

@@ -14,7 +14,7 @@ use crate::flow::{Next, Stop};
 use crate::parameters::Parameters;
 use crate::prepared::{Lookup, Statements};
 use crate::server::ServerState;
-use crate::session::{Detached, Loss, Pooling, Session, Transaction};
+use crate::session::{Detached, Loss, NoViews, Pooling, Session, Transaction};
 use crate::statement::RecentScans;
 use crate::write;
 
@@ -271,7 +271,7 @@ impl World {
             }
             Place::Joined(server) => {
                 let state = &mut servers[*server].state;
-                let lookup = Lookup { statements, recent };
+                let lookup = Lookup { statements, recent, views: &NoViews };
                 let cut = flow.cut_frontend(session, state, lookup, (&input[..], full), out);
                 up.accept(&cut);
                 if session.has_local() {

@@ -12,6 +12,8 @@ use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgherd_protocol::rows::{Column, Row, Type, Value};
+use pgherd_protocol::session::Views;
+use pgherd_protocol::statement::PoolView;
 
 use super::is_console;
 use crate::shared::Shared;
@@ -102,6 +104,18 @@ impl View {
     /// What it shows now; there may be more values in a row than columns.
     pub(crate) fn rows(&self, scene: &Scene<'_>) -> Vec<Row> {
         (self.rows)(scene)
+    }
+}
+
+/// What clients of ordinary databases may ask pgherd itself: pgpool's commands.
+impl Views for Worker {
+    fn columns(&self, view: PoolView) -> &'static [Column] {
+        find(view.name()).map_or(&[], |view| view.columns)
+    }
+
+    fn rows(&self, view: PoolView) -> Vec<Row> {
+        let scene = Scene { worker: self, database: "pgherd" };
+        find(view.name()).map(|view| view.rows(&scene)).unwrap_or_default()
     }
 }
 
