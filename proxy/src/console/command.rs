@@ -17,6 +17,10 @@ pub(crate) enum Command {
     Show(&'static View),
     /// SHOW of a run-time parameter, as PostgreSQL has them: its column.
     ShowParameter(&'static Column),
+    /// SELECT of a whole number, as those send it who want to know whether anybody is there.
+    One(i64),
+    /// SELECT of one of the functions that drivers call: its column.
+    Call(&'static Column),
     /// SHOW HELP
     Help,
     /// PAUSE [database]
@@ -113,6 +117,7 @@ impl Words {
         Ok(match &*word {
             "SHOW" => return self.show(),
             "SET" => return self.set(),
+            "SELECT" => return self.select(),
             "PAUSE" => Command::Pause(self.name_if_any()?),
             "RESUME" => Command::Resume(self.name_if_any()?),
             "DISABLE" => Command::Disable(self.name()?),
@@ -131,6 +136,7 @@ impl Words {
             "DISCARD" => self.rest(Command::Nothing("DISCARD ALL")),
             "DEALLOCATE" => self.rest(Command::Nothing("DEALLOCATE")),
             "UNLISTEN" => self.rest(Command::Nothing("UNLISTEN")),
+            "CLOSE" => self.rest(Command::Nothing("CLOSE CURSOR ALL")),
             _ => return Err(syntax_error(first.as_ref())),
         })
     }
@@ -165,6 +171,21 @@ impl Words {
                 position: Some(position),
             }),
         }
+    }
+
+    /// `SELECT 1`, `SELECT version()`, `SELECT pg_catalog.version()`
+    fn select(&mut self) -> Result<Command, Mistake> {
+        let placed = self.next()?;
+        if let Ok(number) = placed.text.parse::<u32>() {
+            return Ok(Command::One(number.into()));
+        }
+        let name = placed.text.to_ascii_lowercase();
+        let name = name.strip_prefix("pg_catalog.").unwrap_or(&name);
+        let Some(column) = parameters::function(name) else { return Err(syntax_error(Some(&placed))) };
+        for mark in ['(', ')'] {
+            self.tokens.next_if(|placed| placed.token == Token::Mark(mark));
+        }
+        Ok(Command::Call(column))
     }
 
     fn set(&mut self) -> Result<Command, Mistake> {
@@ -278,13 +299,19 @@ mod tests {
         assert_eq!(one("ROLLBACK"), Command::End("ROLLBACK"));
         let shown = one("SHOW TRANSACTION ISOLATION LEVEL");
         assert!(matches!(shown, Command::ShowParameter(column) if column.name == "transaction_isolation"));
+        assert_eq!(one("select 1;"), Command::One(1));
+        assert!(
+            matches!(one("SELECT pg_catalog.version()"), Command::Call(column) if column.name == "version")
+        );
+        let reset = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;";
+        assert_eq!(parse(reset).unwrap().len(), 4);
         assert_eq!(parse(" ; ").unwrap(), []);
         assert_eq!(parse("PAUSE; RESUME").unwrap(), [Command::Pause(None), Command::Resume(None)]);
     }
 
     #[test]
     fn mistakes_are_told_as_postgresql_tells_them() {
-        mistaken("SELECT 1", "42601", "syntax error at or near \"SELECT\"", Some(1));
+        mistaken("SELECT a", "42601", "syntax error at or near \"a\"", Some(8));
         mistaken("PAUSE a b", "42601", "syntax error at or near \"b\"", Some(9));
         mistaken("SHOW", "42601", "syntax error at end of input", None);
         mistaken("ENABLE;", "42601", "syntax error at end of input", None);

@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use pgherd_protocol::error::{ClientError, Severity};
 use pgherd_protocol::frame::{FrameError, HEADER_LEN, frontend_header, split_cstr};
-use pgherd_protocol::rows::{self, Column, Formats, Row};
+use pgherd_protocol::rows::{self, Column, Formats, Row, Value};
 use pgherd_protocol::session::Transaction;
 use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,6 +81,11 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    /// The one row of a SELECT.
+    fn one(column: &'static Column, value: Value) -> Self {
+        Self { columns: std::slice::from_ref(column), rows: vec![vec![value]].into_iter(), tag: "SELECT 1" }
+    }
+
     /// Nothing but that it is done.
     pub(super) fn done(tag: &'static str) -> Self {
         Self { columns: &[], rows: Vec::new().into_iter(), tag }
@@ -330,7 +335,8 @@ impl Dialogue {
     fn columns(&self, command: Option<&Command>) -> &'static [Column] {
         match command {
             Some(Command::Show(view)) => view.columns(self.database()),
-            Some(Command::ShowParameter(column)) => std::slice::from_ref(column),
+            Some(Command::ShowParameter(column) | Command::Call(column)) => std::slice::from_ref(column),
+            Some(Command::One(_)) => std::slice::from_ref(&parameters::NUMBER),
             _ => &[],
         }
     }
@@ -348,7 +354,8 @@ impl Dialogue {
         }
         match command {
             Command::Show(view) => {
-                let scene = views::Scene { worker: &self.worker, database: self.database() };
+                let is_admin = self.visitor.is_admin;
+                let scene = views::Scene { worker: &self.worker, database: self.database(), is_admin };
                 let (columns, rows) = (view.columns(self.database()), view.rows(&scene));
                 Ok(Reply { columns, rows: rows.into_iter(), tag: "SHOW" })
             }
@@ -356,6 +363,12 @@ impl Dialogue {
                 let rows = vec![vec![parameters::value(column, self.database()).into()]];
                 Ok(Reply { columns: std::slice::from_ref(column), rows: rows.into_iter(), tag: "SHOW" })
             }
+            Command::Call(column) => {
+                let card = self.visitor.seat.card();
+                let value = parameters::call(column, (&card.database, &card.user));
+                Ok(Reply::one(column, value.into()))
+            }
+            Command::One(number) => Ok(Reply::one(&parameters::NUMBER, (*number).into())),
             Command::Help => {
                 self.help();
                 Ok(Reply::done("SHOW"))

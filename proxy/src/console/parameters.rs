@@ -30,6 +30,19 @@ static PARAMETERS: [(Column, &str); 15] = [
 ];
 const TOLD: usize = 10;
 
+/// Functions that drivers call, as columns of their names.
+static FUNCTIONS: [Column; 6] = [
+    text("version"),
+    text("current_database"),
+    text("current_catalog"),
+    text("current_schema"),
+    text("current_user"),
+    text("pg_advisory_unlock_all"),
+];
+
+/// The column of `SELECT 1`.
+pub(super) static NUMBER: Column = Column::new("?column?", Type::Int4);
+
 /// What SET may be asked to change that is nothing here.
 const IGNORED: [&str; 22] = [
     "application_name",
@@ -75,6 +88,21 @@ pub(super) fn value(column: &Column, database: &str) -> String {
             let found = PARAMETERS.iter().find(|(column, _)| column.name == name);
             found.map_or_else(String::new, |(_, value)| (*value).to_owned())
         }
+    }
+}
+
+/// The column that SELECT of a function has, by its name in small letters.
+pub(super) fn function(name: &str) -> Option<&'static Column> {
+    FUNCTIONS.iter().find(|column| column.name == name)
+}
+
+/// What such a function gives this user in this database of the console.
+pub(super) fn call(column: &Column, (database, user): (&str, &str)) -> String {
+    match column.name {
+        "version" => format!("PostgreSQL {}", server_version("pgherd")),
+        "current_database" | "current_catalog" => database.to_owned(),
+        "current_user" => user.to_owned(),
+        _ => String::new(),
     }
 }
 

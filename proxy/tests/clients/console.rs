@@ -388,6 +388,41 @@ async fn the_console_works_without_servers_and_beyond_the_limit_of_clients() -> 
 }
 
 #[tokio::test]
+async fn pgherd_ends_as_it_is_told_to() -> Result<()> {
+    let mut front = Front::start().await?;
+    let order = async |front: &Front, how: &str| -> Result<()> {
+        let said = front.console("pgherd").await?.query(&format!("SHUTDOWN {how}")).await?;
+        ensure!(said.command().as_deref() == Some("SHUTDOWN"), "{said:?}");
+        Ok(())
+    };
+    let mut last = front.raw().await?;
+    order(&front, "WAIT_FOR_CLIENTS").await?;
+    let refused = front.raw().await.err().context("it is to end")?;
+    ensure!(format!("{refused:#}").contains("shutting down"), "{refused:#}");
+    ensure!(last.query("SELECT 1").await?.error().is_none(), "it is not sent away");
+    drop(last);
+    ensure!(front.pgherd.wait_exit().await?.success());
+
+    front.pgherd.start().await?;
+    eventually("it serves again", PATIENCE, || async { Ok(front.raw().await.ok().map(drop)) }).await?;
+    let mut busy = front.raw().await?;
+    busy.query("BEGIN").await?;
+    order(&front, "WAIT_FOR_SERVERS").await?;
+    ensure!(busy.query("COMMIT").await?.error().is_none(), "its transaction ends as it wants");
+    ended(&mut busy).await?;
+    ensure!(front.pgherd.wait_exit().await?.success());
+
+    front.pgherd.start().await?;
+    eventually("it serves again", PATIENCE, || async { Ok(front.raw().await.ok().map(drop)) }).await?;
+    let mut busy = front.raw().await?;
+    busy.query("BEGIN").await?;
+    order(&front, "").await?;
+    ended(&mut busy).await?;
+    ensure!(front.pgherd.wait_exit().await?.success());
+    Ok(())
+}
+
+#[tokio::test]
 async fn nonsense_ends_a_console_session_and_nothing_else() -> Result<()> {
     let front = Front::start().await?;
     let before = front.resident()?;

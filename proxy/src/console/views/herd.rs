@@ -165,7 +165,8 @@ pub(super) fn prepared(scene: &Scene<'_>) -> Vec<Row> {
             format!("{}{}", pgherd_protocol::prepared::SERVER_PREFIX, statement.id).into(),
             // But for the one that is held here.
             (Arc::strong_count(&statement) - 1).into(),
-            Value::from(text),
+            // As pg_stat_activity says it.
+            if scene.is_admin { Value::from(text) } else { "<insufficient privilege>".into() },
         ]
     };
     scene.shared().statements.all().into_iter().map(row).collect()

@@ -36,6 +36,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) worker: &'a Worker,
     /// The console's database.
     pub(crate) database: &'a str,
+    /// Whether texts of others may be shown.
+    pub(crate) is_admin: bool,
 }
 
 /// All views, by their names.
@@ -61,7 +63,7 @@ static VIEWS: &[View] = &[
     view("pool_processes", pgpool::PROCESSES, 0, pgpool::processes),
     view("pool_status", pgpool::STATUS, 0, pgpool::status),
     view("pool_version", pgpool::VERSION, 0, pgpool::version),
-    view("pools", pools::POOLS, 0, pools::pools),
+    view("pools", pools::POOLS, 1, pools::pools),
     view("prepared", herd::PREPARED, 0, herd::prepared),
     view("servers", sockets::SERVERS, 0, sockets::servers),
     view("sockets", sockets::SOCKETS, 0, sockets::sockets),
@@ -114,7 +116,7 @@ impl Views for Worker {
     }
 
     fn rows(&self, view: PoolView) -> Vec<Row> {
-        let scene = Scene { worker: self, database: "pgherd" };
+        let scene = Scene { worker: self, database: "pgherd", is_admin: false };
         find(view.name()).map(|view| view.rows(&scene)).unwrap_or_default()
     }
 }

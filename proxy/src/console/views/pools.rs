@@ -29,6 +29,7 @@ pub(super) const POOLS: &[Column] = &[
     int("maxwait_us"),
     text("pool_mode"),
     text("load_balance_hosts"),
+    text("pinned"),
 ];
 
 #[derive(Default)]
@@ -41,6 +42,8 @@ struct Pool {
     opening: usize,
     /// The longest wait, in microseconds.
     longest: u64,
+    /// Sessions that keep their connections, by why they do.
+    pinned: BTreeMap<String, usize>,
 }
 
 pub(super) fn pools(scene: &Scene<'_>) -> Vec<Row> {
@@ -60,6 +63,9 @@ pub(super) fn pools(scene: &Scene<'_>) -> Vec<Row> {
     }
     for (_, names, there) in shared.backends.pools(None) {
         let pool = pools.entry(names).or_default();
+        for (pin, count) in there.pinned().iter() {
+            *pool.pinned.entry(pin.to_string()).or_default() += count;
+        }
         let glance = there.glance();
         pool.opening += glance.opening;
         for connection in glance.connections {
@@ -76,6 +82,7 @@ pub(super) fn pools(scene: &Scene<'_>) -> Vec<Row> {
     let row = |((database, user), pool): (DatabaseAndUser, Pool)| {
         let mode =
             if is_console(&database) { "statement" } else { config.pool.mode_for(&database, &user).name() };
+        let pinned: Vec<_> = pool.pinned.iter().map(|(pin, count)| format!("{pin} ({count})")).collect();
         vec![
             Value::from(&*database),
             (&*user).into(),
@@ -94,6 +101,7 @@ pub(super) fn pools(scene: &Scene<'_>) -> Vec<Row> {
             (pool.longest % 1_000_000).into(),
             mode.into(),
             Value::Null,
+            pinned.join(", ").into(),
         ]
     };
     pools.into_iter().map(row).collect()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pgherd_protocol::rows::{Column, Row, Value};
 
-use super::{Scene, big, bytes, int, number, text};
+use super::{Scene, big, bytes, int, number, show_time, text};
 use crate::config::{self, KEYS};
 use crate::console::{is_console, parameters};
 use crate::server::table::Target;
@@ -263,7 +263,12 @@ pub(super) fn state(scene: &Scene<'_>) -> Vec<Row> {
     let paused = scene.shared().backends.gates.is_all_paused();
     let is = |yes: bool| if yes { "yes" } else { "no" };
     let states = [("active", !paused), ("paused", paused), ("suspended", false)];
-    states.map(|(name, yes)| vec![name.into(), is(yes).into()]).into()
+    let mut rows: Vec<Row> = states.map(|(name, yes)| vec![name.into(), is(yes).into()]).into();
+    if scene.database != "pgbouncer" {
+        let expires_at = scene.shared().tls.expires_at().map(show_time);
+        rows.push(vec!["certificate_expires_at".into(), expires_at.into()]);
+    }
+    rows
 }
 
 pub(super) fn version(scene: &Scene<'_>) -> Vec<Row> {

@@ -33,7 +33,6 @@ impl Pinned {
 
 impl Pool {
     /// The sessions that are pinned to connections of this pool.
-    #[allow(dead_code, reason = "the console shows it")]
     pub(crate) fn pinned(&self) -> Pinned {
         self.inner.lock().pinned_by.clone()
     }
