@@ -6,6 +6,7 @@ pub mod flow;
 pub mod frame;
 pub mod parameters;
 pub mod prepared;
+pub mod proxy_header;
 pub mod rows;
 pub mod server;
 pub mod session;

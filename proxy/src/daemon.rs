@@ -24,7 +24,7 @@ use crate::crew::Crew;
 use crate::descriptors::Bounds;
 use crate::failures::Failures;
 use crate::hosts::Hosts;
-use crate::listener;
+use crate::listener::{self, Listeners};
 use crate::log::Log;
 use crate::places::ByName;
 use crate::reload::{self, Reload, Reloader};
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<ExitCode> {
 async fn serve(args: &RunArgs, config: Config, log: Log) -> io::Result<()> {
     let tls = ClientTls::new(&config.listen.tls)
         .map_err(|fault| io::Error::other(Problem::from(fault).to_string()))?;
-    let listener = listener::bind(config.listen.address)?;
+    let listeners = Listeners::bind(&config.listen)?;
     let stop = CancellationToken::new();
     let (control, control_thread) = actor::start(control::settings(&config), stop.clone())?;
     let (reload, reloads) = Reload::channel();
@@ -78,7 +78,7 @@ async fn serve(args: &RunArgs, config: Config, log: Log) -> io::Result<()> {
     tracing::info!(address = %config.listen.address, workers = workers.len(), "pgherd serves");
     let stop_listening = CancellationToken::new();
     let bounds = (&*shared.config, &shared.descriptors);
-    let accepting = listener::accept(listener, &crew, bounds, stop_listening.clone());
+    let accepting = listener::accept(listeners, &crew, bounds, stop_listening.clone());
     tokio::select! {
         () = accepting => {}
         () = hangups => {}

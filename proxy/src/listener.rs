@@ -1,18 +1,22 @@
 //! Accepting connections and handing them to workers.
 
+mod unix;
+
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Live;
+use crate::config::{Listen, Live};
 use crate::crew::Crew;
 use crate::descriptors::Bounds;
-use crate::peer::Peer;
+use crate::peer::{Peer, PeerAddress};
 use crate::worker::{Accepted, Arrival};
+use unix::UnixSocket;
 
 /// Connections that the kernel holds before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -23,14 +27,50 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 /// A flood of connections that are too many is told of once in this time.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
-/// Binds the listener.
-///
-/// # Errors
-/// When the address cannot be bound; names it and its key.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    open(address).map_err(|error| {
-        io::Error::new(error.kind(), format!("listen.address: cannot listen on {address}: {error}"))
-    })
+/// Where clients come in.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    tcp: TcpListener,
+    unix: Option<UnixSocket>,
+}
+
+impl Listeners {
+    /// Listens.
+    ///
+    /// # Errors
+    /// When an address cannot be bound; names it and its key.
+    pub(crate) fn bind(settings: &Listen) -> io::Result<Self> {
+        let address = settings.address;
+        // First: who has the port has the Unix socket that is named after it, too.
+        let tcp = open(address).map_err(|error| {
+            io::Error::new(error.kind(), format!("listen.address: cannot listen on {address}: {error}"))
+        })?;
+        let unix = settings
+            .unix
+            .as_ref()
+            .map(|directory| UnixSocket::bind(directory, settings.unix_mode, address.port()));
+        Ok(Self { tcp, unix: unix.transpose()? })
+    }
+
+    /// The next connection, and where it comes from.
+    async fn accept(&self) -> io::Result<(OwnedFd, PeerAddress)> {
+        let unix = async {
+            match &self.unix {
+                Some(unix) => unix.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        // No connection is lost in the one that is dropped.
+        tokio::select! {
+            accepted = self.tcp.accept() => {
+                let (stream, address) = accepted?;
+                // One that came to an IPv6 socket by IPv4 is known by its own address.
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                Ok((stream.into_std()?.into(), PeerAddress::Tcp(address)))
+            }
+            accepted = unix => accepted,
+        }
+    }
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
@@ -45,7 +85,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts until `stop`, and hands each connection to a worker. At most `pool.max_clients` connections, and those that may
 /// be logging in, are open at once.
 pub(crate) async fn accept(
-    listener: TcpListener,
+    listeners: Listeners,
     crew: &Crew,
     (config, descriptors): (&Live, &Bounds),
     stop: CancellationToken,
@@ -55,10 +95,10 @@ pub(crate) async fn accept(
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            accepted = listeners.accept() => accepted,
         };
-        let (stream, peer) = match accepted {
-            Ok((stream, peer)) => (stream, peer),
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(BACK_OFF).await;
@@ -67,21 +107,12 @@ pub(crate) async fn accept(
         };
         let limit = config.load().pool.max_clients.saturating_add(LOGGING_IN);
         let is_full = crew.connections() >= limit;
-        if is_full || !descriptors.has_room_for_client(&stream) {
-            turned_away.one_more(peer, if is_full { "pool.max_clients" } else { "the limit of open files" });
+        if is_full || !descriptors.has_room_for_client(&socket) {
+            turned_away.one_more(&peer, if is_full { "pool.max_clients" } else { "the limit of open files" });
             continue;
         }
-        let stream = match stream.into_std() {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%peer, %error, "cannot hand a connection over");
-                continue;
-            }
-        };
-        crew.hand(crew.next(), |counted| {
-            Arrival::Accepted(Accepted { socket: stream.into(), peer: Peer::new(peer.into()), counted })
-        })
-        .await;
+        let accepted = |counted| Arrival::Accepted(Accepted { socket, peer: Peer::new(peer), counted });
+        crew.hand(crew.next(), accepted).await;
     }
 }
 
@@ -93,7 +124,7 @@ struct TurnedAway {
 }
 
 impl TurnedAway {
-    fn one_more(&mut self, peer: SocketAddr, limit: &str) {
+    fn one_more(&mut self, peer: &PeerAddress, limit: &str) {
         self.count += 1;
         if self.told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
             tracing::warn!(%peer, limit, closed = self.count, "too many connections");

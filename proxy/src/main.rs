@@ -16,7 +16,6 @@ mod hba;
 mod hosts;
 mod listener;
 mod log;
-#[allow(dead_code, reason = "TLS and Unix sockets of clients use the rest")]
 mod peer;
 mod places;
 mod reactor;

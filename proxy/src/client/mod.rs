@@ -9,6 +9,7 @@ mod login;
 mod meter;
 mod parting;
 mod pipe;
+mod proxied;
 mod relay;
 mod session;
 mod startup;
@@ -26,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::console::{self, Visitor};
 use crate::crew::Connected;
-use crate::peer::Peer;
+use crate::peer::{Peer, PeerAddress};
 use crate::stream::Stream;
 use crate::worker::{Worker, WorkerId};
 use login::{Admitted, LoginFailure};
@@ -43,7 +44,9 @@ const LOGIN_GRACE: Duration = Duration::from_millis(200);
 /// not carry the space of its login for life.
 pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd {
     let Connection { mut stream, mut peer, counted } = connection;
-    if let Err(error) = stream.socket().set_options() {
+    if let PeerAddress::Tcp(_) = peer.address
+        && let Err(error) = stream.socket().set_options()
+    {
         tracing::debug!(%peer, %error, "a client went away at once");
         return TaskEnd::Nothing;
     }
@@ -109,6 +112,10 @@ async fn open(
     peer: &mut Peer,
     deadline: Instant,
 ) -> std::io::Result<Opened> {
+    if let Err(error) = proxied::find_client(stream, peer, &worker.shared.config).await? {
+        tracing::info!(%peer, %error, "a load balancer does not say for whom it connects");
+        return Ok(Opened::Nothing);
+    }
     let startup = match startup::receive(stream, peer, worker.shared.tls.acceptor()).await? {
         Opening::Startup(startup) => startup,
         Opening::Cancel(key) => return Ok(Opened::Cancel(key)),

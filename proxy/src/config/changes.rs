@@ -10,6 +10,14 @@ impl Config {
             self.listen.address = before.listen.address;
             kept.push("listen.address");
         }
+        if self.listen.unix != before.listen.unix {
+            self.listen.unix.clone_from(&before.listen.unix);
+            kept.push("listen.unix");
+        }
+        if self.listen.unix_mode != before.listen.unix_mode {
+            self.listen.unix_mode = before.listen.unix_mode;
+            kept.push("listen.unix_mode");
+        }
         if self.runtime.workers != before.runtime.workers {
             self.runtime.workers = before.runtime.workers;
             kept.push("runtime.workers");

@@ -32,6 +32,9 @@ const fn bare_aliased(name: &'static str, alias: &'static str) -> Key {
 /// All keys, in the order of the reference.
 pub(crate) static KEYS: &[Key] = &[
     key("listen.address", "0.0.0.0:5432"),
+    bare_aliased("listen.unix", "unix_socket_dir"),
+    aliased("listen.unix_mode", "0777", "unix_socket_mode"),
+    key("listen.proxy_protocol", "off"),
     bare_aliased("listen.tls.mode", "client_tls_sslmode"),
     bare_aliased("listen.tls.cert", "client_tls_cert_file"),
     bare_aliased("listen.tls.key", "client_tls_key_file"),
@@ -111,15 +114,7 @@ pub(crate) static KEYS: &[Key] = &[
 ];
 
 /// Keys and sections that the design has and this version has not. A name stands for all that is below it, too.
-const LATER: &[&str] = &[
-    "listen.unix",
-    "listen.proxy_protocol",
-    "failover.synchronous",
-    "failover.reclone",
-    "routing",
-    "http",
-    "etcd",
-];
+const LATER: &[&str] = &["failover.synchronous", "failover.reclone", "routing", "http", "etcd"];
 
 /// The keys of one `[[pool.override]]`.
 pub(crate) const OVERRIDE_FIELDS: &[&str] = &[

@@ -1,7 +1,9 @@
 //! `[listen]`: where clients connect, and how.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+use ipnet::IpNet;
 
 use super::problem::{Origin, Problem};
 use super::resolve::Bridge;
@@ -13,6 +15,12 @@ use crate::tls::Acceptor;
 pub(crate) struct Listen {
     /// Address and port of the listener.
     pub(crate) address: SocketAddr,
+    /// The directory of the Unix socket, if there is one; it is named after the port, as PostgreSQL's.
+    pub(crate) unix: Option<PathBuf>,
+    /// The permissions of its file: who may write it may connect.
+    pub(crate) unix_mode: u32,
+    /// Where load balancers connect from that say for whom they do.
+    pub(crate) proxies: Vec<IpNet>,
     /// `[listen.tls]`
     pub(crate) tls: ListenTls,
 }
@@ -78,8 +86,11 @@ impl Choice for TlsVersion {
 impl Bridge<'_> {
     pub(super) fn listen(&mut self) -> Option<Listen> {
         let address = self.get("listen.address", value::address);
+        let unix = self.get("listen.unix", value::absolute_path);
+        let unix_mode = self.get("listen.unix_mode", value::file_mode);
+        let proxies = self.get("listen.proxy_protocol", value::networks_or_off);
         let tls = self.listen_tls();
-        Some(Listen { address: address?, tls: tls? })
+        Some(Listen { address: address?, unix, unix_mode: unix_mode?, proxies: proxies?, tls: tls? })
     }
 
     fn listen_tls(&mut self) -> Option<ListenTls> {
@@ -138,12 +149,20 @@ fn what_is_missing(tls: &ListenTls) -> Option<(&'static str, &'static str)> {
 }
 
 impl Listen {
+    /// True if a connection from this address begins with a header of the PROXY protocol.
+    pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(&address))
+    }
+
     /// Each key with its value; none where it has none.
     pub(super) fn describe(&self) -> Vec<(&'static str, Option<String>)> {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let tls = &self.tls;
         vec![
             ("listen.address", Some(self.address.to_string())),
+            ("listen.unix", path(&self.unix)),
+            ("listen.unix_mode", Some(format!("{:04o}", self.unix_mode))),
+            ("listen.proxy_protocol", Some(show_networks(&self.proxies))),
             ("listen.tls.mode", Some(tls.mode.word().to_owned())),
             ("listen.tls.cert", path(&tls.certificate)),
             ("listen.tls.key", path(&tls.key)),
@@ -152,4 +171,11 @@ impl Listen {
             ("listen.tls.min_version", Some(tls.min_version.word().to_owned())),
         ]
     }
+}
+
+fn show_networks(networks: &[IpNet]) -> String {
+    if networks.is_empty() {
+        return "off".to_owned();
+    }
+    networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }

@@ -34,6 +34,7 @@ fn the_reference_has_every_key_with_its_variable_and_default_and_no_other() {
                 ("runtime.workers", _) => "number of cores".to_owned(),
                 ("backends.nodes", _) => "required".to_owned(),
                 ("listen.tls.mode", _) => "`allow` with a certificate, else `disable`".to_owned(),
+                ("admin.users", _) => "the monitor's user".to_owned(),
                 (_, Some(default)) => format!("`{default}`"),
                 (_, None) => "none".to_owned(),
             };
@@ -57,11 +58,12 @@ fn the_reference_names_no_key_that_is_not_known() {
     for code in REFERENCE.split('`').skip(1).step_by(2) {
         let plain = !code.is_empty() && code.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '.');
         if plain && code.split_once('.').is_some_and(|(section, _)| sections.contains(section)) {
-            assert!(known.contains(code), "{code}");
+            let is_section = known.iter().any(|key| key.rsplit_once('.').is_some_and(|(it, _)| it == code));
+            assert!(known.contains(code) || is_section, "{code}");
         }
     }
     for key in KEYS.iter().filter_map(keys::Key::alias_name) {
-        let leaf = key.split_once('.').unwrap().1;
+        let leaf = key.rsplit_once('.').unwrap().1;
         assert!(REFERENCE.contains(leaf), "{key}");
     }
 }
@@ -74,7 +76,7 @@ fn each_default_is_shown_as_the_table_writes_it() {
             assert!(is_file_of_a_secret(key), "{} is not described", key.name);
             continue;
         };
-        if !matches!(key.name, "runtime.workers" | "backends.nodes" | "listen.tls.mode") {
+        if !matches!(key.name, "runtime.workers" | "backends.nodes" | "listen.tls.mode" | "admin.users") {
             assert_eq!(value.as_deref(), key.default, "{}", key.name);
         }
     }
@@ -99,9 +101,15 @@ fn each_key_given_in_the_environment_comes_into_force() {
     let users = file("users", "\"x\" \"y\"");
     let others = [
         ("listen.address", "127.0.0.1:1"),
+        ("listen.unix", "/x"),
+        ("listen.unix_mode", "0700"),
+        ("listen.proxy_protocol", "10.0.0.0/8,192.0.2.1/32"),
         ("listen.tls.mode", "disable"),
         ("listen.tls.min_version", "1.3"),
         ("backends.nodes", "7:x:1:1:/data:ALLOW_TO_FAILOVER"),
+        ("backends.tls.mode", "require"),
+        ("backends.tls.ca", "33"),
+        ("backends.tls.channel_binding", "disable"),
         ("pool.mode", "session"),
         ("pool.server_round_robin", "true"),
         ("pool.override", "[{ user = \"a\", size = 1 }]"),
@@ -129,6 +137,9 @@ fn each_key_given_in_the_environment_comes_into_force() {
         let mut given = vec![("PG_BACKEND_NODE_LIST", "0:pg01")];
         // One alone says nothing, or names a file that is not there.
         given.extend(key.name.starts_with("listen.tls.").then_some(("PGHERD_LISTEN__TLS__MODE", "disable")));
+        given.extend(
+            key.name.starts_with("backends.tls.").then_some(("PGHERD_BACKENDS__TLS__MODE", "disable")),
+        );
         let variable = key.variable();
         given.retain(|(name, _)| *name != variable);
         given.push((&variable, value));

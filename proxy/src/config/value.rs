@@ -1,10 +1,11 @@
 //! Turns one raw value into a typed one. Errors say what the key takes and what it got.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use pgherd_tls::{Authorities, ChannelBinding, Mode};
 use zeroize::Zeroizing;
 
@@ -110,6 +111,25 @@ pub(crate) fn names(value: &Value) -> Read<Vec<String>> {
     })
 }
 
+/// Addresses and networks; none for `off`.
+pub(crate) fn networks_or_off(value: &Value) -> Read<Vec<IpNet>> {
+    if value.text() == Some("off") {
+        return Ok(Vec::new());
+    }
+    let network = |name: String| {
+        let address = || name.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
+        name.parse::<IpNet>().ok().map(|network| network.trunc()).or_else(address)
+    };
+    let networks: Option<Vec<IpNet>> =
+        names(value).ok().and_then(|names| names.into_iter().map(network).collect());
+    networks.ok_or_else(|| {
+        format!(
+            "takes off, or addresses and networks such as 10.0.0.0/8, with commas between them, got {}",
+            value.shown()
+        )
+    })
+}
+
 /// A password. The error shows nothing of it.
 pub(crate) fn secret(value: &Value) -> Read<Secret> {
     match value.text() {
@@ -132,6 +152,19 @@ pub(crate) fn authorities(value: &Value) -> Read<Authorities> {
         "system" => Authorities::System,
         path => Authorities::File(path.into()),
     })
+}
+
+/// A path from the root.
+pub(crate) fn absolute_path(value: &Value) -> Read<PathBuf> {
+    let path = path(value)?;
+    if path.is_absolute() { Ok(path) } else { Err(format!("takes an absolute path, got {}", value.shown())) }
+}
+
+/// Permissions of a file, in octal digits.
+pub(crate) fn file_mode(value: &Value) -> Read<u32> {
+    let digits = value.text().filter(|text| (3..=4).contains(&text.len()));
+    let mode = digits.and_then(|text| u32::from_str_radix(text, 8).ok()).filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| format!("takes permissions as octal digits such as \"0770\", got {}", value.shown()))
 }
 
 /// A whole number within `range`.

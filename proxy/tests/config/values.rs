@@ -66,7 +66,7 @@ fn a_misspelt_variable_is_an_error_with_the_nearest_one() {
 
 #[test]
 fn keys_of_later_versions_say_so() {
-    for key in ["listen.unix", "listen.proxy_protocol", "routing.reads", "http.address", "etcd.endpoints"] {
+    for key in ["routing.reads", "http.address", "etcd.endpoints"] {
         let (section, leaf) = key.rsplit_once('.').unwrap();
         let (json, code) = check(&format!("[{section}]\n{leaf} = \"x\"\n"), &[NODES]);
         assert_eq!(code, 1, "{key}");
