@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::listen::TlsMode;
 use super::problem::{Origin, Problem};
 use super::resolve::Bridge;
 use super::{Config, Secret, user_maps, value};
-use crate::hba::{self, Hba, Kind, Maps, Method, Mistake, Rule};
+use crate::hba::{self, Certificate, Hba, Kind, Maps, Method, Mistake, Rule};
 use crate::userlist::Userlist;
 use crate::verifiers::Stored;
 
@@ -163,12 +164,14 @@ pub(super) fn doubts(config: &Config) -> Vec<Problem> {
     let Some(hba) = &auth.hba else { return doubts };
     for rule in &hba.rules {
         let origin = Origin::File { path: Arc::clone(&hba.path), line: rule.line, column: 1 };
-        doubts.extend(doubts_about(rule, auth).map(|why| Problem::new(origin.clone(), "auth.hba_file", why)));
+        doubts
+            .extend(doubts_about(rule, config).map(|why| Problem::new(origin.clone(), "auth.hba_file", why)));
     }
     doubts
 }
 
-fn doubts_about(rule: &Rule, auth: &Auth) -> impl Iterator<Item = String> {
+fn doubts_about(rule: &Rule, config: &Config) -> impl Iterator<Item = String> {
+    let (auth, tls) = (&config.auth, &config.listen.tls);
     let no_key = (rule.method.gives_no_key() && !has_server_passwords(rule, auth)).then(|| {
         format!(
             "method {} leaves nothing to log in at the servers with: give the users that it is for a password in \
@@ -183,7 +186,13 @@ fn doubts_about(rule: &Rule, auth: &Auth) -> impl Iterator<Item = String> {
         .as_ref()
         .filter(|map| !auth.maps.has(map))
         .map(|map| format!("map \"{map}\" is not in auth.ident_file: nobody is let in by this rule"));
-    [no_key, in_clear, no_map].into_iter().flatten()
+    let no_tls = (rule.kind == Kind::HostSsl && tls.mode == TlsMode::Disable)
+        .then(|| "is for TLS, which listen.tls turns off: it never fits".to_owned());
+    let no_authority = (rule.certificate != Certificate::Any && tls.client_ca.is_none()).then(|| {
+        "asks for a certificate, and listen.tls.client_ca is not set: nobody is let in by this rule"
+            .to_owned()
+    });
+    [no_key, in_clear, no_map, no_tls, no_authority].into_iter().flatten()
 }
 
 /// True if each user of the rule is sure to have a password at the servers.

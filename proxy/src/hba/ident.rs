@@ -102,7 +102,7 @@ fn parse(line: &Line) -> Result<Entry, String> {
 }
 
 fn parse_system(token: &Token) -> Result<System, String> {
-    match token.after('/') {
+    match token.expression() {
         Some(expression) => Pattern::new(expression).map(System::Matching),
         None => Ok(System::Named(token.text.as_str().into())),
     }

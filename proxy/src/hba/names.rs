@@ -42,16 +42,16 @@ pub(super) enum Database {
 
 impl Database {
     pub(super) fn parse(token: &Token) -> Result<Self, String> {
+        if let Some(expression) = token.expression() {
+            return Pattern::new(expression).map(Self::Matching);
+        }
         Ok(match token.text.as_str() {
-            _ if token.quoted => Self::Named(token.text.as_str().into()),
+            text if token.quoted => Self::Named(text.into()),
             "all" => Self::All,
             "sameuser" => Self::SameUser,
             "samerole" | "samegroup" => Self::SameRole,
             "replication" => Self::Replication,
-            text => match text.strip_prefix('/') {
-                Some(expression) => Self::Matching(Pattern::new(expression)?),
-                None => Self::Named(text.into()),
-            },
+            text => Self::Named(text.into()),
         })
     }
 
@@ -87,7 +87,7 @@ impl User {
         if let Some(role) = token.after('+').filter(|role| !role.is_empty()) {
             return Ok(Self::MemberOf(role.into()));
         }
-        match token.after('/') {
+        match token.expression() {
             Some(expression) => Pattern::new(expression).map(Self::Matching),
             None => Ok(Self::Named(token.text.as_str().into())),
         }

@@ -108,6 +108,7 @@ fn databases_and_users_are_named_as_in_postgresql() {
         ("/^shop_[0-9]+$ all", "shop_12", "x", true),
         ("/^shop_[0-9]+$ all", "shop_", "x", false),
         ("all /^app[0-9]$", "shop", "app7", true),
+        ("all \"/^app[0-9]{1,2}$\"", "shop", "app77", true),
         ("All all", "shop", "x", false),
     ] {
         assert_eq!(first(rule, database, user), fits, "{rule}: database {database}, user {user}");

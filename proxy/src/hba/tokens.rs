@@ -24,6 +24,11 @@ impl Token {
         !self.quoted && self.text == keyword
     }
 
+    /// The regular expression, if it is one: with a comma or a blank in it, it stands in quotes.
+    pub(super) fn expression(&self) -> Option<&str> {
+        self.text.strip_prefix('/')
+    }
+
     /// What follows this first character, where no quote has made it part of a name.
     pub(super) fn after(&self, sign: char) -> Option<&str> {
         self.text.strip_prefix(sign).filter(|_| !self.quoted)

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "what was measured is part of a test's output")]
 
 mod auth;
+mod auth_tls;
 mod cancel;
 mod cancel_late;
 mod carried;

@@ -30,13 +30,13 @@ impl Pki {
     }
 
     /// libpq's settings for a client's certificate.
-    fn shown(&self, identity: &Identity, name: &str) -> Result<String> {
+    pub(crate) fn shown(&self, identity: &Identity, name: &str) -> Result<String> {
         let (certificate, key) = identity.write(&self.directory, name)?;
         Ok(format!("sslcert={} sslkey={}", certificate.display(), key.display()))
     }
 }
 
-fn set(pgherd: PgherdBuilder, key: &str, path: &Path) -> PgherdBuilder {
+pub(crate) fn set(pgherd: PgherdBuilder, key: &str, path: &Path) -> PgherdBuilder {
     pgherd.set(key, path.display().to_string())
 }
 

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value as Json;
 
+mod auth;
 mod sources;
 mod values;
 
