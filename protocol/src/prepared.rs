@@ -5,13 +5,13 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
 use crate::frame::split_cstr;
 use crate::session::Views;
-use crate::statement::{RecentScans, Scan, scan};
+use crate::statement::{Mention, RecentScans, Scan, mentions, scan};
 use crate::write;
 
 /// What the names begin with under which pgherd prepares statements on servers.
@@ -22,31 +22,53 @@ pub const SERVER_PREFIX: &str = "pgherd_";
 pub struct Statement {
     /// Names it on servers: [`SERVER_PREFIX`] and this number.
     pub id: u64,
-    /// The Parse message's body behind the name: text and parameter types. Empty if it was too long to be kept: then
-    /// it is on one server connection only.
-    pub definition: Box<[u8]>,
+    /// The Parse message's body behind the name: text and parameter types. There is none if it was too long to be kept, or
+    /// as long as its parameters' types are not known: then it is on one server connection only.
+    definition: OnceLock<Box<[u8]>>,
     /// What its text says.
     pub scan: Scan,
+    /// The prepared statement that its text names, if it is PREPARE, EXECUTE or DEALLOCATE.
+    pub mention: Option<Box<Mention>>,
     /// The sessions that may use it (see [`Statements::intern`]); none if only its own does.
     pub scope: Option<u64>,
 }
 
 impl Statement {
     fn new(id: u64, definition: &[u8], scope: Option<u64>) -> Self {
-        Self { id, definition: definition.into(), scan: scan_definition(definition), scope }
+        let scan = scan_definition(definition);
+        let mention = if scan.names { mention(definition) } else { None };
+        Self {
+            id,
+            definition: OnceLock::from(Box::from(definition)),
+            scan,
+            mention: mention.map(Box::new),
+            scope,
+        }
+    }
+
+    /// Text and parameter types as a Parse message has them; nothing if they are not kept.
+    #[must_use]
+    pub fn definition(&self) -> &[u8] {
+        self.definition.get().map_or(&[], |definition| definition)
     }
 
     /// True if it can be prepared on other servers.
     #[must_use]
-    pub const fn is_kept(&self) -> bool {
-        !self.definition.is_empty()
+    pub fn is_kept(&self) -> bool {
+        self.definition.get().is_some()
+    }
+
+    /// Its definition has become known.
+    pub(crate) fn keep(&self, definition: Box<[u8]>) {
+        // It cannot become another.
+        let _ = self.definition.set(definition);
     }
 
     /// Appends the Parse message that prepares it on a server.
     pub fn write_parse(&self, out: &mut Vec<u8>) {
         write::message(out, b'P', |out| {
             write_server_name(out, self.id);
-            out.extend_from_slice(&self.definition);
+            out.extend_from_slice(self.definition());
         });
     }
 }
@@ -61,6 +83,13 @@ pub fn write_server_name(out: &mut Vec<u8>, id: u64) {
 #[must_use]
 pub fn scan_definition(definition: &[u8]) -> Scan {
     split_cstr(definition).map_or(Scan::UNKNOWN, |(text, _)| scan(text))
+}
+
+/// The prepared statement that the text in a Parse message's definition names; none if the text is not one statement.
+pub(crate) fn mention(definition: &[u8]) -> Option<Mention> {
+    let (text, _) = split_cstr(definition)?;
+    let (found, _) = mentions(text)?;
+    found.into_iter().next()
 }
 
 /// What sessions look up.
@@ -113,7 +142,7 @@ impl Statements {
         let mut known = self.known.lock();
         let found = known.by_hash.get(&hash).into_iter().flatten().find_map(|(held_by, weak)| {
             let statement = weak.upgrade()?;
-            (*held_by == shared_by && *statement.definition == *definition).then_some(statement)
+            (*held_by == shared_by && *statement.definition() == *definition).then_some(statement)
         });
         if let Some(statement) = found {
             return statement;
@@ -148,7 +177,7 @@ impl Statements {
     #[must_use]
     pub fn unkept(&self, scan: Scan) -> Arc<Statement> {
         let id = self.known.lock().next_id();
-        Arc::new(Statement { id, definition: Box::default(), scan, scope: None })
+        Arc::new(Statement { id, definition: OnceLock::new(), scan, mention: None, scope: None })
     }
 }
 

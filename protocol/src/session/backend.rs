@@ -2,11 +2,12 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::names::{client_name, with_client_name};
+use super::migration::changes_schema;
+use super::names::client_name;
 use super::{
     About, Altered, Expected, Held, Kind, Migration, OwnWords, Placed, Pooling, Session, Transaction, Undo,
 };
-use crate::error::{ClientError, ErrorFields, Severity};
+use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
 use crate::server::ServerState;
@@ -46,16 +47,18 @@ impl Session {
             b'2' => self.on_done(Kind::Bind),
             b'3' => self.on_done(Kind::Close),
             tag => match (tag, self.front()) {
-                (b'D' | b'd' | b'H' | b'W' | b'c', Some(Kind::Execute | Kind::Query))
-                | (b'T', Some(Kind::Query))
-                | (b't', Some(Kind::Describe))
+                (b'D' | b'd' | b'H' | b'W' | b'c', Some(Kind::Execute | Kind::Query | Kind::Part(_)))
+                | (b'T', Some(Kind::Query | Kind::Part(_)))
                 | (b'V', Some(Kind::FunctionCall)) => Reply::Forward,
-                (b'C', Some(Kind::Execute | Kind::Query)) => self.on_command_complete(frame, server),
+                (b't', Some(Kind::Describe)) => self.on_parameters(frame),
+                (b'C', Some(Kind::Execute | Kind::Query | Kind::Part(_))) => {
+                    self.on_command_complete(frame, server)
+                }
                 (b'I' | b's', Some(Kind::Execute | Kind::Query)) => self.on_executed(b""),
-                (b'G', Some(Kind::Execute | Kind::Query)) => self.on_copy_in(),
+                (b'G', Some(Kind::Execute | Kind::Query | Kind::Part(_))) => self.on_copy_in(),
                 (b'T' | b'n', Some(Kind::Describe)) => {
-                    self.expected.pop_front();
-                    Reply::Forward
+                    let shown = self.expected.pop_front().is_none_or(|e| e.shown);
+                    if shown { Reply::Forward } else { Reply::Drop }
                 }
                 // It may be another client's.
                 _ => Reply::OutOfStep,
@@ -109,6 +112,7 @@ impl Session {
         let front = self.expected.front()?;
         match front.kind {
             Kind::Query if front.shown => Some(true),
+            Kind::Part(_) => Some(true),
             Kind::Execute => Some(false),
             _ => None,
         }
@@ -127,6 +131,15 @@ impl Session {
             }
             _ => Reply::OutOfStep,
         }
+    }
+
+    /// A hidden one was asked for to learn the types.
+    fn on_parameters(&mut self, frame: &Frame<'_>) -> Reply {
+        if self.expected.front().is_none_or(|e| e.shown) {
+            return Reply::Forward;
+        }
+        self.on_types(frame.body);
+        Reply::Drop
     }
 
     fn on_executed(&mut self, tag: &[u8]) -> Reply {
@@ -148,7 +161,7 @@ impl Session {
     }
 
     fn on_command_complete(&mut self, frame: &Frame<'_>, server: &mut ServerState) -> Reply {
-        let is_deallocate = |e: &Expected| e.kind == Kind::Query && e.undo.is_some();
+        self.on_part_complete(&mut server.statements);
         match frame.body {
             // It has set the startup packet's parameters again.
             _ if self.expected.front().is_some_and(|e| !e.shown) => {
@@ -156,7 +169,6 @@ impl Session {
                 self.on_executed(frame.body);
                 return Reply::Drop;
             }
-            b"PREPARE\0" if self.expected.front().is_some_and(is_deallocate) => return Reply::Drop,
             b"DISCARD ALL\0" => {
                 if self.carries {
                     self.alter();
@@ -193,11 +205,33 @@ impl Session {
         }
         if std::mem::take(&mut self.copying_in) {
             self.copy_syncs = 0;
-            if self.has_ended_copy() {
-                self.expected.remove(1);
+            if let Some(end) = self.copy_end() {
+                self.expected.remove(end);
             }
         }
         self.on_executed(frame.body)
+    }
+
+    /// A statement was carried out that may have prepared or dropped another.
+    fn on_part_complete(&mut self, server: &mut ServerStatements) {
+        let about = match self.expected.front_mut() {
+            Some(Expected { kind: Kind::Part(left), about, .. }) => {
+                *left -= 1;
+                let (about, is_over) = (*about, *left == 0);
+                if !is_over {
+                    return;
+                }
+                self.expected.pop_front();
+                about
+            }
+            Some(Expected { kind: Kind::Execute, about, .. }) => *about,
+            _ => return,
+        };
+        match about {
+            About::Prepares(_) => self.preparing -= 1,
+            About::Drops(id) => server.remove(id),
+            About::Nothing | About::Uses(_) | About::Closes(_) | About::Escaped => {}
+        }
     }
 
     /// True, once, when the session has changed the schema and its transaction has ended: then [`Statements::renew`] is due.
@@ -227,7 +261,7 @@ impl Session {
             match behind.about {
                 About::Prepares(id) => server.insert(id),
                 About::Closes(id) => server.remove(id),
-                About::Uses(_) | About::Escaped | About::Nothing => {}
+                About::Uses(_) | About::Drops(_) | About::Escaped | About::Nothing => {}
             }
             let Some(undo) = &mut behind.undo else { continue };
             if defined_since.insert(undo.name.clone()) {
@@ -295,6 +329,7 @@ impl Session {
             if let Some(in_band) = &mut self.in_band {
                 in_band.forget_portals();
             }
+            self.forget_bound();
             if self.pin.is_none() && !self.is_altered() {
                 self.alters = false;
                 self.misread.drain(..).for_each(|id| server.make_stale(id));
@@ -309,6 +344,7 @@ impl Session {
         if !shown {
             return Reply::Drop;
         }
+        self.take_refusal();
         self.tally.queries += 1;
         self.tally.transactions += u32::from(transaction == Transaction::Idle);
         Reply::Forward
@@ -334,6 +370,9 @@ impl Session {
             return Reply::ServerEnds;
         }
         let Some(mut failed) = self.expected.pop_front() else { return Reply::OutOfStep };
+        if !failed.shown && failed.kind.is_extended() && self.fails_alone() {
+            return self.on_hidden_error((failed, frame.body), server);
+        }
         if failed.kind == Kind::Query && !failed.shown {
             self.expected.push_front(failed);
             return match self.answered.transaction() {
@@ -354,7 +393,7 @@ impl Session {
             // "prepared statement does not exist", "cached plan must not change result type"
             (b"26000" | b"0A000", About::Uses(id)) if !self.prepares(id) => server.distrust(id),
             // "prepared statement already exists"
-            (b"42P05", About::Prepares(id)) => {
+            (b"42P05", About::Prepares(id)) if failed.kind == Kind::Parse => {
                 self.preparing -= 1;
                 failed.about = About::Uses(id);
             }
@@ -365,45 +404,36 @@ impl Session {
             let Self { expected, .. } = self;
             server.make_all_stale(|id| expected.iter().any(|e| e.about == About::Prepares(id)));
         }
-        let replaced = frame.is_complete()
-            && (self.says_overdue(fields, out)
-                || with_client_name((frame.body, fields), &failed, &self.names, &self.expected, out));
-        let is_extended = failed.kind.is_extended();
-        if !is_extended && failed.undo.is_some() {
-            let undo = failed.undo.take();
-            self.undo(VecDeque::from([Expected { undo, ..Expected::new(failed.kind) }]));
-        }
-        self.expected.push_front(failed);
-        if is_extended {
+        let replaced = self.tell_error(&failed, frame, out);
+        if failed.kind.is_extended() {
+            self.expected.push_front(failed);
             self.skip_to_sync(server);
+        } else {
+            self.skip_parts(failed, server);
         }
         if replaced { Reply::Replaced } else { Reply::Forward }
     }
 
-    /// Says, in place of the server, why it has cancelled a statement: it knows only that somebody asked for it.
-    fn says_overdue(&self, fields: ErrorFields<'_>, out: &mut Vec<u8>) -> bool {
-        let Some(limit) = self.overdue.filter(|_| fields.sqlstate == b"57014") else { return false };
-        ClientError::new("57014", "canceling statement due to statement timeout")
-            .detail(format!("pool.query_timeout of pgherd is {limit:?}."))
-            .write(out, Severity::Error);
-        true
-    }
-
     /// The server ignores everything up to the next Sync: so nothing before it is owed, and nothing before it was done.
-    fn skip_to_sync(&mut self, server: &mut ServerStatements) {
+    pub(super) fn skip_to_sync(&mut self, server: &mut ServerStatements) {
         let sync = self.expected.iter().position(|e| e.kind == Kind::Sync);
         self.skipping = sync.is_none();
         let behind = self.expected.split_off(sync.unwrap_or(self.expected.len()));
         let skipped = std::mem::replace(&mut self.expected, behind);
+        self.abandon(skipped, server);
+        if self.unnamed.held != Held::OnlyThere {
+            self.unnamed.placed = Placed::No;
+        }
+    }
+
+    /// Takes back what is not carried out any more.
+    fn abandon(&mut self, skipped: VecDeque<Expected>, server: &mut ServerStatements) {
         for skipped in &skipped {
-            match skipped.about {
-                About::Prepares(id) => {
-                    self.preparing -= 1;
-                    if !self.prepares(id) {
-                        server.remove(id);
-                    }
+            if let About::Prepares(id) = skipped.about {
+                self.preparing -= 1;
+                if !self.prepares(id) {
+                    server.remove(id);
                 }
-                About::Closes(_) | About::Uses(_) | About::Escaped | About::Nothing => {}
             }
         }
         for skipped in &skipped {
@@ -412,10 +442,18 @@ impl Session {
                 _ => {}
             }
         }
+        let untold = skipped.iter().filter(|e| e.kind == Kind::Describe && !e.shown).count();
         self.undo(skipped);
-        if self.unnamed.held != Held::OnlyThere {
-            self.unnamed.placed = Placed::No;
-        }
+        (0..untold).for_each(|_| self.on_no_types(server));
+    }
+
+    /// Of a Query of which a part has failed, the others are not carried out; its end is still to come.
+    fn skip_parts(&mut self, failed: Expected, server: &mut ServerStatements) {
+        self.expected.push_front(failed);
+        let end = self.expected.iter().position(|e| !matches!(e.kind, Kind::Part(_)));
+        let behind = self.expected.split_off(end.unwrap_or(self.expected.len()));
+        let parts = std::mem::replace(&mut self.expected, behind);
+        self.abandon(parts, server);
     }
 
     /// True if a Parse of this statement is on its way.
@@ -442,54 +480,6 @@ impl Session {
                     self.names.remove(&undo.name);
                 }
             }
-        }
-    }
-}
-
-/// True for the tags of statements after which another one may have other columns than before.
-fn changes_schema(tag: &[u8]) -> bool {
-    const OBJECTS: [&[u8]; 13] = [
-        b"TABLE\0",
-        b"VIEW\0",
-        b"MATERIALIZED VIEW\0",
-        b"FOREIGN TABLE\0",
-        b"TYPE\0",
-        b"DOMAIN\0",
-        b"FUNCTION\0",
-        b"PROCEDURE\0",
-        b"ROUTINE\0",
-        b"AGGREGATE\0",
-        b"SCHEMA\0",
-        b"EXTENSION\0",
-        b"OWNED\0",
-    ];
-    match tag.strip_prefix(b"ALTER ").or_else(|| tag.strip_prefix(b"DROP ")) {
-        Some(object) => OBJECTS.contains(&object),
-        None => matches!(tag, b"CREATE VIEW\0" | b"CREATE FUNCTION\0"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::changes_schema;
-
-    #[test]
-    fn what_changes_columns_is_told_by_its_tag() {
-        for tag in
-            ["ALTER TABLE\0", "DROP TABLE\0", "DROP SCHEMA\0", "CREATE VIEW\0", "ALTER MATERIALIZED VIEW\0"]
-        {
-            assert!(changes_schema(tag.as_bytes()), "{tag}");
-        }
-        for tag in [
-            "SELECT 1\0",
-            "ALTER ROLE\0",
-            "ALTER TABLESPACE\0",
-            "DROP INDEX\0",
-            "CREATE TABLE\0",
-            "DELETE 3\0",
-            "",
-        ] {
-            assert!(!changes_schema(tag.as_bytes()), "{tag}");
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::placement::{Name, write_statement_message};
+use super::placement::{Name, Resolved, write_statement_message};
+use super::sql::Sent;
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo, in_band_answer};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
-use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statement, Statements};
-use crate::statement::{Effect, Pin, Resets, Scan, deallocated_name, scan_start, wanted_database};
+use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statement, Statements, mention};
+use crate::statement::{Effect, Pin, Resets, Scan, scan_start, wanted_database};
 use crate::write;
 
 /// What becomes of a client's message.
@@ -54,7 +55,7 @@ impl Session {
             _ if self.skipping => return Pass::Drop,
             b'd' => return self.on_copy_data(),
             b'c' | b'f' => return self.on_copy_end(),
-            b'Q' => return self.on_query(frame, lookup, out),
+            b'Q' => return self.on_query(frame, (server, lookup), out),
             b'F' => return self.on_function_call(frame),
             b'H' => return Pass::Forward,
             _ => {}
@@ -63,10 +64,10 @@ impl Session {
         match frame.header.tag {
             b'P' => self.on_parse(frame, server, lookup, out),
             b'D' | b'C' | b'E' if self.is_in_band(frame.header.tag, frame.body, lookup.views) => Pass::Drop,
-            b'B' => self.on_bind(frame, server, lookup, out),
-            b'D' => self.on_describe(frame, server, out),
+            b'B' => self.on_bind(frame, (server, lookup), out),
+            b'D' => self.on_describe(frame, (server, lookup.statements), out),
             b'C' => self.on_close(frame, out),
-            b'E' => self.on_execute(frame),
+            b'E' => self.on_execute(frame, server, out),
             _ => Pass::Forward,
         }
     }
@@ -84,41 +85,49 @@ impl Session {
     }
 
     /// Expects the replies to what runs a statement.
-    fn expect_run(&mut self, kind: Kind, Scan { effect, forgets, whole, single, .. }: Scan) {
+    pub(super) fn expect_run(&mut self, kind: Kind, Scan { effect, forgets, whole, single, .. }: Scan) {
         self.tally.reads += u32::from(effect == Effect::Harmless);
         let expected = Expected { effect, forgets, unseen: !whole, single, ..Expected::new(kind) };
         self.expected.push_back(expected);
     }
 
-    fn on_query(&mut self, frame: &Frame<'_>, lookup: Lookup<'_>, out: &mut Vec<u8>) -> Pass {
-        let mut findings = self.scan_or_watch(frame, frame.body, lookup);
+    fn on_query(
+        &mut self,
+        frame: &Frame<'_>,
+        (server, lookup): (&mut ServerStatements, Lookup<'_>),
+        out: &mut Vec<u8>,
+    ) -> Pass {
+        let findings = self.scan_or_watch(frame, frame.body, lookup);
         let view = findings.view.filter(|_| self.takes_in_band());
         self.see(findings);
-        let mut resets = std::mem::take(&mut self.resets);
-        if resets != Resets::Nothing && findings.copies {
-            // What is sent behind it would be taken for a part of the COPY.
-            resets = Resets::Nothing;
-            findings.whole = false;
-        }
+        let resets = std::mem::take(&mut self.resets);
         // A simple Query destroys the unnamed statement, as in PostgreSQL, and ends a batch as Sync does.
         self.unnamed.held = Held::Nowhere;
-        self.unsynced = false;
+        let in_batch = std::mem::take(&mut self.unsynced);
         self.batch += 1;
         self.forgets_unnamed_in_band();
         if let Some(view) = view {
             self.expect_answer(Kind::QueryAnswer, in_band_answer(view, lookup.views));
             return Pass::Drop;
         }
-        if findings.forgets
-            && findings.single
-            && self.pooling == Pooling::Transaction
-            && let Some(name) = deallocated_name(frame.body)
-        {
-            if self.on_deallocate(name, lookup.statements, out) {
-                self.restore(resets, out);
-                return Pass::Replaced { consumed: frame.header.len };
-            }
-            findings.forgets = false;
+        if findings.names && self.pooling == Pooling::Transaction {
+            return self.on_naming_query((frame, in_batch), (findings, resets), (server, lookup), out);
+        }
+        self.send_query(frame, findings, resets, out)
+    }
+
+    /// Sends a Query as it is.
+    pub(super) fn send_query(
+        &mut self,
+        frame: &Frame<'_>,
+        mut findings: Scan,
+        mut resets: Resets,
+        out: &mut Vec<u8>,
+    ) -> Pass {
+        if resets != Resets::Nothing && findings.copies {
+            // What is sent behind it would be taken for a part of the COPY.
+            resets = Resets::Nothing;
+            findings.whole = false;
         }
         self.expect_run(Kind::Query, findings);
         if resets == Resets::Nothing || !frame.is_complete() {
@@ -148,7 +157,7 @@ impl Session {
     }
 
     /// Takes in what a text says that is about to be run.
-    fn see(&mut self, findings: Scan) {
+    pub(super) fn see(&mut self, findings: Scan) {
         self.keep(findings.pin);
         self.alters |= findings.alters;
         if findings.sets {
@@ -169,7 +178,7 @@ impl Session {
     }
 
     /// Has the server go back to the startup packet's parameters where it went back to its own.
-    fn restore(&mut self, resets: Resets, out: &mut Vec<u8>) {
+    pub(super) fn restore(&mut self, resets: Resets, out: &mut Vec<u8>) {
         self.restore_due &= resets != Resets::ForSession;
         if resets != Resets::Nothing && !self.startup.is_empty() {
             write::query(out, &self.startup.to_sql_after_reset(resets == Resets::ForTransaction));
@@ -193,56 +202,28 @@ impl Session {
         Pass::Forward
     }
 
-    /// DEALLOCATE of one of the session's statements, which others may use; or of what would be taken for one of pgherd's.
-    /// False if it is about anything else.
-    fn on_deallocate(&mut self, name: Vec<u8>, statements: &Statements, out: &mut Vec<u8>) -> bool {
-        let is_escaped = name.starts_with(SERVER_PREFIX.as_bytes());
-        let mut expected = Expected::new(Kind::Query);
-        match self.names.remove(&name) {
-            Some((_, before)) => {
-                if before.is_kept() {
-                    // It is refused in a failed transaction, and else does nothing; the client is not told of the PREPARE.
-                    let id = statements.unkept(Scan::UNSEEN).id;
-                    write::query(
-                        out,
-                        &format!("PREPARE {SERVER_PREFIX}{id} AS SELECT;DEALLOCATE {SERVER_PREFIX}{id}"),
-                    );
-                    expected.single = false;
-                } else {
-                    write::query(out, &format!("DEALLOCATE {SERVER_PREFIX}{}", before.id));
-                }
-                expected.undo = Some(Box::new(Undo { name: name.into(), before: Some(before) }));
-            }
-            None if is_escaped => {
-                write::message(out, b'Q', |out| {
-                    out.extend_from_slice(b"DEALLOCATE \"");
-                    out.extend_from_slice(ESCAPED_PREFIX.as_bytes());
-                    name.iter().for_each(|&byte| {
-                        out.extend(std::iter::repeat_n(byte, 1 + usize::from(byte == b'"')));
-                    });
-                    out.extend_from_slice(b"\"\0");
-                });
-                expected.about = About::Escaped;
-            }
-            None => return false,
-        }
-        self.expected.push_back(expected);
-        true
-    }
-
-    fn on_execute(&mut self, frame: &Frame<'_>) -> Pass {
-        let bound = match split_cstr(frame.body) {
-            Some((b"", _)) => self.bound,
-            _ => self.bound_by_name.unwrap_or(Scan::CURSOR),
-        };
+    fn on_execute(&mut self, frame: &Frame<'_>, server: &mut ServerStatements, out: &mut Vec<u8>) -> Pass {
+        let portal = split_cstr(frame.body).map_or(&[][..], |(portal, _)| portal);
+        let bound = if portal.is_empty() { self.bound } else { self.bound_by_name.unwrap_or(Scan::CURSOR) };
         self.resets = self.resets.max(bound.resets);
         self.copies |= bound.copies;
         self.expect_run(Kind::Execute, bound);
-        Pass::Forward
+        let sent = if bound.names { self.execute_names(portal, server) } else { None };
+        let Some(Sent { about, undo, shifts, asks }) = sent else { return Pass::Forward };
+        if let Some(expected) = self.expected.back_mut() {
+            expected.about = about;
+            expected.undo = undo;
+            expected.shifts = shifts;
+            expected.forgets = false;
+        }
+        let Some(id) = asks else { return Pass::Forward };
+        write::message(out, b'E', |out| out.extend_from_slice(frame.body));
+        self.ask_types(id, out);
+        Pass::Replaced { consumed: frame.header.len }
     }
 
     fn on_sync(&mut self, out: &mut Vec<u8>) -> Pass {
-        if self.copying_in && !self.has_ended_copy() {
+        if self.copying_in && self.copy_end().is_none() {
             // The server ignores a Sync while it reads CopyData, and so owes nothing for it.
             self.copy_syncs += 1;
             return Pass::Forward;
@@ -327,6 +308,8 @@ impl Session {
             self.unnamed.placed = Placed::InBatch(self.batch);
             self.unnamed.scan = findings;
             self.tally.server_parses += 1;
+            let names = findings.names && frame.is_complete();
+            self.unnamed.mention = if names { mention(definition).map(Box::new) } else { None };
             return self.pass_on(Kind::ParseUnnamed);
         }
         let existing = self.names.get(name).cloned();
@@ -336,7 +319,11 @@ impl Session {
         if !frame.is_complete() {
             return self.on_long_parse((frame, name), existing, lookup.statements.unkept(findings), out);
         }
-        let statement = self.intern(definition, lookup.statements);
+        let statement = if findings.names {
+            lookup.statements.unshared(definition)
+        } else {
+            self.intern(definition, lookup.statements)
+        };
         self.define(name, existing, statement, server, out);
         Pass::Replaced { consumed: frame.header.len }
     }
@@ -383,8 +370,7 @@ impl Session {
     fn on_bind(
         &mut self,
         frame: &Frame<'_>,
-        server: &mut ServerStatements,
-        lookup: Lookup<'_>,
+        (server, lookup): (&mut ServerStatements, Lookup<'_>),
         out: &mut Vec<u8>,
     ) -> Pass {
         let start = out.len();
@@ -399,7 +385,7 @@ impl Session {
         if self.binds_in_band(portal, name, rest, lookup.views) {
             return Pass::Drop;
         }
-        let (target, findings) = self.resolve(name, server, out);
+        let Resolved { target, findings, rendered } = self.resolve(name, (server, lookup.statements), out);
         // It resets when it is executed, which may be in a later batch.
         self.see(Scan { resets: Resets::Nothing, ..findings });
         if portal.is_empty() {
@@ -407,6 +393,7 @@ impl Session {
         } else {
             self.bound_by_name = Some(self.bound_by_name.map_or(findings, |bound| bound.worse(findings)));
         }
+        self.bind_names(portal, rendered);
         self.expect_about(Kind::Bind, target.about());
         let Some(server_name) = target.name(name) else { return behind(out, start) };
         let consumed = HEADER_LEN + portal.len() + 1 + name.len() + 1;
@@ -414,13 +401,18 @@ impl Session {
         Pass::Replaced { consumed }
     }
 
-    fn on_describe(&mut self, frame: &Frame<'_>, server: &mut ServerStatements, out: &mut Vec<u8>) -> Pass {
+    fn on_describe(
+        &mut self,
+        frame: &Frame<'_>,
+        (server, statements): (&mut ServerStatements, &Statements),
+        out: &mut Vec<u8>,
+    ) -> Pass {
         let start = out.len();
         let (Some((b'S', rest)), true) = (frame.body.split_first(), frame.is_complete()) else {
             return self.pass_on(Kind::Describe);
         };
         let Some((name, _)) = split_cstr(rest) else { return self.pass_on(Kind::Describe) };
-        let (target, _) = self.resolve(name, server, out);
+        let Resolved { target, .. } = self.resolve(name, (server, statements), out);
         self.expect_about(Kind::Describe, target.about());
         let Some(server_name) = target.name(name) else { return behind(out, start) };
         write_statement_message(b'D', server_name, out);

@@ -62,6 +62,7 @@ impl Session {
         let transaction =
             if transaction == Transaction::Idle { Transaction::Idle } else { Transaction::Failed };
         self.undo(owed);
+        self.sql = None;
         self.altered = Altered::No;
         self.on_transaction(transaction);
         self.preparing = 0;
@@ -139,6 +140,11 @@ impl Answered {
 
     pub(super) fn on_error(&mut self) {
         self.failed = true;
+        self.on_hidden_error();
+    }
+
+    /// The client will be told with a later answer.
+    pub(super) fn on_hidden_error(&mut self) {
         self.fate.writes = false;
         if self.transaction == Transaction::Open {
             self.transaction = Transaction::Failed;
@@ -211,7 +217,7 @@ impl Aftermath {
     }
 
     fn answer(&mut self, kind: Kind, effect: Effect, loss: &Loss, out: &mut Vec<u8>) {
-        if kind == Kind::CopyEnd {
+        if matches!(kind, Kind::CopyEnd | Kind::Part(_)) {
             return;
         }
         let before = self.answered.fate.transaction;

@@ -5,11 +5,15 @@
 
 mod backend;
 mod detached;
+mod expected;
 mod frontend;
 mod in_band;
 mod loss;
+mod migration;
 mod names;
 mod placement;
+mod renaming;
+mod sql;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -20,17 +24,19 @@ use std::time::Duration;
 
 pub use backend::Reply;
 pub use detached::{Detached, Progress};
+use expected::{About, Expected, Kind, OwnWords, Placed, Undo};
 pub use frontend::Pass;
 use in_band::InBand;
 pub use in_band::{NoViews, Views, in_band_answer};
 use loss::Answered;
 pub use loss::Loss;
 use names::Names;
+use sql::SqlNames;
 pub use tally::Tally;
 
 use crate::parameters::Parameters;
-use crate::prepared::{ServerStatements, Statement};
-use crate::statement::{Effect, Pin, Resets, Rest, Scan};
+use crate::prepared::ServerStatements;
+use crate::statement::{Effect, Mention, Pin, Resets, Rest, Scan};
 
 /// What ReadyForQuery said of the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +127,8 @@ pub struct Session {
     /// Looks at a text that passes in pieces.
     rest: Option<Box<Rest>>,
     names: Names,
+    /// What is kept for PREPARE, EXECUTE and DEALLOCATE in SQL.
+    sql: Option<Box<SqlNames>>,
     unnamed: Unnamed,
     /// What was bound last to the unnamed portal.
     bound: Scan,
@@ -180,11 +188,18 @@ struct Unnamed {
     definition: Vec<u8>,
     placed: Placed,
     scan: Scan,
+    /// The statement that it names, if it is PREPARE, EXECUTE or DEALLOCATE.
+    mention: Option<Box<Mention>>,
 }
 
 impl Unnamed {
-    const NONE: Self =
-        Self { held: Held::Nowhere, definition: Vec::new(), placed: Placed::No, scan: Scan::UNSEEN };
+    const NONE: Self = Self {
+        held: Held::Nowhere,
+        definition: Vec::new(),
+        placed: Placed::No,
+        scan: Scan::UNSEEN,
+        mention: None,
+    };
 }
 
 /// Where the unnamed statement is.
@@ -196,116 +211,6 @@ enum Held {
     Here,
     /// It was too long to be kept: only the server has it.
     OnlyThere,
-}
-
-/// One reply, or run of replies, that the server owes.
-#[derive(Debug)]
-struct Expected {
-    kind: Kind,
-    /// False for what pgherd asked for itself: the client is not told.
-    shown: bool,
-    effect: Effect,
-    /// It may drop prepared statements: which of them the server has behind it is not known.
-    forgets: bool,
-    /// It runs a statement of which not the whole text was seen.
-    unseen: bool,
-    /// It runs one statement at most.
-    single: bool,
-    /// The statement on the server that it is about.
-    about: About,
-    /// How to put the session's statements back if the server never runs this.
-    undo: Option<Box<Undo>>,
-    /// What pgherd says itself.
-    answer: Option<Box<OwnWords>>,
-}
-
-/// What pgherd says itself. Boxed, so that it costs nothing where it does not.
-#[derive(Debug)]
-struct OwnWords(Vec<u8>);
-
-impl Expected {
-    const fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            shown: true,
-            effect: Effect::Harmless,
-            forgets: false,
-            unseen: false,
-            single: true,
-            about: About::Nothing,
-            undo: None,
-            answer: None,
-        }
-    }
-}
-
-/// Whether the server's unnamed statement is this session's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Placed {
-    /// It may be another session's.
-    No,
-    /// It is, unless an error makes the server skip the batch of this number.
-    InBatch(u64),
-    Surely,
-}
-
-/// What a message does to a statement on the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum About {
-    Nothing,
-    Prepares(u64),
-    Uses(u64),
-    Closes(u64),
-    /// One of the client's own whose name would be taken for one of pgherd's.
-    Escaped,
-}
-
-/// `name` meant `before` until this message.
-#[derive(Debug)]
-struct Undo {
-    name: Box<[u8]>,
-    before: Option<Arc<Statement>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Query,
-    FunctionCall,
-    Parse,
-    /// Parse of the unnamed statement.
-    ParseUnnamed,
-    /// Parse of a name that is taken: the server refuses it.
-    ParseAgain,
-    Bind,
-    Describe,
-    Execute,
-    Close,
-    Sync,
-    /// The client ended its CopyData: the server says nothing of its own to it.
-    CopyEnd,
-    /// A reply that pgherd gives in the server's place when its turn comes: this tag, no body.
-    Local(u8),
-    /// The same with a reply that has been written already.
-    Answer,
-    /// The same in answer to a Query: ReadyForQuery follows.
-    QueryAnswer,
-}
-
-impl Kind {
-    /// True for messages whose failure makes the server skip everything up to Sync.
-    const fn is_extended(self) -> bool {
-        !matches!(self, Self::Query | Self::QueryAnswer | Self::FunctionCall | Self::Sync)
-    }
-
-    /// True for messages behind which the server takes part in the protocol again after an error.
-    const fn ends_batch(self) -> bool {
-        !self.is_extended()
-    }
-
-    /// True for messages that run a statement.
-    const fn runs(self) -> bool {
-        matches!(self, Self::Query | Self::FunctionCall | Self::Execute)
-    }
 }
 
 impl Session {
@@ -338,6 +243,7 @@ impl Session {
             wants: None,
             rest: None,
             names: Names::default(),
+            sql: None,
             unnamed: Unnamed::NONE,
             bound: Scan::CURSOR,
             bound_by_name: None,
@@ -472,9 +378,10 @@ impl Session {
         self.expected.iter().any(|e| e.kind.runs() && e.effect == Effect::Commit)
     }
 
-    /// True if the client has ended the CopyData that the server reads.
-    fn has_ended_copy(&self) -> bool {
-        self.expected.get(1).is_some_and(|e| e.kind == Kind::CopyEnd)
+    /// Where it is expected that the client has ended the CopyData that the server reads, if it has.
+    fn copy_end(&self) -> Option<usize> {
+        let copy = self.expected.iter().position(|e| !matches!(e.kind, Kind::Part(_)))?;
+        self.expected.get(copy + 1).filter(|e| e.kind == Kind::CopyEnd).map(|_| copy + 1)
     }
 
     /// The server, or pgherd in its place, has said ReadyForQuery.
@@ -499,7 +406,8 @@ impl Session {
     /// Why the session keeps its server connection, if it does.
     #[must_use]
     pub fn pin(&self) -> Option<Pin> {
-        Pin::worse(self.pin, (self.unnamed.held == Held::OnlyThere).then_some(Pin::LongStatement))
+        let long = (self.unnamed.held == Held::OnlyThere).then_some(Pin::LongStatement);
+        Pin::worse(self.pin, long.or(self.has_undescribed().then_some(Pin::SqlPrepare)))
     }
 
     /// True for a message that, coming from an idle client, asks nothing of a server: what is left of a COPY

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::frontend::ESCAPED_PREFIX;
+use super::renaming::{Shifts, named_statement, write_error};
 use super::{About, Expected};
 use crate::error::ErrorFields;
-use crate::prepared::{SERVER_PREFIX, Statement, write_server_name};
-use crate::write;
+use crate::prepared::{SERVER_PREFIX, Statement};
 
 /// What the client's names of prepared statements mean; no two mean the same statement.
 #[derive(Debug, Default)]
@@ -62,45 +62,46 @@ impl Names {
 }
 
 /// The SQLSTATEs of errors that name a prepared statement: it does not exist, it exists already, or it takes another
-/// number of parameters.
-const NAMING: [&[u8]; 3] = [b"26000", b"42P05", b"08P01"];
+/// number of parameters, by Bind or by EXECUTE.
+const NAMING: [&[u8]; 4] = [b"26000", b"42P05", b"08P01", b"42601"];
 
-/// Appends the ErrorResponse with this body to `out`, with the client's name of the statement that the failed message
-/// was about in place of the server's. False, and nothing appended, if it does not name it.
-pub(super) fn with_client_name(
-    (body, fields): (&[u8], ErrorFields<'_>),
-    failed: &Expected,
+/// Appends the ErrorResponse with this body to `out`, with the client's name of a statement in place of the server's, and with
+/// places in the text as the client counts them. False, and nothing appended, if it is the same for both.
+pub(super) fn with_client_names(
+    body: &[u8],
+    (failed, shifts): (&Expected, &Shifts),
     names: &Names,
     behind: &VecDeque<Expected>,
     out: &mut Vec<u8>,
 ) -> bool {
-    if !NAMING.contains(&fields.sqlstate) {
-        return false;
+    let fields = ErrorFields::parse(body);
+    let message = if NAMING.contains(&fields.sqlstate) {
+        client_message(fields.message, failed, names, behind)
+    } else {
+        None
+    };
+    let is_other = message.is_some() || shifts.is_some();
+    if is_other {
+        write_error(body, message.as_deref(), shifts, out);
     }
-    let mut there = Vec::new();
-    let here = match failed.about {
-        About::Prepares(id) | About::Uses(id) => {
-            write_server_name(&mut there, id);
-            there.pop();
-            client_name(id, failed, names, behind)
+    is_other
+}
+
+fn client_message(
+    message: &[u8],
+    failed: &Expected,
+    names: &Names,
+    behind: &VecDeque<Expected>,
+) -> Option<Vec<u8>> {
+    let escaped = [ESCAPED_PREFIX, SERVER_PREFIX].concat();
+    let (place, name) = match memchr::memmem::find(message, escaped.as_bytes()) {
+        Some(start) => (start..start + escaped.len(), SERVER_PREFIX.as_bytes()),
+        None => {
+            let (place, id) = named_statement(message)?;
+            (place, client_name(id, failed, names, behind)?)
         }
-        About::Escaped => {
-            there.extend_from_slice(ESCAPED_PREFIX.as_bytes());
-            there.extend_from_slice(SERVER_PREFIX.as_bytes());
-            Some(SERVER_PREFIX.as_bytes())
-        }
-        About::Closes(_) | About::Nothing => None,
     };
-    let (Some(here), Some(start)) = (here, memchr::memmem::find(body, &there)) else { return false };
-    let (Some(before), Some(after)) = (body.get(..start), body.get(start + there.len()..)) else {
-        return false;
-    };
-    write::message(out, b'E', |out| {
-        out.extend_from_slice(before);
-        out.extend_from_slice(here);
-        out.extend_from_slice(after);
-    });
-    true
+    Some([message.get(..place.start)?, name, message.get(place.end..)?].concat())
 }
 
 /// What the client called the statement when it sent the message that failed: what was sent behind may have given the
@@ -111,9 +112,11 @@ pub(super) fn client_name<'a>(
     names: &'a Names,
     behind: &'a VecDeque<Expected>,
 ) -> Option<&'a [u8]> {
+    let is_about_it = matches!(failed.about, About::Prepares(about) | About::Uses(about) if about == id);
+    let own = failed.undo.as_ref().filter(|_| is_about_it).map(|undo| &*undo.name);
     let undone = || {
         let mut undos = behind.iter().filter_map(|e| e.undo.as_deref());
         undos.find(|u| u.before.as_ref().is_some_and(|before| before.id == id)).map(|u| &*u.name)
     };
-    failed.undo.as_ref().map(|undo| &*undo.name).or_else(undone).or_else(|| names.of(id))
+    own.or_else(undone).or_else(|| names.of(id))
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::frontend::ESCAPED_PREFIX;
+use super::sql::Rendered;
 use super::{About, Expected, Held, Kind, Migration, Placed, Pooling, Session, Transaction, Undo};
 use crate::prepared::{SERVER_PREFIX, ServerStatements, Statement, Statements, write_server_name};
-use crate::statement::{Effect, Scan};
+use crate::statement::{Effect, Mention, Scan};
 use crate::write;
 
 impl Session {
@@ -48,7 +49,7 @@ impl Session {
             self.tally.server_parses += 1;
             (Kind::Parse, About::Uses(statement.id))
         } else {
-            self.prepare(&statement, server, out);
+            self.prepare(&statement, statement.definition(), server, out);
             (Kind::Parse, About::Prepares(statement.id))
         };
         self.expected.push_back(Expected { about, undo, ..Expected::new(kind) });
@@ -84,22 +85,71 @@ impl Session {
     pub(super) fn resolve(
         &mut self,
         name: &[u8],
-        server: &mut ServerStatements,
+        (server, statements): (&mut ServerStatements, &Statements),
         out: &mut Vec<u8>,
-    ) -> (Target, Scan) {
+    ) -> Resolved {
+        let found = |target, findings| Resolved { target, findings, rendered: None };
         if self.pooling == Pooling::Session {
-            return (Target::AsItIs, Scan::UNKNOWN);
+            return found(Target::AsItIs, Scan::UNKNOWN);
         }
         if name.is_empty() {
+            if self.unnamed.held == Held::Here && self.unnamed.mention.is_some() {
+                return self.render_unnamed((server, statements), out);
+            }
             self.ensure_unnamed(out);
-            return (Target::AsItIs, self.unnamed.scan);
+            return found(Target::AsItIs, self.unnamed.scan);
         }
         if let Some(statement) = self.names.get(name).cloned() {
+            if let Some(mention) = &statement.mention {
+                return self.render_named((&statement, mention), (server, statements), out);
+            }
             self.ensure_prepared(&statement, name, server, out);
-            return (Target::Prepared(statement.id), statement.scan);
+            return found(Target::Prepared(statement.id), statement.scan);
         }
         let escaped = name.starts_with(SERVER_PREFIX.as_bytes());
-        (if escaped { Target::Escaped } else { Target::AsItIs }, Scan::UNSEEN)
+        found(if escaped { Target::Escaped } else { Target::AsItIs }, Scan::UNSEEN)
+    }
+
+    /// Prepares the unnamed statement, which names another, with that one's present name.
+    fn render_unnamed(
+        &mut self,
+        (server, statements): (&mut ServerStatements, &Statements),
+        out: &mut Vec<u8>,
+    ) -> Resolved {
+        let (definition, mention) =
+            (std::mem::take(&mut self.unnamed.definition), self.unnamed.mention.take());
+        let rendered =
+            mention.as_ref().map(|mention| self.render(mention, &definition, (server, statements), out));
+        self.unnamed.definition = definition;
+        self.unnamed.mention = mention;
+        self.unnamed.placed = Placed::InBatch(self.batch);
+        let mut findings = self.unnamed.scan;
+        if let Some(rendered) = &rendered {
+            write::message(out, b'P', |out| {
+                out.push(0);
+                out.extend_from_slice(&rendered.definition);
+            });
+            self.tally.server_parses += 1;
+            self.expect_hidden(Kind::Parse, About::Nothing);
+            findings = rendered.executes.map_or(findings, |executes| findings.worse(executes));
+        }
+        Resolved { target: Target::AsItIs, findings, rendered }
+    }
+
+    /// Prepares a statement that names another anew, with that one's present name.
+    fn render_named(
+        &mut self,
+        (statement, mention): (&Statement, &Mention),
+        (server, statements): (&mut ServerStatements, &Statements),
+        out: &mut Vec<u8>,
+    ) -> Resolved {
+        let rendered = self.render(mention, statement.definition(), (server, statements), out);
+        server.distrust(statement.id);
+        self.prepare(statement, &rendered.definition, server, out);
+        self.expect_hidden(Kind::Parse, About::Prepares(statement.id));
+        self.evict(server, out);
+        let findings = rendered.executes.map_or(statement.scan, |executes| statement.scan.worse(executes));
+        Resolved { target: Target::Prepared(statement.id), findings, rendered: Some(rendered) }
     }
 
     /// Makes the server's unnamed statement this session's, or none if the session has none.
@@ -135,20 +185,29 @@ impl Session {
         if !statement.is_kept() || self.find_prepared(statement.id, name, server) {
             return;
         }
-        self.prepare(statement, server, out);
+        self.prepare(statement, statement.definition(), server, out);
         self.expect_hidden(Kind::Parse, About::Prepares(statement.id));
         self.evict(server, out);
     }
 
     /// Sends the Parse of a statement that the server does not have; the caller expects the reply.
-    fn prepare(&mut self, statement: &Statement, server: &mut ServerStatements, out: &mut Vec<u8>) {
+    fn prepare(
+        &mut self,
+        statement: &Statement,
+        definition: &[u8],
+        server: &mut ServerStatements,
+        out: &mut Vec<u8>,
+    ) {
         let id = statement.id;
         // A Close that was sent before may be skipped.
         if server.take_stale(id) || self.expected.iter().any(|e| e.about == About::Closes(id)) {
             write_statement_message(b'C', Name::Server(id), out);
             self.expect_hidden(Kind::Close, About::Closes(id));
         }
-        statement.write_parse(out);
+        write::message(out, b'P', |out| {
+            write_server_name(out, id);
+            out.extend_from_slice(definition);
+        });
         self.tally.server_parses += 1;
         server.insert(id);
         self.preparing += 1;
@@ -195,6 +254,14 @@ pub(super) fn write_statement_message(tag: u8, name: Name<'_>, out: &mut Vec<u8>
         out.push(b'S');
         name.write(out);
     });
+}
+
+/// What a statement's name means.
+pub(super) struct Resolved {
+    pub(super) target: Target,
+    pub(super) findings: Scan,
+    /// It names another statement, and was prepared so that it can be bound.
+    pub(super) rendered: Option<Rendered>,
 }
 
 /// What stands on the server for a client's statement name.

@@ -20,8 +20,10 @@ pub fn scan(text: &[u8]) -> Scan {
 pub fn scan_start(text: &[u8]) -> (Scan, Rest) {
     let (findings, _) = look_at(text);
     let rest = Rest::new(findings.present.first == Some(First::Do));
-    let Scan { pin, sets, resets, .. } = findings.conclude(true);
-    (Scan { pin, sets, resets, ..Scan::UNKNOWN }, rest)
+    let prepares = findings.present.first == Some(First::Prepare);
+    let Scan { pin, names, sets, resets, .. } = findings.conclude(true);
+    let pin = pin.or(prepares.then_some(Pin::SqlPrepare));
+    (Scan { pin, names, sets, resets, ..Scan::UNKNOWN }, rest)
 }
 
 fn look_at(text: &[u8]) -> (Findings<'_>, Lexer<'_>) {
@@ -37,6 +39,7 @@ fn look_at(text: &[u8]) -> (Findings<'_>, Lexer<'_>) {
 struct Findings<'a> {
     pin: Option<Pin>,
     forgets: bool,
+    names: bool,
     alters: bool,
     sets: bool,
     resets: Resets,
@@ -163,7 +166,11 @@ impl<'a> Findings<'a> {
                 self.forgets = true;
                 self.resets = Resets::ForSession;
             }
-            10 if word.is("deallocate") => self.forgets = true,
+            7 if word.is("prepare") || word.is("execute") => self.names = true,
+            10 if word.is("deallocate") => {
+                self.forgets = true;
+                self.names = true;
+            }
             _ => {}
         }
         self.present.first = Some(first);
@@ -174,6 +181,8 @@ impl<'a> Findings<'a> {
         self.see_name(word);
         let present = &mut self.present;
         match word.len() {
+            // EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
+            7 => self.names |= word.is("execute"),
             6 | 11 if word.is_name("schema") || word.is_name("search_path") => present.path = true,
             2 => present.to |= word.is("to"),
             3 => present.impure |= word.is("for"),
@@ -394,9 +403,6 @@ impl<'a> Findings<'a> {
         if statement.set == Set::Named {
             self.reset(false);
         }
-        if statement.first == Some(First::Prepare) {
-            self.pin(Pin::SqlPrepare);
-        }
         let Some(effect) = statement.effect() else { return };
         self.statements += 1;
         self.exits = statement.exits();
@@ -412,8 +418,21 @@ impl<'a> Findings<'a> {
         let effect = if unclear { Effect::MayCommit } else { self.effect.unwrap_or(Effect::Empty) };
         let single = self.statements <= 1 && !unclear;
         let exits = self.exits && single;
-        let Self { pin, forgets, alters, sets, resets, copies, .. } = self;
-        Scan { pin, effect, forgets, alters, sets, resets, copies, exits, whole: true, single, view: None }
+        let Self { pin, forgets, names, alters, sets, resets, copies, .. } = self;
+        Scan {
+            pin,
+            effect,
+            forgets,
+            names,
+            alters,
+            sets,
+            resets,
+            copies,
+            exits,
+            whole: true,
+            single,
+            view: None,
+        }
     }
 }
 

@@ -98,6 +98,11 @@ impl<'a> Lexer<'a> {
         Self { rest: text, after_dot: false, everything: false, unclear: false }
     }
 
+    /// How much of the text is still to be read.
+    pub(super) const fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// From here on words count wherever they stand.
     pub(super) const fn count_everything(&mut self) {
         self.everything = true;

@@ -8,10 +8,10 @@
 //! write where the text itself only reads.
 
 mod database;
-mod deallocate;
 mod findings;
 mod first;
 mod lexer;
+mod mention;
 mod pgpool;
 mod recent;
 mod rest;
@@ -20,8 +20,8 @@ mod tests;
 mod words;
 
 pub use database::wanted_database;
-pub use deallocate::deallocated_name;
 pub use findings::{scan, scan_start};
+pub use mention::{Mention, Verb, executed_first, mentions};
 pub use pgpool::PoolView;
 pub use recent::RecentScans;
 pub use rest::Rest;
@@ -39,7 +39,7 @@ pub enum Pin {
     Temporary,
     /// A cursor WITH HOLD.
     HoldCursor,
-    /// SQL PREPARE.
+    /// A PREPARE that cannot be carried: its text is too long, or not understood.
     SqlPrepare,
     /// A session-level advisory lock.
     AdvisoryLock,
@@ -135,6 +135,8 @@ pub struct Scan {
     pub effect: Effect,
     /// It may drop prepared statements: DISCARD, DEALLOCATE.
     pub forgets: bool,
+    /// It may name prepared statements: see [`mentions`].
+    pub names: bool,
     /// It changes run-time parameters, if only for its transaction: they may change what other texts mean.
     pub alters: bool,
     /// It may change run-time parameters for the session, and none but such as [`Parameters`](crate::parameters::Parameters)
@@ -160,6 +162,7 @@ impl Scan {
         pin: None,
         effect: Effect::MayCommit,
         forgets: true,
+        names: false,
         alters: true,
         sets: false,
         resets: Resets::Nothing,
@@ -178,6 +181,7 @@ impl Scan {
         pin: None,
         effect: Effect::Write,
         forgets: false,
+        names: false,
         alters: false,
         sets: false,
         resets: Resets::Nothing,
@@ -199,6 +203,7 @@ impl Scan {
             pin: Pin::worse(self.pin, other.pin),
             effect,
             forgets: self.forgets || other.forgets,
+            names: self.names || other.names,
             alters: self.alters || other.alters,
             sets: self.sets || other.sets,
             resets: self.resets.max(other.resets),

@@ -23,7 +23,6 @@ fn what_outlives_a_transaction_pins() {
     pins("CREATE TEMP TABLE t (i int)", Some(Pin::Temporary));
     pins("create table pg_temp.t ()", Some(Pin::Temporary));
     pins("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Some(Pin::HoldCursor));
-    pins("PREPARE p AS SELECT 1", Some(Pin::SqlPrepare));
     pins("select pg_try_advisory_lock_shared(1)", Some(Pin::AdvisoryLock));
     pins("LOAD 'auto_explain'", Some(Pin::Load));
 }

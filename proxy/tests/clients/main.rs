@@ -28,6 +28,7 @@ mod resets;
 mod server_tls;
 mod session_defaults;
 mod soak;
+mod sql_prepared;
 mod startup;
 mod straddling;
 mod terminated;

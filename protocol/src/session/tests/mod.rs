@@ -10,6 +10,7 @@ mod scribe;
 mod scripts;
 mod simple;
 mod splits;
+mod sql;
 mod step;
 mod wire;
 mod world;

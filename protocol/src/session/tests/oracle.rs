@@ -204,6 +204,13 @@ impl<'a> Client<'a> {
         );
         assert!(!self.is_lost || statement.role != Role::RollbackTo, "the savepoint is lost");
         self.open.extend(numbers);
+        if tag == "PREPARE"
+            && let Some((_, rest)) = statement.text.split_once('"')
+            && let Some((name, text)) = rest.split_once('"')
+        {
+            let prepared = Statement { text: text.into(), role: Role::Other, numbers: Vec::new() };
+            self.definitions.insert(name.into(), (prepared, false));
+        }
         match (statement.role, tag) {
             (Role::Commit, "COMMIT") | (Role::Commits, _) => {
                 let open = std::mem::take(&mut self.open);

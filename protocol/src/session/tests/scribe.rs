@@ -98,7 +98,9 @@ impl Scribe {
                 self.send(Kind::Execute { portal: portal.into() }, bytes);
             }
             Action::CloseStatement(name) => self.close(name),
-            Action::Deallocate(name) => self.deallocate(name),
+            Action::Deallocate(name) => self.query(&[Text::SqlDeallocate(name)]),
+            Action::Sql(text) => self.sql("", text),
+            Action::SqlNamed(name, text) => self.sql(name, text),
             Action::ClosePortal(name) => self.send(Kind::Close, wire::close_portal(name)),
             Action::Sync => {
                 self.batch += 1;
@@ -139,6 +141,11 @@ impl Scribe {
     }
 
     fn query(&mut self, texts: &[Text]) {
+        // In a text that is too long to be seen, names are the server's own; and what is refused at commit may have been
+        // carried out.
+        let is_odd = texts.iter().any(|text| matches!(text, Text::Wide | Text::Deferred));
+        let is_seen = |text: &&Text| !is_odd || mentioned(text).is_none();
+        let texts = &texts.iter().copied().filter(|text| is_seen(&text)).collect::<Vec<_>>();
         let statements: Vec<_> = texts.iter().map(|text| self.statement(*text)).collect();
         let text = statements.iter().map(|s| s.text.as_str()).collect::<Vec<_>>().join("; ");
         if self.is_patient && text == "deallocate all" {
@@ -146,10 +153,15 @@ impl Scribe {
             self.write(&Action::Sync);
             self.query(&[ROLLBACK]);
         }
+        if self.is_patient && texts.iter().any(|text| mentioned(text).is_some()) {
+            // Else it might be carried out and told to have failed.
+            self.write(&Action::Sync);
+        }
+        texts.iter().for_each(|text| self.mentions(text));
         self.values.remove("");
         self.changes("");
-        self.batch += 1;
         self.send(Kind::Query(statements), wire::query(&text));
+        self.batch += 1;
         match text.as_str() {
             "deallocate all" => self.forgotten.extend(NAMES),
             // It may be refused.
@@ -190,19 +202,33 @@ impl Scribe {
         self.send(Kind::Close, wire::close_statement(name));
     }
 
-    fn deallocate(&mut self, name: &'static str) {
-        if self.is_patient {
-            // Else it might be carried out and told to have failed.
-            self.write(&Action::Sync);
-        }
+    /// A text uses, defines or forgets the statement that it names.
+    fn mentions(&mut self, text: &Text) {
+        let Some(name) = mentioned(text) else { return };
         self.uses(name);
-        self.changes(name);
-        self.changes("");
-        self.values.remove(name);
-        let text = format!("deallocate \"{name}\"");
-        let statement = Statement { text: text.clone(), role: Role::Other, numbers: Vec::new() };
-        self.send(Kind::Query(vec![statement]), wire::query(&text));
-        self.batch += 1;
+        match *text {
+            Text::SqlPrepare(_, typed) => {
+                self.forgotten.remove(name);
+                self.changes(name);
+                self.values.insert(name, usize::from(typed));
+            }
+            Text::SqlDeallocate(_) => {
+                self.changes(name);
+                self.values.remove(name);
+            }
+            _ => {}
+        }
+    }
+
+    /// In a statement of the protocol, which nobody is to use when its names may mean something else.
+    fn sql(&mut self, name: &'static str, text: Text) {
+        self.mentions(&text);
+        self.parse(name, text);
+        self.bind("", name);
+        self.write(&Action::DescribePortal(""));
+        self.write(&Action::Execute("", 0));
+        self.close(name);
+        self.write(&Action::ClosePortal(""));
     }
 
     fn copy(&mut self, is_extended: bool, early_sync: bool, rows: u8, end: CopyEnd) {
@@ -264,7 +290,20 @@ impl Scribe {
             Text::Fail => plain("select fail()"),
             Text::Syntax => plain("selec"),
             Text::Note => plain("select note()"),
+            Text::SqlPrepare(name, false) => plain(&format!("prepare \"{name}\" as select 'p'")),
+            Text::SqlPrepare(name, true) => plain(&format!("prepare \"{name}\" (text) as select 'p' || $1")),
+            Text::SqlExecute(name, false) => plain(&format!("execute \"{name}\"")),
+            Text::SqlExecute(name, true) => plain(&format!("execute \"{name}\" ('v')")),
+            Text::SqlDeallocate(name) => plain(&format!("deallocate \"{name}\"")),
             Plain(text, role) => Statement { role, ..plain(text) },
         }
+    }
+}
+
+/// The prepared statement that a text names.
+const fn mentioned(text: &Text) -> Option<&'static str> {
+    match *text {
+        Text::SqlPrepare(name, _) | Text::SqlExecute(name, _) | Text::SqlDeallocate(name) => Some(name),
+        _ => None,
     }
 }

@@ -84,6 +84,12 @@ pub(super) enum Text {
     Fail,
     Syntax,
     Note,
+    /// PREPARE in SQL of what takes a value, of a type that is given, or none.
+    SqlPrepare(&'static str, bool),
+    /// EXECUTE in SQL, with a value or none.
+    SqlExecute(&'static str, bool),
+    /// DEALLOCATE in SQL.
+    SqlDeallocate(&'static str),
     Plain(&'static str, Role),
 }
 
@@ -116,6 +122,10 @@ pub(super) enum Action {
     Ask(&'static str, Text),
     /// In a batch of its own, by the extended protocol: what stands behind it in the same batch sees the server's defaults.
     Reset,
+    /// PREPARE, EXECUTE and DEALLOCATE in SQL, by the extended protocol.
+    Sql(Text),
+    /// EXECUTE in SQL, prepared by the protocol under this name.
+    SqlNamed(&'static str, Text),
     /// In SQL.
     Deallocate(&'static str),
     /// A COPY, its rows and its end.
@@ -164,6 +174,16 @@ fn portal() -> impl Strategy<Value = &'static str> {
     prop_oneof![4 => Just(""), 1 => Just("p1"), 1 => Just("p2")]
 }
 
+/// What names prepared statements.
+fn naming() -> impl Strategy<Value = Text> {
+    let name = || select(&NAMES[..]);
+    prop_oneof![
+        (name(), any::<bool>()).prop_map(|(name, typed)| Text::SqlPrepare(name, typed)),
+        (name(), any::<bool>()).prop_map(|(name, value)| Text::SqlExecute(name, value)),
+        name().prop_map(Text::SqlDeallocate),
+    ]
+}
+
 /// Statements whose meaning is the same whenever they are executed.
 fn repeatable() -> impl Strategy<Value = Text> {
     prop_oneof![
@@ -198,6 +218,7 @@ fn control() -> impl Strategy<Value = Text> {
 
 fn simple(profile: Profile) -> impl Strategy<Value = Text> {
     prop_oneof![
+        4 => naming(),
         3 => select(vec!['a', 'b']).prop_map(Text::Select),
         4 => Just(Text::Insert),
         1 => Just(Text::Put),
@@ -237,6 +258,9 @@ fn action(profile: Profile) -> impl Strategy<Value = Action> {
         2 => name().prop_map(Action::CloseStatement),
         1 => portal().prop_map(Action::ClosePortal),
         1 => select(&NAMES[..]).prop_map(Action::Deallocate),
+        2 => naming().prop_map(Action::Sql),
+        1 => (select(&NAMES[..]), select(&NAMES[..]), any::<bool>())
+            .prop_map(|(name, other, value)| Action::SqlNamed(name, Text::SqlExecute(other, value))),
         8 => Just(Action::Sync),
         1 => Just(Action::Flush),
         1 => Just(Action::FunctionCall),

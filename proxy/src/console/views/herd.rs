@@ -159,7 +159,7 @@ fn item(name: &str, value: &str, since: Option<String>, detail: &str) -> Row {
 
 pub(super) fn prepared(scene: &Scene<'_>) -> Vec<Row> {
     let row = |statement: Arc<pgherd_protocol::prepared::Statement>| {
-        let text = statement.definition.split(|byte| *byte == 0).next().unwrap_or_default();
+        let text = statement.definition().split(|byte| *byte == 0).next().unwrap_or_default();
         let text: String = String::from_utf8_lossy(text).chars().take(SHOWN).collect();
         vec![
             format!("{}{}", pgherd_protocol::prepared::SERVER_PREFIX, statement.id).into(),

@@ -94,7 +94,7 @@ impl Backend {
                 (0..count).for_each(|_| out.extend_from_slice(&25_u32.to_be_bytes()));
             });
         }
-        if sql.is_some_and(|sql| sql.returns_rows()) {
+        if sql.is_some_and(|sql| self.gives_rows(&sql)) {
             self.describe_row();
         } else {
             write::empty(&mut self.said, b'n');
@@ -138,7 +138,7 @@ impl Backend {
 
     /// A portal that was run to its end.
     fn run_again(&mut self, name: &str, sql: &Sql, is_failed: bool) -> Result<(), Failure> {
-        if is_failed || !sql.returns_rows() || matches!(sql, Sql::Show(_) | Sql::Run(_)) {
+        if is_failed || !sql.returns_rows() || matches!(sql, Sql::Show(_)) {
             return Err(Failure::new("55000", format!("portal \"{name}\" cannot be run")));
         }
         write::command_complete(&mut self.said, "SELECT 0");

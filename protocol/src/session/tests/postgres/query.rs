@@ -38,7 +38,7 @@ impl Backend {
 
     fn run_simple(&mut self, sql: Sql) -> Result<Outcome, Failure> {
         self.admit(sql.is_exit())?;
-        if sql.returns_rows() {
+        if self.gives_rows(&sql) {
             self.describe_row();
         }
         let (is_transaction, is_last) = (sql.is_transaction(), self.query.is_empty());
@@ -80,7 +80,7 @@ impl Backend {
 
     /// True in a failed transaction, where rows cannot be described.
     pub(super) fn cannot_describe(&self, sql: Option<&Sql>) -> bool {
-        let refused = |sql: &Sql| sql.returns_rows() || (self.is_strict && !sql.is_exit());
+        let refused = |sql: &Sql| self.gives_rows(sql) || (self.is_strict && !sql.is_exit());
         self.block == Block::Failed && sql.is_some_and(refused)
     }
 }

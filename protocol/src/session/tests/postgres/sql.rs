@@ -57,7 +57,8 @@ pub(crate) enum Sql {
     DeallocateAll,
     Deallocate(String),
     Prepare(String, Box<Self>),
-    Run(String),
+    /// `execute NAME ('VALUE')`
+    Run(String, Vec<String>),
     /// What is only answered with its command tag.
     Other(&'static str),
 }
@@ -118,15 +119,14 @@ impl Sql {
             ["discard", "all"] => Self::DiscardAll,
             ["deallocate", "all"] => Self::DeallocateAll,
             ["deallocate" | "DEALLOCATE", name] => Self::Deallocate(name.trim_matches('"').into()),
-            ["PREPARE", name, "AS", "SELECT"] => {
-                let nothing = Self::Select { text: String::new(), values: 0, rows: 1 };
-                Self::Prepare((*name).into(), Box::new(nothing))
-            }
-            ["prepare", name, "as", ..] => {
+            ["prepare", name, "as", ..] | ["prepare", name, "(text)", "as", ..] => {
                 let (_, body) = text.split_once(" as ")?;
-                Self::Prepare((*name).into(), Box::new(Self::parse(body)?))
+                Self::Prepare(name.trim_matches('"').into(), Box::new(Self::parse(body)?))
             }
-            ["execute", name] => Self::Run((*name).into()),
+            ["execute", name, values @ ..] => {
+                let values = values.iter().map(|value| value.trim_matches(['(', ')', '\'']).into());
+                Self::Run(name.trim_matches('"').into(), values.collect())
+            }
             ["listen", _] => Self::Other("LISTEN"),
             ["load", _] => Self::Other("LOAD"),
             ["create", "temp", "table", ..] => Self::Other("CREATE TABLE"),
@@ -168,7 +168,6 @@ impl Sql {
                 | Self::Fail
                 | Self::Show(_)
                 | Self::Restore
-                | Self::Run(_)
         )
     }
 

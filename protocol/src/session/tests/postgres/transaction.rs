@@ -178,10 +178,9 @@ impl Backend {
                 }
                 format!("SELECT {now}")
             }
-            Sql::Run(name) => {
-                let prepared = self.statements.get(name).ok_or_else(|| missing(name))?;
-                let sql = prepared.sql.clone();
-                return self.run(&mut Portal::new(sql, Vec::new()), 0);
+            Sql::Run(name, values) => {
+                let sql = self.runnable(name, values)?;
+                return self.run(&mut Portal::new(Some(sql), values.clone()), 0);
             }
             Sql::CopyIn => return Ok(Outcome::CopyIn),
             Sql::CopyBroken => {
@@ -199,6 +198,35 @@ impl Backend {
             }
         };
         Ok(Outcome::Complete(tag))
+    }
+
+    /// What EXECUTE runs, with these values.
+    fn runnable(&self, name: &str, values: &[String]) -> Result<Sql, Failure> {
+        let prepared = self.statements.get(name).ok_or_else(|| missing(name))?;
+        let sql = prepared.sql.clone();
+        let needed = sql.as_ref().map_or(0, Sql::values);
+        if needed != values.len() {
+            let message = format!("wrong number of parameters for prepared statement \"{name}\"");
+            return Err(Failure::new("42601", message));
+        }
+        let is_plain = |sql: &Sql| {
+            matches!(
+                sql,
+                Sql::Select { .. } | Sql::Insert(_) | Sql::Put(_) | Sql::Fail | Sql::Note | Sql::Deferred
+            )
+        };
+        sql.filter(is_plain).ok_or_else(|| Failure::new("0A000", "the model does not execute that"))
+    }
+
+    /// True if it gives rows, by itself or because it executes what does.
+    pub(super) fn gives_rows(&self, sql: &Sql) -> bool {
+        match sql {
+            Sql::Run(name, _) => {
+                let prepared = self.statements.get(name).and_then(|prepared| prepared.sql.as_ref());
+                prepared.is_some_and(Sql::returns_rows)
+            }
+            sql => sql.returns_rows(),
+        }
     }
 
     fn run_plain(&mut self, sql: &Sql, values: &[String]) -> Result<String, Failure> {

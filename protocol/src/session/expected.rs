@@ -1,0 +1,124 @@
+//! What the server owes, and what becomes of it.
+
+use std::sync::Arc;
+
+use super::renaming::Shifts;
+use crate::prepared::Statement;
+use crate::statement::Effect;
+
+/// One reply, or run of replies, that the server owes.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) kind: Kind,
+    /// False for what pgherd asked for itself: the client is not told.
+    pub(super) shown: bool,
+    pub(super) effect: Effect,
+    /// It may drop prepared statements: which of them the server has behind it is not known.
+    pub(super) forgets: bool,
+    /// It runs a statement of which not the whole text was seen.
+    pub(super) unseen: bool,
+    /// It runs one statement at most.
+    pub(super) single: bool,
+    /// The statement on the server that it is about.
+    pub(super) about: About,
+    /// How to put the session's statements back if the server never runs this.
+    pub(super) undo: Option<Box<Undo>>,
+    /// Where places in its text differ from those that the client knows.
+    pub(super) shifts: Shifts,
+    /// What pgherd says itself.
+    pub(super) answer: Option<Box<OwnWords>>,
+}
+
+/// What pgherd says itself. Boxed, so that it costs nothing where it does not.
+#[derive(Debug)]
+pub(super) struct OwnWords(pub(super) Vec<u8>);
+
+impl Expected {
+    pub(super) const fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            shown: true,
+            effect: Effect::Harmless,
+            forgets: false,
+            unseen: false,
+            single: true,
+            about: About::Nothing,
+            undo: None,
+            shifts: None,
+            answer: None,
+        }
+    }
+}
+
+/// Whether the server's unnamed statement is this session's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// It may be another session's.
+    No,
+    /// It is, unless an error makes the server skip the batch of this number.
+    InBatch(u64),
+    Surely,
+}
+
+/// What a message does to a statement on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    Nothing,
+    Prepares(u64),
+    Uses(u64),
+    Closes(u64),
+    /// By DEALLOCATE.
+    Drops(u64),
+    /// One of the client's own whose name would be taken for one of pgherd's.
+    Escaped,
+}
+
+/// `name` meant `before` until this message.
+#[derive(Debug)]
+pub(super) struct Undo {
+    pub(super) name: Box<[u8]>,
+    pub(super) before: Option<Arc<Statement>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Query,
+    /// So many more statements of the Query behind it.
+    Part(usize),
+    FunctionCall,
+    Parse,
+    /// Parse of the unnamed statement.
+    ParseUnnamed,
+    /// Parse of a name that is taken: the server refuses it.
+    ParseAgain,
+    Bind,
+    Describe,
+    Execute,
+    Close,
+    Sync,
+    /// The client ended its CopyData: the server says nothing of its own to it.
+    CopyEnd,
+    /// A reply that pgherd gives in the server's place when its turn comes: this tag, no body.
+    Local(u8),
+    /// The same with a reply that has been written already.
+    Answer,
+    /// The same in answer to a Query: ReadyForQuery follows.
+    QueryAnswer,
+}
+
+impl Kind {
+    /// True for messages whose failure makes the server skip everything up to Sync.
+    pub(super) const fn is_extended(self) -> bool {
+        !matches!(self, Self::Query | Self::QueryAnswer | Self::Part(_) | Self::FunctionCall | Self::Sync)
+    }
+
+    /// True for messages behind which the server takes part in the protocol again after an error.
+    pub(super) const fn ends_batch(self) -> bool {
+        matches!(self, Self::Query | Self::QueryAnswer | Self::FunctionCall | Self::Sync)
+    }
+
+    /// True for messages that run a statement.
+    pub(super) const fn runs(self) -> bool {
+        matches!(self, Self::Query | Self::FunctionCall | Self::Execute)
+    }
+}

@@ -1,0 +1,412 @@
+//! PREPARE, EXECUTE and DEALLOCATE in SQL. Their names are the same as those of the protocol, and mean the same statements; a
+//! text goes to the server with the server's names in place of the client's.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::names::with_client_names;
+use super::placement::{Name, write_statement_message};
+use super::renaming::{Renaming, Shifts, characters, escaped_name, server_name, write_query};
+use super::{About, Expected, Kind, Pass, Reply, Session, Undo};
+use crate::error::{ClientError, ErrorFields, Severity};
+use crate::frame::{Frame, split_cstr};
+use crate::prepared::{Lookup, ServerStatements, Statement, Statements};
+use crate::statement::{Mention, Pin, Resets, Scan, Verb, executed_first, mentions, scan};
+use crate::write;
+
+/// What is kept of a session that names statements in SQL.
+#[derive(Debug, Default)]
+pub(super) struct SqlNames {
+    /// What portals do to names that were bound to such a statement.
+    bound: Vec<(Box<[u8]>, Change, Shifts)>,
+    /// Statements whose parameters' types the server was asked for, in the order of the answers.
+    undescribed: VecDeque<Undescribed>,
+    /// Why a statement could not be prepared for the Query that is to be answered next.
+    refusal: Option<Box<[u8]>>,
+}
+
+/// A statement and its text, which can be given to other servers once its parameters' types are known.
+#[derive(Debug)]
+struct Undescribed {
+    statement: Arc<Statement>,
+    text: Box<[u8]>,
+}
+
+/// What a statement does to names when it is executed.
+#[derive(Debug)]
+pub(super) enum Change {
+    Prepares {
+        name: Box<[u8]>,
+        statement: Arc<Statement>,
+        /// Its text, if its parameters' types have to be asked for.
+        typed: Option<Box<[u8]>>,
+    },
+    /// The name is taken: the server says so.
+    PreparesAgain {
+        name: Box<[u8]>,
+        statement: Arc<Statement>,
+    },
+    /// Where others may use the statement, a stand-in is dropped.
+    Deallocates {
+        name: Box<[u8]>,
+        stand_in: Option<u64>,
+    },
+    Executes(u64),
+    /// It names nothing that the session knows.
+    Escaped,
+}
+
+/// A statement that is named by another.
+struct Placed {
+    /// Its name on the server, if it is not the client's.
+    name: Option<Vec<u8>>,
+    change: Change,
+    /// What is executed.
+    executes: Option<Scan>,
+}
+
+/// A statement that names another, as it is to be prepared to be bound now.
+pub(super) struct Rendered {
+    pub(super) definition: Vec<u8>,
+    pub(super) executes: Option<Scan>,
+    change: Change,
+    shifts: Shifts,
+}
+
+/// What a change that was sent is expected to do.
+pub(super) struct Sent {
+    pub(super) about: About,
+    pub(super) undo: Option<Box<Undo>>,
+    pub(super) shifts: Shifts,
+    /// The statement whose parameters' types have to be asked for.
+    pub(super) asks: Option<u64>,
+}
+
+impl Session {
+    /// A Query that may name prepared statements. `in_batch`: messages before it have had no Sync.
+    pub(super) fn on_naming_query(
+        &mut self,
+        (frame, in_batch): (&Frame<'_>, bool),
+        (mut findings, mut resets): (Scan, Resets),
+        (server, lookup): (&mut ServerStatements, Lookup<'_>),
+        out: &mut Vec<u8>,
+    ) -> Pass {
+        let text = frame.body.strip_suffix(b"\0").unwrap_or(frame.body);
+        let found = match frame.is_complete() {
+            true => mentions(text),
+            false => executed_first(text).map(|mention| (vec![mention], true)),
+        };
+        let Some((found, forgets)) = found else {
+            // The names that it gives are the server's own from now on.
+            self.keep(Some(Pin::SqlPrepare));
+            return self.send_query(frame, findings, resets, out);
+        };
+        findings.forgets &= forgets;
+        let begun = out.len();
+        let (mut renaming, mut sent) = (Renaming::new(text), Vec::new());
+        for (place, mention) in found.iter().enumerate() {
+            let defines = |earlier: &Mention| earlier.forgotten && earlier.name == mention.name;
+            let is_known = !mention.forgotten || found.iter().take(place).any(defines);
+            let known = self.names.get(&mention.name).filter(|_| is_known).cloned();
+            let placed = self.place((mention, known), text, (server, lookup.statements), out);
+            if let Some(executes) = placed.executes {
+                self.see(executes);
+                findings = findings.worse(executes);
+            }
+            if let Some(name) = placed.name {
+                renaming.rename(mention, &name);
+                let mut change = self.send_change(placed.change, server);
+                if forgets && !mention.forgotten {
+                    change.asks = change.asks.filter(|id| !self.give_up_types(*id));
+                }
+                sent.push((mention.statement, change));
+            }
+        }
+        resets = resets.max(std::mem::take(&mut self.resets));
+        if renaming.is_needless() {
+            return self.send_query(frame, findings, resets, out);
+        }
+        if out.len() > begun && !in_batch {
+            // What goes wrong with it must not have the server skip the Query.
+            write::empty(out, b'S');
+            self.expect_hidden(Kind::Sync, About::Nothing);
+        }
+        let asks = self.expect_parts(sent);
+        let (text, shifts) = renaming.finish();
+        self.expect_run(Kind::Query, findings);
+        if let Some(query) = self.expected.back_mut() {
+            query.shifts = shifts;
+        }
+        let consumed = write_query(frame, &text, out);
+        self.restore(resets, out);
+        if !asks.is_empty() {
+            asks.into_iter().for_each(|id| self.ask_types(id, out));
+            write::empty(out, b'S');
+            self.expect_hidden(Kind::Sync, About::Nothing);
+        }
+        Pass::Replaced { consumed }
+    }
+
+    /// Expects the answers to those statements of a text that name others.
+    fn expect_parts(&mut self, sent: Vec<(usize, Sent)>) -> Vec<u64> {
+        let (mut before, mut all) = (0, Vec::new());
+        for (statement, Sent { about, undo, asks, .. }) in sent {
+            let left = statement + 1 - before;
+            before = statement + 1;
+            self.expected.push_back(Expected { about, undo, ..Expected::new(Kind::Part(left)) });
+            all.extend(asks);
+        }
+        all
+    }
+
+    /// What the name of a known statement stands for on the server, which is seen to have it.
+    fn place(
+        &mut self,
+        (mention, known): (&Mention, Option<Arc<Statement>>),
+        text: &[u8],
+        (server, statements): (&mut ServerStatements, &Statements),
+        out: &mut Vec<u8>,
+    ) -> Placed {
+        let name = &mention.name;
+        let (id, change, executes) = match (&mention.verb, known) {
+            (Verb::Execute, Some(statement)) => {
+                self.ensure_prepared(&statement, name, server, out);
+                (statement.id, Change::Executes(statement.id), Some(statement.scan))
+            }
+            (Verb::Prepare { .. }, Some(statement)) if !self.is_unsure(name) => {
+                self.ensure_prepared(&statement, name, server, out);
+                (statement.id, Change::PreparesAgain { name: name.clone(), statement }, None)
+            }
+            (Verb::Prepare { body, typed }, _) => {
+                let (statement, text) = new_statement(text, body.clone(), *typed, statements);
+                let id = statement.id;
+                (id, Change::Prepares { name: name.clone(), statement, typed: text }, None)
+            }
+            (Verb::Deallocate, Some(statement)) => {
+                let is_movable = statement.is_kept() || self.is_undescribed(statement.id);
+                let stand_in = is_movable.then(|| {
+                    let nothing = statements.unshared(&[0, 0, 0]);
+                    self.ensure_prepared(&nothing, b"", server, out);
+                    nothing.id
+                });
+                let change = Change::Deallocates { name: name.clone(), stand_in };
+                (stand_in.unwrap_or(statement.id), change, None)
+            }
+            (Verb::Execute | Verb::Deallocate, None) => {
+                return Placed { name: escaped_name(name), change: Change::Escaped, executes: None };
+            }
+        };
+        Placed { name: Some(server_name(id)), change, executes }
+    }
+
+    /// A change is sent to the server: from now on the names mean what they do behind it.
+    fn send_change(&mut self, change: Change, server: &mut ServerStatements) -> Sent {
+        let undo = |name, before| Some(Box::new(Undo { name, before }));
+        let (about, undo, asks) = match change {
+            Change::Prepares { name, statement, typed } => {
+                let before = self.names.get(&name).cloned();
+                server.insert(statement.id);
+                self.preparing += 1;
+                self.names.insert(name.clone(), Arc::clone(&statement));
+                let id = statement.id;
+                let asks = typed.map(|text| {
+                    let undescribed = Undescribed { statement, text };
+                    self.sql.get_or_insert_default().undescribed.push_back(undescribed);
+                    id
+                });
+                (About::Prepares(id), undo(name, before), asks)
+            }
+            Change::PreparesAgain { name, statement } => {
+                (About::Uses(statement.id), undo(name, Some(statement)), None)
+            }
+            Change::Deallocates { name, stand_in } => {
+                let before = self.names.remove(&name).map(|(_, before)| before);
+                (stand_in.map_or(About::Nothing, About::Drops), undo(name, before), None)
+            }
+            Change::Executes(id) => (About::Uses(id), None, None),
+            Change::Escaped => (About::Escaped, None, None),
+        };
+        Sent { about, undo, shifts: None, asks }
+    }
+
+    /// The text of a statement that names another, as it is to be prepared to be bound now.
+    pub(super) fn render(
+        &mut self,
+        mention: &Mention,
+        definition: &[u8],
+        (server, statements): (&mut ServerStatements, &Statements),
+        out: &mut Vec<u8>,
+    ) -> Rendered {
+        let (text, types) = split_cstr(definition).unwrap_or_default();
+        let known = self.names.get(&mention.name).cloned();
+        let placed = self.place((mention, known), text, (server, statements), out);
+        let Placed { name, change, executes } = placed;
+        let mut renaming = Renaming::new(text);
+        if let Some(name) = &name {
+            renaming.rename(mention, name);
+        }
+        let (mut definition, shifts) = renaming.finish();
+        definition.push(0);
+        definition.extend_from_slice(types);
+        Rendered { definition, executes, change, shifts }
+    }
+
+    /// A portal was bound; to a statement that names others if `rendered` is there.
+    pub(super) fn bind_names(&mut self, portal: &[u8], rendered: Option<Rendered>) {
+        if self.sql.is_none() && rendered.is_none() {
+            return;
+        }
+        let bound = &mut self.sql.get_or_insert_default().bound;
+        bound.retain(|(name, ..)| **name != *portal);
+        bound.extend(rendered.map(|Rendered { change, shifts, .. }| (portal.into(), change, shifts)));
+    }
+
+    /// A portal is executed: what it does if it was bound to a statement that names others.
+    pub(super) fn execute_names(&mut self, portal: &[u8], server: &mut ServerStatements) -> Option<Sent> {
+        let bound = &mut self.sql.as_mut()?.bound;
+        let (_, change, shifts) = bound.iter_mut().find(|(name, ..)| **name == *portal)?;
+        // To execute it once more is refused, or goes on with its rows.
+        let again = match change {
+            Change::Executes(id) => Change::Executes(*id),
+            _ => Change::Escaped,
+        };
+        let (change, shifts) = (std::mem::replace(change, again), shifts.clone());
+        Some(Sent { shifts, ..self.send_change(change, server) })
+    }
+
+    /// All portals are gone.
+    pub(super) fn forget_bound(&mut self) {
+        if let Some(sql) = &mut self.sql {
+            sql.bound.clear();
+        }
+    }
+}
+
+/// Types of parameters, which the server is asked for where a PREPARE gave them by their names.
+impl Session {
+    /// Asks for the types of a statement that was sent just before.
+    pub(super) fn ask_types(&mut self, id: u64, out: &mut Vec<u8>) {
+        write_statement_message(b'D', Name::Server(id), out);
+        self.expect_hidden(Kind::Describe, About::Nothing);
+    }
+
+    /// The server is not asked for these types after all: most likely the same text drops the statement, and the question would
+    /// be an error. True.
+    fn give_up_types(&mut self, id: u64) -> bool {
+        if let Some(sql) = &mut self.sql {
+            sql.undescribed.retain(|undescribed| undescribed.statement.id != id);
+        }
+        self.keep(Some(Pin::SqlPrepare));
+        true
+    }
+
+    fn is_undescribed(&self, id: u64) -> bool {
+        self.sql.as_ref().is_some_and(|sql| sql.undescribed.iter().any(|u| u.statement.id == id))
+    }
+
+    /// True if there is a statement that cannot be prepared elsewhere yet.
+    pub(super) fn has_undescribed(&self) -> bool {
+        self.sql.as_ref().is_some_and(|sql| !sql.undescribed.is_empty())
+    }
+
+    /// The server has told the types: the body of its ParameterDescription.
+    pub(super) fn on_types(&mut self, types: &[u8]) {
+        if let Some(Undescribed { statement, text }) =
+            self.sql.as_mut().and_then(|sql| sql.undescribed.pop_front())
+        {
+            statement.keep([&text, types].concat().into());
+        }
+    }
+
+    /// The server does not tell them: there is no such statement, or it stays where it is.
+    pub(super) fn on_no_types(&mut self, server: &mut ServerStatements) {
+        let undescribed = self.sql.as_mut().and_then(|sql| sql.undescribed.pop_front());
+        if let Some(Undescribed { statement, .. }) = undescribed
+            && self.names.mean(statement.id)
+        {
+            server.remove(statement.id);
+            self.keep(Some(Pin::SqlPrepare));
+        }
+    }
+}
+
+/// Errors of what pgherd sends for itself around a Query.
+impl Session {
+    /// True if the server skips nothing of the client's: pgherd has sent a Sync of its own.
+    pub(super) fn fails_alone(&self) -> bool {
+        let sync = self.expected.iter().position(|e| e.kind == Kind::Sync);
+        sync.is_some_and(|sync| self.expected.iter().take(sync + 1).all(|e| !e.shown))
+    }
+
+    /// The client is not told now. If a statement could not be prepared for a Query, that is refused with the same words.
+    pub(super) fn on_hidden_error(
+        &mut self,
+        (failed, body): (Expected, &[u8]),
+        server: &mut ServerStatements,
+    ) -> Reply {
+        self.answered.on_hidden_error();
+        if failed.kind == Kind::Parse {
+            self.sql.get_or_insert_default().refusal.get_or_insert_with(|| body.into());
+        }
+        self.expected.push_front(failed);
+        self.skip_to_sync(server);
+        Reply::Drop
+    }
+
+    /// Appends what the client is told in place of the server's error; false, and nothing appended, if it is told that.
+    pub(super) fn tell_error(&mut self, failed: &Expected, frame: &Frame<'_>, out: &mut Vec<u8>) -> bool {
+        let refusal = if failed.kind.is_extended() { None } else { self.take_refusal() };
+        if let Some(body) = refusal {
+            if !with_client_names(&body, (failed, &None), &self.names, &self.expected, out) {
+                write::message(out, b'E', |out| out.extend_from_slice(&body));
+            }
+            return true;
+        }
+        let shifts = match failed.kind {
+            Kind::Part(_) => self.expected.iter().find(|e| e.kind == Kind::Query).map(|query| &query.shifts),
+            _ => Some(&failed.shifts),
+        };
+        frame.is_complete()
+            && (self.says_overdue(ErrorFields::parse(frame.body), out)
+                || with_client_names(
+                    frame.body,
+                    (failed, shifts.unwrap_or(&None)),
+                    &self.names,
+                    &self.expected,
+                    out,
+                ))
+    }
+
+    /// Says, in place of the server, why it has cancelled a statement: it knows only that somebody asked for it.
+    fn says_overdue(&self, fields: ErrorFields<'_>, out: &mut Vec<u8>) -> bool {
+        let Some(limit) = self.overdue.filter(|_| fields.sqlstate == b"57014") else { return false };
+        ClientError::new("57014", "canceling statement due to statement timeout")
+            .detail(format!("pool.query_timeout of pgherd is {limit:?}."))
+            .write(out, Severity::Error);
+        true
+    }
+
+    /// Why a statement could not be prepared for the Query that is answered now.
+    pub(super) fn take_refusal(&mut self) -> Option<Box<[u8]>> {
+        self.sql.as_mut()?.refusal.take()
+    }
+}
+
+/// What PREPARE prepares; with its text if the types of its parameters have to be asked for.
+fn new_statement(
+    text: &[u8],
+    body: std::ops::Range<usize>,
+    typed: bool,
+    statements: &Statements,
+) -> (Arc<Statement>, Option<Box<[u8]>>) {
+    // Errors in it are told with places in the whole text.
+    let indent = characters(text.get(..body.start).unwrap_or_default());
+    let mut definition = vec![b' '; indent];
+    definition.extend_from_slice(text.get(body).unwrap_or_default());
+    definition.push(0);
+    if typed {
+        return (statements.unkept(scan(&definition)), Some(definition.into()));
+    }
+    definition.extend_from_slice(&[0, 0]);
+    (statements.unshared(&definition), None)
+}

@@ -1,0 +1,184 @@
+//! PREPARE, EXECUTE and DEALLOCATE in SQL.
+
+use super::wire::{bind, execute_some, parse, query, sync};
+use super::world::{World, transaction_mode};
+use super::{A, B};
+
+const ROW: [&str; 4] = ["RowDescription", "DataRow a", "CommandComplete SELECT 1", "ReadyForQuery I"];
+
+/// Of two servers, the other one is taken next.
+fn elsewhere(world: &mut World) {
+    world.preferred = 1 - world.preferred;
+}
+
+#[test]
+fn a_statement_that_was_prepared_in_sql_is_executed_wherever_the_session_is_served() {
+    let mut world = transaction_mode();
+    world.sends(A, [query("prepare s as select 'a'")]);
+    world.gets(A, ["CommandComplete PREPARE", "ReadyForQuery I"]);
+    assert_eq!(world.held(A), None);
+    world.server_got(0, ["Query prepare pgherd_1 as select 'a'"]);
+    elsewhere(&mut world);
+    world.sends(A, [query("execute s")]);
+    world.gets(A, ROW);
+    world.server_got(1, ["Parse \"pgherd_1\"              select 'a'", "Sync", "Query execute pgherd_1"]);
+    world.sends(A, [bind("", "s", &[]), execute_some("", 0), sync()]);
+    world.gets(A, ["BindComplete", "DataRow a", "CommandComplete SELECT 1", "ReadyForQuery I"]);
+    world.sends(B, [query("execute s")]);
+    world.gets(B, ["ErrorResponse 26000 prepared statement \"s\" does not exist", "ReadyForQuery I"]);
+}
+
+#[test]
+fn the_types_that_a_prepare_gives_are_asked_for_so_that_other_servers_get_them() {
+    let mut world = transaction_mode();
+    world.sends(A, [query("prepare s (text) as select 'a' || $1")]);
+    world.gets(A, ["CommandComplete PREPARE", "ReadyForQuery I"]);
+    let sent =
+        ["Query prepare pgherd_1 (text) as select 'a' || $1", "Describe statement \"pgherd_1\"", "Sync"];
+    world.server_got(0, sent);
+    assert_eq!(world.held(A), None);
+    elsewhere(&mut world);
+    world.sends(A, [query("execute s ('')")]);
+    world.gets(A, ROW);
+    world.server_got(
+        1,
+        ["Parse \"pgherd_1\"                     select 'a' || $1", "Sync", "Query execute pgherd_1 ('')"],
+    );
+    // By the extended protocol, in which the question belongs to the client's batch.
+    let text = "prepare t (text) as select 'a' || $1";
+    world.sends(A, [parse("", text), bind("", "", &[]), execute_some("", 0), query("execute t ('')")]);
+    let told = ["ParseComplete", "BindComplete", "CommandComplete PREPARE"];
+    world.gets(A, [told[0], told[1], told[2], ROW[0], ROW[1], ROW[2], ROW[3]]);
+    assert_eq!(world.held(A), None);
+}
+
+#[test]
+fn execute_finds_what_the_protocol_has_prepared_and_deallocate_leaves_it_to_others() {
+    let mut world = transaction_mode();
+    for client in [A, B] {
+        world.sends(client, [parse("s", "select 'a'"), sync()]);
+        world.gets(client, ["ParseComplete", "ReadyForQuery I"]);
+    }
+    world.sends(A, [query("execute s; deallocate s")]);
+    world.gets(A, [ROW[0], ROW[1], ROW[2], "CommandComplete DEALLOCATE", ROW[3]]);
+    world.sends(A, [query("execute s")]);
+    world.gets(A, ["ErrorResponse 26000 prepared statement \"s\" does not exist", "ReadyForQuery I"]);
+    world.server(0).got.clear();
+    world.sends(B, [bind("", "s", &[]), execute_some("", 0), sync()]);
+    world.gets(B, ["BindComplete", "DataRow a", "CommandComplete SELECT 1", "ReadyForQuery I"]);
+    world.server_got(0, ["Bind \"\" to \"pgherd_1\"", "Execute \"\"", "Sync"]);
+}
+
+#[test]
+fn an_execute_that_was_prepared_itself_runs_what_its_name_means_when_it_is_bound() {
+    let mut world = transaction_mode();
+    world.sends(A, [query("prepare s as select 'a'"), parse("e", "execute s"), sync()]);
+    world.gets(A, ["CommandComplete PREPARE", "ReadyForQuery I", "ParseComplete", "ReadyForQuery I"]);
+    let run = || [bind("", "e", &[]), execute_some("", 0), sync()];
+    world.sends(A, run());
+    world.gets(A, ["BindComplete", "DataRow a", "CommandComplete SELECT 1", "ReadyForQuery I"]);
+    world.sends(A, [query("deallocate s"), query("prepare s as select 'b'")]);
+    world.gets(
+        A,
+        ["CommandComplete DEALLOCATE", "ReadyForQuery I", "CommandComplete PREPARE", "ReadyForQuery I"],
+    );
+    for _ in 0..2 {
+        elsewhere(&mut world);
+        world.sends(A, run());
+        world.gets(A, ["BindComplete", "DataRow b", "CommandComplete SELECT 1", "ReadyForQuery I"]);
+    }
+}
+
+#[test]
+fn why_a_statement_cannot_be_prepared_elsewhere_is_told_in_answer_to_its_execute() {
+    let mut world = transaction_mode();
+    world.sends(A, [parse("s", "select 'a'"), sync(), query("begin")]);
+    world.gets(A, ["ParseComplete", "ReadyForQuery I", "CommandComplete BEGIN", "ReadyForQuery T"]);
+    world.sends(A, [query("selec"), query("execute s"), query("rollback"), query("execute s")]);
+    let aborted =
+        "ErrorResponse 25P02 current transaction is aborted, commands ignored until end of transaction block";
+    world.gets(
+        A,
+        [
+            "ErrorResponse 42601 syntax error",
+            "ReadyForQuery E",
+            aborted,
+            "ReadyForQuery E",
+            "CommandComplete ROLLBACK",
+            "ReadyForQuery I",
+            ROW[0],
+            ROW[1],
+            ROW[2],
+            ROW[3],
+        ],
+    );
+}
+
+#[test]
+fn a_failed_part_of_a_text_takes_back_what_was_to_follow_and_nothing_else() {
+    let mut world = transaction_mode();
+    world.sends(A, [query("prepare a as select 'a'; select fail(); prepare b as select 'b'")]);
+    world.gets(
+        A,
+        ["CommandComplete PREPARE", "RowDescription", "ErrorResponse 22012 division by zero", ROW[3]],
+    );
+    elsewhere(&mut world);
+    world.sends(A, [query("execute a")]);
+    world.gets(A, ROW);
+    world.sends(A, [query("execute b")]);
+    world.gets(A, ["ErrorResponse 26000 prepared statement \"b\" does not exist", "ReadyForQuery I"]);
+    world.sends(A, [query("prepare a as select 'b'")]);
+    world.gets(A, ["ErrorResponse 42P05 prepared statement \"a\" already exists", "ReadyForQuery I"]);
+}
+
+#[test]
+fn what_is_forgotten_within_a_text_is_not_executed_behind() {
+    let mut world = transaction_mode();
+    world.sends(A, [query("prepare s as select 'a'; deallocate all; execute s")]);
+    let missing = "ErrorResponse 26000 prepared statement \"s\" does not exist";
+    world.gets(A, ["CommandComplete PREPARE", "CommandComplete DEALLOCATE ALL", missing, "ReadyForQuery I"]);
+    world.sends(A, [query("begin; prepare s (text) as select 'a' || $1; deallocate all")]);
+    world.gets(
+        A,
+        [
+            "CommandComplete BEGIN",
+            "CommandComplete PREPARE",
+            "CommandComplete DEALLOCATE ALL",
+            "ReadyForQuery T",
+        ],
+    );
+    world.sends(A, [query("select 'a'")]);
+    world.gets(A, [ROW[0], ROW[1], ROW[2], "ReadyForQuery T"]);
+}
+
+#[test]
+fn a_text_that_is_too_long_is_executed_and_one_that_prepares_pins() {
+    let mut world = transaction_mode().with_capacity(100);
+    world.sends(A, [query("prepare s as select 'a' || $1")]);
+    world.gets(A, ["CommandComplete PREPARE", "ReadyForQuery I"]);
+    let value = "x".repeat(200);
+    world.sends(A, [query(&format!("execute s ('{value}')"))]);
+    world.gets(
+        A,
+        [
+            "RowDescription",
+            "DataRow axxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.. 201 bytes",
+            ROW[2],
+            ROW[3],
+        ],
+    );
+    assert_eq!(world.held(A), None);
+    world.sends(A, [query(&format!("prepare t as select '{value}'")), query("execute t")]);
+    world.gets(
+        A,
+        [
+            "CommandComplete PREPARE",
+            "ReadyForQuery I",
+            "RowDescription",
+            "DataRow xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.. 200 bytes",
+            ROW[2],
+            ROW[3],
+        ],
+    );
+    assert_eq!(world.held(A), Some(0));
+}
