@@ -160,6 +160,7 @@ fn build(config: &Config, tls: ClientTls, (control, reload): (Control, Reload)) 
         clients: Arc::default(),
         clients_by_role: ByName::default(),
         clients_by_database: ByName::default(),
+        replication: Arc::default(),
         waiting: Arc::default(),
         control,
         reload,

@@ -75,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) clients_by_role: ByName,
     /// The same by database.
     pub(crate) clients_by_database: ByName,
+    /// Those that are replication connections.
+    pub(crate) replication: Arc<Gauge>,
     /// Clients that wait for a primary.
     pub(crate) waiting: Arc<Gauge>,
     /// The control loop.

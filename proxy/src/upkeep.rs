@@ -89,7 +89,7 @@ impl Upkeep {
 
 /// Opens a connection for a pool; false if that failed.
 async fn open(server: &Server, (database, user): &DatabaseAndUser, permit: Permit, worker: &Worker) -> bool {
-    match connect(server, database, user, worker).await {
+    match connect(server, (database, user), &[], worker).await {
         Ok(connection) => {
             permit.fill(connection).into_iter().for_each(Lease::give_back);
             true

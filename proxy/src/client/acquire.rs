@@ -285,7 +285,7 @@ impl Access {
         if !server.may_be_tried() {
             return Err(Trouble::Unreachable);
         }
-        match connect(&server, &self.database, &self.user, worker).await {
+        match connect(&server, (&self.database, &self.user), &[], worker).await {
             Ok(connection) => {
                 let lease = permit.fill(connection).ok_or(Trouble::TryAgain)?;
                 self.prepare(Held { server, lease }, worker).await
@@ -368,14 +368,14 @@ impl Access {
     }
 }
 
-/// Opens a connection to a server's database for a user.
+/// Opens a connection to a server's database for a user, with these parameters besides in its startup packet.
 ///
 /// # Errors
 /// See [`ConnectError`].
 pub(crate) async fn connect(
     server: &Server,
-    database: &str,
-    user: &str,
+    (database, user): (&str, &str),
+    parameters: &[(&str, &str)],
     worker: &Worker,
 ) -> Result<Box<ServerConnection>, ConnectError> {
     let config = worker.shared.config.load_full();
@@ -383,6 +383,7 @@ pub(crate) async fn connect(
         node: &server.node,
         database,
         user,
+        parameters,
         credential: worker.shared.credential(&config, database, user),
         tls: &config.server_tls,
         timeout: config.pool.server_connect_timeout,
@@ -396,8 +397,10 @@ pub(crate) async fn connect(
     server.was_tried(!opened.as_ref().is_err_and(ConnectError::is_about_the_server));
     let connection = opened?;
     server.watch_over(&connection.cutter);
-    let reported = &connection.state.parameters;
-    worker.shared.welcomes.learn(database, user, Parameters::default(), reported);
+    if parameters.is_empty() {
+        let reported = &connection.state.parameters;
+        worker.shared.welcomes.learn(database, user, Parameters::default(), reported);
+    }
     Ok(connection)
 }
 
@@ -414,7 +417,7 @@ fn cancelled() -> ClientError {
     ClientError::new("57014", "canceling statement due to user request")
 }
 
-fn no_primary(worker: &Worker) -> ClientError {
+pub(super) fn no_primary(worker: &Worker) -> ClientError {
     let table = worker.shared.backends.load();
     let reason = match &table.writes {
         Target::Held { reason, .. } => reason.to_string(),

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::acquire::{self, Access, Held};
 use super::authenticate::Applicant;
+use super::replication::{self, Passage};
 use super::welcome;
 use crate::cancel::Registration;
 use crate::config::{Config, PoolMode};
@@ -47,6 +48,8 @@ pub(crate) enum Admitted {
     ToServers(LoggedIn),
     /// To the console.
     ToConsole(Visitor),
+    /// To a server, for replication.
+    Replicating(Passage),
 }
 
 /// Why a client is turned away: what it is told, and what the log says.
@@ -127,11 +130,7 @@ pub(super) async fn log_in(
         write::negotiate_protocol_version(&mut out, MINOR_VERSION, &startup.unknown_extensions);
         stream.write_all(&out).await?;
     }
-    if replication(&startup) != Replication::No {
-        return Err(ClientError::new("0A000", "pgherd does not pass on replication connections")
-            .hint("Connect to the server itself.")
-            .into());
-    }
+    let is_replication = replication::is_wanted(&startup)?;
     let config = shared.config.load_full();
     let applicant = Applicant { shared, config: &config, stream, peer, startup: &startup };
     let role = applicant.authenticate().await?;
@@ -147,6 +146,12 @@ pub(super) async fn log_in(
     let names = (Arc::clone(&database), Arc::clone(&user));
     let ends = (peer.clone(), stream.socket().local_addr().ok());
     let seat = Arc::new(Seat::new(Card::new(shared.roster.number(), names, ends, Arc::clone(&parameters))));
+    if is_replication {
+        let mut asked = startup.parameters;
+        asked.extend(startup.replication.map(|value| ("replication".to_owned(), value)));
+        let opened = replication::open(worker, stream, &asked, (seat, counted, deadline));
+        return Ok(Admitted::Replicating(Box::pin(opened).await?));
+    }
     let mut access = Access::new(database, user, Arc::clone(&parameters), Arc::clone(&seat), Arc::default());
     let found = tokio::time::timeout_at(deadline, welcome::find(worker, &mut access)).await;
     let welcome = match found {
@@ -235,9 +240,9 @@ pub(super) enum Replication {
 
 /// Reads `replication` of the startup packet.
 pub(super) fn replication(startup: &Startup) -> Replication {
-    match startup.replication.as_deref() {
-        None | Some("off" | "false" | "no" | "0" | "f" | "n") => Replication::No,
-        Some("database") => Replication::Logical,
-        Some(_) => Replication::Physical,
+    match (replication::is_wanted(startup), startup.replication.as_deref()) {
+        (Ok(false), _) => Replication::No,
+        (_, Some("database")) => Replication::Logical,
+        _ => Replication::Physical,
     }
 }

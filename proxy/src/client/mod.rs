@@ -11,6 +11,7 @@ mod parting;
 mod pipe;
 mod proxied;
 mod relay;
+mod replication;
 mod session;
 mod startup;
 mod travel;
@@ -70,6 +71,10 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd
             drop(counted);
             tracing::debug!(%peer, error = served.err().map(|error| error.to_string()), "a console was left");
         }
+        Ok(Ok(Opened::Replication(replication))) => {
+            Box::pin(replication.run(&worker, &mut stream)).await;
+            tracing::debug!(%peer, "a replication connection ended");
+        }
         Ok(Ok(Opened::Cancel(key))) => worker.shared.cancel_keys.cancel(key).await,
         Ok(Ok(Opened::Nothing)) => {}
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a client went away during login"),
@@ -101,6 +106,7 @@ pub(crate) struct Connection {
 enum Opened {
     Session(login::LoggedIn),
     Console(Visitor),
+    Replication(replication::Passage),
     Cancel(CancelKey),
     Nothing,
 }
@@ -132,6 +138,7 @@ async fn open(
             Ok(match admitted {
                 Admitted::ToServers(client) => Opened::Session(client),
                 Admitted::ToConsole(visitor) => Opened::Console(visitor),
+                Admitted::Replicating(replication) => Opened::Replication(replication),
             })
         }
         Err(LoginFailure::Refused(refusal)) => {

@@ -66,6 +66,7 @@ impl Config {
             ("pool.max_db_connections", Some(pool.sizes.max_db_connections.to_string())),
             ("pool.max_user_connections", Some(pool.sizes.max_user_connections.to_string())),
             ("pool.pinned_size", Some(pool.pinned_size.to_string())),
+            ("pool.replication_size", Some(pool.replication_size.to_string())),
             ("pool.max_clients", Some(pool.max_clients.to_string())),
             ("pool.query_wait_timeout", Some(or_off(pool.query_wait_timeout))),
             ("pool.query_timeout", Some(or_off(pool.timeouts.query))),

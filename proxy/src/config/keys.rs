@@ -61,6 +61,7 @@ pub(crate) static KEYS: &[Key] = &[
     key("pool.max_db_connections", "0"),
     key("pool.max_user_connections", "0"),
     key("pool.pinned_size", "20"),
+    key("pool.replication_size", "10"),
     aliased("pool.max_clients", "10000", "max_client_conn"),
     key("pool.query_wait_timeout", "2min"),
     key("pool.query_timeout", "off"),

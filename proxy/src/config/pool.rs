@@ -33,6 +33,8 @@ pub(crate) struct Pool {
     pub(crate) reserve_pool_timeout: Option<Duration>,
     /// The most connections of one pool for pinned sessions, besides `size`.
     pub(crate) pinned_size: usize,
+    /// The most replication connections, each of which has a server connection of its own.
+    pub(crate) replication_size: usize,
     /// The most clients; one more is refused with 53300.
     pub(crate) max_clients: usize,
     /// How long a client waits for a server connection, where no override says otherwise; without end if none.

@@ -121,6 +121,8 @@ pub(crate) struct ConnectRequest<'a> {
     pub(crate) node: &'a Node,
     pub(crate) database: &'a str,
     pub(crate) user: &'a str,
+    /// Others of the startup packet.
+    pub(crate) parameters: &'a [(&'a str, &'a str)],
     pub(crate) credential: Credential,
     pub(crate) tls: &'a ServerTls,
     pub(crate) timeout: Duration,
@@ -211,7 +213,8 @@ impl ConnectRequest<'_> {
     /// Everything from the startup packet to the first ReadyForQuery.
     async fn log_in(&self, stream: &mut Stream) -> Result<(ServerState, CancelKey), ConnectError> {
         let mut out = Vec::new();
-        write::startup(&mut out, [("user", self.user), ("database", self.database)]);
+        let parameters = [("user", self.user), ("database", self.database)].into_iter();
+        write::startup(&mut out, parameters.chain(self.parameters.iter().copied()));
         stream.write_all(&out).await?;
         let mut login =
             Login::new(self.credential.clone(), rand::random()).over(secure::binding(self.tls, stream));

@@ -24,6 +24,7 @@ mod pool;
 mod prepared;
 mod proxied;
 mod reload;
+mod replication;
 mod resets;
 mod server_tls;
 mod session_defaults;

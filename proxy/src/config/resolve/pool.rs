@@ -17,6 +17,7 @@ impl Bridge<'_> {
         let sizes = self.sizes();
         let reserve_pool_timeout = self.get("pool.reserve_pool_timeout", value::duration_or_off(TIMEOUT));
         let pinned_size = self.get("pool.pinned_size", value::integer(0..=10_000));
+        let replication_size = self.get("pool.replication_size", value::integer(0..=10_000));
         let max_clients = self.get("pool.max_clients", value::integer(1..=1_000_000));
         let query_wait_timeout = self.get("pool.query_wait_timeout", value::duration_or_off(TIMEOUT));
         let timeouts = self.timeouts();
@@ -34,6 +35,7 @@ impl Bridge<'_> {
             sizes: sizes?,
             reserve_pool_timeout: reserve_pool_timeout?,
             pinned_size: pinned_size?,
+            replication_size: replication_size?,
             max_clients: max_clients?,
             query_wait_timeout: query_wait_timeout?,
             timeouts: timeouts?,
