@@ -212,7 +212,6 @@ impl Pool {
         inner.closed = true;
         let idle = inner.take_idle();
         let waiters: Vec<_> = inner.waiters.iter_mut().flat_map(std::mem::take).collect();
-        inner.regular -= idle.len();
         drop(inner);
         drop(idle);
         for Waiter { seat, ticket, .. } in waiters {
