@@ -32,7 +32,7 @@ async fn connect(front: &Front, from: IpAddr) -> Result<RawClient> {
 async fn front() -> Result<(Front, Pki)> {
     tls::front(|pgherd| {
         let pgherd = pgherd.set("listen.proxy_protocol", format!("{TRUSTED},2001:db8::/32"));
-        pgherd.set("pool.client_login_timeout", "2s").set("log.level", "debug")
+        pgherd.set("pool.client_login_timeout", "6s").set("log.level", "debug")
     })
     .await
 }
@@ -100,9 +100,13 @@ async fn nobody_else_is_believed_and_a_balancer_that_says_nothing_is_not_served(
     let line = front.pgherd.wait_log("does not say for whom it connects", PATIENCE).await?;
     ensure!(line.contains("no header of the PROXY protocol"), "{line}");
     // What never ends is closed after the login's time.
+    let mut waiting = Vec::new();
     for cut in [0, 1, 14, LINE.len() - 1] {
         let mut client = connect(&front, TRUSTED).await?;
         client.send(LINE.get(..cut).context("no such cut")?).await?;
+        waiting.push(client);
+    }
+    for mut client in waiting {
         ensure!(client.read_bytes_to_end().await?.is_empty());
     }
     let seen = logins(&front);

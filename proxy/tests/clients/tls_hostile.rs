@@ -92,7 +92,7 @@ async fn requests_for_encryption_within_tls_are_no_startup_packets() -> Result<(
 
 #[tokio::test]
 async fn handshakes_that_are_garbage_or_never_end_hold_nothing_up() -> Result<()> {
-    let (front, pki) = front(|pgherd| pgherd.set("pool.client_login_timeout", "1s")).await?;
+    let (front, pki) = front(|pgherd| pgherd.set("pool.client_login_timeout", "6s")).await?;
     let hello = client_hello(&pki)?;
     let mut waiting = Vec::new();
     // Cut anywhere, and then silence.
