@@ -8,13 +8,47 @@ use crate::frame::split_cstr;
 /// client.
 pub const MAX_STARTUP_LEN: usize = 10_004;
 
+/// The newest minor version of protocol 3 that pgherd speaks with clients: 3.2, of PostgreSQL 18. There is no 3.1, and who asks
+/// for it is served as one who asks for 3.0.
+pub const NEWEST_MINOR: u16 = 2;
+
+/// The longest secret of a cancel key.
+const MAX_SECRET: usize = 256;
+
 /// A secret of a session, sent to the client as BackendKeyData and presented by a CancelRequest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CancelKey {
     /// The process id in BackendKeyData.
     pub pid: u32,
-    /// The secret key in BackendKeyData.
-    pub secret: u32,
+    secret: Box<[u8]>,
+}
+
+impl CancelKey {
+    /// With a secret of 4 bytes for protocol 3.0, of 1 to 256 since 3.2; none for another length.
+    #[must_use]
+    pub fn new(pid: u32, secret: &[u8]) -> Option<Self> {
+        (1..=MAX_SECRET).contains(&secret.len()).then(|| Self { pid, secret: secret.into() })
+    }
+
+    /// Reads the body of a BackendKeyData, or what follows the code of a CancelRequest.
+    #[must_use]
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let (pid, secret) = body.split_first_chunk::<4>()?;
+        Self::new(u32::from_be_bytes(*pid), secret)
+    }
+
+    /// Appends it as BackendKeyData and CancelRequest have it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.pid.to_be_bytes());
+        out.extend_from_slice(&self.secret);
+    }
+}
+
+impl Default for CancelKey {
+    /// What a server is cancelled by that has told no key.
+    fn default() -> Self {
+        Self { pid: 0, secret: [0; 4].into() }
+    }
 }
 
 impl std::fmt::Debug for CancelKey {
@@ -53,6 +87,14 @@ pub struct Startup {
     pub unknown_extensions: Vec<String>,
 }
 
+impl Startup {
+    /// The minor version of protocol 3 that is spoken with this client.
+    #[must_use]
+    pub fn spoken_minor(&self) -> u16 {
+        self.minor.min(NEWEST_MINOR)
+    }
+}
+
 /// A packet that PostgreSQL would refuse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartupError {
@@ -63,7 +105,7 @@ pub enum StartupError {
     #[error("invalid startup packet layout: expected terminator as last byte")]
     BadLayout,
     /// 0A000
-    #[error("unsupported frontend protocol {0}.{1}: server supports 3.0 to 3.0")]
+    #[error("unsupported frontend protocol {0}.{1}: server supports 3.0 to 3.{NEWEST_MINOR}")]
     UnsupportedVersion(u16, u16),
     /// 28000
     #[error("no PostgreSQL user name specified in startup packet")]
@@ -108,13 +150,7 @@ pub fn parse_startup(packet: &[u8]) -> Result<StartupPacket, StartupError> {
     let major = u16::from_be_bytes([code[0], code[1]]);
     let minor = u16::from_be_bytes([code[2], code[3]]);
     match (major, minor) {
-        (1234, 5678) => match body {
-            [a, b, c, d, e, f, g, h] => Ok(StartupPacket::Cancel(CancelKey {
-                pid: u32::from_be_bytes([*a, *b, *c, *d]),
-                secret: u32::from_be_bytes([*e, *f, *g, *h]),
-            })),
-            _ => Err(StartupError::BadLength),
-        },
+        (1234, 5678) => CancelKey::parse(body).map(StartupPacket::Cancel).ok_or(StartupError::BadLength),
         (1234, 5679) => Ok(StartupPacket::SslRequest),
         (1234, 5680) => Ok(StartupPacket::GssEncRequest),
         (3, _) => parse_parameters(minor, body).map(StartupPacket::Startup),
@@ -194,6 +230,20 @@ mod tests {
         let whole = startup(&[("user", "ada"), ("database", "d"), ("options", "-c a=b")]);
         for cut in 0..whole.len() {
             assert!(parse_startup(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn cancel_requests_have_secrets_of_any_length_that_postgresql_has() {
+        let request =
+            |length: usize| write::cancel_request(&CancelKey { pid: 7, secret: vec![9; length].into() });
+        for length in [1, 4, 32, 256] {
+            let Ok(StartupPacket::Cancel(key)) = parse_startup(&request(length)) else { panic!("{length}") };
+            assert_eq!((key.pid, key.secret.len()), (7, length));
+            assert_eq!(format!("{key:?}"), "CancelKey(7, ..)");
+        }
+        for length in [0, 257, 5000] {
+            assert_eq!(parse_startup(&request(length)), Err(StartupError::BadLength), "{length}");
         }
     }
 

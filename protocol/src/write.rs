@@ -52,12 +52,12 @@ pub fn startup<'a>(out: &mut Vec<u8>, parameters: impl IntoIterator<Item = (&'a 
 
 /// CancelRequest.
 #[must_use]
-pub fn cancel_request(key: CancelKey) -> [u8; 16] {
-    let mut packet = [0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e, 0, 0, 0, 0, 0, 0, 0, 0];
-    let (_, body) = packet.split_at_mut(8);
-    let (pid, secret) = body.split_at_mut(4);
-    pid.copy_from_slice(&key.pid.to_be_bytes());
-    secret.copy_from_slice(&key.secret.to_be_bytes());
+pub fn cancel_request(key: &CancelKey) -> Vec<u8> {
+    let mut packet = Vec::new();
+    counted(&mut packet, |out| {
+        out.extend_from_slice(&[0x04, 0xd2, 0x16, 0x2e]);
+        key.write(out);
+    });
     packet
 }
 
@@ -87,15 +87,12 @@ pub fn parameter_status(out: &mut Vec<u8>, name: &str, value: &str) {
     });
 }
 
-/// BackendKeyData of protocol 3.0.
-pub fn backend_key_data(out: &mut Vec<u8>, key: CancelKey) {
-    message(out, b'K', |out| {
-        out.extend_from_slice(&key.pid.to_be_bytes());
-        out.extend_from_slice(&key.secret.to_be_bytes());
-    });
+/// BackendKeyData.
+pub fn backend_key_data(out: &mut Vec<u8>, key: &CancelKey) {
+    message(out, b'K', |out| key.write(out));
 }
 
-/// NegotiateProtocolVersion: the newest version that is spoken, and the extensions that are not. Unlike what the
+/// NegotiateProtocolVersion: the version that is spoken from now on, and the extensions that are not. Unlike what the
 /// documentation of PostgreSQL 15 says, servers send the major version too.
 pub fn negotiate_protocol_version(out: &mut Vec<u8>, minor: u16, unknown: &[String]) {
     message(out, b'v', |out| {

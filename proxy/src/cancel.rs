@@ -19,6 +19,9 @@ use tokio::sync::Notify;
 use crate::seat::Seat;
 use crate::server::secure::{Secured, connect_again};
 
+/// Clients of protocol 3.2 take keys of any length.
+const LONG_KEYS_SINCE: u16 = 2;
+
 /// How a server connection is cancelled. Shared by the connection and the requests on their way to it.
 #[derive(Debug)]
 pub(crate) struct CancelPoint {
@@ -113,7 +116,7 @@ impl CancelPoint {
     async fn request(&self) -> std::io::Result<()> {
         let mut stream = connect_again(self.address, self.secured.as_ref()).await?;
         let unknown = Haunting(&self.is_haunted);
-        stream.write_all(&write::cancel_request(self.key)).await?;
+        stream.write_all(&write::cancel_request(&self.key)).await?;
         let mut rest = [0; 16];
         while stream.read(&mut rest).await? > 0 {}
         std::mem::forget(unknown);
@@ -161,17 +164,17 @@ pub(crate) struct CancelKeys {
 }
 
 impl CancelKeys {
-    /// Registers a session under a random key that no other session has, with this process id if one is given.
-    pub(crate) fn register(self: &Arc<Self>, seat: &Arc<Seat>, pid: Option<u32>) -> Registration {
+    /// Registers a session under a random key that no other session has, as long as this minor version of the protocol has them,
+    /// with this process id if one is given.
+    pub(crate) fn register(self: &Arc<Self>, seat: &Arc<Seat>, pid: Option<u32>, minor: u16) -> Registration {
         let mut seats = self.seats.lock();
         loop {
-            let random: u64 = rand::random();
+            let random: [u8; 32] = rand::random();
+            let secret = if minor < LONG_KEYS_SINCE { random.get(..4) } else { Some(&random[..]) };
             // PostgreSQL's process ids are positive.
-            let key = CancelKey {
-                pid: pid.unwrap_or_else(|| u32::try_from(random >> 33).unwrap_or(1).max(1)),
-                secret: u32::try_from(random & 0xFFFF_FFFF).unwrap_or(0),
-            };
-            if let Entry::Vacant(vacant) = seats.entry(key) {
+            let pid = pid.unwrap_or_else(|| rand::random_range(1..=u32::MAX >> 1));
+            let Some(key) = secret.and_then(|secret| CancelKey::new(pid, secret)) else { continue };
+            if let Entry::Vacant(vacant) = seats.entry(key.clone()) {
                 vacant.insert(Arc::clone(seat));
                 return Registration { keys: Arc::clone(self), key };
             }

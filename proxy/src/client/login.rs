@@ -28,9 +28,6 @@ use crate::stream::Stream;
 use crate::verifiers::Role;
 use crate::worker::Worker;
 
-/// The newest minor version of protocol 3 that pgherd speaks.
-const MINOR_VERSION: u16 = 0;
-
 /// A client that has proven who it is, and what it needs a server for.
 pub(crate) struct LoggedIn {
     pub(super) access: Access,
@@ -126,8 +123,9 @@ pub(super) async fn log_in(
 ) -> Result<Admitted, LoginFailure> {
     let shared = &worker.shared;
     let mut out = Vec::new();
-    if startup.minor > MINOR_VERSION || !startup.unknown_extensions.is_empty() {
-        write::negotiate_protocol_version(&mut out, MINOR_VERSION, &startup.unknown_extensions);
+    let minor = startup.spoken_minor();
+    if startup.minor > minor || !startup.unknown_extensions.is_empty() {
+        write::negotiate_protocol_version(&mut out, minor, &startup.unknown_extensions);
         stream.write_all(&out).await?;
     }
     let is_replication = replication::is_wanted(&startup)?;
@@ -149,7 +147,7 @@ pub(super) async fn log_in(
     if is_replication {
         let mut asked = startup.parameters;
         asked.extend(startup.replication.map(|value| ("replication".to_owned(), value)));
-        let opened = replication::open(worker, stream, &asked, (seat, counted, deadline));
+        let opened = replication::open(worker, stream, (&asked, minor), (seat, counted, deadline));
         return Ok(Admitted::Replicating(Box::pin(opened).await?));
     }
     let mut access = Access::new(database, user, Arc::clone(&parameters), Arc::clone(&seat), Arc::default());
@@ -170,14 +168,14 @@ pub(super) async fn log_in(
     let pid =
         early.as_mut().and_then(|held| held.lease.connection()).map(|connection| connection.cancel.pid());
     access.account = shared.traffic.account(&access.database, &access.user);
-    let registration = shared.cancel_keys.register(&seat, pid);
+    let registration = shared.cancel_keys.register(&seat, pid, minor);
     let listed = shared.roster.enter(&seat);
     out.clear();
     write::authentication(&mut out, 0, &[]);
     for (name, value) in welcome.iter() {
         write::parameter_status(&mut out, name, value);
     }
-    write::backend_key_data(&mut out, registration.key);
+    write::backend_key_data(&mut out, &registration.key);
     write::ready_for_query(&mut out, b'I');
     stream.write_all(&out).await?;
     Ok(Admitted::ToServers(LoggedIn { access, registration, counted, listed, mode, early }))

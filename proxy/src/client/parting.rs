@@ -194,7 +194,7 @@ impl Session {
 
     pub(super) fn say_overdue(&mut self, overdue: Overdue) {
         let error = overdue.last_words();
-        tracing::info!(peer = %self.peer, pid = self.front.key.pid, reason = %error.message, "a client is sent away");
+        tracing::info!(peer = %self.peer, pid = self.front.pid, reason = %error.message, "a client is sent away");
         self.say_last(&error);
     }
 

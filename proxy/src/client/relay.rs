@@ -7,7 +7,6 @@ use pgherd_protocol::flow::Stop;
 use pgherd_protocol::frame::FrameError;
 use pgherd_protocol::prepared::Lookup;
 use pgherd_protocol::session::{Session as Machine, Transaction};
-use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
 
 use super::meter::Meter;
@@ -105,8 +104,8 @@ pub(super) struct Front {
     pub(super) held_back: bool,
     /// False in statement mode: no transaction block may be opened.
     pub(super) has_blocks: bool,
-    /// The client's cancel key, for the log.
-    pub(super) key: CancelKey,
+    /// The process id that the client knows, for the log.
+    pub(super) pid: u32,
 }
 
 impl Front {

@@ -67,7 +67,7 @@ pub(crate) struct Passage {
 pub(super) async fn open(
     worker: &Rc<Worker>,
     stream: &mut Stream,
-    parameters: &[(String, String)],
+    (parameters, minor): (&[(String, String)], u16),
     (seat, places, deadline): (Arc<Seat>, Places, Instant),
 ) -> Result<Passage, LoginFailure> {
     let shared = &worker.shared;
@@ -77,14 +77,14 @@ pub(super) async fn open(
             .detail(format!("{limit} are open, as many as pool.replication_size of pgherd allows."))
     })?;
     let connection = connect(worker, seat.card(), parameters, deadline).await?;
-    let registration = shared.cancel_keys.register(&seat, Some(connection.cancel.pid()));
+    let registration = shared.cancel_keys.register(&seat, Some(connection.cancel.pid()), minor);
     let listed = shared.roster.enter(&seat);
     let mut out = Vec::new();
     write::authentication(&mut out, 0, &[]);
     for (name, value) in &connection.state.parameters {
         write::parameter_status(&mut out, name, value);
     }
-    write::backend_key_data(&mut out, registration.key);
+    write::backend_key_data(&mut out, &registration.key);
     write::ready_for_query(&mut out, b'I');
     stream.write_all(&out).await?;
     Ok(Passage {

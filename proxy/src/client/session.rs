@@ -77,7 +77,7 @@ impl Session {
             ending: None,
             held_back: false,
             has_blocks: mode != PoolMode::Statement,
-            key: registration.key,
+            pid: registration.key.pid,
         };
         let watch = Watched::new(&worker, &access);
         Self {
@@ -105,7 +105,7 @@ impl Session {
         }
         let farewell = poll_fn(|_| self.front.poll_flush(&self.worker.buffers));
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
-        tracing::debug!(peer = %self.peer, pid = self.front.key.pid, "a session ended");
+        tracing::debug!(peer = %self.peer, pid = self.front.pid, "a session ended");
         TaskEnd::Nothing
     }
 

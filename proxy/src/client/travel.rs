@@ -106,7 +106,7 @@ impl Traveller {
             ending,
             held_back: false,
             has_blocks,
-            key: registration.key,
+            pid: registration.key.pid,
         };
         let (watch, worker) = (Watched::new(worker, &access), Rc::clone(worker));
         Ok(Session {

@@ -82,7 +82,7 @@ pub(crate) fn admit(
     let names = (database.as_str().into(), user.as_str().into());
     let card = Card::new(shared.roster.number(), names, ends, Arc::new(parameters));
     let seat = Arc::new(Seat::new(card));
-    let registration = shared.cancel_keys.register(&seat, None);
+    let registration = shared.cancel_keys.register(&seat, None, startup.spoken_minor());
     let mut welcome = Vec::new();
     write::authentication(&mut welcome, 0, &[]);
     let application_name = startup.parameters.iter().find(|(name, _)| name == "application_name");
@@ -92,7 +92,7 @@ pub(crate) fn admit(
     for (name, value) in parameters::told() {
         write::parameter_status(&mut welcome, name, value);
     }
-    write::backend_key_data(&mut welcome, registration.key);
+    write::backend_key_data(&mut welcome, &registration.key);
     write::ready_for_query(&mut welcome, b'I');
     let account = shared.traffic.account(database, user);
     let listed = shared.roster.enter(&seat);

@@ -219,7 +219,7 @@ impl ConnectRequest<'_> {
         let mut login =
             Login::new(self.credential.clone(), rand::random()).over(secure::binding(self.tls, stream));
         let mut state = ServerState::new(self.max_prepared_statements);
-        let mut key = CancelKey { pid: 0, secret: 0 };
+        let mut key = CancelKey::default();
         let mut accepted = false;
         loop {
             let (tag, body) = read_message(stream).await?;
@@ -234,7 +234,7 @@ impl ConnectRequest<'_> {
                     LoginStep::Accepted => accepted = true,
                 },
                 b'S' if accepted => state.on_parameter_status(&body),
-                b'K' if accepted => key = parse_key(&body).ok_or(ConnectError::Protocol)?,
+                b'K' if accepted => key = CancelKey::parse(&body).ok_or(ConnectError::Protocol)?,
                 b'Z' if accepted => break,
                 b'N' | b'v' => {}
                 b'E' => return Err(ConnectError::Refused(body.into())),
@@ -280,9 +280,4 @@ async fn read_message(stream: &mut Stream) -> Result<(u8, Vec<u8>), ConnectError
     message.resize(header.len, 0);
     stream.read_exact(message.get_mut(head.len()..).unwrap_or_default()).await?;
     Ok((header.tag, Frame::new(header, &message).body.to_vec()))
-}
-
-fn parse_key(body: &[u8]) -> Option<CancelKey> {
-    let (pid, secret) = body.split_first_chunk::<4>()?;
-    Some(CancelKey { pid: u32::from_be_bytes(*pid), secret: u32::from_be_bytes(secret.try_into().ok()?) })
 }

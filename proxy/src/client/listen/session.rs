@@ -192,7 +192,7 @@ impl Session {
     }
 
     fn begin_to_share(&mut self, subscription: Option<Subscription>) {
-        let (peer, pid) = (&self.peer, self.front.key.pid);
+        let (peer, pid) = (&self.peer, self.front.pid);
         tracing::debug!(%peer, pid, shared = subscription.is_some(), "channels were handed over");
         self.listening.begin(subscription);
         self.front.machine.listens_elsewhere();
