@@ -14,11 +14,13 @@ use parking_lot::Mutex;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::seat::Seat;
 use crate::server::secure::{Secured, connect_again};
 
+/// How long a request that is passed on to another pgherd may wait for its turn.
+const PASSED_ON_WITHIN: Duration = Duration::from_secs(5);
 /// Clients of protocol 3.2 take keys of any length.
 const LONG_KEYS_SINCE: u16 = 2;
 
@@ -157,10 +159,31 @@ impl Drop for OnItsWay {
     }
 }
 
+/// Another pgherd of this machine, which may know a key that this one does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Neighbour {
+    /// The one that this one has taken over from.
+    Older,
+    /// The one that has taken over from this one.
+    Newer,
+}
+
+impl Neighbour {
+    const fn of<T>(self, neighbours: &mut [T; 2]) -> &mut T {
+        let [older, newer] = neighbours;
+        match self {
+            Self::Older => older,
+            Self::Newer => newer,
+        }
+    }
+}
+
 /// The sessions by their keys.
 #[derive(Debug, Default)]
 pub(crate) struct CancelKeys {
     seats: Mutex<HashMap<CancelKey, Arc<Seat>>>,
+    /// What requests for others are passed on by, to the older and to the newer.
+    neighbours: Mutex<[Option<mpsc::Sender<CancelKey>>; 2]>,
 }
 
 impl CancelKeys {
@@ -181,14 +204,59 @@ impl CancelKeys {
         }
     }
 
-    /// Carries out a client's request. As in PostgreSQL, nobody is told whether the key was right.
+    /// Requests with unknown keys are passed on by this from now on.
+    pub(crate) fn meet(&self, neighbour: Neighbour, by: &mpsc::Sender<CancelKey>) {
+        *neighbour.of(&mut self.neighbours.lock()) = Some(by.clone());
+    }
+
+    /// They are not passed on by this any more.
+    pub(crate) fn part(&self, neighbour: Neighbour, by: &mpsc::Sender<CancelKey>) {
+        let mut neighbours = self.neighbours.lock();
+        let present = neighbour.of(&mut neighbours);
+        *present = present.take().filter(|present| !present.same_channel(by));
+    }
+
+    /// Carries out a request, of a client or passed on by a neighbour. As in PostgreSQL, nobody is told whether the key was
+    /// right.
     pub(crate) async fn cancel(&self, key: CancelKey) {
-        let Some(seat) = self.seats.lock().get(&key).cloned() else {
-            tracing::debug!(pid = key.pid, "cancel request for a session that does not exist");
-            return;
-        };
+        let seat = self.seats.lock().get(&key).cloned();
+        let Some(seat) = seat else { return self.pass_on(key).await };
         if let Some(request) = seat.cancel() {
             request.send().await;
+        }
+    }
+}
+
+impl CancelKeys {
+    /// True if a session of this process has it.
+    pub(crate) fn knows(&self, key: &CancelKey) -> bool {
+        self.seats.lock().contains_key(key)
+    }
+
+    /// Passes a request on that comes from a neighbour: along the row of them, never back.
+    pub(crate) fn relay(&self, key: &CancelKey, from: Neighbour) {
+        let [older, newer] = &*self.neighbours.lock();
+        let onwards = match from {
+            Neighbour::Older => newer,
+            Neighbour::Newer => older,
+        };
+        let passed = onwards.as_ref().is_some_and(|by| by.try_send(key.clone()).is_ok());
+        tracing::debug!(
+            pid = key.pid,
+            passed,
+            "cancel request of another pgherd for none of this one's sessions"
+        );
+    }
+
+    /// A client's request is for a session of another pgherd, or for none.
+    async fn pass_on(&self, key: CancelKey) {
+        let neighbours = self.neighbours.lock().clone();
+        if neighbours.iter().all(Option::is_none) {
+            tracing::debug!(pid = key.pid, "cancel request for a session that does not exist");
+        }
+        for by in neighbours.into_iter().flatten() {
+            // Where so many wait that it takes longer, nobody waits for this one any more.
+            let _ = by.send_timeout(key.clone(), PASSED_ON_WITHIN).await;
         }
     }
 }

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use pgherd_protocol::startup::CancelKey;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio::sync::mpsc;
 
-use crate::worker::{Arrival, WorkerId};
+use crate::worker::{Arrival, Inbox, WorkerId};
 
 /// Arrivals that wait for a worker.
 const ARRIVALS: usize = 1024;
+/// Cancel requests of another pgherd that wait for a worker.
+const CANCELS: usize = 256;
 /// How often each worker says how busy it is.
 pub(crate) const PULSE: Duration = Duration::from_millis(100);
 
@@ -36,6 +39,8 @@ pub(crate) struct Crew(Vec<Member>);
 struct Member {
     /// `None` once it takes nothing more.
     arrivals: Mutex<Option<mpsc::Sender<Arrival>>>,
+    /// Taken as long as it has sessions.
+    cancels: mpsc::Sender<CancelKey>,
     connections: Arc<AtomicUsize>,
     /// The share of a core that it used of late.
     load: AtomicU32,
@@ -54,17 +59,20 @@ pub(crate) struct Relief {
 
 impl Crew {
     /// So many workers, and what each receives its work from.
-    pub(crate) fn new(workers: usize) -> (Arc<Self>, Vec<mpsc::Receiver<Arrival>>) {
-        let member = |(sender, receiver)| {
+    pub(crate) fn new(workers: usize) -> (Arc<Self>, Vec<Inbox>) {
+        let member = |_| {
+            let (sender, arrivals) = mpsc::channel(ARRIVALS);
+            let (cancel_sender, cancels) = mpsc::channel(CANCELS);
             let member = Member {
                 arrivals: Mutex::new(Some(sender)),
+                cancels: cancel_sender,
                 connections: Arc::default(),
                 load: AtomicU32::new(0),
                 unweighed: AtomicU32::new(0),
             };
-            (member, receiver)
+            (member, Inbox { arrivals, cancels })
         };
-        let (members, receivers) = (0..workers).map(|_| member(mpsc::channel(ARRIVALS))).unzip();
+        let (members, receivers) = (0..workers).map(member).unzip();
         (Arc::new(Self(members)), receivers)
     }
 
@@ -113,6 +121,17 @@ impl Crew {
                 let _ = arrivals.send(arrival()).await;
             }
         }
+    }
+
+    /// Has a worker carry out a cancel request that a neighbour has passed on.
+    pub(crate) fn cancel(&self, mut key: CancelKey) {
+        for member in &self.0 {
+            match member.cancels.try_send(key) {
+                Ok(()) => return,
+                Err(error) => key = error.into_inner(),
+            }
+        }
+        tracing::warn!(pid = key.pid, "too many cancel requests are passed on at once");
     }
 
     /// A count among this worker's connections.
@@ -257,7 +276,7 @@ mod tests {
         }
         assert_eq!(crew.next(), WorkerId(0), "of two that are busy the one that is less so");
         crew.close();
-        receivers.iter_mut().for_each(|receiver| assert!(receiver.try_recv().is_err()));
+        receivers.iter_mut().for_each(|inbox| assert!(inbox.arrivals.try_recv().is_err()));
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! The life of the process: configuration, build, serve, drain.
 
 use std::io;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use pgherd_failover::Routing;
-use pgherd_failover::actor::{self, Control};
+use pgherd_failover::actor::{self, Control, ControlSettings};
 use pgherd_health::Node;
 use pgherd_protocol::prepared::Statements;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::cancel::CancelKeys;
 use crate::check::{CONFIGURATION_ERROR, print_problems};
@@ -23,17 +28,21 @@ use crate::control;
 use crate::crew::Crew;
 use crate::descriptors::Bounds;
 use crate::failures::Failures;
+use crate::handover::{Estate, Household, Inherited, Met, Predecessor, Sockets};
 use crate::hosts::Hosts;
 use crate::listener::{self, Listeners};
 use crate::log::Log;
 use crate::places::ByName;
 use crate::reload::{self, Reload, Reloader};
-use crate::server::table::Backends;
+use crate::server::table::{Backends, Target};
 use crate::shared::{Credentials, Ending, Shared, SharedParameters};
 use crate::tls::{self, ClientTls};
 use crate::traffic::Traffic;
 use crate::verifiers::{Endpoint, Reader, Timing, Verifiers};
 use crate::worker::{WorkerHandle, WorkerId};
+
+/// How long a pgherd that takes over waits until it knows the primary.
+const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 
 /// `pgherd run`.
 ///
@@ -59,58 +68,156 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<ExitCode> {
 async fn serve(args: &RunArgs, config: Config, log: Log) -> io::Result<()> {
     let tls = ClientTls::new(&config.listen.tls)
         .map_err(|fault| io::Error::other(Problem::from(fault).to_string()))?;
-    let listeners = Listeners::bind(&config.listen)?;
-    let stop = CancellationToken::new();
-    let (control, control_thread) = actor::start(control::settings(&config), stop.clone())?;
-    let (reload, reloads) = Reload::channel();
-    let (shared, reader) = build(&config, tls, (control.clone(), reload));
-    let reading = tokio::spawn(reader.run(stop.clone()));
-    let hangups = reload::at_hangups(shared.reload.clone())?;
-    let reloader = Reloader::new(args.config.clone(), Arc::clone(&shared), log, reloads);
-    let reloading = tokio::spawn(reloader.run(stop.clone()));
-    let mut publishing = tokio::spawn(publish(control.routing, Arc::clone(&shared.backends)));
-    let broken = CancellationToken::new();
-    let (crew, arrivals) = Crew::new(config.runtime.workers.get());
-    let start = |(id, arrivals)| {
-        WorkerHandle::start(WorkerId(id), Arc::clone(&shared), (Arc::clone(&crew), arrivals), broken.clone())
+    let handover = config.runtime.handover.as_deref();
+    let (predecessor, given) = match handover {
+        Some(path) => Predecessor::find(path).await?.unzip(),
+        None => (None, None),
     };
-    let workers: Vec<_> = arrivals.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
-    tracing::info!(address = %config.listen.address, workers = workers.len(), "pgherd serves");
-    let stop_listening = CancellationToken::new();
-    let bounds = (&*shared.config, &shared.descriptors);
-    let accepting = listener::accept(listeners, &crew, bounds, stop_listening.clone());
-    tokio::select! {
-        () = accepting => {}
-        () = hangups => {}
-        () = tls::watch(&shared.tls) => {}
-        // Better to be started again than to serve by a table that nobody keeps.
-        _ = &mut publishing => return Err(io::Error::other("the control thread has ended: a defect of pgherd")),
-        () = broken.cancelled() => return Err(io::Error::other("a worker thread has ended: a defect of pgherd")),
-        signal = shutdown_signal() => {
-            tracing::info!(signal = signal?, timeout = ?config.runtime.drain_timeout, "draining");
-            stop_listening.cancel();
-        }
-        () = shared.ending.begun() => {
-            tracing::info!(timeout = ?config.runtime.drain_timeout, "draining, as ordered on the console");
-            stop_listening.cancel();
-        }
+    let mut inherited = Inherited::with(given.unwrap_or_default());
+    let sockets = Sockets::default();
+    let listeners = Listeners::bind(&config.listen, &mut inherited, &sockets)?;
+    inherited.close();
+    if handover.is_some() {
+        listeners.keep(&sockets)?;
     }
-    crew.close();
-    let drained = tokio::task::spawn_blocking(|| workers.into_iter().for_each(WorkerHandle::join));
-    tokio::select! {
-        _ = drained => tracing::info!("all sessions have ended"),
-        signal = shutdown_signal() => {
-            tracing::warn!(signal = signal?, "ending at once");
-            // Threads that still serve end with the process.
-            std::process::exit(1);
+    let process = Process::start(args, &config, (tls, log), predecessor.is_some())?;
+    process.run(&config, (listeners, sockets), predecessor).await
+}
+
+/// What runs.
+struct Process {
+    shared: Arc<Shared>,
+    crew: Arc<Crew>,
+    workers: Vec<WorkerHandle>,
+    control: Control,
+    control_thread: JoinHandle<()>,
+    publishing: task::JoinHandle<()>,
+    tasks: TaskTracker,
+    /// Ends all that is not a worker.
+    stop: CancellationToken,
+    /// A worker has ended that should not.
+    broken: CancellationToken,
+}
+
+impl Process {
+    /// Starts all threads and tasks; nothing is accepted yet. `aside`: another pgherd decides for now.
+    fn start(args: &RunArgs, config: &Config, (tls, log): (ClientTls, Log), aside: bool) -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let settings = ControlSettings { aside, ..control::settings(config) };
+        let (control, control_thread) = actor::start(settings, stop.clone())?;
+        let (reload, reloads) = Reload::channel();
+        let (shared, reader) = build(config, tls, (control.clone(), reload));
+        let tasks = TaskTracker::new();
+        tasks.spawn(reader.run(stop.clone()));
+        let reloader = Reloader::new(args.config.clone(), Arc::clone(&shared), log, reloads);
+        tasks.spawn(reloader.run(stop.clone()));
+        let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared.backends)));
+        let broken = CancellationToken::new();
+        let (crew, inboxes) = Crew::new(config.runtime.workers.get());
+        let start = |(id, inbox)| {
+            WorkerHandle::start(WorkerId(id), Arc::clone(&shared), (Arc::clone(&crew), inbox), broken.clone())
+        };
+        let workers = inboxes.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
+        Ok(Self { shared, crew, workers, control, control_thread, publishing, tasks, stop, broken })
+    }
+
+    /// Serves until it is told to end or another has taken over, then drains.
+    async fn run(
+        mut self,
+        config: &Config,
+        (listeners, sockets): (Listeners, Sockets),
+        predecessor: Option<Predecessor>,
+    ) -> io::Result<()> {
+        let (shared, crew) = (Arc::clone(&self.shared), Arc::clone(&self.crew));
+        let hangups = reload::at_hangups(shared.reload.clone())?;
+        let cancel_keys = Arc::clone(&shared.cancel_keys);
+        let household = Household { cancel_keys, crew: Arc::clone(&crew), tasks: self.tasks.clone() };
+        let accepting = watch::Sender::new(predecessor.is_none());
+        let control = self.control.clone();
+        let estate =
+            Estate { household: &household, sockets: &sockets, control: &control, accepting: &accepting };
+        let ready = || tell_service_manager(NotifyState::Ready);
+        if predecessor.is_none() {
+            ready();
         }
+        let settled = async {
+            settled(&shared.backends).await;
+            ready();
+        };
+        let mut passing = pin!(estate.pass(config.runtime.handover.as_deref(), predecessor, settled));
+        let bounds = (&*shared.config, &shared.descriptors);
+        let accepted = listener::accept(listeners, &crew, bounds, accepting.subscribe());
+        tracing::info!(address = %config.listen.address, workers = self.workers.len(), "pgherd serves");
+        let mut newer = None;
+        tokio::select! {
+            () = accepted => {}
+            () = hangups => {}
+            () = tls::watch(&shared.tls) => {}
+            // Better to be started again than to serve by a table that nobody keeps.
+            _ = &mut self.publishing => return Err(io::Error::other("the control thread has ended: a defect of pgherd")),
+            () = self.broken.cancelled() => return Err(io::Error::other("a worker thread has ended: a defect of pgherd")),
+            passed = &mut passing => {
+                newer = Some(passed?);
+                tracing::info!("draining: another pgherd has taken over");
+            }
+            told = told_to_end() => match told? {
+                Told::Drain(signal) => tracing::info!(signal, "draining"),
+                Told::End(signal) => end_at_once(signal),
+            },
+            () = shared.ending.begun() => tracing::info!("draining, as ordered on the console"),
+        }
+        // From here on nobody new is let in: the listener was dropped with its task.
+        sockets.close();
+        tell_service_manager(NotifyState::Stopping);
+        self.drain((newer, passing)).await
     }
-    stop.cancel();
-    let _ = (reading.await, reloading.await, publishing.await);
-    if control_thread.join().is_err() {
-        tracing::error!("the control thread ended by a panic; this is a defect of pgherd");
+
+    /// Waits until all sessions have ended, and ends the rest. Another may take over meanwhile, if none has.
+    async fn drain(
+        self,
+        (mut newer, mut passing): (Option<Met>, Pin<&mut impl Future<Output = io::Result<Met>>>),
+    ) -> io::Result<()> {
+        self.crew.close();
+        // Whoever is started in its place is to find nobody else who decides.
+        let control = self.control.clone();
+        let aside = async move { control.stand_aside().await };
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(aside));
+        let workers = self.workers;
+        let mut drained = task::spawn_blocking(|| workers.into_iter().for_each(WorkerHandle::join));
+        let mut told = pin!(told_to_end());
+        let mut can_pass = newer.is_none();
+        loop {
+            tokio::select! {
+                _ = &mut drained => break tracing::info!("all sessions have ended"),
+                told = &mut told => match told? {
+                    Told::Drain(signal) | Told::End(signal) => end_at_once(signal),
+                },
+                passed = &mut passing, if can_pass => {
+                    can_pass = false;
+                    newer = passed.inspect_err(|error| tracing::warn!(%error, "another pgherd does not take over")).ok();
+                }
+            }
+        }
+        if let Some(newer) = &mut newer {
+            tokio::select! {
+                () = newer.outlive_older() => {}
+                told = told => match told? {
+                    Told::Drain(signal) | Told::End(signal) => end_at_once(signal),
+                },
+            }
+        }
+        self.stop.cancel();
+        let _ = self.publishing.await;
+        let joined = task::spawn_blocking(|| self.control_thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("the control thread ended by a panic; this is a defect of pgherd");
+        }
+        // Only now that nothing of this process acts any more may the other see its end.
+        drop(newer);
+        self.tasks.close();
+        self.tasks.wait().await;
+        Ok(())
     }
-    Ok(())
 }
 
 /// Puts each decision of the control loop into force, until the loop ends.
@@ -172,11 +279,44 @@ fn endpoint(node: &Node) -> Endpoint {
     Endpoint { host: node.host.clone(), port: node.port }
 }
 
-async fn shutdown_signal() -> io::Result<&'static str> {
+/// What a signal asks for.
+enum Told {
+    /// Let clients finish.
+    Drain(&'static str),
+    /// Do not.
+    End(&'static str),
+}
+
+async fn told_to_end() -> io::Result<Told> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
     tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+        _ = terminate.recv() => Ok(Told::Drain("SIGTERM")),
+        _ = interrupt.recv() => Ok(Told::Drain("SIGINT")),
+        _ = quit.recv() => Ok(Told::End("SIGQUIT")),
+    }
+}
+
+/// Threads that still serve end with the process.
+fn end_at_once(signal: &str) -> ! {
+    tracing::warn!(signal, "ending at once");
+    std::process::exit(1)
+}
+
+/// Waits until there is a primary, or has been none for a while: who takes over does not have clients wait that the one before would
+/// serve.
+async fn settled(backends: &Backends) {
+    let mut changes = backends.changes();
+    let open = async {
+        while !matches!(backends.load().writes, Target::Open(_)) && changes.changed().await.is_ok() {}
+    };
+    let _ = tokio::time::timeout(SETTLES_WITHIN, open).await;
+}
+
+/// For a unit of systemd with `Type=notify`.
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager cannot be told");
     }
 }

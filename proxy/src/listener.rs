@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 use crate::config::{Listen, Live};
 use crate::crew::Crew;
 use crate::descriptors::Bounds;
+use crate::handover::{Inherited, Sockets};
 use crate::peer::{Peer, PeerAddress};
 use crate::worker::{Accepted, Arrival};
 use unix::UnixSocket;
@@ -35,21 +36,33 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    /// Listens.
+    /// Listens, but where it was inherited.
     ///
     /// # Errors
     /// When an address cannot be bound; names it and its key.
-    pub(crate) fn bind(settings: &Listen) -> io::Result<Self> {
+    pub(crate) fn bind(settings: &Listen, inherited: &mut Inherited, sockets: &Sockets) -> io::Result<Self> {
         let address = settings.address;
         // First: who has the port has the Unix socket that is named after it, too.
-        let tcp = open(address).map_err(|error| {
+        let given = inherited.take(address).map(from_std);
+        let tcp = given.unwrap_or_else(|| open(address)).map_err(|error| {
             io::Error::new(error.kind(), format!("listen.address: cannot listen on {address}: {error}"))
         })?;
-        let unix = settings
-            .unix
-            .as_ref()
-            .map(|directory| UnixSocket::bind(directory, settings.unix_mode, address.port()));
+        let unix = settings.unix.as_ref().map(|directory| {
+            match inherited.take_unix(&unix::path_of(directory, address.port())) {
+                Some((listener, path)) => UnixSocket::take_over(listener, &path, sockets.stay()),
+                None => UnixSocket::bind(directory, settings.unix_mode, address.port(), sockets.stay()),
+            }
+        });
         Ok(Self { tcp, unix: unix.transpose()? })
+    }
+
+    /// Keeps handles of them, to be handed over.
+    ///
+    /// # Errors
+    /// When no file descriptor is left.
+    pub(crate) fn keep(&self, sockets: &Sockets) -> io::Result<()> {
+        sockets.keep(&self.tcp)?;
+        self.unix.iter().try_for_each(|unix| sockets.keep(unix))
     }
 
     /// The next connection, and where it comes from.
@@ -73,6 +86,11 @@ impl Listeners {
     }
 }
 
+fn from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -82,20 +100,24 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until `stop`, and hands each connection to a worker. At most `pool.max_clients` connections, and those that may
+/// Accepts while `accepting` says so, and hands each connection to a worker. At most `pool.max_clients` connections, and those that may
 /// be logging in, are open at once.
 pub(crate) async fn accept(
     listeners: Listeners,
     crew: &Crew,
     (config, descriptors): (&Live, &Bounds),
-    stop: CancellationToken,
+    mut accepting: watch::Receiver<bool>,
 ) {
     let mut turned_away = TurnedAway::default();
     loop {
+        let is_open = *accepting.borrow_and_update();
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => return,
-            accepted = listeners.accept() => accepted,
+            changed = accepting.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            accepted = listeners.accept(), if is_open => accepted,
         };
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,

@@ -12,6 +12,7 @@ mod crew;
 mod daemon;
 mod descriptors;
 mod failures;
+mod handover;
 mod hba;
 mod hosts;
 mod listener;

@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::statement::RecentScans;
 use slab::Slab;
 use tokio::runtime::Handle;
@@ -31,6 +32,8 @@ use crate::upkeep;
 
 /// How often idle server connections are looked at.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long sessions are served as before when nobody new comes any more: who connects for one transaction leaves by itself.
+const GRACE: Duration = Duration::from_millis(300);
 /// How often a pool is looked at while sessions wait for it.
 const TEND_INTERVAL: Duration = Duration::from_millis(2);
 /// Sessions that are told to end at the deadline get this long to say goodbye.
@@ -49,6 +52,14 @@ pub(crate) enum Arrival {
     Session(Box<Traveller>),
     /// Every session is to look whether it is to go on.
     Look,
+}
+
+/// What a worker receives its work from.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) arrivals: mpsc::Receiver<Arrival>,
+    /// Cancel requests that another pgherd has passed on.
+    pub(crate) cancels: mpsc::Receiver<CancelKey>,
 }
 
 /// A connection on its way to a worker.
@@ -70,7 +81,7 @@ pub(crate) struct Worker {
     crew: Arc<Crew>,
     /// What is to be sent away.
     relief: Cell<Option<Relief>>,
-    /// Changed by [`Clients::advance`] only, which wakes all tasks.
+    /// Changed by [`Clients::next_stage`] only, which wakes all tasks.
     stage: Cell<Stage>,
     /// The pools that sessions of this worker wait for, once for each.
     waits: RefCell<Slab<Arc<Pool>>>,
@@ -95,8 +106,10 @@ impl std::fmt::Debug for Task {
 pub(crate) enum Stage {
     /// Sessions are served.
     Serving,
-    /// Sessions end when they are at rest.
+    /// Nobody new comes. Those who have just come are served, and many leave by themselves.
     Draining,
+    /// Sessions end when they are at rest.
+    Parting,
     /// Sessions end now.
     Ending,
 }
@@ -131,9 +144,9 @@ impl Worker {
         self.tasks_begun.notify_one();
     }
 
-    /// Ends when the worker begins to drain.
-    pub(crate) async fn draining(&self) {
-        poll_fn(|_| if self.stage() == Stage::Serving { Poll::Pending } else { Poll::Ready(()) }).await;
+    /// Ends when sessions begin to end as soon as they are at rest.
+    pub(crate) async fn parting(&self) {
+        poll_fn(|_| if self.stage() < Stage::Parting { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     /// Has a pool tended as long as what is returned lives.
@@ -189,7 +202,7 @@ impl WorkerHandle {
     pub(crate) fn start(
         id: WorkerId,
         shared: Arc<Shared>,
-        (crew, arrivals): (Arc<Crew>, mpsc::Receiver<Arrival>),
+        (crew, inbox): (Arc<Crew>, Inbox),
         ended: CancellationToken,
     ) -> io::Result<Self> {
         let runtime = Handle::current();
@@ -197,7 +210,7 @@ impl WorkerHandle {
             let _told_whatever_ends_it = ended.drop_guard();
             let _timers = runtime.enter();
             let served = Executor::new(shared.epoch)
-                .and_then(|executor| executor.block_on(run(id, shared, crew, arrivals, &executor)));
+                .and_then(|executor| executor.block_on(run(id, shared, crew, inbox, &executor)));
             if let Err(error) = served {
                 tracing::error!(worker = id.0, %error, "a worker has no event loop");
             }
@@ -217,7 +230,7 @@ async fn run(
     id: WorkerId,
     shared: Arc<Shared>,
     crew: Arc<Crew>,
-    mut arrivals: mpsc::Receiver<Arrival>,
+    mut inbox: Inbox,
     executor: &Executor<TaskEnd>,
 ) {
     let worker = Rc::new(Worker {
@@ -238,7 +251,7 @@ async fn run(
         () = worker.tend_pools(executor) => {}
         // The first worker does it for all.
         () = keep_pools(&worker) => {}
-        () = serve_all(&worker, &mut arrivals, executor) => {}
+        () = serve_all(&worker, &mut inbox, executor) => {}
     }
 }
 
@@ -251,24 +264,23 @@ async fn keep_pools(worker: &Worker) {
 }
 
 /// Serves connections until no more are handed over and all sessions have ended, or until the drain deadline.
-async fn serve_all(
-    worker: &Rc<Worker>,
-    arrivals: &mut mpsc::Receiver<Arrival>,
-    executor: &Executor<TaskEnd>,
-) {
+async fn serve_all(worker: &Rc<Worker>, inbox: &mut Inbox, executor: &Executor<TaskEnd>) {
     let clients = Clients { worker, executor, heeded: RefCell::new(worker.shared.config.load_full()) };
     let mut reap = tokio::time::interval(REAP_INTERVAL);
     let mut pulse = tokio::time::interval(PULSE);
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut effort = Effort::begin();
-    loop {
+    // The end of the present stage, once nobody new comes.
+    let mut until = None;
+    while until.is_none() || executor.len() > 0 || !worker.tasks.borrow().is_empty() {
         tokio::select! {
-            next = arrivals.recv() => match next {
+            next = inbox.arrivals.recv(), if until.is_none() => match next {
                 Some(Arrival::Accepted(accepted)) => clients.serve(accepted),
                 Some(Arrival::Session(traveller)) => clients.take_in(*traveller),
                 Some(Arrival::Look) => executor.wake_all(),
-                None => break,
+                None => until = clients.next_stage(),
             },
+            Some(key) = inbox.cancels.recv() => clients.cancel(key),
             Some(ended) = executor.next_ended() => {
                 clients.go_on(ended);
                 if executor.len() == 0 {
@@ -290,18 +302,14 @@ async fn serve_all(
                 worker.shared.traffic.note(Instant::now());
                 worker.shared.end_if_left();
             }
-        }
-    }
-    clients.advance(Stage::Draining);
-    let drain_timeout = worker.shared.config.load().runtime.drain_timeout;
-    if tokio::time::timeout(drain_timeout, clients.all_ended()).await.is_err() {
-        clients.advance(Stage::Ending);
-        if tokio::time::timeout(LAST_WORDS, clients.all_ended()).await.is_err() {
-            tracing::warn!(
-                worker = worker.id.0,
-                sessions = executor.len(),
-                "sessions were cut at the drain deadline"
-            );
+            () = tokio::time::sleep_until(until.unwrap_or_else(tokio::time::Instant::now)), if until.is_some() => {
+                until = clients.next_stage();
+                if until.is_none() {
+                    let sessions = executor.len();
+                    tracing::warn!(worker = worker.id.0, sessions, "sessions were cut at the drain deadline");
+                    break;
+                }
+            }
         }
     }
 }
@@ -370,14 +378,26 @@ impl Clients<'_> {
         }
     }
 
-    fn advance(&self, stage: Stage) {
-        self.worker.stage.set(stage);
-        self.executor.wake_all();
+    /// Carries out a cancel request.
+    fn cancel(&self, key: CancelKey) {
+        let worker = Rc::clone(self.worker);
+        self.executor.spawn(async move {
+            worker.shared.cancel_keys.cancel(key).await;
+            TaskEnd::Nothing
+        });
     }
 
-    async fn all_ended(&self) {
-        while let Some(ended) = self.executor.next_ended().await {
-            self.go_on(ended);
-        }
+    /// Goes on to the next stage, and says when that ends; none if the last has ended.
+    fn next_stage(&self) -> Option<tokio::time::Instant> {
+        let drain_timeout = self.worker.shared.config.load().runtime.drain_timeout;
+        let (stage, lasts) = match self.worker.stage() {
+            Stage::Serving => (Stage::Draining, GRACE.min(drain_timeout)),
+            Stage::Draining => (Stage::Parting, drain_timeout.saturating_sub(GRACE)),
+            Stage::Parting => (Stage::Ending, LAST_WORDS),
+            Stage::Ending => return None,
+        };
+        self.worker.stage.set(stage);
+        self.executor.wake_all();
+        Some(tokio::time::Instant::now() + lasts)
     }
 }

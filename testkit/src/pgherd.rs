@@ -187,6 +187,25 @@ impl Pgherd {
         .with_context(|| self.log().join("\n"))
     }
 
+    /// Starts another process with the same configuration, beside this one, without waiting. It has a log of its own.
+    pub fn launch_successor(&self) -> Result<Self> {
+        let mut name = self.log.file_stem().unwrap_or_default().to_owned();
+        name.push("-next.log");
+        let mut next = Self {
+            binary: self.binary.clone(),
+            settings: self.settings.clone(),
+            config: self.config.clone(),
+            environment: self.environment.clone(),
+            listen: self.listen,
+            log: self.log.with_file_name(name),
+            place: self.place.clone(),
+            credentials: self.credentials.clone(),
+            child: None,
+        };
+        next.launch()?;
+        Ok(next)
+    }
+
     /// Sets one key in its configuration file, for its next start or reload.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) -> Result<()> {
         insert(&mut self.settings, key, value.into());

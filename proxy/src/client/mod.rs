@@ -58,7 +58,7 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd
         tokio::time::timeout_at(deadline + LOGIN_GRACE, open(&worker, &mut stream, &mut peer, deadline));
     let opened = tokio::select! {
         opened = opening => opened,
-        () = worker.draining() => return TaskEnd::Nothing,
+        () = worker.parting() => return TaskEnd::Nothing,
     };
     match opened {
         Ok(Ok(Opened::Session(client))) => {

@@ -242,19 +242,14 @@ impl Session {
                 if idle.next != Next::NeedMore {
                     return Poll::Ready(Ok(idle.next));
                 }
-                if stage(&self.worker, &self.access) != Stage::Serving {
-                    self.say_goodbye();
-                    return Poll::Ready(Ok(Next::NeedMore));
-                }
                 if let Some(overdue) = self.watch.take_verdict() {
                     self.say_overdue(overdue);
                     return Poll::Ready(Ok(Next::NeedMore));
                 }
+                let stage = stage(&self.worker, &self.access);
                 let front = &mut self.front;
-                if front.poll_flush(&self.worker.buffers).is_pending() {
-                    return Poll::Pending;
-                }
-                if self.listening.is_shared() {
+                let is_over = stage == Stage::Ending || front.poll_flush(&self.worker.buffers).is_pending();
+                if !is_over && self.listening.is_shared() {
                     match self.listening.poll_heard(front.down.append(), cx) {
                         Poll::Ready(Ok(())) => continue,
                         Poll::Ready(Err(deaf)) => {
@@ -264,10 +259,20 @@ impl Session {
                         Poll::Pending => {}
                     }
                 }
-                match front.up.poll_fill(&mut front.stream, &self.worker.buffers) {
+                let filled = if is_over {
+                    Poll::Pending
+                } else {
+                    front.up.poll_fill(&mut front.stream, &self.worker.buffers)
+                };
+                match filled {
+                    // What was sent before the farewell is answered yet.
                     Poll::Ready(Ok(Filled::Bytes)) => {}
                     Poll::Ready(_) => return Poll::Ready(Ok(Next::NeedMore)),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending if stage < Stage::Parting => return Poll::Pending,
+                    Poll::Pending => {
+                        self.say_goodbye();
+                        return Poll::Ready(Ok(Next::NeedMore));
+                    }
                 }
             }
         })
@@ -327,8 +332,8 @@ impl Session {
                     count(front, (&*access, &**worker, &*held.server), 0);
                 }
                 let may_end = match stage(worker, access) {
-                    Stage::Serving => false,
-                    Stage::Draining => front.machine.is_at_rest(),
+                    Stage::Serving | Stage::Draining => false,
+                    Stage::Parting => front.machine.is_at_rest(),
                     Stage::Ending => true,
                 };
                 if may_end {

@@ -22,6 +22,10 @@ impl Config {
             self.runtime.workers = before.runtime.workers;
             kept.push("runtime.workers");
         }
+        if self.runtime.handover != before.runtime.handover {
+            self.runtime.handover.clone_from(&before.runtime.handover);
+            kept.push("runtime.handover");
+        }
         kept
     }
 

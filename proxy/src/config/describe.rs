@@ -27,6 +27,7 @@ impl Config {
         rows.extend([
             ("runtime.workers", Some(self.runtime.workers.to_string())),
             ("runtime.drain_timeout", Some(show_duration(self.runtime.drain_timeout))),
+            ("runtime.handover", self.runtime.handover.as_ref().map(|path| path.display().to_string())),
             ("admin.users", Some(self.admin.users.join(","))),
             (
                 "admin.stats_users",

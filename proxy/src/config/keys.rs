@@ -108,6 +108,7 @@ pub(crate) static KEYS: &[Key] = &[
     bare("failover.repmgr.pg_bindir"),
     bare("runtime.workers"),
     key("runtime.drain_timeout", "30s"),
+    bare("runtime.handover"),
     bare("admin.users"),
     bare("admin.stats_users"),
     key("log.level", "info"),

@@ -211,8 +211,9 @@ impl Bridge<'_> {
     fn runtime(&mut self) -> Option<Runtime> {
         let workers = self.get("runtime.workers", value::integer(1..=1024)).and_then(NonZeroUsize::new);
         let drain_timeout = self.get("runtime.drain_timeout", value::duration(GRACE));
+        let handover = self.get("runtime.handover", value::path);
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Some(Runtime { workers: workers.unwrap_or_else(cores), drain_timeout: drain_timeout? })
+        Some(Runtime { workers: workers.unwrap_or_else(cores), drain_timeout: drain_timeout?, handover })
     }
 
     pub(super) fn get<T: PartialEq>(

@@ -147,6 +147,8 @@ pub(crate) struct Runtime {
     pub(crate) workers: NonZeroUsize,
     /// How long SIGTERM waits for clients to finish before it closes their connections.
     pub(crate) drain_timeout: Duration,
+    /// The Unix socket at which another pgherd takes over; none can without it.
+    pub(crate) handover: Option<PathBuf>,
 }
 
 /// What is logged.

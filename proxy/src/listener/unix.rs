@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::UnixListener;
 
@@ -18,6 +19,8 @@ use crate::peer::{PeerAddress, UnixPeer};
 pub(crate) struct UnixSocket {
     listener: UnixListener,
     path: Arc<Path>,
+    /// The file stays: another process listens there.
+    stays: Arc<AtomicBool>,
     /// Device and number of the file, which tell it from one that another pgherd has put in its place.
     file: (u64, u64),
 }
@@ -32,11 +35,25 @@ impl UnixSocket {
     ///
     /// # Errors
     /// When somebody listens there, or the file cannot be made; names it and its key.
-    pub(crate) fn bind(directory: &Path, mode: u32, port: u16) -> io::Result<Self> {
+    pub(crate) fn bind(directory: &Path, mode: u32, port: u16, stays: Arc<AtomicBool>) -> io::Result<Self> {
         let path = path_of(directory, port);
-        open(&path, mode).map_err(|error| {
+        open(&path, mode, stays).map_err(|error| {
             io::Error::new(error.kind(), format!("listen.unix: cannot listen on {}: {error}", path.display()))
         })
+    }
+
+    /// Goes on with a listener that was handed over.
+    ///
+    /// # Errors
+    /// When it cannot be watched, or its file is gone.
+    pub(crate) fn take_over(
+        listener: net::UnixListener,
+        path: &Path,
+        stays: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        Ok(Self { listener, path: path.into(), stays, file: file_id(path)? })
     }
 
     /// The next connection, and who has made it.
@@ -52,16 +69,22 @@ impl UnixSocket {
     }
 }
 
+impl AsFd for UnixSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        if file_id(&self.path).is_ok_and(|file| file == self.file) {
+        if !self.stays.load(Ordering::Relaxed) && file_id(&self.path).is_ok_and(|file| file == self.file) {
             // A file that stays is replaced at the next start.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-fn open(path: &Path, mode: u32) -> io::Result<UnixSocket> {
+fn open(path: &Path, mode: u32, stays: Arc<AtomicBool>) -> io::Result<UnixSocket> {
     remove_stale(path)?;
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -70,7 +93,7 @@ fn open(path: &Path, mode: u32) -> io::Result<UnixSocket> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         socket.listen(BACKLOG)?;
         let listener = UnixListener::from_std(net::UnixListener::from(OwnedFd::from(socket)))?;
-        Ok(UnixSocket { listener, path: path.into(), file: file_id(path)? })
+        Ok(UnixSocket { listener, path: path.into(), stays, file: file_id(path)? })
     })();
     bound.inspect_err(|_| drop(fs::remove_file(path)))
 }
@@ -103,7 +126,7 @@ mod tests {
     use super::*;
 
     fn bind(directory: &Path, port: u16) -> io::Result<UnixSocket> {
-        UnixSocket::bind(directory, 0o770, port)
+        UnixSocket::bind(directory, 0o770, port, Arc::default())
     }
 
     #[tokio::test]

@@ -26,6 +26,7 @@ mod proxied;
 mod reload;
 mod replication;
 mod resets;
+mod restart;
 mod server_tls;
 mod session_defaults;
 mod soak;

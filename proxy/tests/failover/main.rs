@@ -9,4 +9,5 @@ mod herd;
 mod outage;
 mod primary_lost;
 mod reload;
+mod restart;
 mod standby_lost;
