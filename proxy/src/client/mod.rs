@@ -22,6 +22,7 @@ pub(crate) mod welcome;
 use std::rc::Rc;
 use std::time::Duration;
 
+use pgherd_protocol::error::ClientError;
 use pgherd_protocol::startup::CancelKey;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -57,7 +58,9 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd
     let opening =
         tokio::time::timeout_at(deadline + LOGIN_GRACE, open(&worker, &mut stream, &mut peer, deadline));
     let opened = tokio::select! {
+        biased;
         opened = opening => opened,
+        // Whoever has not said yet what it wants would not understand why.
         () = worker.parting() => return TaskEnd::Nothing,
     };
     match opened {
@@ -132,7 +135,13 @@ async fn open(
         Opening::Closed => return Ok(Opened::Nothing),
     };
     let (user, database) = (startup.user.clone(), startup.database.clone());
-    match login::log_in(worker, stream, peer, startup, deadline).await {
+    let logged_in = tokio::select! {
+        logged_in = login::log_in(worker, stream, peer, startup, deadline) => logged_in,
+        () = worker.parting() => {
+            Err(ClientError::new("57P01", "terminating connection due to administrator command").into())
+        }
+    };
+    match logged_in {
         Ok(admitted) => {
             tracing::debug!(%peer, user, database, "a client logged in");
             Ok(match admitted {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgherd_testkit::client::{RawClient, frontend};
+use pgherd_testkit::client::{RawClient, frontend, startup_packet};
 use pgherd_testkit::{Result, ensure};
 
 use crate::front::{Front, messages};
@@ -16,10 +16,15 @@ async fn sigterm_lets_open_work_finish_and_tells_idle_clients() -> Result<()> {
     busy.send(&messages(|out| frontend::query("SELECT pg_sleep(1)", out))?).await?;
     // Somebody who connects and says nothing keeps nobody waiting.
     let _silent = RawClient::connect(front.pgherd.address()).await?;
+    let mut halfway = RawClient::connect(front.pgherd.address()).await?;
+    halfway.send(&startup_packet("app", "app")?).await?;
+    ensure!(halfway.expect_frame().await?.tag == b'R');
     tokio::time::sleep(Duration::from_millis(200)).await;
     let begun = Instant::now();
     front.pgherd.terminate()?;
 
+    let farewell = halfway.read_to_end().await?;
+    ensure!(farewell.iter().any(|frame| frame.error_fields().is_some_and(|fields| fields.code() == "57P01")));
     let farewell = idle.read_to_end().await?;
     ensure!(farewell.iter().any(|frame| frame.error_fields().is_some_and(|fields| fields.code() == "57P01")));
     ensure!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
@@ -61,6 +66,36 @@ async fn a_second_signal_ends_it_at_once() -> Result<()> {
     front.pgherd.wait_log("draining", crate::front::PATIENCE).await?;
     front.pgherd.terminate()?;
     ensure!(!front.pgherd.wait_exit().await?.success());
+    // SIGQUIT does so the first time.
+    front.pgherd.start().await?;
+    let mut open = front.raw().await?;
+    open.query("BEGIN").await?;
+    front.pgherd.send(rustix::process::Signal::QUIT)?;
+    ensure!(!front.pgherd.wait_exit().await?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_client_has_asked_before_the_farewell_is_answered() -> Result<()> {
+    let front = Front::start().await?;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(front.raw().await?);
+    }
+    // Both are there when it goes on.
+    front.pgherd.send(rustix::process::Signal::STOP)?;
+    for client in &mut clients {
+        client.send(&messages(|out| frontend::query("SELECT 1", out))?).await?;
+    }
+    front.pgherd.terminate()?;
+    front.pgherd.send(rustix::process::Signal::CONT)?;
+    for client in &mut clients {
+        ensure!(client.read_answer().await?.rows() == [[Some("1".into())]]);
+    }
+    for client in &mut clients {
+        let farewell = client.read_to_end().await?;
+        ensure!(farewell.iter().any(|it| it.error_fields().is_some_and(|fields| fields.code() == "57P01")));
+    }
     Ok(())
 }
 
