@@ -12,7 +12,7 @@ use pgherd_failover::actor::{self, Control, ControlSettings};
 use pgherd_health::Node;
 use pgherd_protocol::prepared::Statements;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task;
 use tokio_util::sync::CancellationToken;
@@ -129,6 +129,7 @@ impl Process {
         predecessor: Option<Predecessor>,
     ) -> io::Result<()> {
         let (shared, crew) = (Arc::clone(&self.shared), Arc::clone(&self.crew));
+        let mut signals = Signals::listen()?;
         let hangups = reload::at_hangups(shared.reload.clone())?;
         let cancel_keys = Arc::clone(&shared.cancel_keys);
         let household = Household { cancel_keys, crew: Arc::clone(&crew), tasks: self.tasks.clone() };
@@ -160,7 +161,7 @@ impl Process {
                 newer = Some(passed?);
                 tracing::info!("draining: another pgherd has taken over");
             }
-            told = told_to_end() => match told? {
+            told = signals.next() => match told {
                 Told::Drain(signal) => tracing::info!(signal, "draining"),
                 Told::End(signal) => end_at_once(signal),
             },
@@ -169,12 +170,13 @@ impl Process {
         // From here on nobody new is let in: the listener was dropped with its task.
         sockets.close();
         tell_service_manager(NotifyState::Stopping);
-        self.drain((newer, passing)).await
+        self.drain(signals, (newer, passing)).await
     }
 
     /// Waits until all sessions have ended, and ends the rest. Another may take over meanwhile, if none has.
     async fn drain(
         self,
+        mut signals: Signals,
         (mut newer, mut passing): (Option<Met>, Pin<&mut impl Future<Output = io::Result<Met>>>),
     ) -> io::Result<()> {
         self.crew.close();
@@ -184,14 +186,11 @@ impl Process {
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(aside));
         let workers = self.workers;
         let mut drained = task::spawn_blocking(|| workers.into_iter().for_each(WorkerHandle::join));
-        let mut told = pin!(told_to_end());
         let mut can_pass = newer.is_none();
         loop {
             tokio::select! {
                 _ = &mut drained => break tracing::info!("all sessions have ended"),
-                told = &mut told => match told? {
-                    Told::Drain(signal) | Told::End(signal) => end_at_once(signal),
-                },
+                never = signals.end() => never,
                 passed = &mut passing, if can_pass => {
                     can_pass = false;
                     newer = passed.inspect_err(|error| tracing::warn!(%error, "another pgherd does not take over")).ok();
@@ -201,9 +200,7 @@ impl Process {
         if let Some(newer) = &mut newer {
             tokio::select! {
                 () = newer.outlive_older() => {}
-                told = told => match told? {
-                    Told::Drain(signal) | Told::End(signal) => end_at_once(signal),
-                },
+                never = signals.end() => never,
             }
         }
         self.stop.cancel();
@@ -287,14 +284,35 @@ enum Told {
     End(&'static str),
 }
 
-async fn told_to_end() -> io::Result<Told> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(Told::Drain("SIGTERM")),
-        _ = interrupt.recv() => Ok(Told::Drain("SIGINT")),
-        _ = quit.recv() => Ok(Told::End("SIGQUIT")),
+/// The signals that end the process; none is missed from the first look on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// The next one. Cancel-safe.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Drain("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Drain("SIGINT"),
+            _ = self.quit.recv() => Told::End("SIGQUIT"),
+        }
+    }
+
+    /// Ends the process at the next one.
+    async fn end(&mut self) -> ! {
+        let (Told::Drain(signal) | Told::End(signal)) = self.next().await;
+        end_at_once(signal)
     }
 }
 
