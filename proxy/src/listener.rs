@@ -19,8 +19,6 @@ use crate::peer::{Peer, PeerAddress};
 use crate::worker::{Accepted, Arrival};
 use unix::UnixSocket;
 
-/// Connections that the kernel holds before they are accepted.
-const BACKLOG: i32 = 4096;
 /// Connections beyond `pool.max_clients` that may be logging in, or being told that there are too many.
 const LOGGING_IN: usize = 1000;
 /// Pause after an accept that failed for want of descriptors or memory.
@@ -44,7 +42,7 @@ impl Listeners {
         let address = settings.address;
         // First: who has the port has the Unix socket that is named after it, too.
         let given = inherited.take(address).map(from_std);
-        let tcp = given.unwrap_or_else(|| open(address)).map_err(|error| {
+        let tcp = given.unwrap_or_else(|| open(address, settings.backlog)).map_err(|error| {
             io::Error::new(error.kind(), format!("listen.address: cannot listen on {address}: {error}"))
         })?;
         let unix = settings.unix.as_ref().map(|directory| {
@@ -91,12 +89,12 @@ fn from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+fn open(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(backlog)?;
     TcpListener::from_std(socket.into())
 }
 

@@ -387,6 +387,7 @@ pub(crate) async fn connect(
         credential: worker.shared.credential(&config, database, user),
         tls: &config.server_tls,
         timeout: config.pool.server_connect_timeout,
+        tcp: &config.pool.tcp,
         lifetime: config.pool.server_lifetime_for(database, user),
         cancel_timeout: config.pool.cancel_wait_timeout,
         max_prepared_statements: config.pool.prepared_statements,

@@ -47,7 +47,7 @@ const LOGIN_GRACE: Duration = Duration::from_millis(200);
 pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd {
     let Connection { mut stream, mut peer, counted } = connection;
     if let PeerAddress::Tcp(_) = peer.address
-        && let Err(error) = stream.socket().set_options()
+        && let Err(error) = stream.socket().set_options(&worker.shared.config.load().pool.tcp)
     {
         tracing::debug!(%peer, %error, "a client went away at once");
         return TaskEnd::Nothing;

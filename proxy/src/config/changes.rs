@@ -10,6 +10,10 @@ impl Config {
             self.listen.address = before.listen.address;
             kept.push("listen.address");
         }
+        if self.listen.backlog != before.listen.backlog {
+            self.listen.backlog = before.listen.backlog;
+            kept.push("listen.backlog");
+        }
         if self.listen.unix != before.listen.unix {
             self.listen.unix.clone_from(&before.listen.unix);
             kept.push("listen.unix");

@@ -58,7 +58,7 @@ impl Config {
     fn describe_pool(&self) -> Vec<(&'static str, Option<String>)> {
         let pool = &self.pool;
         let overrides: Vec<String> = pool.overrides.iter().map(show_override).collect();
-        vec![
+        let mut rows = vec![
             ("pool.mode", Some(pool.mode.word().to_owned())),
             ("pool.size", Some(pool.sizes.size.to_string())),
             ("pool.min_pool_size", Some(pool.sizes.min_size.to_string())),
@@ -81,9 +81,13 @@ impl Config {
             ("pool.server_idle_timeout", Some(or_off(pool.server_idle_timeout))),
             ("pool.server_lifetime", Some(or_off(pool.server_lifetime))),
             ("pool.client_login_timeout", Some(show_duration(pool.client_login_timeout))),
+        ];
+        rows.extend(pool.tcp.describe());
+        rows.extend([
             ("pool.prepared_statements", Some(pool.prepared_statements.to_string())),
             ("pool.override", (!overrides.is_empty()).then(|| format!("[{}]", overrides.join(", ")))),
-        ]
+        ]);
+        rows
     }
 
     fn describe_auth(&self) -> Vec<(&'static str, Option<String>)> {

@@ -54,7 +54,12 @@ pub(crate) fn read(environment: &Environment, raw: &mut Raw) {
         }
         let origin = Origin::Variable(name.to_owned());
         let Some(key) = KEYS.iter().find(|key| names_of(key).any(|known| known == name)) else {
-            raw.errors.push(Problem::at(origin, why_unknown(name)));
+            match keys::look_up(&as_key(name)) {
+                keys::Known::Needless(why) => {
+                    raw.warnings.push(Problem::at(origin, format!("has no effect: {why}")));
+                }
+                _ => raw.errors.push(Problem::at(origin, why_unknown(name))),
+            }
             continue;
         };
         let Some(text) = environment.text(name, raw) else { continue };
@@ -89,10 +94,14 @@ fn names_of(key: &Key) -> impl Iterator<Item = String> {
     [Some(key.variable()), key.alias_name().map(|alias| keys::variable_of(&alias))].into_iter().flatten()
 }
 
+/// The name as it stands in a file.
+fn as_key(name: &str) -> String {
+    name.strip_prefix("PGHERD_").unwrap_or(name).replace("__", ".").to_ascii_lowercase()
+}
+
 fn why_unknown(name: &str) -> String {
-    let as_key = name.strip_prefix("PGHERD_").unwrap_or(name).replace("__", ".").to_ascii_lowercase();
-    if let keys::Known::Unknown(why) = keys::look_up(&as_key)
-        && why.contains("not available")
+    if let keys::Known::Unknown(why) = keys::look_up(&as_key(name))
+        && (why.contains("not available") || why.contains("PgBouncer's"))
     {
         return why;
     }

@@ -78,6 +78,9 @@ fn section(prefix: &str, table: &DeTable<'_>, place: &Place<'_>, raw: &mut Raw) 
                 let value = convert(value, &|offset| place.origin(offset));
                 raw.settings.push(Setting { key, layer: Layer::File, item: Item { origin, value } });
             }
+            (Known::Needless(why), _) => {
+                raw.warnings.push(Problem::new(origin, full, format!("has no effect: {why}")));
+            }
             (Known::Unknown(why), _) => raw.errors.push(Problem::new(origin, full, why)),
         }
     }

@@ -1,6 +1,7 @@
 //! Every key there is: its name, default, other names, and the section it stands in.
 
 use super::nearest;
+use super::pgbouncer::{self, Replaced};
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ const fn bare_aliased(name: &'static str, alias: &'static str) -> Key {
 /// All keys, in the order of the reference.
 pub(crate) static KEYS: &[Key] = &[
     key("listen.address", "0.0.0.0:5432"),
+    key("listen.backlog", "4096"),
     bare_aliased("listen.unix", "unix_socket_dir"),
     aliased("listen.unix_mode", "0777", "unix_socket_mode"),
     key("listen.proxy_protocol", "off"),
@@ -75,6 +77,11 @@ pub(crate) static KEYS: &[Key] = &[
     key("pool.server_idle_timeout", "10min"),
     key("pool.server_lifetime", "1h"),
     key("pool.client_login_timeout", "1min"),
+    key("pool.tcp_keepalive", "true"),
+    key("pool.tcp_keepcnt", "0"),
+    key("pool.tcp_keepidle", "off"),
+    key("pool.tcp_keepintvl", "off"),
+    key("pool.tcp_user_timeout", "off"),
     aliased("pool.prepared_statements", "200", "max_prepared_statements"),
     bare("pool.override"),
     bare_aliased("auth.hba_file", "auth_hba_file"),
@@ -149,6 +156,8 @@ pub(crate) enum Known {
     Key(&'static Key),
     /// A section with keys below it.
     Section,
+    /// A setting of PgBouncer that is not needed here; the text says why.
+    Needless(&'static str),
     /// Nothing; the text says so, and what to do.
     Unknown(String),
 }
@@ -167,7 +176,11 @@ pub(crate) fn look_up(name: &str) -> Known {
     if sections().any(|section| section == name) {
         return Known::Section;
     }
-    Known::Unknown(why_unknown(name))
+    match name.strip_prefix("pool.").and_then(pgbouncer::replaced) {
+        Some(Replaced::Needless(why)) => Known::Needless(why),
+        Some(Replaced::Elsewhere(why)) => Known::Unknown(format!("is a setting of PgBouncer's: {why}")),
+        None => Known::Unknown(why_unknown(name)),
+    }
 }
 
 impl Key {
@@ -198,6 +211,10 @@ fn why_unknown(name: &str) -> String {
     };
     if LATER.iter().any(|later| below(&later)) {
         return "not available in this version of pgherd".to_owned();
+    }
+    if name.split('.').next() == Some("pgbouncer") {
+        return "is a section of PgBouncer's: most of its settings are keys of section `pool` here"
+            .to_owned();
     }
     let names = KEYS.iter().flat_map(|key| [Some(key.name.to_owned()), key.alias_name()]).flatten();
     let known: Vec<String> = names.chain(sections().map(str::to_owned)).collect();

@@ -15,6 +15,8 @@ use crate::tls::Acceptor;
 pub(crate) struct Listen {
     /// Address and port of the listener.
     pub(crate) address: SocketAddr,
+    /// Connections that the kernel holds before they are accepted.
+    pub(crate) backlog: i32,
     /// The directory of the Unix socket, if there is one; it is named after the port, as PostgreSQL's.
     pub(crate) unix: Option<PathBuf>,
     /// The permissions of its file: who may write it may connect.
@@ -86,11 +88,19 @@ impl Choice for TlsVersion {
 impl Bridge<'_> {
     pub(super) fn listen(&mut self) -> Option<Listen> {
         let address = self.get("listen.address", value::address);
+        let backlog = self.get("listen.backlog", value::integer(1..=65_535));
         let unix = self.get("listen.unix", value::absolute_path);
         let unix_mode = self.get("listen.unix_mode", value::file_mode);
         let proxies = self.get("listen.proxy_protocol", value::networks_or_off);
         let tls = self.listen_tls();
-        Some(Listen { address: address?, unix, unix_mode: unix_mode?, proxies: proxies?, tls: tls? })
+        Some(Listen {
+            address: address?,
+            backlog: i32::try_from(backlog?).ok()?,
+            unix,
+            unix_mode: unix_mode?,
+            proxies: proxies?,
+            tls: tls?,
+        })
     }
 
     fn listen_tls(&mut self) -> Option<ListenTls> {
@@ -160,6 +170,7 @@ impl Listen {
         let tls = &self.tls;
         vec![
             ("listen.address", Some(self.address.to_string())),
+            ("listen.backlog", Some(self.backlog.to_string())),
             ("listen.unix", path(&self.unix)),
             ("listen.unix_mode", Some(format!("{:04o}", self.unix_mode))),
             ("listen.proxy_protocol", Some(show_networks(&self.proxies))),

@@ -16,6 +16,7 @@ mod live;
 mod nearest;
 mod nodes;
 mod overrides;
+mod pgbouncer;
 mod pgpool;
 mod pool;
 mod problem;
@@ -24,6 +25,7 @@ mod resolve;
 mod resolved;
 mod secret;
 mod secret_file;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -47,6 +49,7 @@ pub(crate) use resolved::{
     Admin, Config, Executor, Failover, FailoverMode, Log, LogFormat, LogLevel, Monitor, Repmgr, Runtime, Ssh,
 };
 pub(crate) use secret::Secret;
+pub(crate) use tcp::Tcp;
 pub(crate) use units::as_pgbouncer;
 
 use environment::Environment;

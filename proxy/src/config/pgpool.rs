@@ -21,6 +21,7 @@ enum To {
 const MAPPED: &[(&str, To)] = &[
     ("NUM_INIT_CHILDREN", To::Same("pool.size")),
     ("CONNECTION_LIFE_TIME", To::Seconds("pool.server_idle_timeout")),
+    ("CLIENT_IDLE_LIMIT", To::Seconds("pool.client_idle_timeout")),
     ("AUTHENTICATION_TIMEOUT", To::Seconds("pool.client_login_timeout")),
     ("CONNECT_TIMEOUT", To::Milliseconds("pool.server_connect_timeout")),
     ("LOG_MIN_MESSAGES", To::Level("log.level")),
@@ -109,10 +110,6 @@ const REPLACED: &[(&[&str], &str)] = &[
     (
         &["LOG_", "LOGGING_", "SYSLOG_", "CLIENT_MIN", "DEBUG_"],
         "see `log.level` and `log.format`; statements are logged by the servers",
-    ),
-    (
-        &["CLIENT_IDLE_LIMIT"],
-        "set idle_session_timeout or idle_in_transaction_session_timeout on the servers",
     ),
     (&["CONNECTION_CACHE", "RESET_QUERY_LIST"], "connections are always pooled, and reset by `pool.mode`"),
 ];

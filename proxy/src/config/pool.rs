@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Tcp;
 use super::value::Choice;
 
 /// When a session holds a server connection.
@@ -55,6 +56,8 @@ pub(crate) struct Pool {
     pub(crate) server_lifetime: Option<Duration>,
     /// How long a client may take to log in.
     pub(crate) client_login_timeout: Duration,
+    /// Options of the connections with clients and servers.
+    pub(crate) tcp: Tcp,
     /// The most protocol-level prepared statements kept on one server connection; 0 keeps none.
     pub(crate) prepared_statements: usize,
     /// Exceptions, the first that matches counts.

@@ -112,6 +112,7 @@ fn each_key_given_in_the_environment_comes_into_force() {
         ("backends.tls.channel_binding", "disable"),
         ("pool.mode", "session"),
         ("pool.server_round_robin", "true"),
+        ("pool.tcp_keepalive", "false"),
         ("pool.override", "[{ user = \"a\", size = 1 }]"),
         ("failover.mode", "manual"),
         ("failover.repmgr.config", "/x"),

@@ -9,10 +9,11 @@ use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use socket2::{Domain, Protocol, SockRef, Type};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{CLOSED, READABLE, Reactor, Source, WRITABLE, current_reactor, spend};
+use crate::config::Tcp;
 
 /// A connection. It wakes the task that found it not ready last, and never a waker: for one task at a time, and for no combinator
 /// that has wakers of its own.
@@ -82,9 +83,26 @@ impl Socket {
     ///
     /// # Errors
     /// When the connection has ended already.
-    pub(crate) fn set_options(&self) -> io::Result<()> {
-        SockRef::from(self).set_tcp_nodelay(true)?;
-        SockRef::from(self).set_keepalive(true)
+    pub(crate) fn set_options(&self, tcp: &Tcp) -> io::Result<()> {
+        let socket = SockRef::from(self);
+        socket.set_tcp_nodelay(true)?;
+        if tcp.user_timeout.is_some() {
+            socket.set_tcp_user_timeout(tcp.user_timeout)?;
+        }
+        if !tcp.keepalive {
+            return Ok(());
+        }
+        let mut keepalive = TcpKeepalive::new();
+        if let Some(idle) = tcp.keepalive_idle {
+            keepalive = keepalive.with_time(idle);
+        }
+        if let Some(interval) = tcp.keepalive_interval {
+            keepalive = keepalive.with_interval(interval);
+        }
+        if let Some(count) = tcp.keepalive_count {
+            keepalive = keepalive.with_retries(count);
+        }
+        socket.set_tcp_keepalive(&keepalive)
     }
 
     /// The peer's address. For TCP.

@@ -57,6 +57,30 @@ fn a_task_waits_for_bytes_and_gets_them_all() {
 }
 
 #[test]
+fn a_peer_whose_machine_is_gone_is_missed_as_soon_as_is_wanted() {
+    run(async |_: &Executor<()>| {
+        let options = crate::config::Tcp {
+            keepalive: true,
+            keepalive_count: Some(3),
+            keepalive_idle: Some(Duration::from_secs(40)),
+            keepalive_interval: Some(Duration::from_secs(5)),
+            user_timeout: Some(Duration::from_millis(7500)),
+        };
+        let (socket, _far) = pair();
+        socket.set_options(&options).unwrap();
+        let set = socket2::SockRef::from(&socket);
+        assert!(set.keepalive().unwrap() && set.tcp_nodelay().unwrap());
+        assert_eq!(set.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(set.tcp_keepalive_time().unwrap(), Duration::from_secs(40));
+        assert_eq!(set.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
+        assert_eq!(set.tcp_user_timeout().unwrap(), Some(Duration::from_millis(7500)));
+        let (other, _far) = pair();
+        other.set_options(&crate::config::Tcp { keepalive: false, ..options }).unwrap();
+        assert!(!socket2::SockRef::from(&other).keepalive().unwrap());
+    });
+}
+
+#[test]
 fn an_end_that_comes_with_the_last_bytes_is_seen_behind_them() {
     run(async |executor| {
         for _ in 0..20 {

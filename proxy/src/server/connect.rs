@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::connection::{Cutter, ServerConnection};
 use super::secure::{self, Handshake, NotSecure, complaint};
 use crate::cancel::CancelPoint;
+use crate::config::Tcp;
 use crate::descriptors::Bounds;
 use crate::reactor::Socket;
 use crate::stream::Stream;
@@ -126,6 +127,7 @@ pub(crate) struct ConnectRequest<'a> {
     pub(crate) credential: Credential,
     pub(crate) tls: &'a ServerTls,
     pub(crate) timeout: Duration,
+    pub(crate) tcp: &'a Tcp,
     /// How long the connection may live.
     pub(crate) lifetime: Option<Duration>,
     /// How long a cancel request may take.
@@ -178,7 +180,7 @@ impl ConnectRequest<'_> {
         if !self.descriptors.has_room_for_server(&socket) {
             return Err(ConnectError::NoDescriptors.into());
         }
-        socket.set_options()?;
+        socket.set_options(self.tcp)?;
         let mut stream = Stream::new(socket);
         let cutter = Arc::new(Cutter::new(&stream)?);
         let secured = match attempt {

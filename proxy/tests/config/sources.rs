@@ -58,6 +58,28 @@ fn pgbouncers_names_are_taken_in_file_and_environment() {
 }
 
 #[test]
+fn what_pgbouncer_has_and_pgherd_needs_not_is_a_warning_and_what_stands_elsewhere_an_error() {
+    let file = "[pool]\nignore_startup_parameters = \"extra_float_digits\"\nserver_reset_query_always = 1\nsize = 3\n";
+    let (json, code) = check(file, &[NODES, ("PGHERD_POOL__STATS_PERIOD", "60")]);
+    assert_eq!(code, 0, "{json:#}");
+    let warnings = lines(&json, "warnings");
+    for (name, part) in [
+        ("pool.ignore_startup_parameters", "every run-time parameter"),
+        ("pool.server_reset_query_always", "is undone before another gets it"),
+        ("PGHERD_POOL__STATS_PERIOD", "log.level"),
+    ] {
+        assert!(warnings.iter().any(|line| line.starts_with(name) && line.contains(part)), "{warnings:?}");
+    }
+    let listen = error("[pool]\nlisten_port = 6432\n", &[NODES]);
+    assert!(
+        listen.starts_with("pool.listen_port: is a setting of PgBouncer's: it is `listen.address`"),
+        "{listen}"
+    );
+    assert!(error("", &[NODES, ("PGHERD_POOL__AUTH_TYPE", "any")]).contains("section `auth`"));
+    assert!(error("[pgbouncer]\npool_mode = \"session\"\n", &[NODES]).contains("section `pool`"));
+}
+
+#[test]
 fn the_password_comes_from_a_file_and_is_never_shown() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"s3cr3t\n").unwrap();

@@ -28,6 +28,7 @@ impl Bridge<'_> {
         let server_idle_timeout = self.get("pool.server_idle_timeout", value::duration_or_off(TIMEOUT));
         let server_lifetime = self.get("pool.server_lifetime", value::duration_or_off(TIMEOUT));
         let client_login_timeout = self.get("pool.client_login_timeout", value::duration(TIMEOUT));
+        let tcp = self.tcp();
         let prepared_statements = self.get("pool.prepared_statements", value::integer(0..=10_000));
         let overrides = self.read("pool.override", overrides::read).map(|(_, overrides)| overrides);
         Some(Pool {
@@ -46,6 +47,7 @@ impl Bridge<'_> {
             server_idle_timeout: server_idle_timeout?,
             server_lifetime: server_lifetime?,
             client_login_timeout: client_login_timeout?,
+            tcp: tcp?,
             prepared_statements: prepared_statements?,
             overrides: overrides.unwrap_or_default(),
         })
