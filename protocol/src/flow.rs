@@ -42,6 +42,8 @@ pub enum Stop {
     },
     /// The server said what nothing asked for.
     OutOfStep,
+    /// The client was told why its session ends.
+    SentAway,
     /// The client sent what is no message. It stands behind what was consumed.
     Violation(FrameError),
 }
@@ -191,6 +193,10 @@ impl Flow {
                 Reply::Forward => Pass::Forward,
                 Reply::Replaced => Pass::Replaced { consumed: header.len },
                 Reply::Drop => Pass::Drop,
+                Reply::SentAway => {
+                    cut.stop = Some(Stop::SentAway);
+                    break;
+                }
                 Reply::ServerEnds => {
                     cut.stop = Some(Stop::ServerEnds { body: cut.consumed + crate::frame::HEADER_LEN });
                     break;

@@ -23,6 +23,8 @@ pub enum Reply {
     Replaced,
     /// The client does not get it.
     Drop,
+    /// The session ends with what was appended to the output in its place.
+    SentAway,
     /// The server ends the connection: its last error is not for the client.
     ServerEnds,
     /// The server said something that nothing asked for: its connection cannot be trusted any more.
@@ -404,7 +406,12 @@ impl Session {
             let Self { expected, .. } = self;
             server.make_all_stale(|id| expected.iter().any(|e| e.about == About::Prepares(id)));
         }
-        let replaced = self.tell_error(&failed, frame, out);
+        let overdue = self.says_overdue(frame, fields, out);
+        if overdue == Some(Reply::SentAway) {
+            self.expected.push_front(failed);
+            return Reply::SentAway;
+        }
+        let replaced = overdue.is_some() || self.tell_error(&failed, frame, out);
         if failed.kind.is_extended() {
             self.expected.push_front(failed);
             self.skip_to_sync(server);

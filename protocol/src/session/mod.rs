@@ -11,6 +11,7 @@ mod in_band;
 mod loss;
 mod migration;
 mod names;
+mod overtime;
 mod placement;
 mod renaming;
 mod sql;
@@ -20,7 +21,6 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use backend::Reply;
 pub use detached::{Detached, Progress};
@@ -31,6 +31,7 @@ pub use in_band::{NoViews, Views, in_band_answer};
 use loss::Answered;
 pub use loss::Loss;
 use names::Names;
+pub use overtime::{Overtime, transaction_timeout};
 use sql::SqlNames;
 pub use tally::Tally;
 
@@ -144,7 +145,7 @@ pub struct Session {
     lease_start: u64,
     rounds: Rounds,
     /// What is under way is being cancelled, since it took longer than the session may.
-    overdue: Option<Duration>,
+    overdue: Option<Overtime>,
     /// What it has done since it was asked last.
     tally: Tally,
     /// What it has prepared that is not for servers.
@@ -262,12 +263,6 @@ impl Session {
     #[must_use]
     pub const fn rounds(&self) -> Rounds {
         self.rounds
-    }
-
-    /// What is under way has taken longer than `limit`, and a cancel request is sent for it: of this the client is told, and not
-    /// that it had asked for it itself.
-    pub const fn on_overdue(&mut self, limit: Duration) {
-        self.overdue = Some(limit);
     }
 
     /// True if the server has nothing left to answer, in or out of a batch of messages.

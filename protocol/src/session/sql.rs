@@ -8,7 +8,6 @@ use super::names::with_client_names;
 use super::placement::{Name, write_statement_message};
 use super::renaming::{Renaming, Shifts, characters, escaped_name, server_name, write_query};
 use super::{About, Expected, Kind, Pass, Reply, Session, Undo};
-use crate::error::{ClientError, ErrorFields, Severity};
 use crate::frame::{Frame, split_cstr};
 use crate::prepared::{Lookup, ServerStatements, Statement, Statements};
 use crate::statement::{Mention, Pin, Resets, Scan, Verb, executed_first, mentions, scan};
@@ -367,23 +366,13 @@ impl Session {
             _ => Some(&failed.shifts),
         };
         frame.is_complete()
-            && (self.says_overdue(ErrorFields::parse(frame.body), out)
-                || with_client_names(
-                    frame.body,
-                    (failed, shifts.unwrap_or(&None)),
-                    &self.names,
-                    &self.expected,
-                    out,
-                ))
-    }
-
-    /// Says, in place of the server, why it has cancelled a statement: it knows only that somebody asked for it.
-    fn says_overdue(&self, fields: ErrorFields<'_>, out: &mut Vec<u8>) -> bool {
-        let Some(limit) = self.overdue.filter(|_| fields.sqlstate == b"57014") else { return false };
-        ClientError::new("57014", "canceling statement due to statement timeout")
-            .detail(format!("pool.query_timeout of pgherd is {limit:?}."))
-            .write(out, Severity::Error);
-        true
+            && with_client_names(
+                frame.body,
+                (failed, shifts.unwrap_or(&None)),
+                &self.names,
+                &self.expected,
+                out,
+            )
     }
 
     /// Why a statement could not be prepared for the Query that is answered now.

@@ -32,8 +32,15 @@ impl Session {
             Event::AtRest => return self.give_back(held).await,
             Event::Lost(lost) => return self.lost(held, lost).await,
             Event::Overdue(Overdue::Unheard(limit)) => {
-                let cause = format!("no answer within {limit:?} to a cancel request of pool.query_timeout");
+                let cause = format!(
+                    "it has not acted on a cancel request within pool.cancel_wait_timeout ({limit:?})"
+                );
                 return self.lost(held, Lost { cause, last_error: None }).await;
+            }
+            Event::SentAway => {
+                tracing::info!(peer = %self.peer, pid = self.front.key.pid, "a client is sent away: its transaction took too long");
+                // What it did is undone already; the rest of the answer is for nobody.
+                return Turn::End;
             }
             Event::Overdue(overdue) => self.say_overdue(overdue),
             Event::Ending => self.say_goodbye(),

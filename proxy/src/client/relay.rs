@@ -39,6 +39,8 @@ pub(super) enum Event {
     Block,
     /// The session takes longer than it may.
     Overdue(Overdue),
+    /// It took longer than it may, and the client was told so.
+    SentAway,
     /// A statement has ended while it was being cancelled for having taken too long.
     Overtaken,
     /// The client closed the connection or broke it: nobody waits for what is under way.
@@ -210,6 +212,7 @@ impl Front {
                     Some(Stop::ServerEnds { body }) => {
                         Some(last_words(input.0.get(body..).unwrap_or_default()))
                     }
+                    Some(Stop::SentAway) => Some(Event::SentAway),
                     Some(Stop::OutOfStep) => Some(Lost::because("the server broke the protocol")),
                     _ => None,
                 };

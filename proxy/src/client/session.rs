@@ -348,9 +348,9 @@ impl Session {
                         return Poll::Ready(Event::Overtaken);
                     }
                     None => {}
-                    Some(Overdue::Query(limit)) => {
+                    Some(Overdue::Running(why)) => {
                         cancelled = true;
-                        front.machine.on_overdue(limit);
+                        front.machine.on_overdue(why);
                     }
                     Some(overdue) => return Poll::Ready(Event::Overdue(overdue)),
                 }

@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use pgherd_protocol::error::ClientError;
-use pgherd_protocol::session::{Rounds, Session as Machine, Transaction};
+use pgherd_protocol::session::{Overtime, Rounds, Session as Machine, Transaction, transaction_timeout};
 
 use super::acquire::Access;
 use crate::cancel::OnItsWay;
@@ -27,6 +27,8 @@ pub(super) enum Activity {
     Waiting,
     /// The server works for it.
     Running,
+    /// The server commits: that is left to end by itself.
+    Committing,
     /// The client is to say how its transaction, or its batch of messages, goes on.
     InTransaction,
 }
@@ -35,7 +37,7 @@ impl Activity {
     /// What a session does that holds a server connection.
     pub(super) fn of(machine: &Machine) -> Self {
         if !machine.is_answered() {
-            Self::Running
+            if machine.commits() { Self::Committing } else { Self::Running }
         } else if machine.is_at_rest() {
             Self::Idle
         } else {
@@ -47,11 +49,11 @@ impl Activity {
 /// What a session has done for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// The statement is being cancelled.
-    Query(Duration),
-    /// The server has not acted on that in time.
+    /// What the server does: it is being cancelled.
+    Running(Overtime),
+    /// The server has not acted on that within this time.
     Unheard(Duration),
-    /// The transaction.
+    /// Nothing, in a transaction that takes too long.
     Transaction,
     /// Nothing, in a transaction.
     IdleInTransaction,
@@ -63,8 +65,7 @@ impl Overdue {
     /// What PostgreSQL says before it closes such a connection.
     pub(super) fn last_words(self) -> ClientError {
         let (sqlstate, what) = match self {
-            Self::Query(_) | Self::Unheard(_) => ("57014", "statement timeout"),
-            Self::Transaction => ("25P04", "transaction timeout"),
+            Self::Running(_) | Self::Unheard(_) | Self::Transaction => return transaction_timeout(),
             Self::IdleInTransaction => ("25P03", "idle-in-transaction timeout"),
             Self::Idle => ("57P05", "idle-session timeout"),
         };
@@ -161,7 +162,7 @@ impl Watch {
         self.verdict.set(Some(overdue));
         self.waker.get().into_iter().for_each(Waker::wake_by_ref);
         // Nothing to cancel: it has come to an end meanwhile, or its server connection is looked after.
-        matches!(overdue, Overdue::Query(_)).then(|| self.seat.cancel()).flatten()
+        matches!(overdue, Overdue::Running(_)).then(|| self.seat.cancel()).flatten()
     }
 
     fn overdue(&self, now: Instant) -> Option<Overdue> {
@@ -169,8 +170,8 @@ impl Watch {
         if state != seen.state {
             (seen.since, seen.cancelled_at) = (now, None);
         }
-        let in_transaction = matches!(state.activity, Activity::Running | Activity::InTransaction);
-        if !in_transaction || state.rounds.transactions != seen.state.rounds.transactions {
+        let is_outside = matches!(state.activity, Activity::Idle | Activity::Waiting);
+        if is_outside || state.rounds.transactions != seen.state.rounds.transactions {
             seen.transaction_since = now;
         }
         seen.state = state;
@@ -178,25 +179,21 @@ impl Watch {
             limit.filter(|limit| now.saturating_duration_since(since) >= *limit)
         };
         let Limits { timeouts, cancel_wait } = self.limits.get();
-        let query = is_over(seen.since, timeouts.query).filter(|_| state.activity == Activity::Running);
-        let overdue = if in_transaction && is_over(seen.transaction_since, timeouts.transaction).is_some() {
-            Some(Overdue::Transaction)
-        } else if let Some(limit) = query {
-            match seen.cancelled_at {
-                None => {
-                    seen.cancelled_at = Some(now);
-                    Some(Overdue::Query(limit))
-                }
-                Some(at) => is_over(at, Some(cancel_wait)).map(Overdue::Unheard),
+        let transaction = is_over(seen.transaction_since, timeouts.transaction);
+        let overdue = match (state.activity, seen.cancelled_at) {
+            (Activity::InTransaction, _) if transaction.is_some() => Some(Overdue::Transaction),
+            (Activity::InTransaction, _) => {
+                is_over(seen.since, timeouts.idle_transaction).map(|_| Overdue::IdleInTransaction)
             }
-        } else {
-            match state.activity {
-                Activity::InTransaction => {
-                    is_over(seen.since, timeouts.idle_transaction).map(|_| Overdue::IdleInTransaction)
-                }
-                Activity::Idle => is_over(seen.since, timeouts.client_idle).map(|_| Overdue::Idle),
-                Activity::Waiting | Activity::Running => None,
+            (Activity::Running, None) => {
+                let query = is_over(seen.since, timeouts.query);
+                let why = transaction.map(|_| Overtime::Transaction).or(query.map(Overtime::Statement));
+                seen.cancelled_at = why.map(|_| now);
+                why.map(Overdue::Running)
             }
+            (Activity::Running, Some(at)) => is_over(at, Some(cancel_wait)).map(Overdue::Unheard),
+            (Activity::Idle, _) => is_over(seen.since, timeouts.client_idle).map(|_| Overdue::Idle),
+            (Activity::Waiting | Activity::Committing, _) => None,
         };
         self.seen.set(seen);
         overdue

@@ -156,7 +156,7 @@ async fn a_server_that_does_not_act_on_a_cancel_request_is_given_up() -> Result<
     let answer = client.read_answer().await?;
     let error = answer.error().ok_or_else(|| anyhow!("{answer:?}"))?;
     ensure!(error.code() == "40001", "{error}");
-    ensure!(error.field(b'D').is_some_and(|detail| detail.contains("pool.query_timeout")), "{error:?}");
+    ensure!(error.field(b'D').is_some_and(|detail| detail.contains("pool.cancel_wait_timeout")), "{error:?}");
     for sql in ["ROLLBACK", "SELECT 1"] {
         ensure!(client.query(sql).await?.error().is_none(), "the session goes on");
     }
