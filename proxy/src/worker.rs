@@ -1,6 +1,7 @@
 //! The threads that serve clients: each has its own event loop and its own sessions.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -83,8 +84,8 @@ pub(crate) struct Worker {
     relief: Cell<Option<Relief>>,
     /// Changed by [`Clients::next_stage`] only, which wakes all tasks.
     stage: Cell<Stage>,
-    /// The pools that sessions of this worker wait for, once for each.
-    waits: RefCell<Slab<Arc<Pool>>>,
+    /// The pools that sessions of this worker wait for, by their addresses, and how many do.
+    waits: RefCell<HashMap<*const Pool, (Arc<Pool>, usize)>>,
     begun_waiting: Notify,
     /// Tasks that others than clients have begun.
     tasks: RefCell<Vec<Task>>,
@@ -155,7 +156,8 @@ impl Worker {
         if waits.is_empty() {
             self.begun_waiting.notify_one();
         }
-        Waiting { worker: self, key: waits.insert(Arc::clone(pool)) }
+        waits.entry(Arc::as_ptr(pool)).or_insert_with(|| (Arc::clone(pool), 0)).1 += 1;
+        Waiting { worker: self, pool: Arc::as_ptr(pool) }
     }
 
     /// Tends the pools that sessions wait for. Never ends.
@@ -164,10 +166,7 @@ impl Worker {
             self.begun_waiting.notified().await;
             while !self.waits.borrow().is_empty() {
                 executor.sleep(TEND_INTERVAL).await;
-                let mut pools: Vec<_> =
-                    self.waits.borrow().iter().map(|(_, pool)| Arc::clone(pool)).collect();
-                pools.sort_unstable_by_key(Arc::as_ptr);
-                pools.dedup_by(|one, other| Arc::ptr_eq(one, other));
+                let pools: Vec<_> = self.waits.borrow().values().map(|(pool, _)| Arc::clone(pool)).collect();
                 pools.iter().for_each(|pool| pool.tend(self.id));
             }
         }
@@ -178,12 +177,18 @@ impl Worker {
 #[derive(Debug)]
 pub(crate) struct Waiting<'a> {
     worker: &'a Worker,
-    key: usize,
+    pool: *const Pool,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.worker.waits.borrow_mut().try_remove(self.key);
+        let mut waits = self.worker.waits.borrow_mut();
+        if let Some((_, count)) = waits.get_mut(&self.pool) {
+            *count -= 1;
+            if *count == 0 {
+                waits.remove(&self.pool);
+            }
+        }
     }
 }
 
@@ -364,8 +369,11 @@ impl Clients<'_> {
     /// Looks whether a session does for too long what it does.
     fn look(&self) {
         let now = Instant::now();
-        let watches = self.worker.watches.borrow();
         let config = self.worker.shared.config.load();
+        if !config.pool.has_timeouts() {
+            return;
+        }
+        let watches = self.worker.watches.borrow();
         if !Arc::ptr_eq(&config, &self.heeded.borrow()) {
             watches.iter().for_each(|(_, watch)| watch.heed(&config.pool));
             self.heeded.replace(Arc::clone(&config));

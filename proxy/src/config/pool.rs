@@ -141,6 +141,11 @@ impl Pool {
         }
     }
 
+    /// True if a session may do for too long what it does.
+    pub(crate) fn has_timeouts(&self) -> bool {
+        self.timeouts != Timeouts::default() || !self.overrides.is_empty()
+    }
+
     /// True if a pool may have connections that nobody has asked for.
     pub(crate) fn keeps_any(&self) -> bool {
         self.sizes.min_size > 0 || self.overrides.iter().any(|it| it.min_pool_size.is_some_and(|min| min > 0))

@@ -270,14 +270,14 @@ async fn what_does_not_fit_in_a_pinned_pool_is_told_why() -> Result<()> {
     })
     .await?;
     let (mut one, mut two, mut three) = (front.raw().await?, front.raw().await?, front.raw().await?);
-    one.query("LISTEN a").await?;
+    one.query("SELECT pg_advisory_lock(1)").await?;
     two.query("CREATE TEMP TABLE mine ()").await?;
     let answer = three.query("SELECT 1").await?;
     let error = answer.error().ok_or_else(|| anyhow!("{answer:?}"))?;
     let detail = error.field(b'D').unwrap_or_default();
     ensure!(error.code() == "53300", "{error}");
     for part in
-        ["database \"app\" and user \"app\"", "LISTEN (1)", "a temporary object (1)", "pool.pinned_size"]
+        ["database \"app\" and user \"app\"", "a session-level advisory lock (1)", "a temporary object (1)", "pool.pinned_size"]
     {
         ensure!(detail.contains(part), "{detail}");
     }
