@@ -48,7 +48,12 @@ impl Listeners {
         let unix = settings.unix.as_ref().map(|directory| {
             match inherited.take_unix(&unix::path_of(directory, address.port())) {
                 Some((listener, path)) => UnixSocket::take_over(listener, &path, sockets.stay()),
-                None => UnixSocket::bind(directory, settings.unix_mode, address.port(), sockets.stay()),
+                None => UnixSocket::bind(
+                    directory,
+                    (settings.unix_mode, settings.backlog),
+                    address.port(),
+                    sockets.stay(),
+                ),
             }
         });
         Ok(Self { tcp, unix: unix.transpose()? })

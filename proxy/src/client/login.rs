@@ -210,7 +210,9 @@ fn take_places(
     let facts = role.and_then(|role| role.facts);
     // Limits are not for superusers.
     let bound = |limit: Option<usize>| limit.filter(|_| facts.is_none_or(|facts| !facts.is_superuser));
+    let sizes = config.pool.sizes_for(database, user);
     let role_limit = bound(facts.and_then(|facts| facts.connection_limit));
+    let role_limit = least(role_limit, sizes.max_user_client_connections);
     let role = shared.clients_by_role.enter(user, role_limit);
     let role = role.ok_or_else(|| full(format!("too many connections for role \"{user}\"")))?;
     let known = shared.verifiers.database(database);
@@ -219,10 +221,17 @@ fn take_places(
         return Err(ClientError::new("55000", message));
     }
     let database_limit = bound(known.and_then(|known| known.connection_limit));
+    let database_limit = least(database_limit, sizes.max_db_client_connections);
     let in_database = shared.clients_by_database.enter(database, database_limit);
     let in_database =
         in_database.ok_or_else(|| full(format!("too many connections for database \"{database}\"")))?;
     Ok(Places { _client: client, _role: role, _database: in_database })
+}
+
+/// The smaller of the servers' bound and the configured one, of which 0 is none.
+fn least(of_servers: Option<usize>, configured: usize) -> Option<usize> {
+    let configured = (configured > 0).then_some(configured);
+    of_servers.into_iter().chain(configured).min()
 }
 
 /// What kind of connection for replication a client asks for.

@@ -38,7 +38,7 @@ impl Session {
                 return self.lost(held, Lost { cause, last_error: None }).await;
             }
             Event::SentAway => {
-                tracing::info!(peer = %self.peer, pid = self.front.key.pid, "a client is sent away: its transaction took too long");
+                tracing::info!(peer = %self.peer, "a client is sent away: its transaction took too long");
                 // What it did is undone already; the rest of the answer is for nobody.
                 return Turn::End;
             }

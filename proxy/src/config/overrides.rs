@@ -59,14 +59,11 @@ fn one(item: &Item) -> Result<PoolOverride, Fault> {
     if it.database.is_none() && it.user.is_none() {
         return Err(at(item, "names neither a database nor a user"));
     }
-    if it.max_db_connections.is_some() && it.user.is_some() {
-        return Err(at(item, "max_db_connections is for all users of a database: name no user beside it"));
+    if it.user.is_some() && it.max_db_connections.or(it.max_db_client_connections).is_some() {
+        return Err(at(item, "the bounds of a database are for all its users: name no user beside them"));
     }
-    if it.max_user_connections.is_some() && it.database.is_some() {
-        return Err(at(
-            item,
-            "max_user_connections is for all databases of a user: name no database beside it",
-        ));
+    if it.database.is_some() && it.max_user_connections.or(it.max_user_client_connections).is_some() {
+        return Err(at(item, "the bounds of a user are for all databases: name no database beside them"));
     }
     if it == (PoolOverride { database: it.database.clone(), user: it.user.clone(), ..Default::default() }) {
         return Err(at(item, format!("changes nothing; it takes {}", OVERRIDE_FIELDS.join(", "))));
@@ -85,6 +82,8 @@ fn number_of<'a>(
         "reserve_pool_size" => (&mut it.reserve_pool_size, OR_NONE),
         "max_db_connections" => (&mut it.max_db_connections, BOUND),
         "max_user_connections" => (&mut it.max_user_connections, BOUND),
+        "max_db_client_connections" => (&mut it.max_db_client_connections, BOUND),
+        "max_user_client_connections" => (&mut it.max_user_client_connections, BOUND),
         _ => return None,
     })
 }

@@ -77,6 +77,10 @@ pub(crate) struct Sizes {
     pub(crate) max_db_connections: usize,
     /// The most connections of all pools of one server of a user.
     pub(crate) max_user_connections: usize,
+    /// The most clients of a database.
+    pub(crate) max_db_client_connections: usize,
+    /// The most clients of a user.
+    pub(crate) max_user_client_connections: usize,
 }
 
 /// How long a session may do what it does; without end if none.
@@ -107,6 +111,8 @@ pub(crate) struct PoolOverride {
     pub(crate) reserve_pool_size: Option<usize>,
     pub(crate) max_db_connections: Option<usize>,
     pub(crate) max_user_connections: Option<usize>,
+    pub(crate) max_db_client_connections: Option<usize>,
+    pub(crate) max_user_client_connections: Option<usize>,
     /// Instead of `pool.server_lifetime`.
     pub(crate) server_lifetime: Option<Option<Duration>>,
     /// Instead of `pool.query_wait_timeout`; `Some(None)` is without end, here and below.
@@ -138,6 +144,14 @@ impl Pool {
             reserve_size: find(|o| o.reserve_pool_size, self.sizes.reserve_size),
             max_db_connections: find(|o| o.max_db_connections, self.sizes.max_db_connections),
             max_user_connections: find(|o| o.max_user_connections, self.sizes.max_user_connections),
+            max_db_client_connections: find(
+                |o| o.max_db_client_connections,
+                self.sizes.max_db_client_connections,
+            ),
+            max_user_client_connections: find(
+                |o| o.max_user_client_connections,
+                self.sizes.max_user_client_connections,
+            ),
         }
     }
 

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::UnixListener;
 
-use super::BACKLOG;
 use crate::peer::{PeerAddress, UnixPeer};
 
 /// A listener whose file goes away with it.
@@ -35,9 +34,14 @@ impl UnixSocket {
     ///
     /// # Errors
     /// When somebody listens there, or the file cannot be made; names it and its key.
-    pub(crate) fn bind(directory: &Path, mode: u32, port: u16, stays: Arc<AtomicBool>) -> io::Result<Self> {
+    pub(crate) fn bind(
+        directory: &Path,
+        (mode, backlog): (u32, i32),
+        port: u16,
+        stays: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
         let path = path_of(directory, port);
-        open(&path, mode, stays).map_err(|error| {
+        open(&path, (mode, backlog), stays).map_err(|error| {
             io::Error::new(error.kind(), format!("listen.unix: cannot listen on {}: {error}", path.display()))
         })
     }
@@ -84,14 +88,14 @@ impl Drop for UnixSocket {
     }
 }
 
-fn open(path: &Path, mode: u32, stays: Arc<AtomicBool>) -> io::Result<UnixSocket> {
+fn open(path: &Path, (mode, backlog): (u32, i32), stays: Arc<AtomicBool>) -> io::Result<UnixSocket> {
     remove_stale(path)?;
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
     let bound = (|| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        socket.listen(BACKLOG)?;
+        socket.listen(backlog)?;
         let listener = UnixListener::from_std(net::UnixListener::from(OwnedFd::from(socket)))?;
         Ok(UnixSocket { listener, path: path.into(), stays, file: file_id(path)? })
     })();
@@ -126,7 +130,7 @@ mod tests {
     use super::*;
 
     fn bind(directory: &Path, port: u16) -> io::Result<UnixSocket> {
-        UnixSocket::bind(directory, 0o770, port, Arc::default())
+        UnixSocket::bind(directory, (0o770, 64), port, Arc::default())
     }
 
     #[tokio::test]

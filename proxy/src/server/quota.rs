@@ -99,6 +99,10 @@ impl Quotas {
             if quota.has_room(&quota.state.lock(), limit, pool) {
                 continue;
             }
+            // Where there is room, but for another pool, nothing that is closed would help.
+            if quota.taken.load(Ordering::Relaxed) < limit {
+                return false;
+            }
             if !quota.evict(pool) {
                 quota.want(pool, since, now);
                 return false;

@@ -276,10 +276,43 @@ async fn what_does_not_fit_in_a_pinned_pool_is_told_why() -> Result<()> {
     let error = answer.error().ok_or_else(|| anyhow!("{answer:?}"))?;
     let detail = error.field(b'D').unwrap_or_default();
     ensure!(error.code() == "53300", "{error}");
-    for part in
-        ["database \"app\" and user \"app\"", "a session-level advisory lock (1)", "a temporary object (1)", "pool.pinned_size"]
-    {
+    for part in [
+        "database \"app\" and user \"app\"",
+        "a session-level advisory lock (1)",
+        "a temporary object (1)",
+        "pool.pinned_size",
+    ] {
         ensure!(detail.contains(part), "{detail}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_database_and_a_user_have_no_more_clients_than_they_may() -> Result<()> {
+    let user = toml::toml! {
+        user = "legacy"
+        max_user_client_connections = 2
+    };
+    let front =
+        Front::with(|pgherd| overriding(pgherd, &[user]).set("pool.max_db_client_connections", 4)).await?;
+    let refused = async |user: &str, database: &str| match login(&front, user, database).await {
+        Ok(_) => Err(anyhow!("{user} was let in to {database}")),
+        Err(error) => Ok(format!("{error:#}")),
+    };
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.push(login(&front, "legacy", "app").await?);
+    }
+    let told = refused("legacy", "postgres").await?;
+    ensure!(told.contains("too many connections for role \"legacy\""), "{told}");
+    for _ in 0..2 {
+        clients.push(front.raw().await?);
+    }
+    let told = refused("app", "app").await?;
+    ensure!(told.contains("too many connections for database \"app\""), "{told}");
+    // Who leaves makes room.
+    clients.clear();
+    eventually("room for another", PATIENCE, || async { Ok(login(&front, "legacy", "app").await.ok()) })
+        .await?;
     Ok(())
 }

@@ -59,12 +59,18 @@ impl Bridge<'_> {
         let reserve_size = self.get("pool.reserve_pool_size", value::integer(overrides::OR_NONE));
         let max_db_connections = self.get("pool.max_db_connections", value::integer(overrides::BOUND));
         let max_user_connections = self.get("pool.max_user_connections", value::integer(overrides::BOUND));
+        let max_db_client_connections =
+            self.get("pool.max_db_client_connections", value::integer(overrides::BOUND));
+        let max_user_client_connections =
+            self.get("pool.max_user_client_connections", value::integer(overrides::BOUND));
         Some(Sizes {
             size: size?,
             min_size: min_size?,
             reserve_size: reserve_size?,
             max_db_connections: max_db_connections?,
             max_user_connections: max_user_connections?,
+            max_db_client_connections: max_db_client_connections?,
+            max_user_client_connections: max_user_client_connections?,
         })
     }
 
