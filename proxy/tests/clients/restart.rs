@@ -21,8 +21,10 @@ async fn start() -> Result<(Front, PathBuf)> {
     path.push(cluster.directory());
     path.push("handover");
     let handover = path.display().to_string();
-    let pgherd =
-        Pgherd::builder(&cluster).set("runtime.handover", handover).set("runtime.drain_timeout", "60s");
+    let pgherd = Pgherd::builder(&cluster)
+        .set("runtime.handover", handover)
+        .set("listen.unix", cluster.directory().display().to_string())
+        .set("runtime.drain_timeout", "60s");
     let pgherd = pgherd.start().await?;
     pgherd.wait_log("writes are open", PATIENCE).await?;
     Ok((Front { cluster, pgherd }, path))
@@ -75,6 +77,8 @@ async fn restarts_under_load_refuse_nobody_and_fail_no_transaction_of_clients_th
     ensure!(report.succeeded && report.aborts.is_empty() && report.failed_transactions == 0, "{report:?}");
     ensure!(report.transactions > 0, "{report:?}");
     ensure!(front.server()?.query_in("app", "SELECT * FROM long").await?.len() == 2);
+    // The Unix socket has gone along.
+    drop(UnixStream::connect(front.cluster.directory().join(".s.PGSQL.5432"))?);
     // Nothing is left behind for the next one to trip over.
     front.pgherd.terminate()?;
     ensure!(front.pgherd.wait_exit().await?.success());
