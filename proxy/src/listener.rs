@@ -131,7 +131,9 @@ pub(crate) async fn accept(
             }
         };
         let limit = config.load().pool.max_clients.saturating_add(LOGGING_IN);
-        let is_full = crew.connections() >= limit;
+        // Those who log in from elsewhere keep nobody out who is on this machine.
+        let reserve = if matches!(peer, PeerAddress::Unix(_)) { LOGGING_IN } else { 0 };
+        let is_full = crew.connections() >= limit.saturating_add(reserve);
         if is_full || !descriptors.has_room_for_client(&socket) {
             turned_away.one_more(&peer, if is_full { "pool.max_clients" } else { "the limit of open files" });
             continue;

@@ -118,7 +118,7 @@ pub(super) async fn log_in(
     worker: &Rc<Worker>,
     stream: &mut Stream,
     peer: &Peer,
-    startup: Startup,
+    mut startup: Startup,
     deadline: Instant,
 ) -> Result<Admitted, LoginFailure> {
     let shared = &worker.shared;
@@ -129,6 +129,14 @@ pub(super) async fn log_in(
         stream.write_all(&out).await?;
     }
     let is_replication = replication::is_wanted(&startup)?;
+    if is_replication && console::is_console(&startup.database) {
+        return Err(ClientError::new("0A000", "pgherd's console has no replication").into());
+    }
+    if replication(&startup) == Replication::Physical {
+        // It is for no database (`ProcessStartupPacket()` in PostgreSQL's `postmaster.c`): no rule is asked about the one that it
+        // names, so nothing may depend on it.
+        startup.database.clear();
+    }
     let config = shared.config.load_full();
     let applicant = Applicant { shared, config: &config, stream, peer, startup: &startup };
     let role = applicant.authenticate().await?;

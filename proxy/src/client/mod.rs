@@ -151,7 +151,7 @@ async fn open(
             })
         }
         Err(LoginFailure::Refused(refusal)) => {
-            tracing::info!(%peer, user, database, reason = %refusal, "a login was refused");
+            tracing::info!(%peer, user, database, reason = ?refusal.to_string(), "a login was refused");
             stream.write_all(&refusal.message).await?;
             Ok(Opened::Nothing)
         }

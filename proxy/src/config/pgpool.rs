@@ -100,7 +100,7 @@ const REPLACED: &[(&[&str], &str)] = &[
         ],
         "sending reads to standbys is not available in this version of pgherd",
     ),
-    (&["SSL"], "TLS is not available in this version of pgherd"),
+    (&["SSL"], "listen.tls and backends.tls stand for it (docs/tls.md)"),
     (
         &["POOL_PASSWD", "ENABLE_POOL_HBA", "ALLOW_CLEAR_TEXT"],
         "passwords are checked against the verifiers that the servers hold",

@@ -24,7 +24,12 @@ impl Dialogue {
                 .hint("The users of admin.stats_users may only look; admin.users may change something."));
         }
         let card = self.visitor.seat.card();
-        tracing::info!(peer = %card.peer, user = &*card.user, ?order, "an order on the console");
+        // Of a SET not its value, which may be a password.
+        let shown = match order {
+            Command::Set(key, _) => format!("Set({key:?})"),
+            other => format!("{other:?}"),
+        };
+        tracing::info!(peer = %card.peer, user = &*card.user, order = shown, "an order on the console");
         let backends = &self.worker.shared.backends;
         match order {
             Command::Pause(database) => self.pause(database.as_deref()).await,

@@ -49,17 +49,18 @@ impl Estate<'_> {
         settled: impl Future<Output = ()>,
     ) -> io::Result<Met> {
         let Some(path) = path else { return pending().await };
-        let (_older, reception) = match predecessor {
+        let (older, reception) = match predecessor {
             None => (None, Reception::open(path)?),
             Some(predecessor) => {
                 settled.await;
                 self.accepting.send_replace(true);
                 let (older, reception) = predecessor.succeed(path, self).await?;
+                self.sockets.own();
                 tracing::info!("this pgherd has taken over; the one before finishes what it has");
                 (Some(older), reception)
             }
         };
         let newer = reception.hand_over(self).await;
-        Ok(newer.beside(_older))
+        Ok(newer.beside(older))
     }
 }

@@ -29,7 +29,8 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     open: Mutex<Vec<OwnedFd>>,
-    handed_over: Arc<AtomicBool>,
+    /// The files of Unix sockets are not this process's to remove: another listens there.
+    stay: Arc<AtomicBool>,
 }
 
 impl Sockets {
@@ -44,7 +45,12 @@ impl Sockets {
 
     /// Says whether another process has them, which is not to lose the file of a Unix socket.
     pub(crate) fn stay(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.handed_over)
+        Arc::clone(&self.stay)
+    }
+
+    /// This process serves, and the one before does not any more: what is left at the end is its to remove.
+    pub(super) fn own(&self) {
+        self.stay.store(false, Ordering::Relaxed);
     }
 
     /// Closes all: whoever connects is refused, unless another process has them.
@@ -157,6 +163,6 @@ async fn succeeded(link: Link, estate: &Estate<'_>) -> io::Result<Met> {
     if !newer.says(&Message::Serving).await {
         return Err(ended());
     }
-    estate.sockets.handed_over.store(true, Ordering::Relaxed);
+    estate.sockets.stay.store(true, Ordering::Relaxed);
     Ok(newer)
 }

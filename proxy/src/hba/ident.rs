@@ -71,8 +71,11 @@ impl Entry {
             System::Matching(Pattern(expression)) => match (expression.captures(system), &self.user) {
                 (None, _) => false,
                 (Some(found), User::Named(name)) => {
-                    let part = found.get(1).map_or("", |part| part.as_str());
-                    name.replacen(r"\1", part, 1) == user
+                    // As in PostgreSQL, a group that has no part in the match lets nobody in.
+                    found.get(1).map(|part| part.as_str()).map_or_else(
+                        || !name.contains(r"\1") && **name == *user,
+                        |part| name.replacen(r"\1", part, 1) == user,
+                    )
                 }
                 (Some(_), other) => other.is(user, member_of),
             },

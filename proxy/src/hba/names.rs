@@ -1,6 +1,6 @@
 //! Databases and users that a rule is for.
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use super::Question;
 use super::tokens::{Field, Token};
@@ -18,7 +18,8 @@ impl PartialEq for Pattern {
 impl Pattern {
     pub(super) fn new(text: &str) -> Result<Self, String> {
         // One line is enough: the crate's own text of an error shows the expression over several.
-        Regex::new(text).map(Self).map_err(|error| {
+        // As in PostgreSQL's, a dot is any character.
+        RegexBuilder::new(text).dot_matches_new_line(true).build().map(Self).map_err(|error| {
             let why = error.to_string();
             let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
             format!("invalid regular expression \"{text}\": {why}")

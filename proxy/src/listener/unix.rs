@@ -46,7 +46,7 @@ impl UnixSocket {
         })
     }
 
-    /// Goes on with a listener that was handed over.
+    /// Goes on with a listener that was handed over. Its file stays, until this process alone serves.
     ///
     /// # Errors
     /// When it cannot be watched, or its file is gone.
@@ -55,6 +55,7 @@ impl UnixSocket {
         path: &Path,
         stays: Arc<AtomicBool>,
     ) -> io::Result<Self> {
+        stays.store(true, Ordering::Relaxed);
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
         Ok(Self { listener, path: path.into(), stays, file: file_id(path)? })

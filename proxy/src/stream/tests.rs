@@ -207,12 +207,14 @@ fn what_is_no_record_ends_the_connection() {
             &[23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20],
         ] {
             let mut stream = secured(move |mut far| {
-                far.flush().unwrap();
+                // Not before hands are shaken, which it would spoil.
+                far.read_exact(&mut [0]).unwrap();
                 far.sock.write_all(garbage).unwrap();
                 // The alert that says so.
                 let _ = far.read(&mut [0; 16]);
             })
             .await;
+            stream.write_all(b"x").await.unwrap();
             let error = stream.read(&mut [0; 16]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
             assert!(stream.poll_closed().is_ready(), "it stays so");

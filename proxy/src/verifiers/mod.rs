@@ -91,7 +91,8 @@ impl Verifiers {
         };
         match (asked, known) {
             // An old answer is better than none; that the role is gone is an answer.
-            (Err(error), Some(known)) if error.is_temporary() => Ok(known),
+            // That too many ask is no outage: it must not bring old passwords back.
+            (Err(error), Some(known)) if error.is_temporary() && error != LookupError::Busy => Ok(known),
             (asked, _) => asked,
         }
     }

@@ -123,9 +123,35 @@ async fn cluster(session: &Session) -> Result<Option<u64>, tokio_postgres::Error
     }
 }
 
+/// True if the server has no letters for a name in its database's encoding: no role is called so.
+fn cannot_be_a_name(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code().starts_with("22"))
+}
+
 impl Connection {
-    /// Asks for all at once.
+    /// Asks for all at once, or where that is in vain for a name's sake, one by one.
     async fn answer(&self, settings: &Settings, users: &[Box<str>]) -> Result<Answer, tokio_postgres::Error> {
+        match self.answer_all(settings, users).await {
+            Err(error) if cannot_be_a_name(&error) => {
+                let mut all = self.answer_all(settings, &[]).await?;
+                for user in users {
+                    match self.answer_all(settings, std::slice::from_ref(user)).await {
+                        Ok(one) => all.roles.extend(one.roles),
+                        Err(error) if cannot_be_a_name(&error) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(all)
+            }
+            answered => answered,
+        }
+    }
+
+    async fn answer_all(
+        &self,
+        settings: &Settings,
+        users: &[Box<str>],
+    ) -> Result<Answer, tokio_postgres::Error> {
         let asked_at = Instant::now();
         let names: Vec<&str> = users.iter().map(|user| &**user).collect();
         let roles = self.rows(if settings.query.is_some() { PUBLIC_ROLES } else { ROLES }, &names);

@@ -17,14 +17,18 @@ pub(crate) enum Stored {
     Plain(Arc<Plain>),
 }
 
+/// What PostgreSQL's views show instead of a password.
+const HIDDEN: &str = "********";
+
 impl Stored {
-    /// Reads what a userlist or a query of the operator's own gives. None for an empty text, and for what begins as a SCRAM
-    /// secret and is none: nobody can log in with that.
+    /// Reads what a userlist or a query of the operator's own gives. None for an empty text, for what begins as a verifier and
+    /// is none, and for what stands for a password where it is not shown (`pg_roles`, `pg_user`): nobody can log in with that.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Some(verifier) = Verifier::parse(text) {
             return Some(Self::Verifier(verifier));
         }
-        let is_plain = !text.is_empty() && !text.starts_with("SCRAM-SHA-256$");
+        let is_hash = text.starts_with("SCRAM-SHA-256$") || (text.starts_with("md5") && text.len() == 35);
+        let is_plain = !text.is_empty() && text != HIDDEN && !is_hash;
         is_plain.then(|| Self::Plain(Arc::new(Plain::new(Secret::new(text.to_owned().into())))))
     }
 }

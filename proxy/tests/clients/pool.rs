@@ -81,7 +81,6 @@ async fn what_outlives_a_transaction_pins_the_session_and_is_not_seen_by_others(
         "SET ROLE app; SET work_mem = '7MB'",
         "CREATE TEMP TABLE mine ()",
         "LISTEN c",
-        "PREPARE p AS SELECT 1",
         "SELECT pg_advisory_lock(1)",
         "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT",
     ] {
@@ -218,10 +217,14 @@ async fn the_connection_that_a_login_opened_serves_the_first_statement() -> Resu
 async fn a_server_that_takes_fewer_connections_than_the_pool_may_have_serves_all_clients_in_turn()
 -> Result<()> {
     let front = Front::with(|pgherd| pgherd.set("pool.size", 10)).await?;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.push(front.raw().await?);
+    }
+    // From now on, since clients that log in count, too.
     front.server()?.query("ALTER ROLE app CONNECTION LIMIT 2").await?;
     let mut asking: JoinSet<Result<()>> = JoinSet::new();
-    for _ in 0..6 {
-        let mut client = front.raw().await?;
+    for mut client in clients {
         asking.spawn(async move {
             let answer = client.query("SELECT pg_sleep(0.3)").await?;
             ensure!(answer.error().is_none(), "{:?}", answer.error());

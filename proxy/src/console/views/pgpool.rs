@@ -318,11 +318,16 @@ pub(super) fn cache(_: &Scene<'_>) -> Vec<Row> {
     vec![none.into_iter().map(Value::from).collect()]
 }
 
+/// Sections that only administrators see.
+const NOT_FOR_ALL: [&str; 6] = ["auth.", "admin.", "monitor.", "failover.", "listen.tls.", "backends.tls."];
+
 pub(super) fn status(scene: &Scene<'_>) -> Vec<Row> {
     let config = scene.shared().config.load();
     let row =
         |item: String, value: String, description: &str| vec![item.into(), value.into(), description.into()];
-    let own = config.describe().into_iter();
+    // Whoever may log in anywhere can ask this: not for who else may, and where what is secret lies.
+    let is_for_all = |key: &str| !NOT_FOR_ALL.iter().any(|section| key.starts_with(section));
+    let own = config.describe().into_iter().filter(|(key, _)| scene.is_admin || is_for_all(key));
     let own = own.map(|(key, value)| row(key.to_owned(), value.unwrap_or_default(), "a key of pgherd"));
     let mut rows: Vec<Row> = own.collect();
     for node in &config.nodes {

@@ -90,7 +90,14 @@ pub(super) const FDS: &[Column] = &[
 const NOBODY: &str = "";
 
 /// Keys that a reload does not change.
-const FIXED: [&str; 2] = ["listen.", "runtime.workers"];
+const FIXED: [&str; 6] = [
+    "listen.address",
+    "listen.backlog",
+    "listen.unix",
+    "listen.unix_mode",
+    "runtime.workers",
+    "runtime.handover",
+];
 
 /// Every key under its own name, and those of PgBouncer under its names besides, with their values in its units: tools look for
 /// them there.
@@ -100,7 +107,7 @@ pub(super) fn config(scene: &Scene<'_>) -> Vec<Row> {
     for (name, value) in config.describe() {
         let key = KEYS.iter().find(|key| key.name == name);
         let default = key.and_then(|key| key.default);
-        let is_fixed = FIXED.iter().any(|fixed| name.starts_with(fixed));
+        let is_fixed = FIXED.contains(&name);
         let changeable = if is_fixed { "no" } else { "yes" };
         if let Some(known) = name.strip_prefix("pool.") {
             let known = key.and_then(|key| key.alias).unwrap_or(known);
