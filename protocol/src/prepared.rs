@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::frame::split_cstr;
 use crate::session::Views;
-use crate::statement::{Mention, RecentScans, Scan, mentions, scan};
+use crate::statement::{Mention, RecentScans, Scan, executed_first, mentions, scan};
 use crate::write;
 
 /// What the names begin with under which pgherd prepares statements on servers.
@@ -88,8 +88,16 @@ pub fn scan_definition(definition: &[u8]) -> Scan {
 /// The prepared statement that the text in a Parse message's definition names; none if the text is not one statement.
 pub(crate) fn mention(definition: &[u8]) -> Option<Mention> {
     let (text, _) = split_cstr(definition)?;
-    let (found, _) = mentions(text)?;
-    found.into_iter().next()
+    match mentions(text) {
+        Some((found, _)) => found.into_iter().next(),
+        None => executed_first(text),
+    }
+}
+
+/// True for a text that may prepare statements, or drop them, under names that cannot be told.
+pub(crate) fn hides_names(definition: &[u8]) -> bool {
+    let Some((text, _)) = split_cstr(definition) else { return true };
+    mentions(text).is_none() && executed_first(text).is_none()
 }
 
 /// What sessions look up.

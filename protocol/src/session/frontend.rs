@@ -6,7 +6,7 @@ use super::placement::{Name, Resolved, write_statement_message};
 use super::sql::Sent;
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo, in_band_answer};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
-use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statement, Statements, mention};
+use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statement, Statements, hides_names, mention};
 use crate::statement::{Effect, Pin, Resets, Scan, scan_start, wanted_database};
 use crate::write;
 
@@ -297,6 +297,9 @@ impl Session {
             self.parsed_reset |= findings.resets == Resets::ForSession;
             self.tally.server_parses += 1;
             return self.pass_on(Kind::Parse);
+        }
+        if findings.names && frame.is_complete() && hides_names(definition) {
+            self.keep(Some(Pin::SqlPrepare));
         }
         if name.is_empty() {
             self.unnamed.definition.clear();

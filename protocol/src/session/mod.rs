@@ -295,6 +295,13 @@ impl Session {
         self.pin = self.pin.filter(|pin| *pin != Pin::Listen);
     }
 
+    /// pgherd has said a Query of its own on the session's connection, which destroys the unnamed statement there.
+    pub fn on_own_query(&mut self) {
+        if self.unnamed.held == Held::Here {
+            self.unnamed.placed = Placed::No;
+        }
+    }
+
     /// The session's connection listens for it.
     pub fn listens_here(&mut self) {
         self.keep(Some(Pin::Listen));
@@ -304,6 +311,7 @@ impl Session {
     pub fn stay(&mut self) {
         self.altered = Altered::No;
         self.keep(Some(Pin::Parameter));
+        self.on_own_query();
     }
 
     /// There is this reason, if any, to keep the server connection.
@@ -401,8 +409,13 @@ impl Session {
     /// Why the session keeps its server connection, if it does.
     #[must_use]
     pub fn pin(&self) -> Option<Pin> {
-        let long = (self.unnamed.held == Held::OnlyThere).then_some(Pin::LongStatement);
-        Pin::worse(self.pin, long.or(self.has_undescribed().then_some(Pin::SqlPrepare)))
+        Pin::worse(self.lasting_pin(), self.has_undescribed().then_some(Pin::SqlPrepare))
+    }
+
+    /// As [`Session::pin`], but for what is over with the server's next answers.
+    #[must_use]
+    pub fn lasting_pin(&self) -> Option<Pin> {
+        Pin::worse(self.pin, (self.unnamed.held == Held::OnlyThere).then_some(Pin::LongStatement))
     }
 
     /// True for a message that, coming from an idle client, asks nothing of a server: what is left of a COPY

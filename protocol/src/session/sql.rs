@@ -91,10 +91,10 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Pass {
         let text = frame.body.strip_suffix(b"\0").unwrap_or(frame.body);
-        let found = match frame.is_complete() {
-            true => mentions(text),
-            false => executed_first(text).map(|mention| (vec![mention], true)),
-        };
+        let understood = frame.is_complete().then(|| mentions(text)).flatten();
+        let is_understood = understood.is_some();
+        // The name of an EXECUTE stands before all that may not be understood.
+        let found = understood.or_else(|| executed_first(text).map(|mention| (vec![mention], true)));
         let Some((found, forgets)) = found else {
             // The names that it gives are the server's own from now on.
             self.keep(Some(Pin::SqlPrepare));
@@ -115,7 +115,8 @@ impl Session {
             if let Some(name) = placed.name {
                 renaming.rename(mention, &name);
                 let mut change = self.send_change(placed.change, server);
-                if forgets && !mention.forgotten {
+                // Behind what forgets it, or in the middle of a COPY, there is nobody to ask.
+                if (forgets && !mention.forgotten) || findings.copies {
                     change.asks = change.asks.filter(|id| !self.give_up_types(*id));
                 }
                 sent.push((mention.statement, change));
@@ -124,6 +125,14 @@ impl Session {
         resets = resets.max(std::mem::take(&mut self.resets));
         if renaming.is_needless() {
             return self.send_query(frame, findings, resets, out);
+        }
+        if !is_understood {
+            findings.whole = false;
+        }
+        if !frame.is_complete() || findings.copies {
+            // Nothing can be sent behind it now: what it resets is told by its tags.
+            resets = Resets::Nothing;
+            findings.whole = false;
         }
         if out.len() > begun && !in_batch {
             // What goes wrong with it must not have the server skip the Query.

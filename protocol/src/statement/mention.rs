@@ -109,7 +109,10 @@ impl<'a> Reader<'a> {
         };
         if let Token::Word(first) = first {
             match first.len() {
-                7 if first.is("discard") => self.forgets = true,
+                // The other things that can be discarded leave them.
+                7 if first.is("discard") => {
+                    self.forgets |= matches!(self.peek(), Some(Token::Word(word)) if word.is("all"));
+                }
                 7 if first.is("prepare") => return self.prepare(),
                 7 if first.is("execute") => self.name(Verb::Execute)?,
                 10 if first.is("deallocate") => self.deallocate()?,

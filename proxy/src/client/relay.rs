@@ -104,6 +104,8 @@ pub(super) struct Front {
     pub(super) ending: Option<Ending>,
     /// The client has asked for so much that it is not read from for now.
     pub(super) held_back: bool,
+    /// A cancel request of pgherd's own was sent: it must not meet what comes next.
+    pub(super) is_cancelled: bool,
     /// False in statement mode: no transaction block may be opened.
     pub(super) has_blocks: bool,
     /// The process id that the client knows, for the log.
@@ -164,6 +166,9 @@ impl Front {
                 return Poll::Ready(Lost::because(error));
             }
             if self.ending.is_some() || self.held_back {
+                return Poll::Pending;
+            }
+            if self.is_cancelled && self.machine.owes_nothing() {
                 return Poll::Pending;
             }
             if self.has_enough() {

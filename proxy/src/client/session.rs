@@ -15,7 +15,7 @@ use pgherd_protocol::prepared::Lookup;
 use pgherd_protocol::session::{Detached, Pooling, Session as Machine};
 use pgherd_protocol::statement::Pin;
 
-use super::acquire::{Access, Attempt, Failure, Held};
+use super::acquire::{Access, Attempt, Failure, Held, Slow};
 use super::listen::{Listening, Settling};
 use super::login::LoggedIn;
 use super::meter::{Meter, count, stage};
@@ -76,6 +76,7 @@ impl Session {
             meter: Meter::default(),
             ending: None,
             held_back: false,
+            is_cancelled: false,
             has_blocks: mode != PoolMode::Statement,
             pid: registration.key.pid,
         };
@@ -146,8 +147,12 @@ impl Session {
                 }
                 // The request must not meet what comes next.
                 Event::Overtaken => {
-                    if let Some(connection) = held.lease.connection() {
-                        Box::pin(connection.cancel.cleared()).await;
+                    if let Some(connection) = held.lease.connection()
+                        && !Box::pin(connection.cancel.cleared()).await
+                    {
+                        let lost =
+                            Lost::because("a cancel request of pool.query_timeout may come at any time");
+                        return Box::pin(self.part(held, lost)).await;
                     }
                     continue;
                 }
@@ -182,7 +187,9 @@ impl Session {
             Attempt::Held(held) => Ok(held),
             other => {
                 if self.answer_in_band() {
-                    drop(other);
+                    if let Attempt::Slow(Slow::Prepare(held)) = other {
+                        held.lease.give_back();
+                    }
                     self.access.seat.leave();
                     return Err(Turn::Next);
                 }
@@ -315,13 +322,17 @@ impl Session {
         let mut pinned = false;
         let mut vacating = Vacating::default();
         let mut settling = Settling::default();
-        let mut cancelled = false;
+        if front.machine.owes_nothing() {
+            // Sent on another lease, or waited for since.
+            watch.take_cancelled();
+        }
         poll_fn(|cx| {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
+            front.is_cancelled = watch.is_cancelled();
             let event = front.poll_relay(server, lent);
             if event.is_pending() {
                 vacating.poll(&mut front.machine, (&held.server, &access.user), cx);
-                let pin = front.machine.pin().filter(|pin| *pin != Pin::SessionMode);
+                let pin = front.machine.lasting_pin().filter(|pin| *pin != Pin::SessionMode);
                 if let Some(pin) = pin
                     && !std::mem::replace(&mut pinned, true)
                 {
@@ -344,14 +355,11 @@ impl Session {
                 }
                 watch.note(Activity::of(&front.machine), front.machine.rounds());
                 match watch.take_verdict() {
-                    None if cancelled && front.machine.owes_nothing() => {
+                    None if front.machine.owes_nothing() && watch.take_cancelled() => {
                         return Poll::Ready(Event::Overtaken);
                     }
                     None => {}
-                    Some(Overdue::Running(why)) => {
-                        cancelled = true;
-                        front.machine.on_overdue(why);
-                    }
+                    Some(Overdue::Running(why)) => front.machine.on_overdue(why),
                     Some(overdue) => return Poll::Ready(Event::Overdue(overdue)),
                 }
             }

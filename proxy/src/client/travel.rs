@@ -105,6 +105,7 @@ impl Traveller {
             meter,
             ending,
             held_back: false,
+            is_cancelled: false,
             has_blocks,
             pid: registration.key.pid,
         };

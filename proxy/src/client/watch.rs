@@ -85,6 +85,8 @@ pub(crate) struct Watch {
     now: Cell<State>,
     seen: Cell<Seen>,
     verdict: Cell<Option<Overdue>>,
+    /// A cancel request was sent for what the session did, and it may have come to an end before.
+    is_cancelled: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +127,7 @@ impl Watch {
             now: Cell::new(state),
             seen: Cell::new(seen),
             verdict: Cell::new(None),
+            is_cancelled: Cell::new(false),
         }
     }
 
@@ -153,6 +156,16 @@ impl Watch {
         self.verdict.take()
     }
 
+    /// True if a cancel request was sent that may meet what the session does next.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.get()
+    }
+
+    /// As [`Watch::is_cancelled`]; told once.
+    pub(super) fn take_cancelled(&self) -> bool {
+        self.is_cancelled.take()
+    }
+
     /// Looks at the session. What is returned has to be sent for it; its task is woken to hear of it.
     pub(crate) fn look(&self, now: Instant) -> Option<OnItsWay> {
         if self.limits.get().timeouts == Timeouts::default() {
@@ -162,7 +175,11 @@ impl Watch {
         self.verdict.set(Some(overdue));
         self.waker.get().into_iter().for_each(Waker::wake_by_ref);
         // Nothing to cancel: it has come to an end meanwhile, or its server connection is looked after.
-        matches!(overdue, Overdue::Running(_)).then(|| self.seat.cancel()).flatten()
+        let request = matches!(overdue, Overdue::Running(_)).then(|| self.seat.cancel()).flatten();
+        if request.is_some() {
+            self.is_cancelled.set(true);
+        }
+        request
     }
 
     fn overdue(&self, now: Instant) -> Option<Overdue> {

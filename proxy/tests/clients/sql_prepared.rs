@@ -69,6 +69,14 @@ const SCRIPTS: &[&[&str]] = &[
         "EXECUTE pgherd_1",
     ],
     &[
+        "PREPARE s (text) AS SELECT $1",
+        r"EXECUTE s('C:\dir\')",
+        r"+EXECUTE s('C:\dir\')",
+        "DISCARD TEMP; EXECUTE s('a')",
+        "DISCARD PLANS",
+        "EXECUTE s('b')",
+    ],
+    &[
         "PREPARE s AS INSERT INTO nosuch VALUES (1)",
         "PREPARE s AS SELECT 1; SELECT nosuch",
         "EXECUTE s; SELECT nosuch",
@@ -100,6 +108,40 @@ async fn crowd_out(other: &mut RawClient) -> Result<()> {
         ensure!(answer.error().is_none(), "{answer:?}");
     }
     other.query("DEALLOCATE ALL").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_execute_longer_than_a_buffer_is_sent_whole_whatever_words_are_in_it() -> Result<()> {
+    let front = Front::start().await?;
+    let long = format!("EXECUTE s('{}')", "reset all; ".repeat(3000));
+    let told = front.same("a long EXECUTE", async |address| {
+        let mut client = front.login(address, &[("DateStyle", "German")]).await?;
+        let mut all = Vec::new();
+        for sql in
+            ["PREPARE s (text) AS SELECT length($1), md5($1)", &long, "SHOW DateStyle", "EXECUTE s('a')"]
+        {
+            all.extend(seen(&client.query(sql).await?.frames));
+        }
+        Ok(all)
+    });
+    ensure!(told.await?.iter().any(|frame| frame.contains("33000")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_read_keeps_its_session_where_it_was_prepared() -> Result<()> {
+    let front = Front::start().await?;
+    let (mut one, mut other) = (front.raw().await?, front.raw().await?);
+    for (client, number) in [(&mut one, 1), (&mut other, 2)] {
+        client.send(&extended("", &format!("PREPARE U&\"s\" AS SELECT {number}"), &[])?).await?;
+        let answer = client.read_answer().await?;
+        ensure!(answer.error().is_none(), "{answer:?}");
+    }
+    for (client, number) in [(&mut one, "1"), (&mut other, "2")] {
+        let rows = client.query("EXECUTE U&\"s\"").await?.rows();
+        ensure!(rows == [[Some(bytes::Bytes::from(number))]], "{rows:?}");
+    }
     Ok(())
 }
 

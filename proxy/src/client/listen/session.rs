@@ -112,7 +112,9 @@ impl Settling {
         let only_listens = front.machine.pin() == Some(Reason::Listen)
             && front.machine.is_at_rest()
             && front.up.is_flushed()
-            && !front.up.has_input();
+            && !front.up.has_input()
+            && front.down.is_flushed()
+            && !front.down.has_input();
         if !only_listens {
             self.0 = None;
             return Poll::Pending;
@@ -156,6 +158,7 @@ impl Session {
         };
         let handed = timeout(TOLD_WITHIN, handed).await.unwrap_or_else(|_| Err(late()));
         let buffer = conversation.end();
+        front.machine.on_own_query();
         front.down.append().extend_from_slice(&told);
         let subscription = match handed {
             Ok(Handed::Own(channels)) => return Ok(self.give_own((owner, channels), Own { held, buffer })),
@@ -245,7 +248,14 @@ async fn hand_over(
             told.extend_from_slice(message);
         }
     };
-    if !conversation.pass_mark(&mark, before).await? || !conversation.run(b"UNLISTEN *", |_, _| ()).await? {
+    if !conversation.pass_mark(&mark, before).await? {
+        // The session goes on to listen for itself.
+        let mut unlisten = Vec::new();
+        write_command(&mut unlisten, "UNLISTEN", &mark);
+        conversation.run(&unlisten, |message, _| told.extend_from_slice(message)).await?;
+        return Ok(Handed::Not);
+    }
+    if !conversation.run(b"UNLISTEN *", |_, _| ()).await? {
         return Err(refused());
     }
     Ok(Handed::Over(Some(subscription)))

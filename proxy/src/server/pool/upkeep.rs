@@ -52,7 +52,9 @@ impl Pool {
     /// The right to open a connection that the pool is to have and has not. Who waits is served from it, too.
     pub(crate) fn lack(self: &Arc<Self>) -> Option<Permit> {
         let mut inner = self.inner.lock();
-        if inner.closed || inner.regular + inner.pinned >= inner.limits.min_size {
+        // Somebody wants the database for itself.
+        let is_vacated = inner.vacated_until.is_some_and(|until| Instant::now() < until);
+        if inner.closed || is_vacated || inner.regular + inner.pinned >= inner.limits.min_size {
             return None;
         }
         let size = inner.limits.size;
