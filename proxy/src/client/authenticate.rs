@@ -389,10 +389,11 @@ impl Applicant<'_> {
         Bound { most: max_failures, window: failure_window }
     }
 
-    /// Refuses whoever comes from an address from where too many logins have failed.
+    /// Refuses whoever has failed too often from its address, and everybody from where too many logins have failed.
     fn check_failures(&self) -> Result<(), ClientError> {
         let Some(address) = self.address() else { return Ok(()) };
-        if !self.shared.failures.shut_out(address, self.bound(), Instant::now()) {
+        let user = self.startup.user.as_str();
+        if !self.shared.failures.shut_out((address, user), self.bound(), Instant::now()) {
             return Ok(());
         }
         Err(ClientError::new(NOT_AUTHORIZED, format!("too many failed logins from \"{address}\""))
@@ -401,9 +402,10 @@ impl Applicant<'_> {
 
     fn count_failure(&self) {
         let Some(address) = self.address() else { return };
-        if self.shared.failures.count(address, self.bound(), Instant::now()) {
+        let user = self.startup.user.as_str();
+        if self.shared.failures.count((address, user), self.bound(), Instant::now()) {
             let window = self.config.auth.failure_window;
-            tracing::warn!(%address, ?window, "too many failed logins: nobody is let in from there for a while");
+            tracing::warn!(%address, user, ?window, "too many failed logins: nobody is let in so for a while");
         }
     }
 }

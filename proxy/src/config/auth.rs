@@ -35,7 +35,7 @@ pub(crate) struct Auth {
     pub(crate) query_database: Option<String>,
     /// Who is somebody else at the servers; the first that fits counts.
     pub(crate) user_maps: Vec<UserMap>,
-    /// Failed logins of one address within the window, after which it is shut out; 0 for no bound.
+    /// Failed logins of one user from one address within the window, after which it is shut out; 0 for no bound.
     pub(crate) max_failures: usize,
     /// See [`Auth::max_failures`].
     pub(crate) failure_window: Duration,
