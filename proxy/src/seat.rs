@@ -152,6 +152,12 @@ impl Seat {
         Poll::Pending
     }
 
+    /// True if the session is in the wait of this ticket.
+    pub(crate) fn waits(&self, ticket: Ticket) -> bool {
+        let state = self.state.lock();
+        state.last == ticket && state.wait.is_some()
+    }
+
     /// Gives the wait up; what was granted meanwhile goes back.
     pub(crate) fn leave(&self) {
         // Dropped outside of the lock: a grant that goes back may be put on another's seat.

@@ -154,8 +154,12 @@ impl Pool {
             }
             None => match inner.waiters.get_mut(worker.0) {
                 Some(waiters) => {
+                    let gone = if waiters.len() == waiters.capacity() { take_gone(waiters) } else { None };
                     let ticket = seat.begin_wait();
                     waiters.push_back(Waiter { since: now, seat: Arc::clone(seat), ticket });
+                    drop(inner);
+                    // Outside of the lock, since a seat may hold what this pool has granted.
+                    drop(gone);
                     Checkout::Queued
                 }
                 None => Checkout::Closed,
@@ -460,6 +464,14 @@ impl Inner {
         let fronts = self.waiters.iter().enumerate();
         fronts.filter_map(|(worker, waiters)| Some((worker, waiters.front()?.since))).min_by_key(|it| it.1)
     }
+}
+
+/// Takes those out that do not wait any more: where nobody's turn comes for long, clients that come and go would pile up.
+fn take_gone(waiters: &mut VecDeque<Waiter>) -> Option<VecDeque<Waiter>> {
+    let all = std::mem::take(waiters).into_iter();
+    let (here, gone) = all.partition(|waiter| waiter.seat.waits(waiter.ticket));
+    *waiters = here;
+    Some(gone)
 }
 
 /// What a pool has to give.
