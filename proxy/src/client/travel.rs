@@ -3,13 +3,9 @@
 use std::io;
 use std::rc::Rc;
 
-use pgherd_protocol::session::Session as Machine;
-
 use super::acquire::Access;
 use super::listen::Listening;
-use super::meter::Meter;
-use super::pipe::Pipe;
-use super::relay::{Ending, Front};
+use super::relay::Front;
 use super::session::Session;
 use super::watch::Watched;
 use crate::cancel::Registration;
@@ -17,19 +13,12 @@ use crate::crew::Connected;
 use crate::peer::Peer;
 use crate::places::Places;
 use crate::roster::Listed;
-use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// A session without a worker. It holds no server connection.
 #[derive(Debug)]
 pub(crate) struct Traveller {
-    stream: Stream,
-    up: Pipe,
-    down: Pipe,
-    machine: Machine,
-    meter: Meter,
-    ending: Option<Ending>,
-    has_blocks: bool,
+    front: Front,
     access: Access,
     peer: Peer,
     registration: Registration,
@@ -49,23 +38,7 @@ impl Session {
     /// Leaves the worker.
     pub(crate) fn depart(self: Box<Self>) -> Traveller {
         let Self { front, access, peer, registration, counted, listed, listening, _connected, .. } = *self;
-        let Front { stream, up, down, machine, meter, ending, has_blocks, .. } = front;
-        Traveller {
-            stream,
-            up,
-            down,
-            machine,
-            meter,
-            ending,
-            has_blocks,
-            access,
-            peer,
-            registration,
-            counted,
-            listed,
-            listening,
-            _connected,
-        }
+        Traveller { front, access, peer, registration, counted, listed, listening, _connected }
     }
 }
 
@@ -80,35 +53,9 @@ impl Traveller {
     /// # Errors
     /// When its event loop does not take the socket.
     pub(crate) fn arrive(self, worker: &Rc<Worker>, connected: Connected) -> io::Result<Session> {
-        let Self {
-            mut stream,
-            up,
-            down,
-            machine,
-            meter,
-            ending,
-            has_blocks,
-            access,
-            peer,
-            registration,
-            counted,
-            listed,
-            listening,
-            ..
-        } = self;
-        stream.move_here()?;
-        let front = Front {
-            stream,
-            up,
-            down,
-            machine,
-            meter,
-            ending,
-            held_back: false,
-            is_cancelled: false,
-            has_blocks,
-            pid: registration.key.pid,
-        };
+        let Self { mut front, access, peer, registration, counted, listed, listening, .. } = self;
+        front.stream.move_here()?;
+        front.held_back = false;
         let (watch, worker) = (Watched::new(worker, &access), Rc::clone(worker));
         Ok(Session {
             worker,
