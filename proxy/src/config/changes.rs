@@ -2,35 +2,29 @@
 
 use super::Config;
 
+/// The keys that a running pgherd cannot change.
+pub(crate) const FIXED: [&str; 6] = [
+    "listen.address",
+    "listen.backlog",
+    "listen.unix",
+    "listen.unix_mode",
+    "runtime.workers",
+    "runtime.handover",
+];
+
 impl Config {
     /// Keeps the values of `before` where a running pgherd cannot change them; the keys where that makes a difference.
     pub(crate) fn keep_fixed(&mut self, before: &Self) -> Vec<&'static str> {
-        let mut kept = Vec::new();
-        if self.listen.address != before.listen.address {
-            self.listen.address = before.listen.address;
-            kept.push("listen.address");
-        }
-        if self.listen.backlog != before.listen.backlog {
-            self.listen.backlog = before.listen.backlog;
-            kept.push("listen.backlog");
-        }
-        if self.listen.unix != before.listen.unix {
-            self.listen.unix.clone_from(&before.listen.unix);
-            kept.push("listen.unix");
-        }
-        if self.listen.unix_mode != before.listen.unix_mode {
-            self.listen.unix_mode = before.listen.unix_mode;
-            kept.push("listen.unix_mode");
-        }
-        if self.runtime.workers != before.runtime.workers {
-            self.runtime.workers = before.runtime.workers;
-            kept.push("runtime.workers");
-        }
-        if self.runtime.handover != before.runtime.handover {
-            self.runtime.handover.clone_from(&before.runtime.handover);
-            kept.push("runtime.handover");
-        }
-        kept
+        let [address, backlog, unix, unix_mode, workers, handover] = FIXED;
+        let kept = [
+            keep(address, &mut self.listen.address, &before.listen.address),
+            keep(backlog, &mut self.listen.backlog, &before.listen.backlog),
+            keep(unix, &mut self.listen.unix, &before.listen.unix),
+            keep(unix_mode, &mut self.listen.unix_mode, &before.listen.unix_mode),
+            keep(workers, &mut self.runtime.workers, &before.runtime.workers),
+            keep(handover, &mut self.runtime.handover, &before.runtime.handover),
+        ];
+        kept.into_iter().flatten().collect()
     }
 
     /// The keys whose values are not those of `before`.
@@ -60,4 +54,11 @@ impl Config {
             _ => false,
         }
     }
+}
+
+/// The key, if that makes a difference.
+fn keep<T: Clone + PartialEq>(key: &'static str, now: &mut T, before: &T) -> Option<&'static str> {
+    let differs = now != before;
+    now.clone_from(before);
+    differs.then_some(key)
 }

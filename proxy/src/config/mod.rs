@@ -40,6 +40,7 @@ use std::time::SystemTime;
 use pgherd_tls::{ChannelBinding, Mode, ServerTls};
 
 pub(crate) use auth::{Auth, ServerPassword, UserMap};
+pub(crate) use changes::FIXED;
 pub(crate) use keys::KEYS;
 pub(crate) use listen::{Listen, ListenTls, TlsMode, TlsVersion};
 pub(crate) use live::Live;

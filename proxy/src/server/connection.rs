@@ -43,7 +43,6 @@ pub(crate) struct ServerConnection {
     /// The startup packet's parameters that are in force there, if that is known.
     pub(crate) applied: Option<Arc<Parameters>>,
     /// When it was opened.
-    #[allow(dead_code, reason = "the console shows it")]
     pub(crate) opened_at: Instant,
     /// From when its age counts: a little before it was opened, each by another time, so that not all end at once.
     pub(crate) ages_from: Instant,

@@ -89,16 +89,6 @@ pub(super) const FDS: &[Column] = &[
 /// A name that no database and no user has: only what is set for all of them holds.
 const NOBODY: &str = "";
 
-/// Keys that a reload does not change.
-const FIXED: [&str; 6] = [
-    "listen.address",
-    "listen.backlog",
-    "listen.unix",
-    "listen.unix_mode",
-    "runtime.workers",
-    "runtime.handover",
-];
-
 /// Every key under its own name, and those of PgBouncer under its names besides, with their values in its units: tools look for
 /// them there.
 pub(super) fn config(scene: &Scene<'_>) -> Vec<Row> {
@@ -107,7 +97,7 @@ pub(super) fn config(scene: &Scene<'_>) -> Vec<Row> {
     for (name, value) in config.describe() {
         let key = KEYS.iter().find(|key| key.name == name);
         let default = key.and_then(|key| key.default);
-        let is_fixed = FIXED.contains(&name);
+        let is_fixed = config::FIXED.contains(&name);
         let changeable = if is_fixed { "no" } else { "yes" };
         if let Some(known) = name.strip_prefix("pool.") {
             let known = key.and_then(|key| key.alias).unwrap_or(known);
