@@ -36,7 +36,7 @@ pub struct Statement {
 impl Statement {
     fn new(id: u64, definition: &[u8], scope: Option<u64>) -> Self {
         let scan = scan_definition(definition);
-        let mention = if scan.names { mention(definition) } else { None };
+        let mention = if scan.names { mention(definition).ok().flatten() } else { None };
         Self {
             id,
             definition: OnceLock::from(Box::from(definition)),
@@ -85,19 +85,17 @@ pub fn scan_definition(definition: &[u8]) -> Scan {
     split_cstr(definition).map_or(Scan::UNKNOWN, |(text, _)| scan(text))
 }
 
-/// The prepared statement that the text in a Parse message's definition names; none if the text is not one statement.
-pub(crate) fn mention(definition: &[u8]) -> Option<Mention> {
-    let (text, _) = split_cstr(definition)?;
-    match mentions(text) {
-        Some((found, _)) => found.into_iter().next(),
-        None => executed_first(text),
-    }
-}
+/// A text that may prepare statements, or drop them, under names that cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HiddenName;
 
-/// True for a text that may prepare statements, or drop them, under names that cannot be told.
-pub(crate) fn hides_names(definition: &[u8]) -> bool {
-    let Some((text, _)) = split_cstr(definition) else { return true };
-    mentions(text).is_none() && executed_first(text).is_none()
+/// The prepared statement that the text in a Parse message's definition names, if it names one.
+pub(crate) fn mention(definition: &[u8]) -> Result<Option<Mention>, HiddenName> {
+    let (text, _) = split_cstr(definition).ok_or(HiddenName)?;
+    match mentions(text) {
+        Some((found, _)) => Ok(found.into_iter().next()),
+        None => executed_first(text).map(Some).ok_or(HiddenName),
+    }
 }
 
 /// What sessions look up.

@@ -6,7 +6,7 @@ use super::placement::{Name, Resolved, write_statement_message};
 use super::sql::Sent;
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo, in_band_answer};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
-use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statement, Statements, hides_names, mention};
+use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statement, Statements, mention};
 use crate::statement::{Effect, Pin, Resets, Scan, scan_start, wanted_database};
 use crate::write;
 
@@ -298,7 +298,9 @@ impl Session {
             self.tally.server_parses += 1;
             return self.pass_on(Kind::Parse);
         }
-        if findings.names && frame.is_complete() && hides_names(definition) {
+        let names = findings.names && frame.is_complete();
+        let mention = if names { mention(definition) } else { Ok(None) };
+        if mention.is_err() {
             self.keep(Some(Pin::SqlPrepare));
         }
         if name.is_empty() {
@@ -311,8 +313,7 @@ impl Session {
             self.unnamed.placed = Placed::InBatch(self.batch);
             self.unnamed.scan = findings;
             self.tally.server_parses += 1;
-            let names = findings.names && frame.is_complete();
-            self.unnamed.mention = if names { mention(definition).map(Box::new) } else { None };
+            self.unnamed.mention = mention.ok().flatten().map(Box::new);
             return self.pass_on(Kind::ParseUnnamed);
         }
         let existing = self.names.get(name).cloned();
