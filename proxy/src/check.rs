@@ -48,7 +48,7 @@ pub(crate) fn print_problems(
 }
 
 fn print(out: &mut impl Write, outcome: &Result<Loaded, Rejected>) -> io::Result<()> {
-    let Loaded { config, origins, file, warnings } = match outcome {
+    let Loaded { config, origins, file, warnings, .. } = match outcome {
         Ok(loaded) => loaded,
         Err(rejected) => {
             print_problems(out, &rejected.errors, &rejected.warnings)?;

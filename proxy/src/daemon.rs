@@ -1,6 +1,7 @@
 //! The life of the process: configuration, build, serve, drain.
 
 use std::io;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::check::{CONFIGURATION_ERROR, print_problems};
 use crate::cli::RunArgs;
 use crate::client::listen::Hubs;
 use crate::client::welcome::Welcomes;
-use crate::config::{self, Config, Live, Problem};
+use crate::config::{self, Config, Live, Loaded, Problem, Sources};
 use crate::control;
 use crate::crew::Crew;
 use crate::descriptors::Bounds;
@@ -40,6 +41,9 @@ use crate::tls::{self, ClientTls};
 use crate::traffic::Traffic;
 use crate::verifiers::{Endpoint, Reader, Timing, Verifiers};
 use crate::worker::{WorkerHandle, WorkerId};
+
+/// The file that the command line names, and what it and the other sources said.
+type Read = (Option<PathBuf>, Sources);
 
 /// How long a pgherd that takes over waits until it knows the primary.
 const SETTLES_WITHIN: Duration = Duration::from_secs(5);
@@ -59,13 +63,14 @@ pub(crate) fn run(args: &RunArgs) -> io::Result<ExitCode> {
     print_problems(&mut io::stderr(), &[], &loaded.warnings)?;
     let log = Log::start(loaded.config.log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(args, loaded.config, log));
+    let Loaded { config, sources, .. } = loaded;
+    let served = runtime.block_on(serve((args.config.clone(), sources), config, log));
     // Workers that still serve have their timers there; they end with the process.
     std::mem::forget(runtime);
     served.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(args: &RunArgs, config: Config, log: Log) -> io::Result<()> {
+async fn serve(read: Read, config: Config, log: Log) -> io::Result<()> {
     let tls = ClientTls::new(&config.listen.tls)
         .map_err(|fault| io::Error::other(Problem::from(fault).to_string()))?;
     let handover = config.runtime.handover.as_deref();
@@ -80,7 +85,7 @@ async fn serve(args: &RunArgs, config: Config, log: Log) -> io::Result<()> {
     if handover.is_some() {
         listeners.keep(&sockets)?;
     }
-    let process = Process::start(args, &config, (tls, log), predecessor.is_some())?;
+    let process = Process::start(read, &config, (tls, log), predecessor.is_some())?;
     process.run(&config, (listeners, sockets), predecessor).await
 }
 
@@ -101,7 +106,7 @@ struct Process {
 
 impl Process {
     /// Starts all threads and tasks; nothing is accepted yet. `aside`: another pgherd decides for now.
-    fn start(args: &RunArgs, config: &Config, (tls, log): (ClientTls, Log), aside: bool) -> io::Result<Self> {
+    fn start(read: Read, config: &Config, (tls, log): (ClientTls, Log), aside: bool) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let settings = ControlSettings { aside, ..control::settings(config) };
         let (control, control_thread) = actor::start(settings, stop.clone())?;
@@ -109,7 +114,7 @@ impl Process {
         let (shared, reader) = build(config, tls, (control.clone(), reload));
         let tasks = TaskTracker::new();
         tasks.spawn(reader.run(stop.clone()));
-        let reloader = Reloader::new(args.config.clone(), Arc::clone(&shared), log, reloads);
+        let reloader = Reloader::new(read, Arc::clone(&shared), log, reloads);
         tasks.spawn(reloader.run(stop.clone()));
         let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared.backends)));
         let broken = CancellationToken::new();

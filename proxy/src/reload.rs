@@ -1,4 +1,4 @@
-//! Reading the configuration again while pgherd runs: all of it is taken, or nothing.
+//! Another configuration while pgherd runs: read again, or with one setting changed. All of it is taken, or nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, Loaded, Problem};
+use crate::config::{self, Change, Config, Loaded, Problem, Sources};
 use crate::control;
 use crate::log::Log;
 use crate::shared::Shared;
@@ -17,20 +17,30 @@ use crate::tls::Acceptor;
 /// Who asks for a reload while so many wait is told to try again.
 const WAITING: usize = 16;
 
-/// What a reload came to.
+/// What a reload, or a change, came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reloaded {
     /// The keys whose values have changed.
     pub(crate) changed: Vec<&'static str>,
     /// What is not in force yet: each says what it is, and when it will be.
     pub(crate) later: Vec<String>,
+    /// What is in force, and hardly meant.
+    pub(crate) doubts: Vec<Problem>,
 }
 
-/// Asks for a reload, from any thread; cheap to clone.
+type Outcome = Result<Reloaded, Vec<Problem>>;
+
+/// Asks for another configuration, from any thread; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Reload(mpsc::Sender<Asked>);
 
-type Asked = oneshot::Sender<Result<Reloaded, Vec<Problem>>>;
+/// What somebody asks for, and where the answer goes.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// One setting; none for all that the sources say.
+    change: Option<Change>,
+    reply: oneshot::Sender<Outcome>,
+}
 
 impl Reload {
     /// The handle, and what [`Reloader`] hears of it.
@@ -43,9 +53,21 @@ impl Reload {
     ///
     /// # Errors
     /// All that is wrong with it; nothing has changed then. At least one.
-    pub(crate) async fn reload(&self) -> Result<Reloaded, Vec<Problem>> {
+    pub(crate) async fn reload(&self) -> Outcome {
+        self.ask(None).await
+    }
+
+    /// Has one setting changed, until the configuration is read again; ready when it is in force.
+    ///
+    /// # Errors
+    /// As of a reload.
+    pub(crate) async fn set(&self, change: Change) -> Outcome {
+        self.ask(Some(change)).await
+    }
+
+    async fn ask(&self, change: Option<Change>) -> Outcome {
         let (reply, answer) = oneshot::channel();
-        let asked = self.0.try_send(reply);
+        let asked = self.0.try_send(Asked { change, reply });
         match (asked, answer.await) {
             (Ok(()), Ok(outcome)) => outcome,
             _ => Err(vec![general("pgherd is ending, or is asked for a reload too often")]),
@@ -67,36 +89,48 @@ pub(crate) fn at_hangups(reload: Reload) -> std::io::Result<impl Future<Output =
     })
 }
 
-/// The task that reads the configuration again when it is asked to.
+/// The task that puts another configuration into force when it is asked to.
 pub(crate) struct Reloader {
     file: Option<PathBuf>,
+    sources: Sources,
     shared: Arc<Shared>,
     log: Log,
     asked: mpsc::Receiver<Asked>,
 }
 
 impl Reloader {
-    /// `file` is the one that the command line names.
-    pub(crate) const fn new(
-        file: Option<PathBuf>,
+    /// `file` is the one that the command line names; `sources` is what it and the others said at the start.
+    pub(crate) fn new(
+        (file, sources): (Option<PathBuf>, Sources),
         shared: Arc<Shared>,
         log: Log,
         asked: mpsc::Receiver<Asked>,
     ) -> Self {
-        Self { file, shared, log, asked }
+        Self { file, sources, shared, log, asked }
     }
 
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        while let Some(Some(asked)) = stop.run_until_cancelled(self.asked.recv()).await {
-            let outcome = self.reload().await;
-            tell(&outcome);
+        while let Some(Some(Asked { change, reply })) = stop.run_until_cancelled(self.asked.recv()).await {
+            let outcome = match change {
+                None => {
+                    let outcome = self.reload().await;
+                    tell(&outcome);
+                    outcome
+                }
+                Some(change) => {
+                    let key = change.key();
+                    let outcome = self.set(change).await;
+                    tell_of_change(key, &outcome, &self.shared);
+                    outcome
+                }
+            };
             // Who asked may have gone away.
-            let _ = asked.send(outcome);
+            let _ = reply.send(outcome);
         }
     }
 
-    async fn reload(&self) -> Result<Reloaded, Vec<Problem>> {
+    async fn reload(&mut self) -> Outcome {
         let file = self.file.clone();
         // Files may be on a disk that hangs.
         let read = tokio::task::spawn_blocking(move || {
@@ -104,12 +138,32 @@ impl Reloader {
             let acceptor = Acceptor::load(&loaded.config.listen.tls);
             acceptor.map(|acceptor| (loaded, acceptor)).map_err(|fault| vec![fault.into()])
         });
-        let (Loaded { config, warnings, .. }, acceptor) =
+        let (Loaded { config, warnings, sources, .. }, acceptor) =
             read.await.map_err(|error| vec![general(error.to_string())])??;
-        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let reloaded = self.take(config).await.map_err(|problem| vec![problem])?;
         self.shared.tls.replace(acceptor);
-        Ok(reloaded)
+        self.sources = sources;
+        Ok(Reloaded { doubts: warnings, ..reloaded })
+    }
+
+    /// Changes one setting. The file may say something else by now: nothing is read of it.
+    async fn set(&mut self, change: Change) -> Outcome {
+        let (key, sources) = (change.key(), self.sources.clone().with(change));
+        let before = self.shared.config.load_full();
+        let read = tokio::task::spawn_blocking(move || {
+            let (config, doubts) = sources.apply(key, &before)?;
+            let acceptor = key.starts_with("listen.tls.").then(|| Acceptor::load(&config.listen.tls));
+            let acceptor = acceptor.transpose().map_err(|fault| vec![fault.into()])?;
+            Ok::<_, Vec<Problem>>((sources, config, doubts, acceptor))
+        });
+        let (sources, config, doubts, acceptor) =
+            read.await.map_err(|error| vec![general(error.to_string())])??;
+        let reloaded = self.take(config).await.map_err(|problem| vec![problem])?;
+        if let Some(acceptor) = acceptor {
+            self.shared.tls.replace(acceptor);
+        }
+        self.sources = sources;
+        Ok(Reloaded { doubts, ..reloaded })
     }
 
     /// Puts a valid configuration into force.
@@ -134,13 +188,14 @@ impl Reloader {
         self.log.change(config.log);
         live.replace(config);
         backends.resize_pools();
-        Ok(Reloaded { changed, later })
+        Ok(Reloaded { changed, later, doubts: Vec::new() })
     }
 }
 
-fn tell(outcome: &Result<Reloaded, Vec<Problem>>) {
+fn tell(outcome: &Outcome) {
     match outcome {
-        Ok(Reloaded { changed, later }) => {
+        Ok(Reloaded { changed, later, doubts }) => {
+            doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
             later.iter().for_each(|what| tracing::warn!("{what}"));
             tracing::info!(changed = changed.join(", "), "the configuration was read again");
         }
@@ -148,6 +203,20 @@ fn tell(outcome: &Result<Reloaded, Vec<Problem>>) {
             errors.iter().for_each(|error| tracing::error!("{error}"));
             tracing::error!(errors = errors.len(), "the configuration has errors: nothing was changed");
         }
+    }
+}
+
+/// The value is told as SHOW CONFIG tells it: a secret is not shown.
+fn tell_of_change(key: &str, outcome: &Outcome, shared: &Shared) {
+    match outcome {
+        Ok(Reloaded { later, doubts, .. }) => {
+            doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
+            later.iter().for_each(|what| tracing::warn!("{what}"));
+            let described = shared.config.load().describe();
+            let value = described.into_iter().find(|(name, _)| *name == key).and_then(|(_, value)| value);
+            tracing::info!(key, value, "a setting was changed until the configuration is read again");
+        }
+        Err(errors) => errors.iter().for_each(|error| tracing::error!("{error}")),
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn read(environment: &Environment, raw: &mut Raw) {
         };
         let Some(text) = environment.text(name, raw) else { continue };
         let value =
-            if holds_toml(key, text) { file::inline_value(text, &origin) } else { Ok(Value::plain(text)) };
+            if key.takes_toml(text) { file::inline_value(text, &origin) } else { Ok(Value::plain(text)) };
         match value {
             Ok(value) => {
                 raw.settings.push(Setting { key, layer: Layer::Environment, item: Item { origin, value } });
@@ -74,11 +74,6 @@ pub(crate) fn read(environment: &Environment, raw: &mut Raw) {
             }
         }
     }
-}
-
-/// Tables can't be written otherwise in a variable: `PGHERD_POOL__OVERRIDE=[{ database = "a", mode = "session" }]`.
-fn holds_toml(key: &Key, text: &str) -> bool {
-    matches!(key.name, "pool.override" | "auth.map" | "backends.nodes") && text.trim_start().starts_with('[')
 }
 
 /// Kubernetes and docker links define `PGHERD_PORT` and the like beside a service that is called pgherd.

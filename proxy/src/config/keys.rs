@@ -194,6 +194,13 @@ impl Key {
         self.alias.map(|alias| format!("{section}.{alias}"))
     }
 
+    /// True if a text is an array of tables, which can't be written otherwise in a variable:
+    /// `PGHERD_POOL__OVERRIDE=[{ database = "a", mode = "session" }]`.
+    pub(crate) fn takes_toml(&self, text: &str) -> bool {
+        matches!(self.name, "pool.override" | "auth.map" | "backends.nodes")
+            && text.trim_start().starts_with('[')
+    }
+
     /// The environment variable of the key: `PGHERD_POOL__SIZE`.
     pub(crate) fn variable(&self) -> String {
         variable_of(self.name)

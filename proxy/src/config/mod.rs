@@ -25,6 +25,7 @@ mod resolve;
 mod resolved;
 mod secret;
 mod secret_file;
+mod set;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub(crate) use resolved::{
     Admin, Config, Executor, Failover, FailoverMode, Log, LogFormat, LogLevel, Monitor, Repmgr, Runtime, Ssh,
 };
 pub(crate) use secret::Secret;
+pub(crate) use set::{Change, Refusal, Sources};
 pub(crate) use tcp::Tcp;
 pub(crate) use units::as_pgbouncer;
 
@@ -72,6 +74,8 @@ pub(crate) struct Loaded {
     pub(crate) file: Option<PathBuf>,
     /// What has no effect, or not the one that may be expected.
     pub(crate) warnings: Vec<Problem>,
+    /// What the sources say, for those who change something of it later.
+    pub(crate) sources: Sources,
 }
 
 /// Why a configuration can't be used.
@@ -111,8 +115,9 @@ fn load_from(
     legacy::read(&environment, &mut raw);
     match resolve::resolve(&mut raw) {
         Some((config, origins)) => {
-            raw.warnings.extend(doubts(&config));
-            Ok(Loaded { config, origins, file, warnings: raw.warnings })
+            let mut warnings = std::mem::take(&mut raw.warnings);
+            warnings.extend(doubts(&config));
+            Ok(Loaded { config, origins, file, warnings, sources: Sources::new(raw) })
         }
         None => {
             raw.errors.sort_by_key(Problem::place);

@@ -22,6 +22,8 @@ pub(crate) enum Origin {
     },
     /// An environment variable.
     Variable(String),
+    /// SET on the console.
+    Console,
 }
 
 impl fmt::Display for Origin {
@@ -30,6 +32,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
             Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Console => f.write_str("SET"),
         }
     }
 }
@@ -82,7 +85,7 @@ impl Problem {
             Some(Origin::Variable(name)) => {
                 put("variable", json!(name));
             }
-            Some(Origin::Default) | None => {}
+            Some(Origin::Default | Origin::Console) | None => {}
         }
         object
     }

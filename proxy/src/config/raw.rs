@@ -18,6 +18,8 @@ pub(crate) enum Layer {
     Legacy,
     /// `PGHERD_...` variables.
     Environment,
+    /// What was set on the console since.
+    Console,
 }
 
 /// All that the sources say, not yet checked beyond the names of the keys.
@@ -34,6 +36,7 @@ pub(crate) struct Raw {
 }
 
 /// One key in one source.
+#[derive(Clone)]
 pub(crate) struct Setting {
     /// Which key.
     pub(crate) key: &'static Key,
@@ -44,6 +47,7 @@ pub(crate) struct Setting {
 }
 
 /// A value and its place.
+#[derive(Clone)]
 pub(crate) struct Item {
     /// Where it stands.
     pub(crate) origin: Origin,
@@ -52,6 +56,7 @@ pub(crate) struct Item {
 }
 
 /// A value as it is written. Texts are wiped from memory when dropped, since any may be a password.
+#[derive(Clone)]
 pub(crate) enum Value {
     /// From the environment: its type is what the key takes.
     Plain(Zeroizing<String>),

@@ -45,6 +45,16 @@ pub(crate) fn resolve(raw: &mut Raw) -> Option<(Config, BTreeMap<&'static str, O
     raw.errors.is_empty().then_some((config?, origins))
 }
 
+/// `before`, with what is given for the section that the key `name` stands in, and for those that depend on it.
+pub(crate) fn resolve_section(raw: &Raw, name: &str, before: &Config) -> Result<Config, Vec<Problem>> {
+    let mut bridge = Bridge { raw, errors: Vec::new(), origins: BTreeMap::new() };
+    let config = bridge.section(name.split('.').next().unwrap_or_default(), before.clone());
+    match config {
+        Some(config) if bridge.errors.is_empty() => Ok(config),
+        _ => Err(bridge.errors),
+    }
+}
+
 /// What is read, and what is found wrong with it.
 pub(super) struct Bridge<'a> {
     raw: &'a Raw,
@@ -64,27 +74,57 @@ impl Bridge<'_> {
         let auth = self.auth();
         let failover = self.failover();
         let runtime = self.runtime();
-        let admins = self.get("admin.users", value::names);
-        let stats_users = self.get("admin.stats_users", value::names);
-        let level = self.get("log.level", value::choice);
-        let format = self.get("log.format", value::choice);
-        let monitor = monitor?;
-        let admin = Admin {
-            users: admins.unwrap_or_else(|| vec![monitor.user.clone()]),
-            stats_users: stats_users.unwrap_or_default(),
-        };
+        let admin = self.admin(monitor.as_ref());
+        let log = self.log();
         Some(Config {
             listen: listen?,
             nodes: nodes?,
             server_tls: server_tls?,
-            monitor,
+            monitor: monitor?,
             pool: pool?,
             auth: auth?,
             failover: failover?,
             runtime: runtime?,
-            admin,
-            log: Log { level: level?, format: format? },
+            admin: admin?,
+            log: log?,
         })
+    }
+
+    /// `config` with this section as it is given, and what depends on it.
+    fn section(&mut self, section: &str, mut config: Config) -> Option<Config> {
+        match section {
+            "listen" => config.listen = self.listen()?,
+            "backends" => {
+                let (nodes, server_tls) = (self.nodes(), self.server_tls());
+                (config.nodes, config.server_tls) = (nodes?, server_tls?);
+            }
+            "monitor" | "admin" => {
+                let monitor = self.monitor();
+                let admin = self.admin(monitor.as_ref());
+                (config.monitor, config.admin) = (monitor?, admin?);
+            }
+            "pool" => config.pool = self.pool()?,
+            "auth" => config.auth = self.auth()?,
+            "failover" => config.failover = self.failover()?,
+            "runtime" => config.runtime = self.runtime()?,
+            "log" => config.log = self.log()?,
+            _ => return None,
+        }
+        Some(config)
+    }
+
+    /// The monitor's user administers if nobody is named.
+    fn admin(&mut self, monitor: Option<&Monitor>) -> Option<Admin> {
+        let users = self.get("admin.users", value::names);
+        let stats_users = self.get("admin.stats_users", value::names).unwrap_or_default();
+        let users = users.or_else(|| Some(vec![monitor?.user.clone()]))?;
+        Some(Admin { users, stats_users })
+    }
+
+    fn log(&mut self) -> Option<Log> {
+        let level = self.get("log.level", value::choice);
+        let format = self.get("log.format", value::choice);
+        Some(Log { level: level?, format: format? })
     }
 
     fn nodes(&mut self) -> Option<Vec<pgherd_health::Node>> {

@@ -9,7 +9,7 @@ use super::*;
 
 const REFERENCE: &str = include_str!("../../../docs/configure.md");
 
-fn load_with(variables: &[(&str, &str)]) -> Loaded {
+pub(super) fn load_with(variables: &[(&str, &str)]) -> Loaded {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     load_from(None, Path::new("/no/such/file"), variables).unwrap()
 }

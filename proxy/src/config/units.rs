@@ -37,6 +37,25 @@ pub(crate) fn as_pgbouncer(text: &str) -> String {
     }
 }
 
+/// The inverse: a plain number is one of seconds, 0 is without end.
+pub(crate) fn from_pgbouncer(text: &str) -> String {
+    let text = text.trim();
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if !is_number {
+        text.to_owned()
+    } else if text.bytes().all(|byte| matches!(byte, b'0' | b'.')) {
+        "off".to_owned()
+    } else {
+        format!("{text}s")
+    }
+}
+
+/// True for what a key has that takes a duration.
+pub(crate) fn is_duration(text: &str) -> bool {
+    text == "off" || parse_duration(text).is_ok()
+}
+
 fn show(amount: u64, units: &[(&str, u64)], zero: &str) -> String {
     match units.iter().find(|(_, factor)| amount != 0 && amount.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", amount / factor),

@@ -9,6 +9,7 @@ use pgherd_protocol::error::ClientError;
 use super::command::{Command, Shutdown};
 use super::dialogue::{Dialogue, Reply};
 use super::is_console;
+use crate::config::{Change, Problem, Refusal};
 use crate::reload::Reloaded;
 use crate::seat::Seat;
 use crate::worker::Stage;
@@ -83,7 +84,7 @@ impl Dialogue {
                 .detail("PgBouncer needs it to hand its connections over to another process.")
                 .hint("PAUSE waits until no server connection is in use.")),
             Command::Reload => self.reload().await,
-            Command::Set(key, _) => Err(not_yet(&format!("SET {key}"))),
+            Command::Set(name, value) => self.set(name, value.as_deref()).await,
             Command::Shutdown(how) => Ok(self.shut_down(*how).await),
             _ => Err(ClientError::new("XX000", "not an order: a defect of pgherd")),
         }
@@ -92,16 +93,49 @@ impl Dialogue {
     /// What has changed, and what will later, is told in a notice.
     async fn reload(&mut self) -> Result<Reply, ClientError> {
         match self.worker.shared.reload.clone().reload().await {
-            Ok(Reloaded { changed, later }) => {
+            Ok(Reloaded { changed, later, .. }) => {
                 let changed = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
                 self.notice(&format!("changed: {changed}"), &later.join("\n"));
                 Ok(Reply::done("RELOAD"))
             }
             Err(problems) => {
-                let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
                 Err(ClientError::new("F0000", "the configuration has errors: nothing has changed")
-                    .detail(problems.join("\n")))
+                    .detail(lines(&problems)))
             }
+        }
+    }
+
+    /// Changes a setting until the next reload.
+    async fn set(&mut self, name: &str, value: Option<&str>) -> Result<Reply, ClientError> {
+        let unusable =
+            |key: &str| ClientError::new("22023", format!("invalid value for parameter \"{key}\""));
+        let change = match Change::new(name, value) {
+            Ok(change) => change,
+            Err(Refusal::Needless(why)) => {
+                self.notice(&format!("\"{name}\" has no effect"), why);
+                return Ok(Reply::done("SET"));
+            }
+            Err(Refusal::Unknown(why)) => {
+                let message = format!("unrecognized configuration parameter \"{name}\"");
+                return Err(ClientError::new("42704", message).detail(why));
+            }
+            Err(Refusal::Fixed(key)) => {
+                let message = format!("parameter \"{key}\" cannot be changed without restarting pgherd");
+                return Err(ClientError::new("55P02", message)
+                    .hint("Change the configuration, and start another pgherd in this one's place."));
+            }
+            Err(Refusal::Unreadable(key, why)) => return Err(unusable(key).detail(why)),
+        };
+        let key = change.key();
+        match self.worker.shared.reload.clone().set(change).await {
+            Ok(Reloaded { later, doubts, .. }) => {
+                let told: Vec<_> = doubts.iter().map(ToString::to_string).chain(later).collect();
+                if !told.is_empty() {
+                    self.notice(&format!("\"{key}\" was set"), &told.join("\n"));
+                }
+                Ok(Reply::done("SET"))
+            }
+            Err(problems) => Err(unusable(key).detail(lines(&problems))),
         }
     }
 
@@ -192,6 +226,6 @@ impl Dialogue {
     }
 }
 
-fn not_yet(what: &str) -> ClientError {
-    ClientError::new("0A000", format!("{what} is not available in this version of pgherd"))
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -45,8 +45,8 @@ pub(crate) enum Command {
     Reload,
     /// SHUTDOWN
     Shutdown(Shutdown),
-    /// SET of a key of the configuration.
-    Set(String, String),
+    /// SET of a key of the configuration; without a value it goes back to what the sources say.
+    Set(String, Option<String>),
     /// What opens a transaction block, which means nothing here.
     Begin,
     /// What ends it: COMMIT, or ROLLBACK.
@@ -193,7 +193,10 @@ impl Words {
         if ["session", "local"].iter().any(|scope| key.text.eq_ignore_ascii_case(scope)) {
             key = self.next()?;
         }
-        let name = key.text.to_ascii_lowercase();
+        let name = match &key.token {
+            Token::Word(name) | Token::Quoted(name) => name.to_ascii_lowercase(),
+            Token::Semicolon | Token::Equals | Token::Mark(_) => return Err(syntax_error(Some(&key))),
+        };
         // SET TIME ZONE, SET TRANSACTION, SET NAMES and the like have a grammar of their own.
         if parameters::is_ignored(&name) {
             return Ok(self.rest(Command::Nothing("SET")));
@@ -202,9 +205,11 @@ impl Words {
         if is.token != Token::Equals && !is.text.eq_ignore_ascii_case("to") {
             return Err(syntax_error(Some(&is)));
         }
-        match self.next()?.token {
-            Token::Word(value) | Token::Quoted(value) => Ok(Command::Set(name, value)),
-            Token::Semicolon | Token::Equals | Token::Mark(_) => Err(syntax_error(Some(&is))),
+        let value = self.next()?;
+        match value.token {
+            Token::Word(word) if word.eq_ignore_ascii_case("default") => Ok(Command::Set(name, None)),
+            Token::Word(text) | Token::Quoted(text) => Ok(Command::Set(name, Some(text))),
+            Token::Semicolon | Token::Equals | Token::Mark(_) => Err(syntax_error(Some(&value))),
         }
     }
 
@@ -283,10 +288,11 @@ mod tests {
         assert_eq!(one("KILL \"my \"\"db\"\"\";;"), Command::Kill(Some("my \"db\"".into())));
         assert_eq!(one("kill_client 17"), Command::KillClient(17));
         assert_eq!(one("SHUTDOWN wait_for_clients"), Command::Shutdown(Shutdown::WaitForClients));
-        assert_eq!(one("set pool.size = 5"), Command::Set("pool.size".into(), "5".into()));
+        assert_eq!(one("set pool.size = 5"), Command::Set("pool.size".into(), Some("5".into())));
+        assert_eq!(one("set \"pool.size\" to default"), Command::Set("pool.size".into(), None));
         assert_eq!(
             one("SET query_wait_timeout TO '2 min'"),
-            Command::Set("query_wait_timeout".into(), "2 min".into())
+            Command::Set("query_wait_timeout".into(), Some("2 min".into()))
         );
         assert_eq!(one("-- what?\nSHOW /* this /* and */ that */ HELP"), Command::Help);
     }
@@ -319,6 +325,8 @@ mod tests {
         mistaken("SHOW POOLS; é", "42601", "syntax error at or near \"é\"", Some(13));
         mistaken("KILL \"a", "42601", "unterminated quoted string at or near \"\"a\"", Some(6));
         mistaken("SHOW nothing", "42704", "unrecognized configuration parameter \"nothing\"", Some(6));
+        mistaken("SET pool.size = -1", "42601", "syntax error at or near \"-\"", Some(17));
+        mistaken("SET = 1", "42601", "syntax error at or near \"=\"", Some(5));
         mistaken("KILL_CLIENT x", "42601", "syntax error at or near \"x\"", Some(13));
     }
 }

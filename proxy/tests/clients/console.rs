@@ -13,7 +13,7 @@ const PAGE: &str = include_str!("../../../docs/console.md");
 
 impl Front {
     /// An administrator at the console.
-    async fn console(&self, database: &str) -> Result<RawClient> {
+    pub(crate) async fn console(&self, database: &str) -> Result<RawClient> {
         let password = self.cluster.monitor_password();
         RawClient::login(self.pgherd.address(), "repmgr", database, password).await
     }
@@ -38,7 +38,12 @@ async fn show(console: &mut RawClient, view: &str) -> Result<Vec<Vec<(String, St
 }
 
 /// One value of the first row that has these others.
-async fn value(console: &mut RawClient, view: &str, whose: &[(&str, &str)], column: &str) -> Result<String> {
+pub(crate) async fn value(
+    console: &mut RawClient,
+    view: &str,
+    whose: &[(&str, &str)],
+    column: &str,
+) -> Result<String> {
     let rows = show(console, view).await?;
     let has = |row: &&Vec<(String, String)>| {
         whose.iter().all(|(name, value)| row.iter().any(|(n, v)| n == name && v == value))

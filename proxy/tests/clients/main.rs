@@ -8,6 +8,7 @@ mod cancel;
 mod cancel_late;
 mod carried;
 mod console;
+mod console_set;
 mod copy;
 mod copy_fails;
 mod drain;
