@@ -1,10 +1,11 @@
-//! Statements that ask for something of pgherd itself, in the midst of those for a server: pgpool's SHOW. They are answered when
+//! Statements that ask for something of pgherd itself, in the midst of those for a server: pgpool's. They are answered when
 //! their turn comes, and touch neither the server nor its transaction.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use super::{Expected, Kind, OwnWords, Session};
+use crate::error::{ClientError, Severity};
 use crate::frame::split_cstr;
 use crate::rows::{self, Column, Formats, Row};
 use crate::statement::{Effect, PoolView};
@@ -53,12 +54,26 @@ impl InBand {
 #[must_use]
 pub fn in_band_answer(view: PoolView, views: &dyn Views) -> Vec<u8> {
     let mut out = Vec::new();
-    rows::description(&mut out, views.columns(view), &Formats::TEXT);
+    if let PoolView::Set(parameter) = view {
+        // As pgpool says it.
+        let name = parameter.name();
+        let message = format!("invalid Context, value for parameter \"{name}\" cannot be changed");
+        ClientError::new("55P02", message)
+            .hint("Administrators change settings on the console: database pgherd, SHOW HELP.")
+            .write(&mut out, Severity::Error);
+        return out;
+    }
+    if view != PoolView::Reset {
+        rows::description(&mut out, views.columns(view), &Formats::TEXT);
+    }
     write_rows(view, &Formats::TEXT, views, &mut out);
     out
 }
 
 fn write_rows(view: PoolView, formats: &Formats, views: &dyn Views, out: &mut Vec<u8>) {
+    if view == PoolView::Reset {
+        return write::command_complete(out, "RESET");
+    }
     let (columns, rows) = (views.columns(view), views.rows(view));
     rows.iter().for_each(|row| rows::data(out, columns, row, formats));
     write::command_complete(out, &format!("SELECT {}", rows.len()));
@@ -87,7 +102,8 @@ impl Session {
 
     /// A Parse: true if it is of such a statement, and so not for the server.
     pub(super) fn parses_in_band(&mut self, name: &[u8], view: Option<PoolView>) -> bool {
-        let Some(view) = view else {
+        // What is an error in any case is one of the server's: what follows is skipped by it.
+        let Some(view) = view.filter(|view| !matches!(view, PoolView::Set(_))) else {
             // The name means something else from now on.
             if let Some(in_band) = &mut self.in_band {
                 in_band.statements.remove(name);

@@ -70,6 +70,8 @@ pub(super) fn first(word: Word<'_>) -> First {
         ("grant", First::Plain),
         ("revoke", First::Plain),
         ("comment", First::Plain),
+        // No statement of PostgreSQL's: it is pgpool's, or an error.
+        ("pgpool", First::Show),
     ];
     FIRST.iter().find(|(keyword, _)| word.is(keyword)).map_or(First::Unknown, |(_, first)| *first)
 }

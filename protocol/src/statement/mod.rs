@@ -22,7 +22,7 @@ mod words;
 pub use database::wanted_database;
 pub use findings::{scan, scan_start};
 pub use mention::{Mention, Verb, executed_first, mentions};
-pub use pgpool::PoolView;
+pub use pgpool::{PoolParameter, PoolView};
 pub use recent::RecentScans;
 pub use rest::Rest;
 

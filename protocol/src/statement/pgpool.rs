@@ -1,6 +1,7 @@
 //! The commands of pgpool-II that stand where SQL does.
 
 use super::lexer::{Lexer, Token};
+use crate::rows::{Column, Type};
 
 /// What a client wants to see of pgherd itself, as it would of pgpool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,71 @@ pub enum PoolView {
     HealthCheckStats,
     /// SHOW POOL_BACKEND_STATS
     BackendStats,
+    /// PGPOOL SHOW of one parameter.
+    Parameter(PoolParameter),
+    /// PGPOOL SET of one. No client changes what is for all: it is an error.
+    Set(PoolParameter),
+    /// PGPOOL RESET, of one or all: none is ever set.
+    Reset,
+}
+
+/// The parameters of pgpool that say something of pgherd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "they are what pgpool's manual says of their names")]
+pub enum PoolParameter {
+    AuthenticationTimeout,
+    ClientIdleLimit,
+    ConnectTimeout,
+    ConnectionCache,
+    ConnectionLifeTime,
+    EnablePoolHba,
+    ListenAddresses,
+    LoadBalanceMode,
+    LogMinMessages,
+    MemoryCacheEnabled,
+    NumInitChildren,
+    Port,
+    Ssl,
+    UnixSocketDirectories,
+    UseWatchdog,
+}
+
+impl PoolParameter {
+    /// Each, with the column that shows it.
+    pub const ALL: [(Column, Self); 15] = [
+        (text("authentication_timeout"), Self::AuthenticationTimeout),
+        (text("client_idle_limit"), Self::ClientIdleLimit),
+        (text("connect_timeout"), Self::ConnectTimeout),
+        (text("connection_cache"), Self::ConnectionCache),
+        (text("connection_life_time"), Self::ConnectionLifeTime),
+        (text("enable_pool_hba"), Self::EnablePoolHba),
+        (text("listen_addresses"), Self::ListenAddresses),
+        (text("load_balance_mode"), Self::LoadBalanceMode),
+        (text("log_min_messages"), Self::LogMinMessages),
+        (text("memory_cache_enabled"), Self::MemoryCacheEnabled),
+        (text("num_init_children"), Self::NumInitChildren),
+        (text("port"), Self::Port),
+        (text("ssl"), Self::Ssl),
+        (text("unix_socket_directories"), Self::UnixSocketDirectories),
+        (text("use_watchdog"), Self::UseWatchdog),
+    ];
+
+    /// The one column that shows it.
+    #[must_use]
+    pub fn columns(self) -> &'static [Column] {
+        static ALL: [(Column, PoolParameter); 15] = PoolParameter::ALL;
+        ALL.iter().find(|(_, it)| *it == self).map_or(&[], |(column, _)| std::slice::from_ref(column))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.columns().first().map_or("", |column| column.name)
+    }
+}
+
+const fn text(name: &'static str) -> Column {
+    Column::new(name, Type::Text)
 }
 
 impl PoolView {
@@ -35,25 +101,42 @@ impl PoolView {
         ("pool_backend_stats", Self::BackendStats),
     ];
 
-    /// What is shown, in small letters.
+    /// The name of a view, in small letters.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, view)| *view == self).map_or("", |(name, _)| name)
     }
 }
 
-/// What a text asks for that is one SHOW of pgpool's and nothing else.
+/// What a text asks for that is one command of pgpool's and nothing else.
 pub(super) fn pool_view(text: &[u8]) -> Option<PoolView> {
     // A Query's text comes with its end.
     let mut lexer = Lexer::new(text.strip_suffix(b"\0").unwrap_or(text));
     let mut tokens = std::iter::from_fn(|| lexer.next()).skip_while(|token| *token == Token::Semicolon);
-    match (tokens.next()?, tokens.next()?) {
-        (Token::Word(show), Token::Word(name)) if show.is("show") => {
-            let view = PoolView::ALL.iter().find(|(known, _)| name.is(known)).map(|(_, view)| *view);
-            view.filter(|_| tokens.all(|token| token == Token::Semicolon))
+    let mut word =
+        || tokens.next().and_then(|token| if let Token::Word(word) = token { Some(word) } else { None });
+    let (first, second) = (word()?, word()?);
+    let view = if first.is("show") {
+        PoolView::ALL.iter().find(|(known, _)| second.is(known)).map(|(_, view)| *view)?
+    } else if first.is("pgpool") {
+        let name = word()?;
+        let known = PoolParameter::ALL.iter().find(|(column, _)| name.is(column.name)).map(|(_, it)| *it);
+        if second.is("show") {
+            // What pgpool lists is what SHOW POOL_STATUS does.
+            if name.is("all") { PoolView::Status } else { PoolView::Parameter(known?) }
+        } else if second.is("reset") {
+            known.map(|_| PoolView::Reset).or_else(|| name.is("all").then_some(PoolView::Reset))?
+        } else if second.is("set") {
+            // The value may be anything but another statement.
+            while tokens.next().is_some_and(|token| token != Token::Semicolon) {}
+            PoolView::Set(known?)
+        } else {
+            return None;
         }
-        _ => None,
-    }
+    } else {
+        return None;
+    };
+    tokens.all(|token| token == Token::Semicolon).then_some(view)
 }
 
 #[cfg(test)]
@@ -72,7 +155,28 @@ mod tests {
                 assert_eq!(scan(text.as_bytes()).view, Some(view), "{text}");
             }
         }
+        for (column, parameter) in PoolParameter::ALL {
+            let name = column.name;
+            let asked = |text: &str| scan(text.as_bytes()).view;
+            assert_eq!((parameter.name(), parameter.columns()), (name, &[column][..]));
+            assert_eq!(asked(&format!("PGPOOL SHOW {name};")), Some(PoolView::Parameter(parameter)));
+            assert_eq!(asked(&format!("pgpool reset {name}")), Some(PoolView::Reset));
+            for value in ["= 5", "TO 'a;b'", "TO DEFAULT;"] {
+                assert_eq!(asked(&format!("PGPOOL SET {name} {value}")), Some(PoolView::Set(parameter)));
+            }
+        }
+        assert_eq!(scan(b"PGPOOL SHOW ALL").view, Some(PoolView::Status));
+        assert_eq!(scan(b"PGPOOL RESET ALL").view, Some(PoolView::Reset));
         for text in [
+            "PGPOOL",
+            "PGPOOL SHOW",
+            "PGPOOL SHOW nothing",
+            "PGPOOL SHOW port, ssl",
+            "PGPOOL SET port = 1; SELECT 1",
+            "PGPOOL SET nothing = 1",
+            "PGPOOL RESET",
+            "PGPOOL EXPLAIN port",
+            "SELECT pgpool",
             "SHOW pool_node",
             "SHOW pool_nodes, a",
             "SHOW pool_nodes; SELECT 1",

@@ -91,6 +91,43 @@ async fn pgpools_commands_are_answered_wherever_they_stand() -> Result<()> {
 }
 
 #[tokio::test]
+async fn pgpools_parameters_are_shown_in_its_units_and_no_client_sets_them() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.client_idle_timeout", "5min")).await?;
+    let mut client = front.raw().await?;
+    let port = front.pgherd.address().port().to_string();
+    for (name, value) in [
+        ("port", port.as_str()),
+        ("client_idle_limit", "300"),
+        ("num_init_children", "20"),
+        ("connect_timeout", "15000"),
+        ("use_watchdog", "off"),
+    ] {
+        let shown = client.query(&format!("PGPOOL SHOW {name}")).await?;
+        ensure!(tags(&shown) == "TDCZ" && shown.command().as_deref() == Some("SELECT 1"), "{shown:?}");
+        ensure!(shown.rows() == [[Some(value.to_owned().into())]], "{name}: {shown:?}");
+    }
+    client.send(&extended("", "PGPOOL SHOW port", &[])?).await?;
+    ensure!(tags(&client.read_answer().await?) == "12TDCZ");
+    let (all, status) = (client.query("PGPOOL SHOW ALL").await?, client.query("SHOW POOL_STATUS").await?);
+    ensure!(all.rows() == status.rows() && all.rows().len() > 20, "{all:?}");
+
+    client.query("BEGIN").await?;
+    let set = client.query("PGPOOL SET client_idle_limit = 3").await?;
+    ensure!(set.error().is_some_and(|error| error.code() == "55P02"), "{set:?}");
+    ensure!(set.transaction_state() == Some('T'), "the transaction is the server's: {set:?}");
+    ensure!(client.query("PGPOOL RESET ALL").await?.command().as_deref() == Some("RESET"));
+    client.send(&extended("", "PGPOOL RESET port", &[])?).await?;
+    ensure!(tags(&client.read_answer().await?) == "12nCZ");
+    ensure!(client.query("COMMIT").await?.command().as_deref() == Some("COMMIT"));
+    // What is nothing here either is an error in both protocols.
+    ensure!(client.query("PGPOOL SHOW nothing").await?.error().is_some_and(|error| error.code() == "42601"));
+    client.send(&extended("", "PGPOOL SET port = 1", &[])?).await?;
+    ensure!(tags(&client.read_answer().await?) == "EZ");
+    ensure!(client.query("SELECT 1").await?.error().is_none());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_script_hears_of_the_nodes_while_no_server_is_up_and_while_all_are_busy() -> Result<()> {
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
     let (mut holder, mut client) = (front.raw().await?, front.raw().await?);

@@ -2,6 +2,7 @@
 
 mod herd;
 mod pgpool;
+mod pgpool_parameters;
 mod pools;
 mod settings;
 mod sockets;
@@ -112,10 +113,16 @@ impl View {
 /// What clients of ordinary databases may ask pgherd itself: pgpool's commands.
 impl Views for Worker {
     fn columns(&self, view: PoolView) -> &'static [Column] {
-        find(view.name()).map_or(&[], |view| view.columns)
+        match view {
+            PoolView::Parameter(parameter) => parameter.columns(),
+            view => find(view.name()).map_or(&[], |view| view.columns),
+        }
     }
 
     fn rows(&self, view: PoolView) -> Vec<Row> {
+        if let PoolView::Parameter(parameter) = view {
+            return vec![vec![pgpool_parameters::value(parameter, &self.shared.config.load()).into()]];
+        }
         let scene = Scene { worker: self, database: "pgherd", is_admin: false };
         find(view.name()).map(|view| view.rows(&scene)).unwrap_or_default()
     }
