@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use pgherd_protocol::parameters::Parameters;
 
+use crate::client::Replication;
 use crate::peer::Peer;
 use crate::seat::Seat;
 
@@ -25,6 +26,8 @@ pub(crate) struct Card {
     pub(crate) peer: Peer,
     /// The address that it has connected to; none over a Unix socket.
     pub(crate) local: Option<SocketAddr>,
+    /// Whether it is for replication.
+    pub(crate) replication: Replication,
     /// When it logged in.
     pub(crate) connected_at: SystemTime,
     /// What is in force in it.
@@ -54,6 +57,7 @@ impl Card {
             user,
             peer,
             local,
+            replication: Replication::No,
             connected_at: SystemTime::now(),
             parameters: Mutex::new(parameters),
             prepared: AtomicU64::new(0),

@@ -10,7 +10,8 @@ use pgherd_protocol::startup::Startup;
 use tokio::io::AsyncWriteExt;
 
 use super::exchange::{self, Proof};
-use super::login::{LoginFailure, Replication, replication};
+use super::login::LoginFailure;
+use super::replication::Replication;
 use crate::config::{Auth, Config};
 use crate::console::is_console;
 use crate::failures::Bound;
@@ -30,6 +31,7 @@ pub(super) struct Applicant<'a> {
     pub(super) stream: &'a mut Stream,
     pub(super) peer: &'a Peer,
     pub(super) startup: &'a Startup,
+    pub(super) replication: Replication,
 }
 
 /// What the servers say of the user that a client wants to be.
@@ -165,7 +167,7 @@ impl Applicant<'_> {
             transport: self.transport(),
             database: &self.startup.database,
             user: &self.startup.user,
-            is_replication: replication(self.startup) == Replication::Physical,
+            is_replication: self.replication == Replication::Physical,
             member_of,
         };
         loop {
@@ -186,7 +188,7 @@ impl Applicant<'_> {
             Transport::Tls(_) => "SSL encryption",
             Transport::Plain(_) | Transport::Local => "no encryption",
         };
-        let message = match (by_entry, replication(self.startup) == Replication::Physical) {
+        let message = match (by_entry, self.replication == Replication::Physical) {
             (true, false) => format!(
                 "pg_hba.conf rejects connection for host \"{host}\", user \"{user}\", database \"{database}\", {encryption}"
             ),

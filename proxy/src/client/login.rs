@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::acquire::{self, Access, Held};
 use super::authenticate::Applicant;
-use super::replication::{self, Passage};
+use super::replication::{self, Passage, Replication};
 use super::welcome;
 use crate::cancel::Registration;
 use crate::config::{Config, PoolMode};
@@ -128,17 +128,17 @@ pub(super) async fn log_in(
         write::negotiate_protocol_version(&mut out, minor, &startup.unknown_extensions);
         stream.write_all(&out).await?;
     }
-    let is_replication = replication::is_wanted(&startup)?;
-    if is_replication && console::is_console(&startup.database) {
+    let replication = Replication::asked_for(&startup)?;
+    if replication != Replication::No && console::is_console(&startup.database) {
         return Err(ClientError::new("0A000", "pgherd's console has no replication").into());
     }
-    if replication(&startup) == Replication::Physical {
+    if replication == Replication::Physical {
         // It is for no database (`ProcessStartupPacket()` in PostgreSQL's `postmaster.c`): no rule is asked about the one that it
         // names, so nothing may depend on it.
         startup.database.clear();
     }
     let config = shared.config.load_full();
-    let applicant = Applicant { shared, config: &config, stream, peer, startup: &startup };
+    let applicant = Applicant { shared, config: &config, stream, peer, startup: &startup, replication };
     let role = applicant.authenticate().await?;
     if console::is_console(&startup.database) {
         return Ok(Admitted::ToConsole(console::admit(worker, &startup, peer, stream)?));
@@ -151,8 +151,9 @@ pub(super) async fn log_in(
     let (database, user) = (Arc::<str>::from(&*startup.database), Arc::<str>::from(server_user));
     let names = (Arc::clone(&database), Arc::clone(&user));
     let ends = (peer.clone(), stream.socket().local_addr().ok());
-    let seat = Arc::new(Seat::new(Card::new(shared.roster.number(), names, ends, Arc::clone(&parameters))));
-    if is_replication {
+    let card = Card::new(shared.roster.number(), names, ends, Arc::clone(&parameters));
+    let seat = Arc::new(Seat::new(Card { replication, ..card }));
+    if replication != Replication::No {
         let mut asked = startup.parameters;
         asked.extend(startup.replication.map(|value| ("replication".to_owned(), value)));
         let opened = replication::open(worker, stream, (&asked, minor), (seat, counted, deadline));
@@ -240,24 +241,4 @@ fn take_places(
 fn least(of_servers: Option<usize>, configured: usize) -> Option<usize> {
     let configured = (configured > 0).then_some(configured);
     of_servers.into_iter().chain(configured).min()
-}
-
-/// What kind of connection for replication a client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Replication {
-    /// None.
-    No,
-    /// To the server itself.
-    Physical,
-    /// To a database.
-    Logical,
-}
-
-/// Reads `replication` of the startup packet.
-pub(super) fn replication(startup: &Startup) -> Replication {
-    match (replication::is_wanted(startup), startup.replication.as_deref()) {
-        (Ok(false), _) => Replication::No,
-        (_, Some("database")) => Replication::Logical,
-        _ => Replication::Physical,
-    }
 }

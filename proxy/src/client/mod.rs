@@ -35,6 +35,7 @@ use crate::worker::{Worker, WorkerId};
 use login::{Admitted, LoginFailure};
 use startup::Opening;
 
+pub(crate) use replication::Replication;
 pub(crate) use session::Session;
 pub(crate) use travel::Traveller;
 pub(crate) use watch::Watch;

@@ -28,28 +28,51 @@ use crate::shared::Counted;
 use crate::stream::Stream;
 use crate::worker::{Stage, Worker};
 
-/// What a startup packet says of replication.
-///
-/// # Errors
-/// What PostgreSQL says of a value that is none.
-pub(super) fn is_wanted(startup: &Startup) -> Result<bool, ClientError> {
-    let Some(value) = startup.replication.as_deref() else { return Ok(false) };
-    if value == "database" {
-        return Ok(true);
+/// What kind of connection for replication a client asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Replication {
+    /// None.
+    #[default]
+    No,
+    /// To the server itself.
+    Physical,
+    /// To a database.
+    Logical,
+}
+
+impl Replication {
+    /// What a startup packet says.
+    ///
+    /// # Errors
+    /// What PostgreSQL says of a value that is none.
+    pub(super) fn asked_for(startup: &Startup) -> Result<Self, ClientError> {
+        let Some(value) = startup.replication.as_deref() else { return Ok(Self::No) };
+        if value == "database" {
+            return Ok(Self::Logical);
+        }
+        // As parse_bool() of PostgreSQL: any beginning of these words that is no beginning of the other.
+        let begins = |word: &str| !value.is_empty() && word.starts_with(&value.to_ascii_lowercase());
+        let (yes, no) = (begins("true") || begins("yes"), begins("false") || begins("no"));
+        match value.to_ascii_lowercase().as_str() {
+            "on" | "1" => Ok(Self::Physical),
+            "of" | "off" | "0" => Ok(Self::No),
+            _ if yes => Ok(Self::Physical),
+            _ if no => Ok(Self::No),
+            _ => Err(ClientError::new(
+                "22023",
+                format!("invalid value for parameter \"replication\": \"{value}\""),
+            )
+            .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")),
+        }
     }
-    // As parse_bool() of PostgreSQL: any beginning of these words that is no beginning of the other.
-    let begins = |word: &str| !value.is_empty() && word.starts_with(&value.to_ascii_lowercase());
-    let (yes, no) = (begins("true") || begins("yes"), begins("false") || begins("no"));
-    match value.to_ascii_lowercase().as_str() {
-        "on" | "1" => Ok(true),
-        "of" | "off" | "0" => Ok(false),
-        _ if yes => Ok(true),
-        _ if no => Ok(false),
-        _ => Err(ClientError::new(
-            "22023",
-            format!("invalid value for parameter \"replication\": \"{value}\""),
-        )
-        .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")),
+
+    /// As PgBouncer's SHOW CLIENTS has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::No => "none",
+            Self::Physical => "physical",
+            Self::Logical => "logical",
+        }
     }
 }
 
@@ -185,13 +208,14 @@ mod tests {
                 parameters: Vec::new(),
                 unknown_extensions: Vec::new(),
             };
-            is_wanted(&startup).map_err(|error| error.sqlstate.into_owned())
+            Replication::asked_for(&startup).map_err(|error| error.sqlstate.into_owned())
         };
-        for value in ["database", "true", "on", "1", "t", "Yes", "TR"] {
-            assert_eq!(wanted(value), Ok(true), "{value}");
+        assert_eq!(wanted("database"), Ok(Replication::Logical));
+        for value in ["true", "on", "1", "t", "Yes", "TR"] {
+            assert_eq!(wanted(value), Ok(Replication::Physical), "{value}");
         }
         for value in ["false", "off", "0", "no", "F"] {
-            assert_eq!(wanted(value), Ok(false), "{value}");
+            assert_eq!(wanted(value), Ok(Replication::No), "{value}");
         }
         for value in ["", "o", "maybe", "2", "Database"] {
             assert_eq!(wanted(value), Err("22023".into()), "{value}");

@@ -220,12 +220,20 @@ async fn what_clients_do_is_counted_exactly() -> Result<()> {
 
 #[tokio::test]
 async fn clients_and_their_server_connections_are_shown_as_they_are() -> Result<()> {
-    let front = Front::with(|pgherd| pgherd.set("pool.size", 1).set("pool.pinned_size", 1)).await?;
+    let front = Front::with(|pgherd| {
+        let pgherd = pgherd.set("pool.size", 1).set("pool.pinned_size", 1);
+        pgherd.set("pool.max_db_client_connections", 7).set("pool.max_user_client_connections", 9)
+    })
+    .await?;
     let mut console = front.console("pgherd").await?;
     let mut busy = front.login(front.pgherd.address(), &[("application_name", "busy")]).await?;
     let mut late = front.login(front.pgherd.address(), &[("application_name", "late")]).await?;
     let (is_busy, is_late) = ([("application_name", "busy")], [("application_name", "late")]);
     ensure!(value(&mut console, "CLIENTS", &is_busy, "state").await? == "idle");
+    ensure!(value(&mut console, "CLIENTS", &is_busy, "replication").await? == "none");
+    let app = [("name", "app")];
+    ensure!(value(&mut console, "DATABASES", &app, "max_client_connections").await? == "7");
+    ensure!(value(&mut console, "USERS", &app, "max_user_client_connections").await? == "9");
     busy.query("BEGIN").await?;
     ensure!(value(&mut console, "CLIENTS", &is_busy, "state").await? == "active");
     let pid = texts(&busy.query("SELECT pg_backend_pid()").await?).concat().concat();

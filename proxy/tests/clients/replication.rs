@@ -7,6 +7,7 @@ use pgherd_testkit::client::{RawClient, frontend};
 use pgherd_testkit::{Cluster, Context, Pgherd, Result, ensure, eventually};
 use tokio::process::Command;
 
+use crate::console::value;
 use crate::front::{Front, PATIENCE, messages};
 
 async fn run(program: &str, arguments: &[&str]) -> Result<String> {
@@ -77,6 +78,10 @@ async fn replication_connections_are_bounded_and_end_with_their_clients() -> Res
     ensure!(answer.rows().len() == 1, "{answer:?}");
     let refused = replicate(&front).await.err().map(|error| format!("{error:#}"));
     ensure!(refused.as_ref().is_some_and(|error| error.contains("too many replication")), "{refused:?}");
+
+    let mut console = front.console("pgherd").await?;
+    let shown = value(&mut console, "CLIENTS", &[("database", "app")], "replication").await?;
+    ensure!(shown == "logical", "{shown}");
 
     // It reads a stream, and goes away in the middle of it.
     let server = front.server()?;

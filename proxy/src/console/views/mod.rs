@@ -7,6 +7,7 @@ mod pools;
 mod settings;
 mod sockets;
 mod stats;
+mod table;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -4,33 +4,36 @@ use std::collections::BTreeMap;
 
 use pgherd_protocol::rows::{Column, Row, Value};
 
+use super::table::table;
 use super::{Scene, int, number, text};
 use crate::console::is_console;
 use crate::reactor;
 use crate::seat::Business;
 use crate::server::table::DatabaseAndUser;
 
-/// SHOW POOLS
-pub(super) const POOLS: &[Column] = &[
-    text("database"),
-    text("user"),
-    int("cl_active"),
-    int("cl_waiting"),
-    int("cl_active_cancel_req"),
-    int("cl_waiting_cancel_req"),
-    int("sv_active"),
-    int("sv_active_cancel"),
-    int("sv_being_canceled"),
-    int("sv_idle"),
-    int("sv_used"),
-    int("sv_tested"),
-    int("sv_login"),
-    int("maxwait"),
-    int("maxwait_us"),
-    text("pool_mode"),
-    text("load_balance_hosts"),
-    text("pinned"),
-];
+table! {
+    /// SHOW POOLS
+    POOLS, Shown {
+        database = text("database"),
+        user = text("user"),
+        cl_active = int("cl_active"),
+        cl_waiting = int("cl_waiting"),
+        cl_active_cancel_req = int("cl_active_cancel_req"),
+        cl_waiting_cancel_req = int("cl_waiting_cancel_req"),
+        sv_active = int("sv_active"),
+        sv_active_cancel = int("sv_active_cancel"),
+        sv_being_canceled = int("sv_being_canceled"),
+        sv_idle = int("sv_idle"),
+        sv_used = int("sv_used"),
+        sv_tested = int("sv_tested"),
+        sv_login = int("sv_login"),
+        maxwait = int("maxwait"),
+        maxwait_us = int("maxwait_us"),
+        pool_mode = text("pool_mode"),
+        load_balance_hosts = text("load_balance_hosts"),
+        pinned = text("pinned"),
+    }
+}
 
 #[derive(Default)]
 struct Pool {
@@ -83,26 +86,26 @@ pub(super) fn pools(scene: &Scene<'_>) -> Vec<Row> {
         let mode =
             if is_console(&database) { "statement" } else { config.pool.mode_for(&database, &user).name() };
         let pinned: Vec<_> = pool.pinned.iter().map(|(pin, count)| format!("{pin} ({count})")).collect();
-        vec![
-            Value::from(&*database),
-            (&*user).into(),
-            number(pool.clients),
-            number(pool.waiting),
-            number(0),
-            number(0),
-            number(pool.active),
-            number(0),
-            number(pool.being_cancelled),
-            number(pool.idle),
-            number(0),
-            number(0),
-            pool.opening.into(),
-            (pool.longest / 1_000_000).into(),
-            (pool.longest % 1_000_000).into(),
-            mode.into(),
-            Value::Null,
-            pinned.join(", ").into(),
-        ]
+        Row::from(Shown {
+            database: (&*database).into(),
+            user: (&*user).into(),
+            cl_active: number(pool.clients),
+            cl_waiting: number(pool.waiting),
+            cl_active_cancel_req: number(0),
+            cl_waiting_cancel_req: number(0),
+            sv_active: number(pool.active),
+            sv_active_cancel: number(0),
+            sv_being_canceled: number(pool.being_cancelled),
+            sv_idle: number(pool.idle),
+            sv_used: number(0),
+            sv_tested: number(0),
+            sv_login: pool.opening.into(),
+            maxwait: (pool.longest / 1_000_000).into(),
+            maxwait_us: (pool.longest % 1_000_000).into(),
+            pool_mode: mode.into(),
+            load_balance_hosts: Value::Null,
+            pinned: pinned.join(", ").into(),
+        })
     };
     pools.into_iter().map(row).collect()
 }

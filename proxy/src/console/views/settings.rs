@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pgherd_protocol::rows::{Column, Row, Value};
 
+use super::table::table;
 use super::{Scene, big, bytes, int, number, show_time, text};
 use crate::config::{self, KEYS};
 use crate::console::{is_console, parameters};
@@ -12,38 +13,42 @@ use crate::server::table::Target;
 /// SHOW CONFIG
 pub(super) const CONFIG: &[Column] = &[text("key"), text("value"), text("default"), text("changeable")];
 
-/// SHOW DATABASES
-pub(super) const DATABASES: &[Column] = &[
-    text("name"),
-    text("host"),
-    int("port"),
-    text("database"),
-    text("force_user"),
-    int("pool_size"),
-    int("min_pool_size"),
-    int("reserve_pool_size"),
-    int("server_lifetime"),
-    text("pool_mode"),
-    text("load_balance_hosts"),
-    int("max_connections"),
-    int("current_connections"),
-    int("max_client_connections"),
-    int("current_client_connections"),
-    int("paused"),
-    int("disabled"),
-];
+table! {
+    /// SHOW DATABASES
+    DATABASES, Database {
+        name = text("name"),
+        host = text("host"),
+        port = int("port"),
+        database = text("database"),
+        force_user = text("force_user"),
+        pool_size = int("pool_size"),
+        min_pool_size = int("min_pool_size"),
+        reserve_pool_size = int("reserve_pool_size"),
+        server_lifetime = int("server_lifetime"),
+        pool_mode = text("pool_mode"),
+        load_balance_hosts = text("load_balance_hosts"),
+        max_connections = int("max_connections"),
+        current_connections = int("current_connections"),
+        max_client_connections = int("max_client_connections"),
+        current_client_connections = int("current_client_connections"),
+        paused = int("paused"),
+        disabled = int("disabled"),
+    }
+}
 
-/// SHOW USERS
-pub(super) const USERS: &[Column] = &[
-    text("name"),
-    text("pool_size"),
-    text("reserve_pool_size"),
-    text("pool_mode"),
-    int("max_user_connections"),
-    int("current_connections"),
-    int("max_user_client_connections"),
-    int("current_client_connections"),
-];
+table! {
+    /// SHOW USERS
+    USERS, User {
+        name = text("name"),
+        pool_size = text("pool_size"),
+        reserve_pool_size = text("reserve_pool_size"),
+        pool_mode = text("pool_mode"),
+        max_user_connections = int("max_user_connections"),
+        current_connections = int("current_connections"),
+        max_user_client_connections = int("max_user_client_connections"),
+        current_client_connections = int("current_client_connections"),
+    }
+}
 
 /// SHOW LISTS
 pub(super) const LISTS: &[Column] = &[text("list"), int("items")];
@@ -128,44 +133,53 @@ pub(super) fn databases(scene: &Scene<'_>) -> Vec<Row> {
             |it: &&config::PoolOverride| it.database.as_deref() == Some(&*database) && it.user.is_none();
         let mode = config.pool.overrides.iter().filter(is_chosen).find_map(|it| it.mode);
         let lifetime = config.pool.server_lifetime_for(&database, NOBODY);
-        vec![
-            Value::from(&*database),
-            primary.as_ref().map(|node| node.host.clone()).into(),
-            number(primary.as_ref().map_or(0, |node| i64::from(node.port))),
-            (&*database).into(),
-            Value::Null,
-            sizes.size.into(),
-            sizes.min_size.into(),
-            sizes.reserve_size.into(),
-            lifetime.map_or(0, |lifetime| lifetime.as_secs()).into(),
-            mode.map(config::PoolMode::name).into(),
-            Value::Null,
-            sizes.max_db_connections.into(),
-            shared.backends.connections(Some(&database)).into(),
-            number(0),
-            clients.get(&database).copied().unwrap_or_default().into(),
-            number(i64::from(gates.is_paused_by_name(&database))),
-            number(i64::from(gates.is_disabled(&database))),
-        ]
+        Database {
+            name: (&*database).into(),
+            host: primary.as_ref().map(|node| node.host.clone()).into(),
+            port: number(primary.as_ref().map_or(0, |node| i64::from(node.port))),
+            database: (&*database).into(),
+            force_user: Value::Null,
+            pool_size: sizes.size.into(),
+            min_pool_size: sizes.min_size.into(),
+            reserve_pool_size: sizes.reserve_size.into(),
+            server_lifetime: lifetime.map_or(0, |lifetime| lifetime.as_secs()).into(),
+            pool_mode: mode.map(config::PoolMode::name).into(),
+            load_balance_hosts: Value::Null,
+            max_connections: sizes.max_db_connections.into(),
+            current_connections: shared.backends.connections(Some(&database)).into(),
+            max_client_connections: sizes.max_db_client_connections.into(),
+            current_client_connections: clients.get(&database).copied().unwrap_or_default().into(),
+            paused: number(i64::from(gates.is_paused_by_name(&database))),
+            disabled: number(i64::from(gates.is_disabled(&database))),
+        }
     };
-    let mut rows: Vec<Row> = scene.databases().into_iter().map(row).collect();
     let consoles =
         clients.iter().filter(|(name, _)| is_console(name)).map(|(_, count)| *count).sum::<usize>();
-    let mut own = vec![Value::Null; DATABASES.len()];
-    let port = number(i64::from(config.listen.address.port()));
-    let known = [(0, scene.database.into()), (2, port), (3, scene.database.into()), (9, "statement".into())];
-    let known = known.into_iter().chain([(14, consoles.into())]);
-    own.iter_mut()
-        .enumerate()
-        .filter(|(index, _)| !matches!(index, 1 | 4 | 10))
-        .for_each(|(_, value)| *value = number(0));
-    known.for_each(|(index, value)| {
-        if let Some(place) = own.get_mut(index) {
-            *place = value;
-        }
-    });
-    rows.push(own);
-    rows
+    let own = the_console(scene.database, config.listen.address.port(), consoles);
+    scene.databases().into_iter().map(row).chain([own]).map(Row::from).collect()
+}
+
+/// It has no servers, and none of their limits.
+fn the_console(name: &str, port: u16, clients: usize) -> Database {
+    Database {
+        name: name.into(),
+        host: Value::Null,
+        port: number(i64::from(port)),
+        database: name.into(),
+        force_user: Value::Null,
+        pool_size: number(0),
+        min_pool_size: number(0),
+        reserve_pool_size: number(0),
+        server_lifetime: number(0),
+        pool_mode: "statement".into(),
+        load_balance_hosts: Value::Null,
+        max_connections: number(0),
+        current_connections: number(0),
+        max_client_connections: number(0),
+        current_client_connections: clients.into(),
+        paused: number(0),
+        disabled: number(0),
+    }
 }
 
 pub(super) fn users(scene: &Scene<'_>) -> Vec<Row> {
@@ -189,16 +203,17 @@ pub(super) fn users(scene: &Scene<'_>) -> Vec<Row> {
         let size = |of: fn(&config::PoolOverride) -> Option<usize>| -> Value {
             chosen.iter().find_map(|it| of(it)).map_or_else(String::new, |size| size.to_string()).into()
         };
-        vec![
-            Value::from(&*user),
-            size(|it| it.size),
-            size(|it| it.reserve_pool_size),
-            chosen.iter().find_map(|it| it.mode).map(config::PoolMode::name).into(),
-            config.pool.sizes_for(NOBODY, &user).max_user_connections.into(),
-            connections.get(&user).copied().unwrap_or_default().into(),
-            number(0),
-            clients.get(&user).copied().unwrap_or_default().into(),
-        ]
+        let all = config.pool.sizes_for(NOBODY, &user);
+        Row::from(User {
+            name: (&*user).into(),
+            pool_size: size(|it| it.size),
+            reserve_pool_size: size(|it| it.reserve_pool_size),
+            pool_mode: chosen.iter().find_map(|it| it.mode).map(config::PoolMode::name).into(),
+            max_user_connections: all.max_user_connections.into(),
+            current_connections: connections.get(&user).copied().unwrap_or_default().into(),
+            max_user_client_connections: all.max_user_client_connections.into(),
+            current_client_connections: clients.get(&user).copied().unwrap_or_default().into(),
+        })
     };
     names.into_iter().map(row).collect()
 }

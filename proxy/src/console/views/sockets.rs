@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use pgherd_health::NodeId;
 use pgherd_protocol::rows::{Column, Row, Value};
 
+use super::table::{beside, table};
 use super::{Scene, int, number, show_instant, show_time, text};
 use crate::cancel::CancelPoint;
 use crate::console::is_console;
@@ -18,49 +19,47 @@ use crate::seat::{Business, Seat};
 use crate::server::operate::Pooled;
 use crate::server::pool::operator::Seen;
 
-macro_rules! columns {
-    ($($more:expr),*) => {
-        &[
-            text("type"),
-            text("user"),
-            text("database"),
-            text("replication"),
-            text("state"),
-            text("addr"),
-            int("port"),
-            text("local_addr"),
-            int("local_port"),
-            text("connect_time"),
-            text("request_time"),
-            int("wait"),
-            int("wait_us"),
-            int("close_needed"),
-            text("ptr"),
-            text("link"),
-            int("remote_pid"),
-            text("tls"),
-            text("application_name"),
-            int("prepared_statements"),
-            int("id"),
-            $($more),*
-        ]
-    };
+table! {
+    /// SHOW SERVERS
+    SERVERS, Connection {
+        kind = text("type"),
+        user = text("user"),
+        database = text("database"),
+        replication = text("replication"),
+        state = text("state"),
+        addr = text("addr"),
+        port = int("port"),
+        local_addr = text("local_addr"),
+        local_port = int("local_port"),
+        connect_time = text("connect_time"),
+        request_time = text("request_time"),
+        wait = int("wait"),
+        wait_us = int("wait_us"),
+        close_needed = int("close_needed"),
+        ptr = text("ptr"),
+        link = text("link"),
+        remote_pid = int("remote_pid"),
+        tls = text("tls"),
+        application_name = text("application_name"),
+        prepared_statements = int("prepared_statements"),
+        id = int("id"),
+    }
 }
 
-/// SHOW SERVERS
-pub(super) const SERVERS: &[Column] = columns!();
 /// SHOW CLIENTS
-pub(super) const CLIENTS: &[Column] = columns!(text("pinned"));
+pub(super) const CLIENTS: &[Column] = &beside::<22>(SERVERS, &[text("pinned")]);
 /// SHOW SOCKETS and SHOW ACTIVE_SOCKETS
-pub(super) const SOCKETS: &[Column] = columns!(
+pub(super) const SOCKETS: &[Column] = &beside::<28>(SERVERS, BUFFERS);
+
+const BUFFERS: &[Column] = &[
     int("recv_pos"),
     int("pkt_pos"),
     int("pkt_remain"),
     int("send_pos"),
     int("send_remain"),
     int("pkt_avail"),
-    int("send_avail")
-);
+    int("send_avail"),
+];
 
 /// SHOW PINS
 pub(super) const PINS: &[Column] = &[
@@ -91,34 +90,36 @@ struct Server {
 }
 
 pub(super) fn clients(scene: &Scene<'_>) -> Vec<Row> {
-    all_clients(scene).iter().map(|client| client_row(scene, client, "")).collect()
+    let row = |client: &Client| {
+        let mut row = Row::from(client_shown(scene, client, ""));
+        row.push(client.pin.clone().into());
+        row
+    };
+    all_clients(scene).iter().map(row).collect()
 }
 
 pub(super) fn servers(scene: &Scene<'_>) -> Vec<Row> {
-    all_servers(scene).iter().map(|server| server_row(scene, server, "")).collect()
+    all_servers(scene).iter().map(|server| server_shown(scene, server, "").into()).collect()
 }
 
 pub(super) fn sockets(scene: &Scene<'_>) -> Vec<Row> {
-    let clients: Vec<_> = all_clients(scene).iter().map(|client| client_row(scene, client, "cl_")).collect();
-    let servers = all_servers(scene);
-    clients
-        .into_iter()
-        .chain(servers.iter().map(|server| server_row(scene, server, "sv_")))
-        .map(with_buffers)
-        .collect()
+    sockets_of(scene, |_| true, |_| true)
 }
 
 pub(super) fn active_sockets(scene: &Scene<'_>) -> Vec<Row> {
-    let busy = |client: &&Client| client.state != "idle";
-    let clients: Vec<_> =
-        all_clients(scene).iter().filter(busy).map(|client| client_row(scene, client, "cl_")).collect();
-    let servers = all_servers(scene);
-    let servers = servers.iter().filter(|server| server.seen.idle_since.is_none());
-    clients
-        .into_iter()
-        .chain(servers.map(|server| server_row(scene, server, "sv_")))
-        .map(with_buffers)
-        .collect()
+    sockets_of(scene, |client| client.state != "idle", |server| server.seen.idle_since.is_none())
+}
+
+fn sockets_of(
+    scene: &Scene<'_>,
+    is_shown: impl Fn(&Client) -> bool,
+    is_server_shown: impl Fn(&Server) -> bool,
+) -> Vec<Row> {
+    let (clients, servers) = (all_clients(scene), all_servers(scene));
+    let clients = clients.iter().filter(|client| is_shown(client));
+    let servers = servers.iter().filter(|server| is_server_shown(server));
+    let clients = clients.map(|client| client_shown(scene, client, "cl_"));
+    clients.chain(servers.map(|server| server_shown(scene, server, "sv_"))).map(with_buffers).collect()
 }
 
 pub(super) fn pins(scene: &Scene<'_>) -> Vec<Row> {
@@ -176,7 +177,7 @@ fn all_servers(scene: &Scene<'_>) -> Vec<Server> {
     servers
 }
 
-fn client_row(scene: &Scene<'_>, client: &Client, prefix: &str) -> Row {
+fn client_shown(scene: &Scene<'_>, client: &Client, prefix: &str) -> Connection {
     let card = client.seat.card();
     let (address, port) = peer(card);
     let waited = if client.state == "waiting" { reactor::micros().saturating_sub(card.asked()) } else { 0 };
@@ -184,33 +185,32 @@ fn client_row(scene: &Scene<'_>, client: &Client, prefix: &str) -> Row {
         PeerAddress::Unix(unix) => i64::from(unix.pid),
         PeerAddress::Tcp(_) => 0,
     };
-    vec![
-        "C".into(),
-        (&*card.user).into(),
-        (&*card.database).into(),
-        "none".into(),
-        format!("{prefix}{}", client.state).into(),
-        address,
+    Connection {
+        kind: "C".into(),
+        user: (&*card.user).into(),
+        database: (&*card.database).into(),
+        replication: card.replication.name().into(),
+        state: format!("{prefix}{}", client.state).into(),
+        addr: address,
         port,
-        card.local.map_or_else(|| "unix".into(), |local| local.ip().to_string()).into(),
-        card.local.map_or(0, |local| i64::from(local.port())).into(),
-        show_time(card.connected_at).into(),
-        Some(card.asked()).filter(|asked| *asked > 0).map(|asked| scene.time_of(asked)).into(),
-        (waited / 1_000_000).into(),
-        (waited % 1_000_000).into(),
-        number(i64::from(client.seat.is_dismissed())),
-        client_name(card.id).into(),
-        client.held.as_deref().map_or_else(String::new, server_name).into(),
-        number(remote_pid),
-        card.peer.tls.as_ref().map_or_else(String::new, ToString::to_string).into(),
-        application_name(card),
-        card.prepared.load(Ordering::Relaxed).into(),
-        card.id.into(),
-        client.pin.clone().into(),
-    ]
+        local_addr: card.local.map_or_else(|| "unix".into(), |local| local.ip().to_string()).into(),
+        local_port: card.local.map_or(0, |local| i64::from(local.port())).into(),
+        connect_time: show_time(card.connected_at).into(),
+        request_time: Some(card.asked()).filter(|asked| *asked > 0).map(|asked| scene.time_of(asked)).into(),
+        wait: (waited / 1_000_000).into(),
+        wait_us: (waited % 1_000_000).into(),
+        close_needed: number(i64::from(client.seat.is_dismissed())),
+        ptr: client_name(card.id).into(),
+        link: client.held.as_deref().map_or_else(String::new, server_name).into(),
+        remote_pid: number(remote_pid),
+        tls: card.peer.tls.as_ref().map_or_else(String::new, ToString::to_string).into(),
+        application_name: application_name(card),
+        prepared_statements: card.prepared.load(Ordering::Relaxed).into(),
+        id: card.id.into(),
+    }
 }
 
-fn server_row(scene: &Scene<'_>, server: &Server, prefix: &str) -> Row {
+fn server_shown(scene: &Scene<'_>, server: &Server, prefix: &str) -> Connection {
     let Server { pooled: (_, (database, user), _), seen, holder } = server;
     let (remote, local) = (seen.point.address(), seen.local);
     let state = match (&seen.idle_since, seen.point.is_clear()) {
@@ -219,29 +219,32 @@ fn server_row(scene: &Scene<'_>, server: &Server, prefix: &str) -> Row {
         (None, false) => "being_canceled",
     };
     let asked = holder.as_ref().map(|seat| seat.card().asked()).filter(|asked| *asked > 0);
-    vec![
-        "S".into(),
-        (&**user).into(),
-        (&**database).into(),
-        "none".into(),
-        format!("{prefix}{state}").into(),
-        remote.ip().to_string().into(),
-        number(i64::from(remote.port())),
-        local.map(|local| local.ip().to_string()).into(),
-        local.map(|local| i64::from(local.port())).into(),
-        show_instant(seen.opened_at).into(),
-        asked.map(|asked| scene.time_of(asked)).or_else(|| seen.idle_since.map(show_instant)).into(),
-        number(0),
-        number(0),
-        number(i64::from(seen.is_to_close)),
-        server_name(&seen.point).into(),
-        holder.as_ref().map_or_else(String::new, |seat| client_name(seat.card().id)).into(),
-        number(i64::from(seen.point.pid())),
-        seen.point.secured().map_or_else(String::new, ToString::to_string).into(),
-        holder.as_ref().map_or_else(|| "".into(), |seat| application_name(seat.card())),
-        seen.point.prepared().into(),
-        number(i64::from(seen.point.pid())),
-    ]
+    Connection {
+        kind: "S".into(),
+        user: (&**user).into(),
+        database: (&**database).into(),
+        replication: "none".into(),
+        state: format!("{prefix}{state}").into(),
+        addr: remote.ip().to_string().into(),
+        port: number(i64::from(remote.port())),
+        local_addr: local.map(|local| local.ip().to_string()).into(),
+        local_port: local.map(|local| i64::from(local.port())).into(),
+        connect_time: show_instant(seen.opened_at).into(),
+        request_time: asked
+            .map(|asked| scene.time_of(asked))
+            .or_else(|| seen.idle_since.map(show_instant))
+            .into(),
+        wait: number(0),
+        wait_us: number(0),
+        close_needed: number(i64::from(seen.is_to_close)),
+        ptr: server_name(&seen.point).into(),
+        link: holder.as_ref().map_or_else(String::new, |seat| client_name(seat.card().id)).into(),
+        remote_pid: number(i64::from(seen.point.pid())),
+        tls: seen.point.secured().map_or_else(String::new, ToString::to_string).into(),
+        application_name: holder.as_ref().map_or_else(|| "".into(), |seat| application_name(seat.card())),
+        prepared_statements: seen.point.prepared().into(),
+        id: number(i64::from(seen.point.pid())),
+    }
 }
 
 /// A client as pgpool's views show it.
@@ -322,8 +325,8 @@ fn server_name(point: &CancelPoint) -> String {
 }
 
 /// pgherd lends a connection a buffer only while there are bytes in it, and nobody else can look into it.
-fn with_buffers(mut row: Row) -> Row {
-    row.truncate(SERVERS.len());
-    row.resize(SOCKETS.len(), number(0));
+fn with_buffers(connection: Connection) -> Row {
+    let mut row = Row::from(connection);
+    row.extend(BUFFERS.iter().map(|_| number(0)));
     row
 }
