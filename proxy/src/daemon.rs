@@ -33,7 +33,7 @@ use crate::handover::{Estate, Household, Inherited, Met, Predecessor, Sockets};
 use crate::hosts::Hosts;
 use crate::listener::{self, Listeners};
 use crate::log::Log;
-use crate::places::ByName;
+use crate::places::By;
 use crate::reload::{self, Reload, Reloader};
 use crate::server::table::{Backends, Target};
 use crate::shared::{Credentials, Ending, Shared, SharedParameters};
@@ -267,8 +267,8 @@ fn build(config: &Config, tls: ClientTls, (control, reload): (Control, Reload)) 
         ending: Ending::default(),
         reserved: Arc::default(),
         clients: Arc::default(),
-        clients_by_role: ByName::default(),
-        clients_by_database: ByName::default(),
+        clients_by_role: By::default(),
+        clients_by_database: By::default(),
         replication: Arc::default(),
         waiting: Arc::default(),
         control,

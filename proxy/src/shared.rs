@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -22,7 +22,7 @@ use crate::console::is_console;
 use crate::descriptors::Bounds;
 use crate::failures::Failures;
 use crate::hosts::Hosts;
-use crate::places::ByName;
+use crate::places::{By, Gauge};
 use crate::reload::Reload;
 use crate::roster::Roster;
 use crate::seat::Seat;
@@ -72,9 +72,9 @@ pub(crate) struct Shared {
     /// Logged-in clients.
     pub(crate) clients: Arc<Gauge>,
     /// The same by the user that they logged in as.
-    pub(crate) clients_by_role: ByName,
+    pub(crate) clients_by_role: By<String>,
     /// The same by database.
-    pub(crate) clients_by_database: ByName,
+    pub(crate) clients_by_database: By<String>,
     /// Those that are replication connections.
     pub(crate) replication: Arc<Gauge>,
     /// Clients that wait for a primary.
@@ -152,29 +152,6 @@ impl Ending {
     /// Waits until it is to begin.
     pub(crate) async fn begun(&self) {
         self.begun.cancelled().await;
-    }
-}
-
-/// A count that whoever enters bounds.
-#[derive(Debug, Default)]
-pub(crate) struct Gauge(AtomicUsize);
-
-impl Gauge {
-    /// One more, as long as what is returned lives; none if there are `limit` already.
-    pub(crate) fn enter(self: &Arc<Self>, limit: usize) -> Option<Counted> {
-        let counted = Counted(Arc::clone(self));
-        // One that goes past the limit counts for a moment, so several at once cannot all pass.
-        (self.0.fetch_add(1, Ordering::Relaxed) < limit).then_some(counted)
-    }
-}
-
-/// One of a [`Gauge`].
-#[derive(Debug)]
-pub(crate) struct Counted(Arc<Gauge>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

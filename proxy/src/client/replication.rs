@@ -18,13 +18,12 @@ use super::login::{LoginFailure, Refusal};
 use super::pipe::{Filled, Pipe};
 use crate::buffer::Buffers;
 use crate::cancel::Registration;
-use crate::places::Places;
+use crate::places::{Counted, Places};
 use crate::roster::{Card, Listed};
 use crate::seat::Seat;
 use crate::server::connect::ConnectError;
 use crate::server::connection::ServerConnection;
 use crate::server::table::{Server, Target};
-use crate::shared::Counted;
 use crate::stream::Stream;
 use crate::worker::{Stage, Worker};
 

@@ -19,9 +19,9 @@ use pgherd_protocol::write;
 
 use crate::cancel::Registration;
 use crate::peer::Peer;
+use crate::places::Counted;
 use crate::roster::{Card, Listed};
 use crate::seat::Seat;
-use crate::shared::Counted;
 use crate::stream::Stream;
 use crate::traffic::Account;
 use crate::worker::Worker;
