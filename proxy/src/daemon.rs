@@ -37,6 +37,7 @@ use crate::places::By;
 use crate::reload::{self, Reload, Reloader};
 use crate::server::table::{Backends, Target};
 use crate::shared::{Credentials, Ending, Shared, SharedParameters};
+use crate::strangers::Strangers;
 use crate::tls::{self, ClientTls};
 use crate::traffic::Traffic;
 use crate::verifiers::{Endpoint, Reader, Timing, Verifiers};
@@ -261,6 +262,7 @@ fn build(config: &Config, tls: ClientTls, (control, reload): (Control, Reload)) 
         traffic: Traffic::new(config.runtime.workers.get(), epoch),
         epoch,
         welcomes: Welcomes::default(),
+        strangers: Strangers::default(),
         failures: Failures::default(),
         hosts: Hosts::default(),
         descriptors: Bounds::claim(config.nodes.len(), config.pool.most_connections()),

@@ -2,10 +2,12 @@
 //! old password keeps no other user out who comes from the same address.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+use crate::peer::network;
 
 /// Addresses that are remembered. Past it those whose window began first are forgotten: who has more addresses than
 /// this is not kept out by it.
@@ -13,9 +15,6 @@ const REMEMBERED: usize = 10_000;
 
 /// An address may fail so many times as often as one user from there.
 const USERS: usize = 10;
-
-/// The bits of an IPv6 address that name a network, within which everybody has as many addresses as he likes.
-const NETWORK: u128 = !0 << 64;
 
 /// How many logins of one user from one address may fail.
 #[derive(Clone, Copy, Debug)]
@@ -96,14 +95,6 @@ fn make_room(windows: &mut HashMap<Whose, Window>, bound: Bound, now: Instant) {
     let mut begun: Vec<Instant> = windows.values().map(|window| window.begun_at).collect();
     let (_, &mut oldest, _) = begun.select_nth_unstable(REMEMBERED / 10);
     windows.retain(|_, window| window.begun_at > oldest);
-}
-
-/// What failures are counted by: an IPv4 address, or an IPv6 network.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
-        address => address,
-    }
 }
 
 #[cfg(test)]

@@ -19,11 +19,12 @@ use crate::peer::{Peer, PeerAddress};
 use crate::worker::{Accepted, Arrival};
 use unix::UnixSocket;
 
-/// Connections beyond `pool.max_clients` that may be logging in, or being told that there are too many.
-const LOGGING_IN: usize = 1000;
+/// Connections beyond `pool.max_clients` that may be logging in, or being told that there are too many. More than one address may have
+/// by default.
+const LOGGING_IN: usize = 2000;
 /// Pause after an accept that failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(50);
-/// A flood of connections that are too many is told of once in this time.
+/// What a flood of connections brings about is told of once in this time.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Where clients come in.
@@ -111,7 +112,7 @@ pub(crate) async fn accept(
     (config, descriptors): (&Live, &Bounds),
     mut accepting: watch::Receiver<bool>,
 ) {
-    let mut turned_away = TurnedAway::default();
+    let (mut turned_away, mut failed) = (Rarely::default(), Rarely::default());
     loop {
         let is_open = *accepting.borrow_and_update();
         let accepted = tokio::select! {
@@ -125,7 +126,9 @@ pub(crate) async fn accept(
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(failed) = failed.one_more() {
+                    tracing::warn!(%error, failed, "cannot accept a connection");
+                }
                 tokio::time::sleep(BACK_OFF).await;
                 continue;
             }
@@ -135,7 +138,10 @@ pub(crate) async fn accept(
         let reserve = if matches!(peer, PeerAddress::Unix(_)) { LOGGING_IN } else { 0 };
         let is_full = crew.connections() >= limit.saturating_add(reserve);
         if is_full || !descriptors.has_room_for_client(&socket) {
-            turned_away.one_more(&peer, if is_full { "pool.max_clients" } else { "the limit of open files" });
+            if let Some(closed) = turned_away.one_more() {
+                let limit = if is_full { "pool.max_clients" } else { "the limit of open files" };
+                tracing::warn!(%peer, limit, closed, "too many connections");
+            }
             continue;
         }
         let accepted = |counted| Arrival::Accepted(Accepted { socket, peer: Peer::new(peer), counted });
@@ -143,19 +149,21 @@ pub(crate) async fn accept(
     }
 }
 
-/// Connections that were closed at once since the log last told of it.
+/// What happens as often as strangers like, and is told of now and then.
 #[derive(Debug, Default)]
-struct TurnedAway {
+struct Rarely {
     count: u64,
     told_at: Option<Instant>,
 }
 
-impl TurnedAway {
-    fn one_more(&mut self, peer: &PeerAddress, limit: &str) {
+impl Rarely {
+    /// It happened once more; how often since it was told of last, if it is to be told of now.
+    fn one_more(&mut self) -> Option<u64> {
         self.count += 1;
-        if self.told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
-            tracing::warn!(%peer, limit, closed = self.count, "too many connections");
-            *self = Self { count: 0, told_at: Some(Instant::now()) };
+        if self.told_at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            return None;
         }
+        self.told_at = Some(Instant::now());
+        Some(std::mem::take(&mut self.count))
     }
 }

@@ -25,6 +25,7 @@ mod roster;
 mod seat;
 mod server;
 mod shared;
+mod strangers;
 mod stream;
 mod tls;
 mod traffic;

@@ -1,7 +1,7 @@
 //! Who is at the other end of a client's connection, and how it is reached.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,6 +59,17 @@ pub(crate) struct CertificateNames {
     pub(crate) subject: String,
     /// The subject's common name.
     pub(crate) common_name: Option<String>,
+}
+
+/// The bits of an IPv6 address that name a network, within which everybody has as many addresses as he likes.
+const NETWORK: u128 = !0 << 64;
+
+/// What strangers are counted by: an IPv4 address, or an IPv6 network.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
+        address => address,
+    }
 }
 
 impl Peer {

@@ -27,6 +27,7 @@ use crate::reload::Reload;
 use crate::roster::Roster;
 use crate::seat::Seat;
 use crate::server::table::Backends;
+use crate::strangers::Strangers;
 use crate::tls::ClientTls;
 use crate::traffic::Traffic;
 use crate::verifiers::{Stored, Verifiers};
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) epoch: Instant,
     /// What clients are told at login.
     pub(crate) welcomes: Welcomes,
+    /// Those who have not proven who they are.
+    pub(crate) strangers: Strangers,
     /// Failed logins.
     pub(crate) failures: Failures,
     /// Addresses of names in the rules for logins.

@@ -306,6 +306,7 @@ async fn serve_all(worker: &Rc<Worker>, inbox: &mut Inbox, executor: &Executor<T
                 worker.shared.backends.reap(Instant::now());
                 worker.shared.traffic.note(Instant::now());
                 worker.shared.end_if_left();
+                worker.shared.strangers.tell_of_left_out(Instant::now());
             }
             () = tokio::time::sleep_until(until.unwrap_or_else(tokio::time::Instant::now)), if until.is_some() => {
                 until = clients.next_stage();

@@ -320,7 +320,9 @@ impl Applicant<'_> {
     }
 
     fn cannot_check(&self, error: &LookupError) -> ClientError {
-        tracing::warn!(user = self.startup.user, %error, "a password cannot be checked");
+        if self.may_be_told_of() {
+            tracing::warn!(user = self.startup.user, %error, "a password cannot be checked");
+        }
         ClientError::new("57P03", "the password cannot be checked now")
             .hint("No server could be asked for the stored password. Try again later.")
     }
@@ -331,12 +333,14 @@ impl Applicant<'_> {
         let uid = nix::unistd::Uid::from_raw(peer.uid);
         let found = tokio::task::spawn_blocking(move || nix::unistd::User::from_uid(uid)).await;
         let Ok(Ok(Some(system))) = found else {
-            tracing::info!(peer = %self.peer, %uid, "the operating system has no name for a client's user");
+            if self.may_be_told_of() {
+                tracing::info!(peer = %self.peer, %uid, "the operating system has no name for a client's user");
+            }
             return false;
         };
         let map = rule.and_then(|rule| rule.map.as_deref());
         let allowed = self.config.auth.maps.allow(map, &system.name, &self.startup.user, member_of);
-        if !allowed && rule.is_some() {
+        if !allowed && rule.is_some() && self.may_be_told_of() {
             tracing::info!(peer = %self.peer, system = system.name, user = self.startup.user, map, "no map allows this");
         }
         allowed
@@ -350,7 +354,7 @@ impl Applicant<'_> {
         let maps = &self.config.auth.maps;
         let allowed =
             name.is_some_and(|name| maps.allow(rule.map.as_deref(), name, &self.startup.user, member_of));
-        if !allowed {
+        if !allowed && self.may_be_told_of() {
             tracing::info!(peer = %self.peer, name, user = self.startup.user, map = rule.map, "the certificate names somebody else");
         }
         allowed
@@ -386,6 +390,11 @@ impl Applicant<'_> {
         }
     }
 
+    /// True if the log may have a line about this login.
+    fn may_be_told_of(&self) -> bool {
+        self.shared.strangers.may_be_told_of(&self.peer.address)
+    }
+
     fn bound(&self) -> Bound {
         let Auth { max_failures, failure_window, .. } = self.config.auth;
         Bound { most: max_failures, window: failure_window }
@@ -405,7 +414,8 @@ impl Applicant<'_> {
     fn count_failure(&self) {
         let Some(address) = self.address() else { return };
         let user = self.startup.user.as_str();
-        if self.shared.failures.count((address, user), self.bound(), Instant::now()) {
+        let shuts_out = self.shared.failures.count((address, user), self.bound(), Instant::now());
+        if shuts_out && self.may_be_told_of() {
             let window = self.config.auth.failure_window;
             tracing::warn!(%address, user, ?window, "too many failed logins: nobody is let in so for a while");
         }

@@ -24,6 +24,7 @@ use crate::places::Places;
 use crate::roster::{Card, Listed};
 use crate::seat::Seat;
 use crate::shared::Shared;
+use crate::strangers::Place;
 use crate::stream::Stream;
 use crate::verifiers::Role;
 use crate::worker::Worker;
@@ -112,13 +113,13 @@ impl From<ClientError> for LoginFailure {
     }
 }
 
-/// Authenticates the client and sends everything up to the first ReadyForQuery. A client that has proven who it is gets an
+/// Authenticates the client, which has a stranger's place until then, and sends everything up to the first ReadyForQuery. A client that has proven who it is gets an
 /// error if no server answers before `deadline`.
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
     stream: &mut Stream,
     peer: &Peer,
-    mut startup: Startup,
+    (mut startup, place): (Startup, Place),
     deadline: Instant,
 ) -> Result<Admitted, LoginFailure> {
     let shared = &worker.shared;
@@ -140,6 +141,7 @@ pub(super) async fn log_in(
     let config = shared.config.load_full();
     let applicant = Applicant { shared, config: &config, stream, peer, startup: &startup, replication };
     let role = applicant.authenticate().await?;
+    drop(place);
     if console::is_console(&startup.database) {
         return Ok(Admitted::ToConsole(console::admit(worker, &startup, peer, stream)?));
     }

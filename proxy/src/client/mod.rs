@@ -22,7 +22,7 @@ pub(crate) mod welcome;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pgherd_protocol::error::ClientError;
+use pgherd_protocol::error::{ClientError, Severity};
 use pgherd_protocol::startup::CancelKey;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -30,6 +30,7 @@ use tokio::time::Instant;
 use crate::console::{self, Visitor};
 use crate::crew::Connected;
 use crate::peer::{Peer, PeerAddress};
+use crate::strangers::Strangers;
 use crate::stream::Stream;
 use crate::worker::{Worker, WorkerId};
 use login::{Admitted, LoginFailure};
@@ -82,7 +83,11 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd
         Ok(Ok(Opened::Cancel(key))) => worker.shared.cancel_keys.cancel(key).await,
         Ok(Ok(Opened::Nothing)) => {}
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a client went away during login"),
-        Err(_) => tracing::info!(%peer, ?limit, "a client did not log in in time"),
+        Err(_) => {
+            if worker.shared.strangers.may_be_told_of(&peer.address) {
+                tracing::info!(%peer, ?limit, "a client did not log in in time");
+            }
+        }
     }
     TaskEnd::Nothing
 }
@@ -122,11 +127,20 @@ async fn open(
     peer: &mut Peer,
     deadline: Instant,
 ) -> std::io::Result<Opened> {
+    let strangers = &worker.shared.strangers;
     if let Err(error) = proxied::find_client(stream, peer, &worker.shared.config).await? {
-        tracing::info!(%peer, %error, "a load balancer does not say for whom it connects");
+        if strangers.may_be_told_of(&peer.address) {
+            tracing::info!(%peer, %error, "a load balancer does not say for whom it connects");
+        }
         return Ok(Opened::Nothing);
     }
-    let startup = match startup::receive(stream, peer, worker.shared.tls.acceptor()).await? {
+    // Not sooner: all that a load balancer connects for are at its address.
+    let most = worker.shared.config.load().listen.max_unauthenticated_per_address;
+    let Some(place) = strangers.enter(&peer.address, most) else {
+        turn_away(stream, peer, strangers).await?;
+        return Ok(Opened::Nothing);
+    };
+    let startup = match startup::receive(stream, peer, &worker.shared).await? {
         Opening::Startup(startup) => startup,
         Opening::Cancel(key) => return Ok(Opened::Cancel(key)),
         Opening::Refused(message) => {
@@ -137,7 +151,7 @@ async fn open(
     };
     let (user, database) = (startup.user.clone(), startup.database.clone());
     let logged_in = tokio::select! {
-        logged_in = login::log_in(worker, stream, peer, startup, deadline) => logged_in,
+        logged_in = login::log_in(worker, stream, peer, (startup, place), deadline) => logged_in,
         () = worker.parting() => {
             Err(ClientError::new("57P01", "terminating connection due to administrator command").into())
         }
@@ -152,10 +166,25 @@ async fn open(
             })
         }
         Err(LoginFailure::Refused(refusal)) => {
-            tracing::info!(%peer, user, database, reason = ?refusal.to_string(), "a login was refused");
+            if strangers.may_be_told_of(&peer.address) {
+                tracing::info!(%peer, user, database, reason = ?refusal.to_string(), "a login was refused");
+            }
             stream.write_all(&refusal.message).await?;
             Ok(Opened::Nothing)
         }
         Err(LoginFailure::Gone(error)) => Err(error),
     }
+}
+
+/// Closes a connection from an address that has as many before their logins as it may. What it has sent is not waited for.
+async fn turn_away(stream: &mut Stream, peer: &Peer, strangers: &Strangers) -> std::io::Result<()> {
+    if strangers.may_be_told_of(&peer.address) {
+        let limit = "listen.max_unauthenticated_per_address";
+        tracing::warn!(%peer, limit, "too many connections of one address that have not logged in");
+    }
+    let mut message = Vec::new();
+    ClientError::new("53300", "sorry, too many clients already")
+        .detail("Too many connections from this address have not logged in yet.")
+        .write(&mut message, Severity::Fatal);
+    stream.write_all(&message).await
 }

@@ -8,6 +8,7 @@ use pgherd_protocol::startup::{CancelKey, Startup, StartupError, StartupPacket, 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::peer::{Peer, PeerAddress};
+use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::tls::{ALPN, Acceptor};
 
@@ -28,18 +29,15 @@ pub(super) enum Opening {
 
 /// Reads packets until one says what the connection is for. TLS begins where a client wants it and there is an acceptor, as
 /// in PostgreSQL not over a Unix socket; other encryption is declined: the client goes on without, or leaves.
-pub(super) async fn receive(
-    stream: &mut Stream,
-    peer: &mut Peer,
-    acceptor: Option<Arc<Acceptor>>,
-) -> io::Result<Opening> {
-    let acceptor = acceptor.filter(|_| matches!(peer.address, PeerAddress::Tcp(_)));
+pub(super) async fn receive(stream: &mut Stream, peer: &mut Peer, shared: &Shared) -> io::Result<Opening> {
+    let acceptor = shared.tls.acceptor().filter(|_| matches!(peer.address, PeerAddress::Tcp(_)));
     let (mut tls_done, mut gss_done, mut first) = (false, false, true);
     loop {
         let Some(word) = read_word(stream).await? else { return Ok(Opening::Closed) };
         if std::mem::take(&mut first) && word.starts_with(&[HANDSHAKE]) {
             let Some(acceptor) = &acceptor else { return Ok(Opening::Closed) };
-            if !begin_tls(stream, peer, acceptor, &word).await? || !has_named_protocol(stream, peer) {
+            let shaken = begin_tls(stream, peer, (acceptor, shared), &word).await?;
+            if !shaken || !has_named_protocol(stream, peer, shared) {
                 return Ok(Opening::Closed);
             }
             (tls_done, gss_done) = (true, true);
@@ -59,7 +57,9 @@ pub(super) async fn receive(
             Ok(StartupPacket::SslRequest) => return Ok(unsupported(5679)),
             Ok(StartupPacket::GssEncRequest) => return Ok(unsupported(5680)),
             Ok(StartupPacket::Cancel(key)) => return Ok(Opening::Cancel(key)),
-            Ok(StartupPacket::Startup(startup)) => return Ok(admit(startup, peer, acceptor.as_deref())),
+            Ok(StartupPacket::Startup(startup)) => {
+                return Ok(admit(startup, peer, (acceptor.as_deref(), shared)));
+            }
             Err(error) if error.sqlstate().is_none() => return Ok(Opening::Closed),
             Err(error) => return Ok(Opening::Refused(refusal(&error))),
         };
@@ -72,7 +72,7 @@ pub(super) async fn receive(
             continue;
         };
         stream.write_all(b"S").await?;
-        if !begin_tls(stream, peer, acceptor, &[]).await? {
+        if !begin_tls(stream, peer, (acceptor, shared), &[]).await? {
             return Ok(Opening::Closed);
         }
         gss_done = true;
@@ -83,12 +83,14 @@ pub(super) async fn receive(
 async fn begin_tls(
     stream: &mut Stream,
     peer: &mut Peer,
-    acceptor: &Acceptor,
+    (acceptor, shared): (&Acceptor, &Shared),
     first: &[u8],
 ) -> io::Result<bool> {
     let connection = acceptor.accept().map_err(io::Error::other)?;
     if let Err(error) = stream.secure(connection, first).await {
-        tracing::info!(%peer, %error, "a TLS handshake failed");
+        if shared.strangers.may_be_told_of(&peer.address) {
+            tracing::info!(%peer, %error, "a TLS handshake failed");
+        }
         return Ok(false);
     }
     peer.tls = stream.tls().map(|connection| Arc::new(acceptor.facts(connection)));
@@ -96,9 +98,9 @@ async fn begin_tls(
 }
 
 /// Who begins with TLS must name the protocol: else a request for another one could be passed on to here.
-fn has_named_protocol(stream: &Stream, peer: &Peer) -> bool {
+fn has_named_protocol(stream: &Stream, peer: &Peer, shared: &Shared) -> bool {
     let named = stream.tls().and_then(|connection| connection.alpn_protocol()) == Some(ALPN);
-    if !named {
+    if !named && shared.strangers.may_be_told_of(&peer.address) {
         tracing::info!(%peer, "a TLS connection without SSLRequest does not name the protocol (ALPN)");
     }
     named
@@ -106,7 +108,7 @@ fn has_named_protocol(stream: &Stream, peer: &Peer) -> bool {
 
 /// A client on the network has to use TLS where that is required. A cancel request has not: libpq sent none with TLS before
 /// PostgreSQL 17.
-fn admit(startup: Startup, peer: &Peer, acceptor: Option<&Acceptor>) -> Opening {
+fn admit(startup: Startup, peer: &Peer, (acceptor, shared): (Option<&Acceptor>, &Shared)) -> Opening {
     if peer.tls.is_some() || !acceptor.is_some_and(Acceptor::is_required) {
         return Opening::Startup(startup);
     }
@@ -116,7 +118,9 @@ fn admit(startup: Startup, peer: &Peer, acceptor: Option<&Acceptor>) -> Opening 
     let what = format!(
         "TLS is required for host \"{host}\", user \"{user}\", database \"{database}\", no encryption"
     );
-    tracing::info!(%peer, user, database, "a client that does not use TLS was refused");
+    if shared.strangers.may_be_told_of(&peer.address) {
+        tracing::info!(%peer, user, database, "a client that does not use TLS was refused");
+    }
     refused(&ClientError::new("28000", what).hint("Connect with sslmode=require, or with a stricter one."))
 }
 

@@ -37,6 +37,7 @@ pub(crate) static KEYS: &[Key] = &[
     bare_aliased("listen.unix", "unix_socket_dir"),
     aliased("listen.unix_mode", "0777", "unix_socket_mode"),
     key("listen.proxy_protocol", "off"),
+    key("listen.max_unauthenticated_per_address", "1000"),
     bare_aliased("listen.tls.mode", "client_tls_sslmode"),
     bare_aliased("listen.tls.cert", "client_tls_cert_file"),
     bare_aliased("listen.tls.key", "client_tls_key_file"),

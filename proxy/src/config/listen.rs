@@ -23,6 +23,8 @@ pub(crate) struct Listen {
     pub(crate) unix_mode: u32,
     /// Where load balancers connect from that say for whom they do.
     pub(crate) proxies: Vec<IpNet>,
+    /// The most connections of one address that have not logged in; 0 for no bound.
+    pub(crate) max_unauthenticated_per_address: usize,
     /// `[listen.tls]`
     pub(crate) tls: ListenTls,
 }
@@ -92,6 +94,8 @@ impl Bridge<'_> {
         let unix = self.get("listen.unix", value::absolute_path);
         let unix_mode = self.get("listen.unix_mode", value::file_mode);
         let proxies = self.get("listen.proxy_protocol", value::networks_or_off);
+        let max_unauthenticated =
+            self.get("listen.max_unauthenticated_per_address", value::integer(0..=1_000_000));
         let tls = self.listen_tls();
         Some(Listen {
             address: address?,
@@ -99,6 +103,7 @@ impl Bridge<'_> {
             unix,
             unix_mode: unix_mode?,
             proxies: proxies?,
+            max_unauthenticated_per_address: max_unauthenticated?,
             tls: tls?,
         })
     }
@@ -174,6 +179,10 @@ impl Listen {
             ("listen.unix", path(&self.unix)),
             ("listen.unix_mode", Some(format!("{:04o}", self.unix_mode))),
             ("listen.proxy_protocol", Some(show_networks(&self.proxies))),
+            (
+                "listen.max_unauthenticated_per_address",
+                Some(self.max_unauthenticated_per_address.to_string()),
+            ),
             ("listen.tls.mode", Some(tls.mode.word().to_owned())),
             ("listen.tls.cert", path(&tls.certificate)),
             ("listen.tls.key", path(&tls.key)),

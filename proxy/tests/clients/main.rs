@@ -34,6 +34,7 @@ mod soak;
 mod sql_prepared;
 mod startup;
 mod straddling;
+mod strangers;
 mod terminated;
 mod threads;
 mod timeouts;
