@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "what was measured is part of a test's output")]
 
 mod auth;
+mod auth_files;
 mod auth_tls;
 mod cancel;
 mod cancel_late;
@@ -20,6 +21,7 @@ mod limits;
 mod listening;
 mod local_replies;
 mod login;
+mod peer;
 mod pids;
 mod pool;
 mod prepared;
