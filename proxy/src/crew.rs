@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pgherd_protocol::startup::CancelKey;
 use rustix::time::{ClockId, Timespec, clock_gettime};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::worker::{Arrival, Inbox, WorkerId};
 
@@ -41,6 +41,8 @@ struct Member {
     arrivals: Mutex<Option<mpsc::Sender<Arrival>>>,
     /// Taken as long as it has sessions.
     cancels: mpsc::Sender<CancelKey>,
+    /// Every session is to look whether it is to go on. Heard as long as it has sessions.
+    look: Arc<Notify>,
     connections: Arc<AtomicUsize>,
     /// The share of a core that it used of late.
     load: AtomicU32,
@@ -66,11 +68,13 @@ impl Crew {
             let member = Member {
                 arrivals: Mutex::new(Some(sender)),
                 cancels: cancel_sender,
+                look: Arc::default(),
                 connections: Arc::default(),
                 load: AtomicU32::new(0),
                 unweighed: AtomicU32::new(0),
             };
-            (member, Inbox { arrivals, cancels })
+            let look = Arc::clone(&member.look);
+            (member, Inbox { arrivals, cancels, look })
         };
         let (members, receivers) = (0..workers).map(member).unzip();
         (Arc::new(Self(members)), receivers)
@@ -112,15 +116,9 @@ impl Crew {
         arrivals.try_send(arrival).map_err(mpsc::error::TrySendError::into_inner)
     }
 
-    /// Hands something to each worker.
-    pub(crate) async fn tell_all(&self, arrival: impl Fn() -> Arrival) {
-        for member in &self.0 {
-            let arrivals = member.arrivals.lock().clone();
-            if let Some(arrivals) = arrivals {
-                // Whoever has ended has no sessions.
-                let _ = arrivals.send(arrival()).await;
-            }
-        }
+    /// Has every session of every worker look whether it is to go on; of those that take nothing more, too.
+    pub(crate) fn look(&self) {
+        self.0.iter().for_each(|member| member.look.notify_one());
     }
 
     /// Has a worker carry out a cancel request that a neighbour has passed on.
@@ -248,6 +246,18 @@ mod tests {
         sends(&[900, 0], 0, 1, None);
         sends(&[700, 0], 0, 30, None);
         sends(&[900], 0, 30, None);
+    }
+
+    #[test]
+    fn all_are_told_to_look_though_they_take_nothing_more() {
+        let (crew, mut inboxes) = Crew::new(2);
+        crew.close();
+        crew.look();
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        for inbox in &mut inboxes {
+            assert!(std::pin::pin!(inbox.look.notified()).poll(&mut cx).is_ready());
+            assert!(matches!(inbox.arrivals.poll_recv(&mut cx), std::task::Poll::Ready(None)));
+        }
     }
 
     #[test]

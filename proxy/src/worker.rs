@@ -51,8 +51,6 @@ pub(crate) enum Arrival {
     Accepted(Accepted),
     /// A session that another worker sends.
     Session(Box<Traveller>),
-    /// Every session is to look whether it is to go on.
-    Look,
 }
 
 /// What a worker receives its work from.
@@ -61,6 +59,8 @@ pub(crate) struct Inbox {
     pub(crate) arrivals: mpsc::Receiver<Arrival>,
     /// Cancel requests that another pgherd has passed on.
     pub(crate) cancels: mpsc::Receiver<CancelKey>,
+    /// Every session is to look whether it is to go on.
+    pub(crate) look: Arc<Notify>,
 }
 
 /// A connection on its way to a worker.
@@ -130,8 +130,8 @@ impl Worker {
     }
 
     /// Has every session of every worker look whether it is to go on.
-    pub(crate) async fn summon_all(&self) {
-        self.crew.tell_all(|| Arrival::Look).await;
+    pub(crate) fn summon_all(&self) {
+        self.crew.look();
     }
 
     /// Connections of all workers, logged in or not.
@@ -282,10 +282,10 @@ async fn serve_all(worker: &Rc<Worker>, inbox: &mut Inbox, executor: &Executor<T
             next = inbox.arrivals.recv(), if until.is_none() => match next {
                 Some(Arrival::Accepted(accepted)) => clients.serve(accepted),
                 Some(Arrival::Session(traveller)) => clients.take_in(*traveller),
-                Some(Arrival::Look) => executor.wake_all(),
                 None => until = clients.next_stage(),
             },
             Some(key) = inbox.cancels.recv() => clients.cancel(key),
+            () = inbox.look.notified() => executor.wake_all(),
             Some(ended) = executor.next_ended() => {
                 clients.go_on(ended);
                 if executor.len() == 0 {

@@ -68,7 +68,7 @@ impl Dialogue {
                     let database = &*seat.card().database;
                     !is_console(database) && name.as_deref().is_none_or(|name| name == database)
                 };
-                self.dismiss(ends).await;
+                self.dismiss(ends);
                 self.warn_of_unknown(name.as_deref());
                 Ok(Reply::done("KILL"))
             }
@@ -77,7 +77,7 @@ impl Dialogue {
                     return Err(ClientError::new("42704", format!("client {id} does not exist"))
                         .hint("SHOW CLIENTS shows the numbers in its column id."));
                 }
-                self.dismiss(|seat| seat.card().id == *id).await;
+                self.dismiss(|seat| seat.card().id == *id);
                 Ok(Reply::done("KILL_CLIENT"))
             }
             Command::Suspend => Err(ClientError::new("0A000", "SUSPEND is not supported")
@@ -85,7 +85,7 @@ impl Dialogue {
                 .hint("PAUSE waits until no server connection is in use.")),
             Command::Reload => self.reload().await,
             Command::Set(name, value) => self.set(name, value.as_deref()).await,
-            Command::Shutdown(how) => Ok(self.shut_down(*how).await),
+            Command::Shutdown(how) => Ok(self.shut_down(*how)),
             _ => Err(ClientError::new("XX000", "not an order: a defect of pgherd")),
         }
     }
@@ -176,10 +176,10 @@ impl Dialogue {
     }
 
     /// Ends sessions, as `pg_terminate_backend()` does.
-    async fn dismiss(&self, ends: impl Fn(&Seat) -> bool) {
+    fn dismiss(&self, ends: impl Fn(&Seat) -> bool) {
         let shared = &self.worker.shared;
         shared.roster.all().iter().filter(|seat| ends(seat)).for_each(|seat| seat.dismiss());
-        self.worker.summon_all().await;
+        self.worker.summon_all();
     }
 
     /// Waits, unless the client leaves, cancels it, or is sent away before.
@@ -212,14 +212,14 @@ impl Dialogue {
     }
 
     /// Everybody is told to go, those at rest, or nobody. Nobody who comes now is let in.
-    async fn shut_down(&self, how: Shutdown) -> Reply {
+    fn shut_down(&self, how: Shutdown) -> Reply {
         let ending = &self.worker.shared.ending;
         match how {
             Shutdown::WaitForClients => ending.leave(),
             Shutdown::WaitForServers => ending.begin(),
             Shutdown::Now => {
                 ending.begin();
-                self.dismiss(|_| true).await;
+                self.dismiss(|_| true);
             }
         }
         Reply::done("SHUTDOWN")
