@@ -146,6 +146,7 @@ impl Dialogue {
         if !shared.backends.pause(name) {
             return Err(ClientError::new("55000", "already paused"));
         }
+        shared.hubs.look();
         self.warn_of_unknown(name);
         let done = self.wait_until(|| shared.backends.connections(name) == 0).await;
         // Who leaves while it waits has ordered it nevertheless.

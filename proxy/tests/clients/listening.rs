@@ -177,3 +177,31 @@ async fn a_session_whose_listener_is_lost_is_told_so() -> Result<()> {
     ensure!(heard(&next.expect_frame().await?) == Some(("a".to_owned(), "again".to_owned())));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_pause_ends_those_who_would_miss_what_is_told_meanwhile() -> Result<()> {
+    let front = sharing().await?;
+    let mut console = front.console("pgherd").await?;
+    let (mut shares, mut other) = (front.raw().await?, front.raw().await?);
+    done(&mut other, "SELECT 1").await?;
+    done(&mut shares, "LISTEN a").await?;
+    wait_handed_over(&front, 1).await?;
+    // One that has a connection of its own, still.
+    let mut listens = front.raw().await?;
+    done(&mut listens, "LISTEN a").await?;
+    done(&mut console, "PAUSE app").await?;
+    for client in [&mut shares, &mut listens] {
+        let frames = client.read_to_end().await?;
+        let error = frames.iter().find_map(Frame::error_fields).ok_or_else(|| anyhow!("{frames:?}"))?;
+        ensure!(error.code() == "57P01" && error.severity() == "FATAL", "{error}");
+        ensure!(error.field(b'D').is_some_and(|detail| detail.contains("paused")), "{error:?}");
+    }
+    front.wait_all_idle(0).await?;
+    done(&mut console, "RESUME app").await?;
+    done(&mut other, "SELECT 1").await?;
+    let mut next = front.raw().await?;
+    done(&mut next, "LISTEN a").await?;
+    front.server()?.query_in("app", "NOTIFY a, 'again'").await?;
+    ensure!(heard(&next.expect_frame().await?) == Some(("a".to_owned(), "again".to_owned())));
+    Ok(())
+}

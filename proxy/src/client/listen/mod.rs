@@ -59,6 +59,11 @@ impl Hubs {
         Subscription { hub: Arc::clone(hub), number, mailbox }
     }
 
+    /// Has the shared connections look whether they are to go on.
+    pub(crate) fn look(&self) {
+        self.0.lock().values().for_each(|hub| hub.called.notify_one());
+    }
+
     /// True if there is a shared connection.
     fn has(&self, owner: &Owner) -> bool {
         self.0.lock().contains_key(owner)

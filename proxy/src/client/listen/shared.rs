@@ -78,6 +78,10 @@ async fn listen(worker: &Rc<Worker>, hub: &Arc<Hub>, own: Option<Own>) -> io::Re
         }
     }
     loop {
+        // Its sessions would hear nothing of what is told meanwhile, and not know of it.
+        if worker.shared.backends.gates.is_paused(&owner.database) {
+            return Err(io::Error::other("the database is paused on pgherd's console"));
+        }
         while let Some(plan) = hub.plan() {
             if !conversation.run(&plan.sql, |message, channel| hub.dispatch(message, channel)).await? {
                 return Err(io::Error::other("the server refused to listen"));
