@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod console;
 mod control;
+mod credentials;
 mod crew;
 mod daemon;
 mod descriptors;

@@ -1,6 +1,6 @@
 //! What all workers share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -19,6 +19,7 @@ use crate::client::listen::Hubs;
 use crate::client::welcome::Welcomes;
 use crate::config::{Config, Live, ServerPassword};
 use crate::console::is_console;
+use crate::credentials::Credentials;
 use crate::descriptors::Bounds;
 use crate::failures::Failures;
 use crate::hosts::Hosts;
@@ -175,21 +176,5 @@ impl SharedParameters {
         let shared = Arc::new(parameters);
         known.insert(Arc::clone(&shared));
         shared
-    }
-}
-
-/// What the last login of each user gave to log in at the servers with. As many entries as there are roles.
-#[derive(Debug, Default)]
-pub(crate) struct Credentials(Mutex<HashMap<Box<str>, Credential>>);
-
-impl Credentials {
-    /// Remembers what a login gave.
-    pub(crate) fn set(&self, user: &str, credential: Credential) {
-        self.0.lock().insert(user.into(), credential);
-    }
-
-    /// What to log in with.
-    pub(crate) fn get(&self, user: &str) -> Credential {
-        self.0.lock().get(user).cloned().unwrap_or(Credential::None)
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Applicant<'a> {
     pub(super) peer: &'a Peer,
     pub(super) startup: &'a Startup,
     pub(super) replication: Replication,
+    /// As old as the configuration that it goes by.
+    pub(super) begun_at: Instant,
 }
 
 /// What the servers say of the user that a client wants to be.
@@ -46,8 +48,8 @@ enum Known {
 /// What a client has proven.
 #[derive(Default)]
 struct Proven {
-    /// What logs it in at the servers, if it gave that away.
-    credential: Option<Credential>,
+    /// What logs it in at the servers, if it gave that away, and as of when the password was that.
+    credential: Option<(Credential, Instant)>,
     /// What is still owed to it, once it is let in.
     last_words: Vec<u8>,
 }
@@ -240,6 +242,10 @@ impl Applicant<'_> {
     async fn password(&mut self, kind: &Kind, known: &Known) -> Result<Proven, Denied> {
         let user = &self.startup.user;
         let userlist = self.config.auth.userlist.find(user);
+        let as_of = match known {
+            Known::Role(role) if userlist.is_none() => role.fetched_at,
+            _ => self.begun_at,
+        };
         let role = match known {
             Known::Role(role) => Some(&**role),
             Known::Nothing(error) if userlist.is_none() => return Err(self.cannot_check(error).into()),
@@ -274,9 +280,11 @@ impl Applicant<'_> {
         };
         match (proof, stored) {
             (Ok((_, last_words)), Some(Stored::Plain(plain))) => {
-                Ok(Proven { credential: Some(plain.credential(user)), last_words })
+                Ok(Proven { credential: Some((plain.credential(user), as_of)), last_words })
             }
-            (Ok((credential, last_words)), _) => Ok(Proven { credential: Some(credential), last_words }),
+            (Ok((credential, last_words)), _) => {
+                Ok(Proven { credential: Some((credential, as_of)), last_words })
+            }
             (Err(AuthError::Failed), _) => Err(Denied::Failed(self.wrong_password())),
             (Err(error), _) => {
                 let refusal = ClientError::new(error.sqlstate(), error.to_string());
@@ -286,7 +294,11 @@ impl Applicant<'_> {
     }
 
     /// What has to be right besides, once the client has proven who it is.
-    fn admit(&self, credential: Option<Credential>, known: Known) -> Result<Option<Arc<Role>>, LoginFailure> {
+    fn admit(
+        &self,
+        credential: Option<(Credential, Instant)>,
+        known: Known,
+    ) -> Result<Option<Arc<Role>>, LoginFailure> {
         let Startup { user, database, .. } = self.startup;
         let server_user = self.config.auth.server_user(database, user);
         match &known {
@@ -302,8 +314,8 @@ impl Applicant<'_> {
             }
             Known::Role(_) | Known::Nobody | Known::Nothing(_) => {}
         }
-        if let Some(credential) = credential {
-            self.shared.credentials.set(user, credential);
+        if let Some((credential, as_of)) = credential {
+            self.shared.credentials.set(user, credential, as_of);
         }
         Ok(match known {
             Known::Role(role) => Some(role),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pgherd_protocol::error::{ClientError, ErrorFields, Severity};
 use pgherd_protocol::parameters::Parameters;
-use pgherd_protocol::startup::Startup;
+use pgherd_protocol::startup::{CancelKey, Startup};
 use pgherd_protocol::write;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -123,9 +123,9 @@ pub(super) async fn log_in(
     deadline: Instant,
 ) -> Result<Admitted, LoginFailure> {
     let shared = &worker.shared;
-    let mut out = Vec::new();
     let minor = startup.spoken_minor();
     if startup.minor > minor || !startup.unknown_extensions.is_empty() {
+        let mut out = Vec::new();
         write::negotiate_protocol_version(&mut out, minor, &startup.unknown_extensions);
         stream.write_all(&out).await?;
     }
@@ -138,8 +138,11 @@ pub(super) async fn log_in(
         // names, so nothing may depend on it.
         startup.database.clear();
     }
+    // Before the configuration is looked at: it is no older.
+    let begun_at = std::time::Instant::now();
     let config = shared.config.load_full();
-    let applicant = Applicant { shared, config: &config, stream, peer, startup: &startup, replication };
+    let applicant =
+        Applicant { shared, config: &config, stream, peer, startup: &startup, replication, begun_at };
     let role = applicant.authenticate().await?;
     drop(place);
     if console::is_console(&startup.database) {
@@ -181,15 +184,20 @@ pub(super) async fn log_in(
     access.account = shared.traffic.account(&access.database, &access.user);
     let registration = shared.cancel_keys.register(&seat, pid, minor);
     let listed = shared.roster.enter(&seat);
-    out.clear();
+    stream.write_all(&greeting(welcome.iter(), &registration.key)).await?;
+    Ok(Admitted::ToServers(LoggedIn { access, registration, counted, listed, mode, early }))
+}
+
+/// All that a client is told that is let in, up to the first ReadyForQuery.
+pub(super) fn greeting<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>, key: &CancelKey) -> Vec<u8> {
+    let mut out = Vec::new();
     write::authentication(&mut out, 0, &[]);
-    for (name, value) in welcome.iter() {
+    for (name, value) in parameters {
         write::parameter_status(&mut out, name, value);
     }
-    write::backend_key_data(&mut out, &registration.key);
+    write::backend_key_data(&mut out, key);
     write::ready_for_query(&mut out, b'I');
-    stream.write_all(&out).await?;
-    Ok(Admitted::ToServers(LoggedIn { access, registration, counted, listed, mode, early }))
+    out
 }
 
 /// Refuses those whom an operator does not want.

@@ -9,12 +9,11 @@ use std::task::{Poll, ready};
 use pgherd_protocol::error::ClientError;
 use pgherd_protocol::flow::Cut;
 use pgherd_protocol::startup::Startup;
-use pgherd_protocol::write;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use super::acquire;
-use super::login::{LoginFailure, Refusal};
+use super::login::{self, LoginFailure, Refusal};
 use super::pipe::{Filled, Pipe};
 use crate::buffer::Buffers;
 use crate::cancel::Registration;
@@ -101,14 +100,8 @@ pub(super) async fn open(
     let connection = connect(worker, seat.card(), parameters, deadline).await?;
     let registration = shared.cancel_keys.register(&seat, Some(connection.cancel.pid()), minor);
     let listed = shared.roster.enter(&seat);
-    let mut out = Vec::new();
-    write::authentication(&mut out, 0, &[]);
-    for (name, value) in &connection.state.parameters {
-        write::parameter_status(&mut out, name, value);
-    }
-    write::backend_key_data(&mut out, &registration.key);
-    write::ready_for_query(&mut out, b'I');
-    stream.write_all(&out).await?;
+    let parameters = connection.state.parameters.iter().map(|(name, value)| (&**name, &**value));
+    stream.write_all(&login::greeting(parameters, &registration.key)).await?;
     Ok(Passage {
         server: connection,
         seat,

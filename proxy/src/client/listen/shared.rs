@@ -69,13 +69,7 @@ async fn listen(worker: &Rc<Worker>, hub: &Arc<Hub>, own: Option<Own>) -> io::Re
     }
     let mut conversation = Conversation::new(connection, buffer);
     if is_own {
-        // The session's parameters are not for the others, a time-out above all.
-        let dispatch = |message: &[u8], channel: &[u8]| hub.dispatch(message, channel);
-        for sql in [acquire::RESET, &*access.parameters.to_sql().unwrap_or_default()] {
-            if !conversation.run(sql.as_bytes(), dispatch).await? {
-                return Err(io::Error::other("the server refused to reset a connection"));
-            }
-        }
+        forget_session(&mut conversation, &access, hub).await?;
     }
     loop {
         // Its sessions would hear nothing of what is told meanwhile, and not know of it.
@@ -115,6 +109,17 @@ async fn listen(worker: &Rc<Worker>, hub: &Arc<Hub>, own: Option<Own>) -> io::Re
     worker.buffers.give(buffer);
     if is_clean {
         held.lease.give_back();
+    }
+    Ok(())
+}
+
+/// What the session has set whose connection this was is not for the others, a time-out above all.
+async fn forget_session(conversation: &mut Conversation<'_>, access: &Access, hub: &Hub) -> io::Result<()> {
+    let dispatch = |message: &[u8], channel: &[u8]| hub.dispatch(message, channel);
+    for sql in [acquire::RESET, &*access.parameters.to_sql().unwrap_or_default()] {
+        if !conversation.run(sql.as_bytes(), dispatch).await? {
+            return Err(io::Error::other("the server refused to reset a connection"));
+        }
     }
     Ok(())
 }
