@@ -8,6 +8,7 @@ mod detached;
 mod expected;
 mod frontend;
 mod in_band;
+mod keeping;
 mod loss;
 mod migration;
 mod names;
@@ -290,46 +291,11 @@ impl Session {
         self.scope = parameters.scope();
     }
 
-    /// What the session listens to is listened to by another connection: this one is not kept for it.
-    pub fn listens_elsewhere(&mut self) {
-        self.pin = self.pin.filter(|pin| *pin != Pin::Listen);
-    }
-
-    /// pgherd has said a Query of its own on the session's connection, which destroys the unnamed statement there.
-    pub fn on_own_query(&mut self) {
-        if self.unnamed.held == Held::Here {
-            self.unnamed.placed = Placed::No;
-        }
-    }
-
-    /// The session's connection listens for it.
-    pub fn listens_here(&mut self) {
-        self.keep(Some(Pin::Listen));
-    }
-
-    /// Which parameters are in force cannot be told: the session stays where they are.
-    pub fn stay(&mut self) {
-        self.altered = Altered::No;
-        self.keep(Some(Pin::Parameter));
-        self.on_own_query();
-    }
-
-    /// There is this reason, if any, to keep the server connection.
-    fn keep(&mut self, pin: Option<Pin>) {
-        self.pin = Pin::worse(self.pin, pin);
-    }
-
     /// Run-time parameters may have been changed that can be carried.
     fn alter(&mut self) {
         if self.pooling == Pooling::Transaction && self.altered == Altered::No {
             self.altered = Altered::Here;
         }
-    }
-
-    /// What would be lost with the server connection, if no transaction is open.
-    #[must_use]
-    pub fn left_there(&self) -> Option<Pin> {
-        self.pin().or((self.altered == Altered::Surely).then_some(Pin::Parameter))
     }
 
     /// The database, if any, that a statement wants for itself which was sent since this was asked last.
@@ -404,18 +370,6 @@ impl Session {
     #[must_use]
     pub const fn transaction(&self) -> Transaction {
         self.transaction
-    }
-
-    /// Why the session keeps its server connection, if it does.
-    #[must_use]
-    pub fn pin(&self) -> Option<Pin> {
-        Pin::worse(self.lasting_pin(), self.has_undescribed().then_some(Pin::SqlPrepare))
-    }
-
-    /// As [`Session::pin`], but for what is over with the server's next answers.
-    #[must_use]
-    pub fn lasting_pin(&self) -> Option<Pin> {
-        Pin::worse(self.pin, (self.unnamed.held == Held::OnlyThere).then_some(Pin::LongStatement))
     }
 
     /// True for a message that, coming from an idle client, asks nothing of a server: what is left of a COPY
