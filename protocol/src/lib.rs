@@ -4,6 +4,7 @@ pub mod auth;
 pub mod error;
 pub mod flow;
 pub mod frame;
+pub mod leftovers;
 pub mod parameters;
 pub mod prepared;
 pub mod proxy_header;

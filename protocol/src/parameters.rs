@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
 use crate::error::ClientError;
+use crate::rows::two_columns;
 
 /// Asks a server which run-time parameters its session has set: rows for [`Parameters::carried`]. The parameters of one
 /// transaction are set anew by each.
@@ -140,23 +141,16 @@ impl Parameters {
     }
 }
 
-/// The two columns of a row.
-fn read_pair(row: &[u8]) -> Option<(String, String)> {
-    let rest = row.strip_prefix(&2_u16.to_be_bytes())?;
-    let (mut name, rest) = read_column(rest)?;
+/// The name, in lower case, and the value.
+pub(crate) fn read_pair(row: &[u8]) -> Option<(String, String)> {
+    let [name, value] = two_columns(row)?;
+    let (mut name, value) = (String::from_utf8(name.to_vec()).ok()?, String::from_utf8(value.to_vec()).ok()?);
     name.make_ascii_lowercase();
-    let (value, rest) = read_column(rest)?;
-    rest.is_empty().then_some((name, value))
-}
-
-fn read_column(bytes: &[u8]) -> Option<(String, &[u8])> {
-    let (len, rest) = bytes.split_first_chunk()?;
-    let (column, rest) = rest.split_at_checked(usize::try_from(i32::from_be_bytes(*len)).ok()?)?;
-    Some((String::from_utf8(column.to_vec()).ok()?, rest))
+    Some((name, value))
 }
 
 /// Works whatever standard_conforming_strings says.
-fn quote_literal(value: &str) -> String {
+pub(crate) fn quote_literal(value: &str) -> String {
     if value.contains('\\') {
         format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
     } else {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::frame::split_cstr;
 use crate::session::Views;
-use crate::statement::{Mention, RecentScans, Scan, executed_first, mentions, scan};
+use crate::statement::{Mention, Named, RecentScans, Scan, Suspects, executed_first, mentions, scan};
 use crate::write;
 
 /// What the names begin with under which pgherd prepares statements on servers.
@@ -31,6 +31,8 @@ pub struct Statement {
     pub mention: Option<Box<Mention>>,
     /// The sessions that may use it (see [`Statements::intern`]); none if only its own does.
     pub scope: Option<u64>,
+    /// What its text named of the suspects of this number; see [`Statement::judge`].
+    named: AtomicU64,
 }
 
 impl Statement {
@@ -43,7 +45,24 @@ impl Statement {
             scan,
             mention: mention.map(Box::new),
             scope,
+            named: AtomicU64::new(0),
         }
+    }
+
+    /// What its text says, with what it is suspected of.
+    #[must_use]
+    pub fn judge(&self, suspects: &Suspects) -> Scan {
+        let Some(definition) = self.definition.get() else { return suspects.judge_unseen(self.scan) };
+        suspects.judge(self.scan, |names| {
+            // Three bits are enough for what it names.
+            let known = self.named.load(Ordering::Relaxed);
+            if known >> 3 == names.number {
+                return Named::from_bits(known & 7);
+            }
+            let named = split_cstr(definition).map_or(Named::ANY, |(text, _)| names.find(text));
+            self.named.store(names.number << 3 | named.to_bits(), Ordering::Relaxed);
+            named
+        })
     }
 
     /// Text and parameter types as a Parse message has them; nothing if they are not kept.
@@ -139,6 +158,12 @@ impl Statements {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts how often the schema was changed; see [`Statements::renew`].
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
     /// The statement of this definition. Statements are shared within a `scope` only: sessions whose settings make
     /// parse analysis see the same.
     #[must_use]
@@ -183,7 +208,14 @@ impl Statements {
     #[must_use]
     pub fn unkept(&self, scan: Scan) -> Arc<Statement> {
         let id = self.known.lock().next_id();
-        Arc::new(Statement { id, definition: OnceLock::new(), scan, mention: None, scope: None })
+        Arc::new(Statement {
+            id,
+            definition: OnceLock::new(),
+            scan,
+            mention: None,
+            scope: None,
+            named: AtomicU64::new(0),
+        })
     }
 }
 

@@ -2,6 +2,20 @@
 
 use crate::write;
 
+/// The columns of a server's row of two, neither of which is NULL: `row` is the body of its DataRow message.
+#[must_use]
+pub fn two_columns(row: &[u8]) -> Option<[&[u8]; 2]> {
+    let rest = row.strip_prefix(&2_u16.to_be_bytes())?;
+    let (one, rest) = first_column(rest)?;
+    let (other, rest) = first_column(rest)?;
+    rest.is_empty().then_some([one, other])
+}
+
+fn first_column(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(i32::from_be_bytes(*len)).ok()?)
+}
+
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {

@@ -31,6 +31,7 @@ use crate::crew::Crew;
 use crate::descriptors::Bounds;
 use crate::failures::Failures;
 use crate::handover::{Estate, Household, Inherited, Met, Predecessor, Sockets};
+use crate::hidden::Hidden;
 use crate::hosts::Hosts;
 use crate::listener::{self, Listeners};
 use crate::log::Log;
@@ -257,6 +258,7 @@ fn build(config: &Config, tls: ClientTls, (control, reload): (Control, Reload)) 
         credentials: Credentials::default(),
         parameters: SharedParameters::default(),
         statements: Statements::default(),
+        hidden: Hidden::default(),
         hubs: Hubs::default(),
         cancel_keys: Arc::new(CancelKeys::default()),
         roster: Arc::default(),

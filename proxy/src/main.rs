@@ -15,6 +15,7 @@ mod descriptors;
 mod failures;
 mod handover;
 mod hba;
+mod hidden;
 mod hosts;
 mod listener;
 mod log;

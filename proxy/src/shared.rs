@@ -22,6 +22,7 @@ use crate::console::is_console;
 use crate::credentials::Credentials;
 use crate::descriptors::Bounds;
 use crate::failures::Failures;
+use crate::hidden::Hidden;
 use crate::hosts::Hosts;
 use crate::places::{By, Gauge};
 use crate::reload::Reload;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) parameters: SharedParameters,
     /// Prepared statements of all sessions.
     pub(crate) statements: Statements,
+    /// What texts do not show.
+    pub(crate) hidden: Hidden,
     /// Connections that listen for several sessions.
     pub(crate) hubs: Hubs,
     /// Sessions by their cancel keys.

@@ -24,6 +24,7 @@ use crate::buffer::Buffers;
 use crate::client::{self, Connection, Session, TaskEnd, Traveller, Watch};
 use crate::config::Config;
 use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
+use crate::hidden;
 use crate::peer::Peer;
 use crate::reactor::{Executor, Panicked, Socket};
 use crate::server::pool::Pool;
@@ -256,6 +257,7 @@ async fn run(
         () = worker.tend_pools(executor) => {}
         // The first worker does it for all.
         () = keep_pools(&worker) => {}
+        () = keep_known(&worker) => {}
         () = serve_all(&worker, &mut inbox, executor) => {}
     }
 }
@@ -264,6 +266,14 @@ async fn run(
 async fn keep_pools(worker: &Worker) {
     if worker.id.0 == 0 {
         upkeep::keep_filled(worker).await;
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Never ends.
+async fn keep_known(worker: &Worker) {
+    if worker.id.0 == 0 {
+        hidden::keep_known(worker).await;
     }
     std::future::pending::<()>().await;
 }

@@ -182,7 +182,7 @@ impl Session {
                 // What was sent behind it may pin again.
                 let is_last = self.expected.iter().skip(1).all(|e| e.kind == Kind::Sync || !e.shown);
                 if self.pooling == Pooling::Transaction && is_last {
-                    self.pin = None;
+                    self.forget_leftovers();
                 }
             }
             // AND CHAIN goes on in another transaction.
@@ -202,7 +202,11 @@ impl Session {
             }
             // Of a temporary table, most likely.
             b"DROP TABLE\0" if self.pin == Some(Pin::Temporary) => {}
-            tag if changes_schema(tag) => self.migration = Migration::Open,
+            tag if changes_schema(tag) => {
+                self.migration = Migration::Open;
+                // What is used in the same transaction is not known yet.
+                self.unasked = true;
+            }
             _ => {}
         }
         if std::mem::take(&mut self.copying_in) {
@@ -332,7 +336,7 @@ impl Session {
                 in_band.forget_portals();
             }
             self.forget_bound();
-            if self.pin.is_none() && !self.is_altered() {
+            if self.lasting.is_none() && self.pin.is_none() && !self.is_altered() {
                 self.alters = false;
                 self.misread.drain(..).for_each(|id| server.make_stale(id));
             }

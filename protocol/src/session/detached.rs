@@ -162,7 +162,8 @@ impl Detached {
             session.unnamed.definition = definition.to_vec();
             session.unnamed.held = Held::Here;
             session.unnamed.placed = Placed::No;
-            session.unnamed.scan = findings;
+            let text = split_cstr(definition).map_or(definition, |(text, _)| text);
+            session.unnamed.scan = session.suspects.judge_text(findings, text);
         } else if session.names.get(name).is_some() {
             let name = String::from_utf8_lossy(name);
             ClientError::new("42P05", format!("prepared statement \"{name}\" already exists"))

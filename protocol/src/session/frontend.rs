@@ -141,13 +141,13 @@ impl Session {
     /// What a text says; of one that is not all there, what its start says, and the rest will be looked at as it passes.
     fn scan_or_watch(&mut self, frame: &Frame<'_>, text: &[u8], lookup: Lookup<'_>) -> Scan {
         if frame.is_complete() {
-            let findings = lookup.recent.scan(text);
+            let findings = lookup.recent.judge(text, &self.suspects);
             self.note_wanted_database(findings, text);
             return findings;
         }
         let (findings, rest) = scan_start(text);
         self.rest = Some(Box::new(rest));
-        findings
+        self.suspects.judge_unseen(findings)
     }
 
     fn note_wanted_database(&mut self, findings: Scan, text: &[u8]) {
@@ -158,7 +158,7 @@ impl Session {
 
     /// Takes in what a text says that is about to be run.
     pub(super) fn see(&mut self, findings: Scan) {
-        self.keep(findings.pin);
+        self.note_leftovers(findings);
         self.alters |= findings.alters;
         if findings.sets {
             self.alter();
@@ -292,7 +292,8 @@ impl Session {
         if self.parses_in_band(name, findings.view) {
             return Pass::Drop;
         }
-        self.keep(findings.pin);
+        // It is run when it is bound.
+        self.note_leftovers(Scan { suspect: false, ..findings });
         if self.pooling == Pooling::Session {
             self.parsed_reset |= findings.resets == Resets::ForSession;
             self.tally.server_parses += 1;

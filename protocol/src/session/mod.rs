@@ -38,7 +38,7 @@ pub use tally::Tally;
 
 use crate::parameters::Parameters;
 use crate::prepared::ServerStatements;
-use crate::statement::{Effect, Mention, Pin, Resets, Rest, Scan};
+use crate::statement::{Effect, Mention, Pin, Resets, Rest, Scan, Suspects};
 
 /// What ReadyForQuery said of the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,16 @@ pub struct Session {
     /// Syncs of which it is not known whether the server met them while it read CopyData, and so ignored them, or
     /// behind the failure of the COPY, and answers them.
     copy_syncs: u32,
+    /// Why it keeps its server connection until that is undone: what the server can be asked about.
     pin: Option<Pin>,
+    /// The same, until the session ends or says DISCARD ALL.
+    lasting: Option<Pin>,
+    /// It may have left something on the server connection, or undone what it has left there.
+    unasked: bool,
+    /// A library was loaded into the server process: no other session is to have that.
+    has_loaded: bool,
+    /// What its texts are suspected of.
+    suspects: Arc<Suspects>,
     /// Run-time parameters may not be those of the startup packet.
     alters: bool,
     /// The batch may take run-time parameters back to the server's defaults.
@@ -235,7 +244,11 @@ impl Session {
             skipping: false,
             copying_in: false,
             copy_syncs: 0,
-            pin: (pooling == Pooling::Session).then_some(Pin::SessionMode),
+            pin: None,
+            lasting: (pooling == Pooling::Session).then_some(Pin::SessionMode),
+            unasked: false,
+            has_loaded: false,
+            suspects: Arc::default(),
             alters: false,
             resets: Resets::Nothing,
             restore_due: false,
@@ -307,6 +320,7 @@ impl Session {
     pub fn attach(&mut self, server_now: u64) {
         // It has the startup packet's parameters.
         self.restore_due = false;
+        self.unasked = false;
         self.unnamed.placed = Placed::No;
         self.lease_start = server_now;
     }

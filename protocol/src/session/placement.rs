@@ -104,7 +104,7 @@ impl Session {
                 return self.render_named((&statement, mention), (server, statements), out);
             }
             self.ensure_prepared(&statement, name, server, out);
-            return found(Target::Prepared(statement.id), statement.scan);
+            return found(Target::Prepared(statement.id), statement.judge(&self.suspects));
         }
         let escaped = name.starts_with(SERVER_PREFIX.as_bytes());
         found(if escaped { Target::Escaped } else { Target::AsItIs }, Scan::UNSEEN)
@@ -148,7 +148,8 @@ impl Session {
         self.prepare(statement, &rendered.definition, server, out);
         self.expect_hidden(Kind::Parse, About::Prepares(statement.id));
         self.evict(server, out);
-        let findings = rendered.executes.map_or(statement.scan, |executes| statement.scan.worse(executes));
+        let findings = statement.judge(&self.suspects);
+        let findings = rendered.executes.map_or(findings, |executes| findings.worse(executes));
         Resolved { target: Target::Prepared(statement.id), findings, rendered: Some(rendered) }
     }
 

@@ -179,7 +179,7 @@ impl Session {
         let (id, change, executes) = match (&mention.verb, known) {
             (Verb::Execute, Some(statement)) => {
                 self.ensure_prepared(&statement, name, server, out);
-                (statement.id, Change::Executes(statement.id), Some(statement.scan))
+                (statement.id, Change::Executes(statement.id), Some(statement.judge(&self.suspects)))
             }
             (Verb::Prepare { .. }, Some(statement)) if !self.is_unsure(name) => {
                 self.ensure_prepared(&statement, name, server, out);

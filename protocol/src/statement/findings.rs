@@ -1,10 +1,12 @@
 //! What the words of a text amount to.
 
+mod parameters;
+
 use super::first::{First, first};
 use super::lexer::{Lexer, Token, Word};
 use super::pgpool::pool_view;
 use super::rest::Rest;
-use super::words::{is_pure, session_pin};
+use super::words::{session_pin, undoes};
 use super::{Effect, Pin, Resets, Scan};
 
 /// Looks at the text of a Query or Parse message.
@@ -19,11 +21,16 @@ pub fn scan(text: &[u8]) -> Scan {
 #[must_use]
 pub fn scan_start(text: &[u8]) -> (Scan, Rest) {
     let (findings, _) = look_at(text);
-    let rest = Rest::new(findings.present.first == Some(First::Do));
+    let is_do = findings.present.first == Some(First::Do);
     let prepares = findings.present.first == Some(First::Prepare);
     let Scan { pin, names, sets, resets, .. } = findings.conclude(true);
     let pin = pin.or(prepares.then_some(Pin::SqlPrepare));
-    (Scan { pin, names, sets, resets, ..Scan::UNKNOWN }, rest)
+    (Scan { pin, names, sets, resets, suspect: is_do, ..Scan::UNKNOWN }, Rest::new(is_do))
+}
+
+/// True for the first word of a DO.
+pub(super) fn is_do(word: Word<'_>) -> bool {
+    word.is("do")
 }
 
 fn look_at(text: &[u8]) -> (Findings<'_>, Lexer<'_>) {
@@ -45,6 +52,8 @@ struct Findings<'a> {
     resets: Resets,
     copies: bool,
     exits: bool,
+    undoes: bool,
+    suspect: bool,
     /// SHOW
     shows: bool,
     /// The statements that have ended.
@@ -91,6 +100,8 @@ enum Set {
     Pending,
     /// SET and a name.
     Named,
+    /// SET ROLE, SET SESSION AUTHORIZATION
+    Role,
     /// SET LOCAL, SET TRANSACTION or SET CONSTRAINTS, unless it is `local.name`.
     Local,
     /// It ends with the transaction.
@@ -134,7 +145,7 @@ impl<'a> Findings<'a> {
     }
 
     fn pin(&mut self, pin: Pin) {
-        self.alters |= pin == Pin::Parameter;
+        self.alters |= matches!(pin, Pin::Parameter | Pin::Role);
         self.pin = Pin::worse(self.pin, Some(pin));
     }
 
@@ -157,13 +168,17 @@ impl<'a> Findings<'a> {
         match word.len() {
             4 if word.is("load") => self.pin(Pin::Load),
             4 if word.is("copy") => self.copies = true,
+            4 if word.is("drop") => self.undoes = true,
+            5 if word.is("close") => self.undoes = true,
             5 if word.is("reset") => {
                 self.alters = true;
+                self.undoes = true;
                 self.resets = Resets::ForSession;
             }
             6 if word.is("listen") => self.pin(Pin::Listen),
             7 if word.is("discard") => {
                 self.forgets = true;
+                self.undoes = true;
                 self.resets = Resets::ForSession;
             }
             7 if word.is("prepare") || word.is("execute") => self.names = true,
@@ -243,6 +258,7 @@ impl<'a> Findings<'a> {
                 if let Some(pin) = session_pin(word.text()) {
                     self.pin(pin);
                 }
+                self.undoes |= undoes(word.text());
             }
             _ => {}
         }
@@ -255,6 +271,7 @@ impl<'a> Findings<'a> {
             3 if word.is("set") => self.pin(Pin::Parameter),
             4 if word.is("temp") => self.pin(Pin::Temporary),
             4 if word.is("hold") => self.pin(Pin::HoldCursor),
+            4 if word.is("drop") => self.undoes = true,
             4 if word.is("load") => self.pin(Pin::Load),
             5 if word.is("reset") => {
                 self.pin(Pin::Parameter);
@@ -262,134 +279,11 @@ impl<'a> Findings<'a> {
             }
             6 if word.is("listen") => self.pin(Pin::Listen),
             7 if word.is("prepare") => self.pin(Pin::SqlPrepare),
+            // What it executes may be made up of parts.
+            7 if word.is("execute") => self.suspect = true,
             7 | 10 if word.is("discard") || word.is("deallocate") => self.forgets = true,
             9 if word.is("temporary") => self.pin(Pin::Temporary),
             10 if word.is_name("set_config") => self.pin(Pin::Parameter),
-            _ => {}
-        }
-    }
-
-    fn see_set(&mut self, token: Token<'_>) {
-        match (self.present.set, token) {
-            (Set::No, _) => {}
-            (Set::Pending, Token::Word(word)) if word.is("set") || word.is("session") => {}
-            (Set::Pending, Token::Word(word))
-                if word.is("local") || word.is("transaction") || word.is("constraints") =>
-            {
-                self.present.set = Set::Local;
-            }
-            (Set::Pending, Token::Word(word)) if can_be_carried(word.text()) => {
-                self.present.set = Set::Named;
-                self.sets = true;
-            }
-            (Set::Pending, _) | (Set::Local | Set::Named, Token::Dot) => {
-                self.present.set = Set::Decided;
-                self.pin(Pin::Parameter);
-            }
-            (Set::Named, _) => {
-                self.present.set = Set::Decided;
-                self.see_value(token);
-                // SET NAMES DEFAULT
-                if matches!(token, Token::Word(word) if word.is("default")) {
-                    self.reset(false);
-                }
-            }
-            (Set::Local | Set::InTransaction | Set::Decided, Token::Literal(_)) => {
-                if self.present.set == Set::Local {
-                    self.present.set = Set::InTransaction;
-                }
-                self.see_value(token);
-            }
-            (Set::Local, _) => self.present.set = Set::InTransaction,
-            // SET TIME ZONE LOCAL is the default, too.
-            (Set::InTransaction | Set::Decided, Token::Word(word))
-                if word.is("default") || word.is("local") =>
-            {
-                let is_local = self.present.set == Set::InTransaction;
-                self.reset(is_local);
-            }
-            (Set::InTransaction | Set::Decided, _) => {}
-        }
-    }
-
-    /// The value of a parameter: `SET LOCAL search_path = 'pg_temp'` makes the next table a temporary one.
-    fn see_value(&mut self, token: Token<'_>) {
-        let Token::Literal(text) = token else { return };
-        // Depending on the settings, a backslash may stand for any letter.
-        let may_be_path =
-            self.present.path || (self.present.config != Config::No && !self.present.config_carried);
-        // Literals that follow each other are one.
-        let is_continued = matches!(self.present.previous, Some(Token::Literal(_)));
-        if contains(text, b"pg_temp") || (may_be_path && (is_continued || text.contains(&b'\\'))) {
-            self.pin(Pin::Temporary);
-        }
-        self.present.path |= contains(text, b"search_path");
-    }
-
-    fn see_call(&mut self, token: Token<'_>) {
-        if self.present.config != Config::No {
-            self.see_value(token);
-        }
-        let present = &mut self.present;
-        let is_known = match token {
-            Token::Literal(_) | Token::Comma | Token::Close => true,
-            Token::Word(word) => word.is("true") || word.is("false"),
-            _ => false,
-        };
-        if (present.before_previous == Some(Token::Open) && token != Token::Comma)
-            || (present.path && !is_known)
-        {
-            // Not the name alone; or a search_path that may turn out to be pg_temp.
-            present.config_carried = false;
-        }
-        if present.config == Config::Named && token != Token::Open {
-            let is_itself = matches!(token, Token::Word(word) if word.is_name("set_config"));
-            if !is_itself {
-                present.config = Config::No;
-                self.pin(Pin::Parameter);
-            }
-            return;
-        }
-        match token {
-            Token::Open => {
-                present.depth += 1;
-                if present.config == Config::Named {
-                    present.config = Config::Inside(present.depth);
-                    present.config_carried = false;
-                }
-                if let Some(Token::Word(called)) = present.previous {
-                    present.impure |= !is_pure(called);
-                }
-            }
-            Token::Close => {
-                if present.config == Config::Inside(present.depth) {
-                    present.config = Config::No;
-                    // With `true` for its last argument it ends with the transaction.
-                    let is_local = present.before_previous == Some(Token::Comma)
-                        && matches!(present.previous, Some(Token::Word(word)) if word.is("true"));
-                    let is_null = std::mem::take(&mut present.config_null);
-                    match is_local {
-                        true => {}
-                        false if self.present.config_carried => self.sets = true,
-                        false => self.pin(Pin::Parameter),
-                    }
-                    if is_null {
-                        self.reset(is_local);
-                    }
-                }
-                self.present.depth = self.present.depth.saturating_sub(1);
-            }
-            Token::Literal(name)
-                if present.previous == Some(Token::Open)
-                    && present.config == Config::Inside(present.depth) =>
-            {
-                present.config_carried = can_be_carried(name);
-            }
-            Token::Word(word) if word.is("null") => present.config_null |= present.config != Config::No,
-            Token::Hidden => {
-                present.impure = true;
-                self.pin(Pin::Parameter);
-            }
             _ => {}
         }
     }
@@ -418,7 +312,7 @@ impl<'a> Findings<'a> {
         let effect = if unclear { Effect::MayCommit } else { self.effect.unwrap_or(Effect::Empty) };
         let single = self.statements <= 1 && !unclear;
         let exits = self.exits && single;
-        let Self { pin, forgets, names, alters, sets, resets, copies, .. } = self;
+        let Self { pin, forgets, names, alters, sets, resets, copies, undoes, suspect, .. } = self;
         Scan {
             pin,
             effect,
@@ -429,6 +323,8 @@ impl<'a> Findings<'a> {
             resets,
             copies,
             exits,
+            undoes,
+            suspect,
             whole: true,
             single,
             view: None,
@@ -469,18 +365,4 @@ impl Statement<'_> {
             _ => false,
         }
     }
-}
-
-/// True for the names of the parameters that a server tells of, and that another server can be given: none that is made up
-/// (`app.x`), nor who the session is, nor the state of `random()`.
-fn can_be_carried(name: &[u8]) -> bool {
-    // PostgreSQL refuses temp_buffers where temporary tables have been used.
-    const NOT: [&[u8]; 5] = [b"role", b"authorization", b"session_authorization", b"seed", b"temp_buffers"];
-    name.iter().all(|&byte| byte.is_ascii_alphabetic() || byte == b'_')
-        && !NOT.iter().any(|not| name.eq_ignore_ascii_case(not))
-}
-
-/// True if `lower` is in `text`, in upper or lower case.
-fn contains(text: &[u8], lower: &[u8]) -> bool {
-    text.windows(lower.len()).any(|window| window.eq_ignore_ascii_case(lower))
 }

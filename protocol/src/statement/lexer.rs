@@ -1,6 +1,8 @@
 //! A text as words and marks. Literals, quoted names and comments are told apart as PostgreSQL does, as long as that
 //! can be done without knowing the session's settings; from there on every word counts.
 
+use std::borrow::Cow;
+
 /// A word, a mark, or a literal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {
@@ -28,7 +30,7 @@ pub(super) struct Word<'a> {
     pub(super) qualified: bool,
 }
 
-impl Word<'_> {
+impl<'a> Word<'a> {
     /// True for this word, be it a keyword or a name. `lower` begins with a letter.
     #[inline]
     pub(super) fn is_name(&self, lower: &str) -> bool {
@@ -75,6 +77,16 @@ impl Word<'_> {
         }
         name.extend_from_slice(rest);
         name
+    }
+
+    /// The same, without a copy where it stands in the text as it is.
+    pub(super) fn folded(&self) -> Cow<'a, [u8]> {
+        let is_as_it_stands = if self.quoted {
+            memchr::memchr(b'"', self.text).is_none()
+        } else {
+            !self.text.iter().any(u8::is_ascii_uppercase)
+        };
+        if is_as_it_stands { Cow::Borrowed(self.text) } else { Cow::Owned(self.identifier()) }
     }
 
     pub(super) const fn is_quoted(&self) -> bool {

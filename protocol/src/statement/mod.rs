@@ -4,8 +4,8 @@
 //! is not harmless; and where it cannot be told whether words stand in a literal, they count.
 //!
 //! What no text shows is what views, operators, casts, triggers and functions do. They are taken not to commit, which
-//! PostgreSQL does not let them do, and not to change the session; and a view, an operator or a cast is taken not to
-//! write where the text itself only reads.
+//! PostgreSQL does not let them do; and a view, an operator or a cast is taken not to write where the text itself only
+//! reads. Which of them may leave something in the session has to be known beforehand: [`Suspects`].
 
 mod database;
 mod findings;
@@ -15,6 +15,7 @@ mod mention;
 mod pgpool;
 mod recent;
 mod rest;
+mod suspects;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -25,14 +26,18 @@ pub use mention::{Mention, Verb, executed_first, mentions};
 pub use pgpool::{PoolParameter, PoolView};
 pub use recent::RecentScans;
 pub use rest::Rest;
+pub(crate) use suspects::Named;
+pub use suspects::{Names, Suspects, Trust};
 
 use std::fmt;
 
 /// Why a session keeps its server connection after a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pin {
-    /// A run-time parameter was changed that cannot be carried: a custom one, the role, or one of which the name is not known.
+    /// A run-time parameter was changed that cannot be carried: a custom one, or one of which the name is not known.
     Parameter,
+    /// SET ROLE, SET SESSION AUTHORIZATION
+    Role,
     /// LISTEN
     Listen,
     /// A temporary object.
@@ -54,13 +59,29 @@ pub enum Pin {
 }
 
 impl Pin {
-    /// Which of two reasons counts: the first, unless only LISTEN speaks for it, which can be handed to another connection.
+    /// Which of two reasons counts: the one that lasts longer, else the first.
     #[must_use]
     pub fn worse(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         match (one, other) {
-            (Some(Self::Listen), Some(_)) | (None, _) => other,
-            (Some(_), _) => one,
+            (Some(this), Some(that)) => Some(if that.lasts() > this.lasts() { that } else { this }),
+            (None, it) | (it, None) => it,
         }
+    }
+
+    /// How long it may last: what the session listens to can be handed to another connection; of some things the server can
+    /// be asked whether they are still there.
+    const fn lasts(self) -> u8 {
+        match self {
+            Self::Listen => 0,
+            _ if self.can_be_asked_about() => 1,
+            _ => 2,
+        }
+    }
+
+    /// True for what a server tells of as long as it is there: see [`Leftovers`](crate::leftovers::Leftovers).
+    #[must_use]
+    pub const fn can_be_asked_about(self) -> bool {
+        matches!(self, Self::Listen | Self::Temporary | Self::HoldCursor | Self::AdvisoryLock | Self::Role)
     }
 }
 
@@ -68,6 +89,7 @@ impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Parameter => "a run-time parameter that cannot be carried",
+            Self::Role => "another role",
             Self::Listen => "LISTEN",
             Self::Temporary => "a temporary object",
             Self::HoldCursor => "a cursor WITH HOLD",
@@ -148,6 +170,10 @@ pub struct Scan {
     pub copies: bool,
     /// PostgreSQL runs it in an aborted transaction: COMMIT, ROLLBACK, ROLLBACK TO, PREPARE TRANSACTION.
     pub exits: bool,
+    /// It may undo what an earlier statement has left in the session.
+    pub undoes: bool,
+    /// It may leave something in the session that it does not show: see [`Suspects`].
+    pub suspect: bool,
     /// The whole text was looked at.
     pub whole: bool,
     /// It is one statement at most.
@@ -168,6 +194,8 @@ impl Scan {
         resets: Resets::Nothing,
         copies: false,
         exits: true,
+        undoes: true,
+        suspect: false,
         whole: false,
         single: false,
         view: None,
@@ -187,6 +215,8 @@ impl Scan {
         resets: Resets::Nothing,
         copies: false,
         exits: false,
+        undoes: false,
+        suspect: false,
         whole: true,
         single: true,
         view: None,
@@ -209,6 +239,8 @@ impl Scan {
             resets: self.resets.max(other.resets),
             copies: self.copies || other.copies,
             exits: self.exits || other.exits,
+            undoes: self.undoes || other.undoes,
+            suspect: self.suspect || other.suspect,
             whole: self.whole && other.whole,
             single: self.single && other.single,
             view: None,

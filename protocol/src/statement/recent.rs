@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use super::lexer::is_word;
-use super::{Scan, scan};
+use super::suspects::Remembered;
+use super::{Scan, Suspects, scan};
 
 /// Texts that are remembered.
 const SLOTS: usize = 64;
@@ -20,6 +21,7 @@ pub struct RecentScans(RefCell<Vec<Recent>>);
 struct Recent {
     text: Vec<u8>,
     scan: Option<Scan>,
+    remembered: Remembered,
 }
 
 impl Default for RecentScans {
@@ -31,18 +33,33 @@ impl Default for RecentScans {
 impl RecentScans {
     /// As [`scan`].
     pub fn scan(&self, text: &[u8]) -> Scan {
+        self.look(text, |_| ()).map_or_else(|| scan(text), |(scan, ())| scan)
+    }
+
+    /// As [`scan`], with what the text is suspected of.
+    pub fn judge(&self, text: &[u8], suspects: &Suspects) -> Scan {
+        let mut judged = None;
+        let looked = self.look(text, |recent| {
+            judged =
+                recent.scan.map(|scan| suspects.judge(scan, |names| recent.remembered.recall(names, text)));
+        });
+        looked.and(judged).unwrap_or_else(|| suspects.judge_text(scan(text), text))
+    }
+
+    /// What is remembered of a text, after it was looked at if it was not there; none if it is too long for that.
+    fn look<T>(&self, text: &[u8], then: impl FnOnce(&mut Recent) -> T) -> Option<(Scan, T)> {
         let mut all = self.0.borrow_mut();
-        let Some(recent) = all.get_mut(slot(text)).filter(|_| text.len() <= LONGEST) else {
-            return scan(text);
-        };
-        match recent.scan {
+        let recent = all.get_mut(slot(text)).filter(|_| text.len() <= LONGEST)?;
+        let scan = match recent.scan {
             Some(known) if differ_in_numbers_only(&recent.text, text) => known,
             _ => {
                 recent.text.clear();
                 recent.text.extend_from_slice(text);
+                recent.remembered = Remembered::default();
                 *recent.scan.insert(scan(text))
             }
-        }
+        };
+        Some((scan, then(recent)))
     }
 }
 

@@ -15,7 +15,7 @@ fn has_effect(text: &str, effect: Effect) {
 #[test]
 fn what_outlives_a_transaction_pins() {
     pins("SET a.b = a", Some(Pin::Parameter));
-    pins("/* c */ -- d\n set role to x", Some(Pin::Parameter));
+    pins("/* c */ -- d\n set role to x", Some(Pin::Role));
     pins("SELECT set_config('a.b', '1', false)", Some(Pin::Parameter));
     pins("listen x", Some(Pin::Listen));
     pins("LISTEN x; CREATE TEMP TABLE t ()", Some(Pin::Temporary));
@@ -25,6 +25,38 @@ fn what_outlives_a_transaction_pins() {
     pins("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Some(Pin::HoldCursor));
     pins("select pg_try_advisory_lock_shared(1)", Some(Pin::AdvisoryLock));
     pins("LOAD 'auto_explain'", Some(Pin::Load));
+    pins("CREATE TEMP TABLE t (); LOAD 'a'; LISTEN x", Some(Pin::Load));
+}
+
+#[test]
+fn the_body_of_a_do_counts_and_that_of_a_function_does_not() {
+    pins("DO $$ begin create temp table t (); end $$", Some(Pin::Temporary));
+    pins("DO $a$ begin perform pg_advisory_lock(1); end $a$", Some(Pin::AdvisoryLock));
+    pins("DO LANGUAGE plpgsql 'begin listen x; end'", Some(Pin::Listen));
+    for body in ["create temp table t ()", "listen x", "set a.b = 1", "perform pg_advisory_lock(1)"] {
+        pins(&format!("CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ begin {body}; end $$"), None);
+    }
+    let suspect = |text: &str| scan(text.as_bytes()).suspect;
+    assert!(suspect("DO $$ begin execute 'create te' || 'mp table t ()'; end $$"));
+    assert!(!suspect("DO $$ begin perform f(); end $$") && !suspect("EXECUTE s"));
+}
+
+#[test]
+fn what_may_undo_what_was_left_is_seen() {
+    for text in [
+        "DROP TABLE t",
+        "select 1; drop view v",
+        "CLOSE ALL",
+        "RESET ROLE",
+        "DISCARD TEMP",
+        "SELECT pg_advisory_unlock(1)",
+        "DO $$ begin drop table t; end $$",
+    ] {
+        assert!(scan(text.as_bytes()).undoes, "{text}");
+    }
+    for text in ["SELECT 1", "INSERT INTO drop_ VALUES (1)", "SELECT pg_advisory_xact_lock(1)", "COMMIT"] {
+        assert!(!scan(text.as_bytes()).undoes, "{text}");
+    }
 }
 
 #[test]
@@ -59,11 +91,7 @@ fn parameters_that_a_server_tells_of_can_be_carried() {
         assert_eq!((sets, alters, pin), (true, true, None), "{text}");
     }
     for text in [
-        "SET role x",
-        "SET SESSION ROLE x",
-        "SET \"role\" = x",
-        "SET SESSION AUTHORIZATION x",
-        "SET session_authorization = x",
+        "SET role.x = 1",
         "SET SEED TO 0.5",
         "SET a.b = 1",
         "SET session.b = 1",
@@ -75,12 +103,22 @@ fn parameters_that_a_server_tells_of_can_be_carried() {
         "SELECT set_config('ro' || 'le', 'x', false)",
         "SELECT set_config(E'role', 'x', false), set_config($1, 'x', false)",
         "SELECT set_config(name, 'x', false) FROM t",
-        "SET work_mem = 1; SET role x",
+        "SET role x; SET a.b = 1",
         "SET temp_buffers = '1MB'",
         "SELECT set_config('search_path', $1, false)",
         "SELECT set_config('search_path', 'pg_' || 'temp', false)",
     ] {
         assert_eq!(scan(text.as_bytes()).pin, Some(Pin::Parameter), "{text}");
+    }
+    for text in [
+        "SET role x",
+        "SET SESSION ROLE x",
+        "SET \"role\" = x",
+        "SET SESSION AUTHORIZATION x",
+        "SET session_authorization = x",
+        "SET work_mem = 1; SET role x",
+    ] {
+        assert_eq!(scan(text.as_bytes()).pin, Some(Pin::Role), "{text}");
     }
     for text in ["SET NAMES", "SET NAMES;", "SET NAMES DEFAULT"] {
         assert_eq!(scan(text.as_bytes()).resets, Resets::ForSession, "{text}");

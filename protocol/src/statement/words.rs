@@ -26,6 +26,12 @@ pub(super) fn session_pin(name: &[u8]) -> Option<Pin> {
     SESSION_NAMES.iter().find(|(start, _)| begins(start)).map(|(_, pin)| *pin)
 }
 
+/// True for the names of what gives a session-level lock back.
+pub(super) fn undoes(name: &[u8]) -> bool {
+    const START: &[u8] = b"pg_advisory_unlock";
+    name.get(..START.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(START))
+}
+
 /// True for a word that stands before a parenthesis without calling a function that could have an effect.
 pub(super) fn is_pure(word: Word<'_>) -> bool {
     !word.is_quoted() && !word.qualified && PURE_BEFORE_PARENTHESIS.iter().any(|pure| word.is(pure))

@@ -9,6 +9,7 @@ use pgherd_protocol::error::ClientError;
 use pgherd_protocol::parameters::Parameters;
 use tokio::time::Instant;
 
+use crate::hidden::Outlook;
 use crate::seat::{Seat, WaitEnd};
 use crate::server::connect::{ConnectError, ConnectRequest};
 use crate::server::connection::ServerConnection;
@@ -23,16 +24,16 @@ pub(super) const RESET: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET A
 
 /// A server connection that a session holds.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     /// The server, for messages.
     pub(super) server: Arc<Server>,
     /// The connection.
-    pub(super) lease: Lease,
+    pub(crate) lease: Lease,
 }
 
 /// Why a session gets no server connection.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The client is told this, and may go on.
     Told(ClientError),
     /// The server refused the login or a parameter; the body of its ErrorResponse.
@@ -49,7 +50,7 @@ impl From<ClientError> for Failure {
 
 /// What a session needs a server connection for.
 #[derive(Debug)]
-pub(super) struct Access {
+pub(crate) struct Access {
     pub(super) database: Arc<str>,
     pub(super) user: Arc<str>,
     /// What is in force in the session.
@@ -57,13 +58,15 @@ pub(super) struct Access {
     pub(super) seat: Arc<Seat>,
     /// Where what it does is counted.
     pub(super) account: Arc<Account>,
+    /// What its texts are suspected of; none in session mode.
+    pub(super) outlook: Option<Arc<Outlook>>,
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
 }
 
 /// What a look at the table and the pool gave.
 #[derive(Debug)]
-pub(super) enum Attempt {
+pub(crate) enum Attempt {
     /// A connection that is ready.
     Held(Held),
     /// All are in use: the seat will tell.
@@ -74,7 +77,7 @@ pub(super) enum Attempt {
 
 /// What takes longer.
 #[derive(Debug)]
-pub(super) enum Slow {
+pub(crate) enum Slow {
     /// A connection that is not on this worker, or has other parameters.
     Prepare(Held),
     /// None is idle, and one more may be opened.
@@ -93,18 +96,18 @@ enum Trouble {
 }
 
 impl Access {
-    pub(super) const fn new(
+    pub(crate) const fn new(
         database: Arc<str>,
         user: Arc<str>,
         parameters: Arc<Parameters>,
         seat: Arc<Seat>,
         account: Arc<Account>,
     ) -> Self {
-        Self { database, user, parameters, seat, account, cached: None }
+        Self { database, user, parameters, seat, account, outlook: None, cached: None }
     }
 
     /// Asks the primary's pool for a connection.
-    pub(super) fn try_now(&mut self, worker: &Worker) -> Attempt {
+    pub(crate) fn try_now(&mut self, worker: &Worker) -> Attempt {
         let table = worker.shared.backends.load();
         let Target::Open(server) = &table.writes else { return Attempt::Slow(Slow::Wait) };
         let pool = match &self.cached {
@@ -122,7 +125,7 @@ impl Access {
     }
 
     /// A connection that is to be had without waiting for other clients.
-    pub(super) async fn at_once(&mut self, worker: &Worker) -> Option<Held> {
+    pub(crate) async fn at_once(&mut self, worker: &Worker) -> Option<Held> {
         match self.try_now(worker) {
             Attempt::Held(held) => Some(held),
             Attempt::Slow(slow) => self.finish(slow, worker).await.ok(),
@@ -156,7 +159,7 @@ impl Access {
 
     /// Goes on from an attempt until there is a connection, or the client's patience is at its end. `gone` is ready when
     /// nobody waits any more.
-    pub(super) async fn persist(
+    pub(crate) async fn persist(
         &mut self,
         worker: &Worker,
         mut attempt: Attempt,

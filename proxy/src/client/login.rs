@@ -179,6 +179,8 @@ pub(super) async fn log_in(
         }
         PoolMode::Transaction | PoolMode::Statement => None,
     };
+    access.outlook = (mode != PoolMode::Session)
+        .then(|| shared.hidden.outlook(&config.pool, &access.database, &access.user));
     let pid =
         early.as_mut().and_then(|held| held.lease.connection()).map(|connection| connection.cancel.pid());
     access.account = shared.traffic.account(&access.database, &access.user);

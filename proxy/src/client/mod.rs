@@ -4,6 +4,7 @@ pub(crate) mod acquire;
 mod authenticate;
 mod exchange;
 mod in_band;
+mod leftovers;
 pub(crate) mod listen;
 mod login;
 mod meter;

@@ -81,7 +81,11 @@ impl Session {
         {
             return;
         }
-        if machine.pin().is_some() {
+        // What was loaded into the server process stays there.
+        if machine.has_loaded() {
+            return;
+        }
+        if machine.pin().is_some() || machine.is_suspect() {
             if !matches!(connection.run_all(["DISCARD ALL"], buffers).await, Ok([Ok(())])) {
                 return;
             }

@@ -239,7 +239,7 @@ impl Front {
                 self.meter.rest(is_idle);
             }
             let at_rest = owes_nothing && is_idle && !self.down.has_input() && self.up.is_flushed();
-            if at_rest && self.machine.pin().is_none() {
+            if at_rest && (self.machine.pin().is_none() || self.machine.is_to_be_asked()) {
                 return Poll::Ready(Event::AtRest);
             }
             if !self.has_blocks && owes_nothing && !is_idle {

@@ -10,7 +10,6 @@ use std::time::Duration;
 use pgherd_protocol::error::ClientError;
 use pgherd_protocol::flow::Next;
 use pgherd_protocol::frame::FrameError;
-use pgherd_protocol::parameters::IN_FORCE;
 use pgherd_protocol::prepared::Lookup;
 use pgherd_protocol::session::{Detached, Pooling, Session as Machine};
 use pgherd_protocol::statement::Pin;
@@ -124,6 +123,9 @@ impl Session {
         };
         let Some(connection) = held.lease.connection() else { return Turn::Next };
         self.front.machine.attach(connection.state.statements.now());
+        if let Some(outlook) = &self.access.outlook {
+            self.front.machine.heed(&outlook.suspects(self.worker.shared.statements.generation()));
+        }
         let mut leases = 1;
         if self.listening.is_shared()
             && let Err(lost) = Box::pin(self.take_channels_back(&mut held)).await
@@ -159,9 +161,8 @@ impl Session {
                 Event::AtRest => {}
                 other => return Box::pin(self.part(held, other)).await,
             }
-            if self.front.machine.pin().is_none()
-                && self.front.machine.is_altered()
-                && let Err(lost) = Box::pin(self.carry(&mut held)).await
+            if self.front.machine.is_to_be_asked()
+                && let Err(lost) = Box::pin(self.ask_what_is_left(&mut held)).await
             {
                 return Box::pin(self.part(held, lost)).await;
             }
@@ -203,39 +204,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// Asks the server which parameters the session has set, so that they are in force wherever it is served next. A session
-    /// of which that cannot be told stays where it is.
-    async fn carry(&mut self, held: &mut Held) -> Result<(), Event> {
-        let Some(connection) = held.lease.connection() else { return Ok(()) };
-        let machine = &mut self.front.machine;
-        let buffers = &self.worker.buffers;
-        // A cancel request that is still on its way would hit this.
-        if !connection.cancel.is_clear() && !connection.cancel.cleared().await {
-            machine.stay();
-            return Ok(());
-        }
-        if connection.state.parameters_lost && !machine.startup().is_empty() {
-            let restored = connection.run_all([&machine.startup().to_sql_after_reset(false)], buffers).await;
-            if !matches!(restored.map_err(Lost::because)?, [Ok(())]) {
-                machine.stay();
-                return Ok(());
-            }
-        }
-        let rows = connection.ask(IN_FORCE, buffers).await.map_err(Lost::because)?;
-        let encoding = connection.state.parameters.get("client_encoding").map(|encoding| &**encoding);
-        match rows.and_then(|rows| machine.startup().carried(&rows, encoding)) {
-            Some(parameters) => {
-                machine.carry(&parameters);
-                self.access.parameters = self.worker.shared.parameters.share(parameters);
-                *self.access.seat.card().parameters.lock() = Arc::clone(&self.access.parameters);
-                connection.applied = Some(Arc::clone(&self.access.parameters));
-                connection.state.parameters_lost = false;
-            }
-            None => machine.stay(),
-        }
-        Ok(())
     }
 
     /// Waits for a message that needs a server. `NeedMore` stands for the end of the session.

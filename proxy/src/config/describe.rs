@@ -60,6 +60,7 @@ impl Config {
         let overrides: Vec<String> = pool.overrides.iter().map(show_override).collect();
         let mut rows = vec![
             ("pool.mode", Some(pool.mode.word().to_owned())),
+            ("pool.hidden_state", Some(pool.hidden_state.word().to_owned())),
             ("pool.size", Some(pool.sizes.size.to_string())),
             ("pool.min_pool_size", Some(pool.sizes.min_size.to_string())),
             ("pool.reserve_pool_size", Some(pool.sizes.reserve_size.to_string())),
@@ -161,6 +162,7 @@ fn show_override(it: &PoolOverride) -> String {
         text("database", &it.database),
         text("user", &it.user),
         it.mode.map(|mode| format!("mode = {:?}", mode.word())),
+        it.hidden_state.map(|wanted| format!("hidden_state = {:?}", wanted.word())),
         number("size", it.size),
         number("min_pool_size", it.min_pool_size),
         number("reserve_pool_size", it.reserve_pool_size),

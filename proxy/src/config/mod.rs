@@ -45,7 +45,7 @@ pub(crate) use changes::FIXED;
 pub(crate) use keys::KEYS;
 pub(crate) use listen::{Listen, ListenTls, TlsMode, TlsVersion};
 pub(crate) use live::Live;
-pub(crate) use pool::{Pool, PoolMode, PoolOverride, Sizes, Timeouts};
+pub(crate) use pool::{HiddenState, Pool, PoolMode, PoolOverride, Sizes, Timeouts};
 pub(crate) use problem::{Origin, Problem};
 pub(crate) use resolved::{
     Admin, Config, Executor, Failover, FailoverMode, Log, LogFormat, LogLevel, Monitor, Repmgr, Runtime, Ssh,

@@ -23,11 +23,26 @@ impl PoolMode {
     }
 }
 
+/// Whether a server is asked what a session has left there that its texts do not show. The numbers are those of
+/// [`Outlook`](crate::hidden::Outlook).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum HiddenState {
+    /// Where a text names something that may leave anything, by the database's catalogue.
+    Auto,
+    /// Where a text may do more than read.
+    Check,
+    /// Never.
+    Off,
+}
+
 /// The pools of server connections: one per server, database and user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pool {
     /// Pooling mode where no override says otherwise.
     pub(crate) mode: PoolMode,
+    /// Whether servers are asked for what texts do not show, where no override says otherwise.
+    pub(crate) hidden_state: HiddenState,
     /// How many connections and clients there may be, where no override says otherwise.
     pub(crate) sizes: Sizes,
     /// A client that has waited for so long gets a connection of the reserve; none does if none.
@@ -105,6 +120,8 @@ pub(crate) struct PoolOverride {
     pub(crate) user: Option<String>,
     /// Pooling mode instead of `pool.mode`.
     pub(crate) mode: Option<PoolMode>,
+    /// Instead of `pool.hidden_state`.
+    pub(crate) hidden_state: Option<HiddenState>,
     /// Instead of what [`Sizes`] says, here and below.
     pub(crate) size: Option<usize>,
     pub(crate) min_pool_size: Option<usize>,
@@ -131,6 +148,11 @@ impl Pool {
     /// The pooling mode of this database and user.
     pub(crate) fn mode_for(&self, database: &str, user: &str) -> PoolMode {
         self.overriding(database, user).find_map(|o| o.mode).unwrap_or(self.mode)
+    }
+
+    /// Whether servers are asked what sessions of this database and user have left there.
+    pub(crate) fn hidden_state_for(&self, database: &str, user: &str) -> HiddenState {
+        self.overriding(database, user).find_map(|o| o.hidden_state).unwrap_or(self.hidden_state)
     }
 
     /// How many connections one server's pool of this database and user may have, alone and with others.

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::raw::Value;
 use super::units::{parse_duration, parse_size, show_duration};
-use super::{Executor, FailoverMode, LogFormat, LogLevel, PoolMode, Secret};
+use super::{Executor, FailoverMode, HiddenState, LogFormat, LogLevel, PoolMode, Secret};
 
 /// A typed value, or what is wrong with the raw one.
 pub(crate) type Read<T> = Result<T, String>;
@@ -32,6 +32,11 @@ pub(crate) trait Choice: Copy + PartialEq + 'static {
 impl Choice for PoolMode {
     const WORDS: &'static [(&'static str, Self)] =
         &[("session", Self::Session), ("transaction", Self::Transaction), ("statement", Self::Statement)];
+}
+
+impl Choice for HiddenState {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("check", Self::Check), ("off", Self::Off)];
 }
 
 impl Choice for FailoverMode {

@@ -24,8 +24,8 @@ use crate::worker::WorkerId;
 /// How long pgherd waits for the answer to its own statements.
 const OWN_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// More rows than this are not kept. PostgreSQL has some 350 parameters; each row is shorter than a buffer.
-const MOST_ROWS: usize = 512;
+/// More bytes of notifications than this are not kept with an answer.
+const MOST_NOTIFIED: usize = 1024 * 1024;
 
 /// A logged-in connection.
 #[derive(Debug)]
@@ -122,31 +122,38 @@ impl ServerConnection {
         Ok(outcomes)
     }
 
-    /// Asks for a few rows that are not long; their bodies. `None` if the server refused, or said more than that.
+    /// Asks for rows, `most` of them at the most, each shorter than a buffer. `None` if the server refused, or said more than
+    /// that.
     ///
     /// # Errors
     /// The loss of the connection.
-    pub(crate) async fn ask(&mut self, sql: &str, buffers: &Buffers) -> io::Result<Option<Vec<Box<[u8]>>>> {
+    pub(crate) async fn ask(
+        &mut self,
+        sql: &str,
+        most: usize,
+        buffers: &Buffers,
+    ) -> io::Result<Option<Answer>> {
         let mut request = Vec::new();
         write::query(&mut request, sql);
         let mut buffer = buffers.take();
         let answer = async {
             self.stream.write_all(&request).await?;
-            self.seen(&mut buffer).await
+            self.seen(&mut buffer, most).await
         };
         let seen =
             tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answer).await.unwrap_or_else(|_| Err(no_answer()))?;
         buffers.give(buffer);
-        Ok((seen.body.is_none() && !seen.too_much).then_some(seen.rows))
+        let Seen { body, rows, notifications, too_much, .. } = seen;
+        Ok((body.is_none() && !too_much).then_some(Answer { rows, notifications }))
     }
 
     /// Reads up to the next ReadyForQuery.
     async fn answer(&mut self, buffer: &mut Buffer) -> io::Result<Outcome> {
-        Ok(self.seen(buffer).await?.body.map_or(Ok(()), Err))
+        Ok(self.seen(buffer, 0).await?.body.map_or(Ok(()), Err))
     }
 
-    async fn seen(&mut self, buffer: &mut Buffer) -> io::Result<Seen> {
-        let mut seen = Seen::default();
+    async fn seen(&mut self, buffer: &mut Buffer, most: usize) -> io::Result<Seen> {
+        let mut seen = Seen { most, ..Seen::default() };
         let mut skip = 0;
         loop {
             if buffer.filled().is_empty() || !self.take_frame(buffer, &mut skip, &mut seen)? {
@@ -180,8 +187,11 @@ impl ServerConnection {
             }
             b'E' => seen.body = Some(frame.body.into()),
             b'Z' => seen.ready = true,
-            b'D' if frame.is_complete() && seen.rows.len() < MOST_ROWS => seen.rows.push(frame.body.into()),
+            b'D' if frame.is_complete() && seen.rows.len() < seen.most => seen.rows.push(frame.body.into()),
             b'D' => seen.too_much = true,
+            b'A' if frame.is_complete() && seen.notifications.len() < MOST_NOTIFIED => {
+                write::message(&mut seen.notifications, b'A', |out| out.extend_from_slice(frame.body));
+            }
             _ => {}
         }
         let here = header.len.min(buffer.filled().len());
@@ -191,11 +201,22 @@ impl ServerConnection {
     }
 }
 
+/// What a server has answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The bodies of the DataRow messages.
+    pub(crate) rows: Vec<Box<[u8]>>,
+    /// The notifications that came with them, as they came.
+    pub(crate) notifications: Vec<u8>,
+}
+
 /// What the server has answered so far.
 #[derive(Default)]
 struct Seen {
     body: Option<Box<[u8]>>,
     rows: Vec<Box<[u8]>>,
+    most: usize,
+    notifications: Vec<u8>,
     /// There were more rows, or longer ones, than are kept.
     too_much: bool,
     ready: bool,

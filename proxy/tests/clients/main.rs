@@ -14,6 +14,7 @@ mod copy;
 mod copy_fails;
 mod drain;
 mod front;
+mod hidden;
 mod in_band;
 mod leaks;
 mod leaving;

@@ -14,6 +14,7 @@ impl Bridge<'_> {
 
     pub(super) fn pool(&mut self) -> Option<Pool> {
         let mode = self.get("pool.mode", value::choice);
+        let hidden_state = self.get("pool.hidden_state", value::choice);
         let sizes = self.sizes();
         let reserve_pool_timeout = self.get("pool.reserve_pool_timeout", value::duration_or_off(TIMEOUT));
         let pinned_size = self.get("pool.pinned_size", value::integer(0..=10_000));
@@ -33,6 +34,7 @@ impl Bridge<'_> {
         let overrides = self.read("pool.override", overrides::read).map(|(_, overrides)| overrides);
         Some(Pool {
             mode: mode?,
+            hidden_state: hidden_state?,
             sizes: sizes?,
             reserve_pool_timeout: reserve_pool_timeout?,
             pinned_size: pinned_size?,

@@ -1,0 +1,100 @@
+//! Looks at the catalogues of the databases that are used. One task does it, on the first worker, over connections of the pools.
+
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use pgherd_protocol::parameters::Parameters;
+use pgherd_protocol::statement::Names;
+
+use super::catalogue::{BEGIN, Catalogue, FINGERPRINT, MOST_ROWS, QUESTION};
+use super::{Due, Known};
+use crate::client::acquire::{Access, Held};
+use crate::seat::Seat;
+use crate::server::connection::{Answer, ServerConnection};
+use crate::worker::{Stage, Worker};
+
+/// How often it is looked whether a catalogue has to be.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// How long the task waits among clients for a connection.
+const WAITS: Duration = Duration::from_secs(5);
+
+/// Ends when the worker begins to drain.
+pub(crate) async fn keep_known(worker: &Worker) {
+    let hidden = &worker.shared.hidden;
+    while worker.stage() == Stage::Serving {
+        let _ = tokio::time::timeout(INTERVAL, hidden.called.notified()).await;
+        for due in hidden.due(Instant::now(), worker.shared.statements.generation()) {
+            look_at(worker, due).await;
+        }
+    }
+}
+
+async fn look_at(worker: &Worker, Due { database, users, known }: Due) {
+    let shared = &worker.shared;
+    // Before the question: what changes meanwhile is looked at again.
+    let generation = shared.statements.generation();
+    let mut held = None;
+    for user in users {
+        held = connection(worker, &database, &user).await;
+        if held.is_some() {
+            break;
+        }
+    }
+    // Where there is none to be had, sessions are not served either.
+    let Some(mut held) = held else { return };
+    let Some(connection) = held.lease.connection() else { return };
+    match ask(connection, worker, known).await {
+        Ok(Some(known)) => {
+            held.lease.give_back();
+            tracing::debug!(%database, names = known.names.known.len(), "the catalogue was looked at");
+            shared.hidden.learn(&database, Known { generation, ..known });
+        }
+        // The connection is closed: what is open there is rolled back.
+        Ok(None) => shared.hidden.fail(&database, "the server refused the question, or it took too long"),
+        Err(error) => shared.hidden.fail(&database, &error.to_string()),
+    }
+}
+
+/// What the catalogue says, if that can be told. It is what was known before if nothing has changed.
+async fn ask(
+    connection: &mut ServerConnection,
+    worker: &Worker,
+    before: Option<Known>,
+) -> io::Result<Option<Known>> {
+    let buffers = &worker.buffers;
+    if !matches!(connection.run_all([BEGIN], buffers).await?, [Ok(())]) {
+        return Ok(None);
+    }
+    let Some(Answer { rows: fingerprint, .. }) = connection.ask(FINGERPRINT, 1, buffers).await? else {
+        return Ok(None);
+    };
+    let known = match before.filter(|before| before.fingerprint == fingerprint) {
+        Some(known) => known,
+        None => {
+            let answer = connection.ask(QUESTION, MOST_ROWS, buffers).await?;
+            let Some(catalogue) = answer.and_then(|answer| Catalogue::read(&answer.rows)) else {
+                return Ok(None);
+            };
+            let Catalogue { known, too_many, parameters } = catalogue;
+            let names = Names { number: worker.shared.hidden.number(), known, too_many };
+            Known { names: Arc::new(names), parameters: parameters.into(), generation: 0, fingerprint }
+        }
+    };
+    let ended = connection.run_all(["COMMIT"], buffers).await?;
+    Ok(matches!(ended, [Ok(())]).then_some(known))
+}
+
+/// A connection of the pool of this database and user: at once, or when its turn comes.
+async fn connection(worker: &Worker, database: &str, user: &str) -> Option<Held> {
+    let (database, user) = (Arc::<str>::from(database), Arc::<str>::from(user));
+    let parameters = worker.shared.parameters.share(Parameters::default());
+    let seat = Arc::new(Seat::internal(&database, &user, &parameters));
+    let mut access = Access::new(database, user, parameters, seat, Arc::default());
+    if let Some(held) = access.at_once(worker).await {
+        return Some(held);
+    }
+    let first = access.try_now(worker);
+    tokio::time::timeout(WAITS, access.persist(worker, first, || Poll::Pending)).await.ok()?.ok()
+}
