@@ -3,6 +3,7 @@
 //! One mutex guards a pool; it is held for a few instructions, never across an await. Every change of a connection between
 //! idle, lent and closed happens here.
 
+mod choice;
 mod limits;
 pub(crate) mod operator;
 mod standing;
@@ -24,6 +25,7 @@ use crate::seat::{Seat, Ticket, WaitEnd};
 use crate::worker::WorkerId;
 use operator::Member;
 
+use choice::Place;
 pub(crate) use limits::PoolLimits;
 use standing::Pinned;
 
@@ -34,8 +36,6 @@ const CHANGE_THREADS_AFTER: Duration = Duration::from_millis(1);
 const UNFAIRNESS: Duration = Duration::from_millis(5);
 /// PostgreSQL waits for so long for others to leave a database (`CountOtherDBBackends()` in its `procarray.c`).
 const VACATED_FOR: Duration = Duration::from_secs(5);
-/// So many idle connections are looked at for one with the right parameters.
-const LOOKED_AT: usize = 16;
 /// How long a pool asks for no more connections than the server took, after it has refused one for want of places.
 const CEILING_HOLDS: Duration = Duration::from_secs(1);
 
@@ -387,78 +387,6 @@ impl Inner {
         self.taken() < size && !self.paused && !self.ceiling.as_ref().is_some_and(is_refused)
     }
 
-    /// The worker's own that was given back last, since its memory is warm; of those that were used of late, rather one on
-    /// which nothing has to be set first.
-    fn take_own(
-        &mut self,
-        worker: WorkerId,
-        parameters: &Arc<Parameters>,
-        dead: &mut Vec<Connection>,
-    ) -> Option<Connection> {
-        let idle = self.idle.get_mut(worker.0)?;
-        if !self.limits.round_robin
-            && let Some(place) =
-                idle.iter().rev().take(LOOKED_AT).position(|connection| connection.has(parameters))
-            && place > 0
-            && let Some(connection) = idle.remove(idle.len() - 1 - place)
-        {
-            idle.push_back(connection);
-        }
-        let round_robin = self.limits.round_robin;
-        while let Some(connection) = if round_robin { idle.pop_front() } else { idle.pop_back() } {
-            if connection.is_quiet() {
-                return Some(connection);
-            }
-            self.regular -= 1;
-            dead.push(connection);
-        }
-        None
-    }
-
-    /// The place of a connection that may be opened, else a connection of any worker that is idle since `idle_since`.
-    fn take_place(
-        &mut self,
-        size: usize,
-        idle_since: Option<Instant>,
-        dead: &mut Vec<Connection>,
-    ) -> Option<Place> {
-        if !self.has_room(size) {
-            if self.idle.iter().all(VecDeque::is_empty) {
-                return None;
-            }
-            for idle in &mut self.idle {
-                let (quiet, ended) = std::mem::take(idle).into_iter().partition(|c| c.is_quiet());
-                *idle = quiet;
-                self.regular -= VecDeque::len(&ended);
-                dead.extend(ended);
-            }
-        }
-        if let Some(slot) = self.enter(size) {
-            return Some(Place::Free(slot));
-        }
-        let unused = |since: Instant| idle_since.is_some_and(|limit| since <= limit);
-        let idle = self.idle.iter_mut().find(|idle| idle.front().is_some_and(|c| unused(c.idle_since)))?;
-        idle.pop_front().map(Place::Idle)
-    }
-
-    /// Who gets a connection of `worker`: its own client that waits longest, so that nothing must change threads, unless
-    /// another's has waited for much longer, or none of its own waits.
-    fn next_waiter(&mut self, worker: WorkerId, now: Instant) -> Option<Waiter> {
-        let longest = self.longest()?;
-        let own = self.waiters.get(worker.0).and_then(VecDeque::front).map(|waiter| waiter.since);
-        let chosen = match own {
-            Some(own) if own.saturating_duration_since(longest.1) <= UNFAIRNESS => worker.0,
-            None if now.saturating_duration_since(longest.1) < CHANGE_THREADS_AFTER => return None,
-            _ => longest.0,
-        };
-        self.waiters.get_mut(chosen)?.pop_front()
-    }
-
-    fn longest_waiter(&mut self) -> Option<Waiter> {
-        let (chosen, _) = self.longest()?;
-        self.waiters.get_mut(chosen)?.pop_front()
-    }
-
     /// The worker of the client that waits longest, and since when that waits.
     fn longest(&self) -> Option<(usize, Instant)> {
         let fronts = self.waiters.iter().enumerate();
@@ -472,12 +400,4 @@ fn take_gone(waiters: &mut VecDeque<Waiter>) -> Option<VecDeque<Waiter>> {
     let (here, gone) = all.partition(|waiter| waiter.seat.waits(waiter.ticket));
     *waiters = here;
     Some(gone)
-}
-
-/// What a pool has to give.
-enum Place {
-    /// Room for one more connection.
-    Free(Slot),
-    /// A connection.
-    Idle(Connection),
 }
