@@ -33,6 +33,7 @@ use crate::failures::Failures;
 use crate::handover::{Estate, Household, Inherited, Met, Predecessor, Sockets};
 use crate::hidden::Hidden;
 use crate::hosts::Hosts;
+use crate::http::{self, Http};
 use crate::listener::{self, Listeners};
 use crate::log::Log;
 use crate::places::By;
@@ -84,12 +85,14 @@ async fn serve(read: Read, config: Config, log: Log) -> io::Result<()> {
     let mut inherited = Inherited::with(given.unwrap_or_default());
     let sockets = Sockets::default();
     let listeners = Listeners::bind(&config.listen, &mut inherited, &sockets)?;
+    let http = http::bind(&config.http, &mut inherited)?;
     inherited.close();
     if handover.is_some() {
         listeners.keep(&sockets)?;
+        http.iter().try_for_each(|http| sockets.keep(http))?;
     }
     let process = Process::start(read, &config, (tls, log), predecessor.is_some())?;
-    process.run(&config, (listeners, sockets), predecessor).await
+    process.run(&config, (listeners, sockets, http), predecessor).await
 }
 
 /// What runs.
@@ -133,7 +136,7 @@ impl Process {
     async fn run(
         mut self,
         config: &Config,
-        (listeners, sockets): (Listeners, Sockets),
+        (listeners, sockets, http): (Listeners, Sockets, Option<std::net::TcpListener>),
         predecessor: Option<Predecessor>,
     ) -> io::Result<()> {
         let (shared, crew) = (Arc::clone(&self.shared), Arc::clone(&self.crew));
@@ -142,6 +145,9 @@ impl Process {
         let cancel_keys = Arc::clone(&shared.cancel_keys);
         let household = Household { cancel_keys, crew: Arc::clone(&crew), tasks: self.tasks.clone() };
         let accepting = watch::Sender::new(predecessor.is_none());
+        let http = http
+            .map(|listener| Http::start(listener, Arc::clone(&shared), accepting.subscribe()))
+            .transpose()?;
         let control = self.control.clone();
         let estate =
             Estate { household: &household, sockets: &sockets, control: &control, accepting: &accepting };
@@ -177,6 +183,7 @@ impl Process {
         }
         // From here on nobody new is let in: the listener was dropped with its task.
         sockets.close();
+        http.iter().for_each(Http::drain);
         tell_service_manager(NotifyState::Stopping);
         self.drain(signals, (newer, passing)).await
     }

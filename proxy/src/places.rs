@@ -19,6 +19,11 @@ impl Gauge {
         // One that goes past the limit counts for a moment, so several at once cannot all pass.
         (self.0.fetch_add(1, Ordering::Relaxed) < limit).then_some(counted)
     }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// One of a [`Gauge`].

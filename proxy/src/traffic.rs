@@ -166,6 +166,12 @@ impl Traffic {
         self.inner.lock().accounts.keys().cloned().collect()
     }
 
+    /// The counters of each database and user.
+    pub(crate) fn by_pool(&self) -> Vec<(DatabaseAndUser, Sums)> {
+        let inner = self.inner.lock();
+        inner.accounts.iter().map(|(names, account)| (names.clone(), account.sums())).collect()
+    }
+
     /// Notes the counters for averages, if it is time.
     pub(crate) fn note(&self, now: Instant) {
         let mut inner = self.inner.lock();

@@ -18,6 +18,8 @@ use crate::credentials::{Credentials, write_secret};
 use crate::processes::signal;
 use crate::wait::eventually;
 
+/// Where it answers HTTP, at its own address.
+const HTTP_PORT: u16 = 8080;
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -118,8 +120,9 @@ impl Pgherd {
         let nodes: Vec<Value> = cluster.backend_nodes().into_iter().map(Value::from).collect();
         let program = cluster.repmgr_program().unwrap_or_default();
         let ssh_port = cluster.servers().first().map_or(222, |server| server.ssh_port());
-        let settings: [(&str, Value); 11] = [
+        let settings: [(&str, Value); 12] = [
             ("listen.address", listen.to_string().into()),
+            ("http.address", SocketAddr::new(listen.ip(), HTTP_PORT).to_string().into()),
             ("backends.nodes", nodes.into()),
             ("monitor.user", "repmgr".into()),
             ("monitor.password", cluster.monitor_password().into()),
@@ -144,6 +147,12 @@ impl Pgherd {
             credentials: cluster.credentials().clone(),
             name: format!("pgherd-{}", index + 1),
         }
+    }
+
+    /// Where it answers HTTP.
+    pub fn http_address(&self) -> Result<SocketAddr> {
+        let address = self.settings.get("http").and_then(|http| http.get("address")).and_then(Value::as_str);
+        Ok(address.context("http.address is not set")?.parse()?)
     }
 
     /// Where clients connect to.

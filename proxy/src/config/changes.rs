@@ -3,11 +3,12 @@
 use super::Config;
 
 /// The keys that a running pgherd cannot change.
-pub(crate) const FIXED: [&str; 6] = [
+pub(crate) const FIXED: [&str; 7] = [
     "listen.address",
     "listen.backlog",
     "listen.unix",
     "listen.unix_mode",
+    "http.address",
     "runtime.workers",
     "runtime.handover",
 ];
@@ -15,12 +16,13 @@ pub(crate) const FIXED: [&str; 6] = [
 impl Config {
     /// Keeps the values of `before` where a running pgherd cannot change them; the keys where that makes a difference.
     pub(crate) fn keep_fixed(&mut self, before: &Self) -> Vec<&'static str> {
-        let [address, backlog, unix, unix_mode, workers, handover] = FIXED;
+        let [address, backlog, unix, unix_mode, http, workers, handover] = FIXED;
         let kept = [
             keep(address, &mut self.listen.address, &before.listen.address),
             keep(backlog, &mut self.listen.backlog, &before.listen.backlog),
             keep(unix, &mut self.listen.unix, &before.listen.unix),
             keep(unix_mode, &mut self.listen.unix_mode, &before.listen.unix_mode),
+            keep(http, &mut self.http, &before.http),
             keep(workers, &mut self.runtime.workers, &before.runtime.workers),
             keep(handover, &mut self.runtime.handover, &before.runtime.handover),
         ];

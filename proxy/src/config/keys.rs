@@ -117,6 +117,7 @@ pub(crate) static KEYS: &[Key] = &[
     key("failover.repmgr.binary", "repmgr"),
     key("failover.repmgr.config", "/etc/repmgr.conf"),
     bare("failover.repmgr.pg_bindir"),
+    key("http.address", "127.0.0.1:8080"),
     bare("runtime.workers"),
     key("runtime.drain_timeout", "30s"),
     bare("runtime.handover"),
@@ -127,7 +128,7 @@ pub(crate) static KEYS: &[Key] = &[
 ];
 
 /// Keys and sections that the design has and this version has not. A name stands for all that is below it, too.
-const LATER: &[&str] = &["failover.synchronous", "failover.reclone", "routing", "http", "etcd"];
+const LATER: &[&str] = &["failover.synchronous", "failover.reclone", "routing", "etcd"];
 
 /// The keys of one `[[pool.override]]`.
 pub(crate) const OVERRIDE_FIELDS: &[&str] = &[

@@ -14,7 +14,7 @@ use super::keys;
 use super::problem::{Origin, Problem};
 use super::raw::{Layer, Raw, Value};
 use super::value::{self, Read};
-use super::{Admin, Config, Failover, Log, Monitor, Repmgr, Runtime, Secret, Ssh, nodes, secret_file};
+use super::{Admin, Config, Failover, Http, Log, Monitor, Repmgr, Runtime, Secret, Ssh, nodes, secret_file};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const GRACE: RangeInclusive<Duration> = Duration::ZERO..=DAY;
@@ -73,6 +73,7 @@ impl Bridge<'_> {
         let pool = self.pool();
         let auth = self.auth();
         let failover = self.failover();
+        let http = self.http();
         let runtime = self.runtime();
         let admin = self.admin(monitor.as_ref());
         let log = self.log();
@@ -84,6 +85,7 @@ impl Bridge<'_> {
             pool: pool?,
             auth: auth?,
             failover: failover?,
+            http: http?,
             runtime: runtime?,
             admin: admin?,
             log: log?,
@@ -106,6 +108,7 @@ impl Bridge<'_> {
             "pool" => config.pool = self.pool()?,
             "auth" => config.auth = self.auth()?,
             "failover" => config.failover = self.failover()?,
+            "http" => config.http = self.http()?,
             "runtime" => config.runtime = self.runtime()?,
             "log" => config.log = self.log()?,
             _ => return None,
@@ -119,6 +122,12 @@ impl Bridge<'_> {
         let stats_users = self.get("admin.stats_users", value::names).unwrap_or_default();
         let users = users.or_else(|| Some(vec![monitor?.user.clone()]))?;
         Some(Admin { users, stats_users })
+    }
+
+    fn http(&mut self) -> Option<Http> {
+        let address = self.get("http.address", value::address_or_off)?;
+        let is_default = self.origins.get("http.address") == Some(&Origin::Default);
+        Some(Http { address, is_default })
     }
 
     fn log(&mut self) -> Option<Log> {

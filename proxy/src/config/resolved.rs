@@ -1,5 +1,6 @@
 //! The configuration as the rest of pgherd sees it: complete, typed, valid.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,12 +29,23 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     /// `[failover]`
     pub(crate) failover: Failover,
+    /// `[http]`
+    pub(crate) http: Http,
     /// `[runtime]`
     pub(crate) runtime: Runtime,
     /// `[admin]`
     pub(crate) admin: Admin,
     /// `[log]`
     pub(crate) log: Log,
+}
+
+/// Where orchestrators and metrics are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Http {
+    /// Address and port; none if there is no such listener.
+    pub(crate) address: Option<SocketAddr>,
+    /// Nobody has asked for this address: it is done without where it is taken.
+    pub(crate) is_default: bool,
 }
 
 /// Who may use the console.

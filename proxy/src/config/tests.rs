@@ -116,6 +116,7 @@ fn each_key_given_in_the_environment_comes_into_force() {
         ("pool.override", "[{ user = \"a\", size = 1 }]"),
         ("failover.mode", "manual"),
         ("failover.repmgr.config", "/x"),
+        ("http.address", "127.0.0.1:2"),
         ("log.level", "warn"),
         ("log.format", "json"),
         ("monitor.password", "<set>"),

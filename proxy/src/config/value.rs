@@ -239,6 +239,14 @@ pub(crate) fn address(value: &Value) -> Read<SocketAddr> {
     })
 }
 
+/// The same, or `off`.
+pub(crate) fn address_or_off(value: &Value) -> Read<Option<SocketAddr>> {
+    if value.text() == Some("off") {
+        return Ok(None);
+    }
+    address(value).map(Some).map_err(|message| message.replace("takes an", "takes `off`, or an"))
+}
+
 /// A path on the servers with places for what differs between them.
 pub(crate) fn repmgr_config(value: &Value) -> Read<String> {
     let template = text(value)?;

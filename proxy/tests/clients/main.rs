@@ -15,6 +15,7 @@ mod copy_fails;
 mod drain;
 mod front;
 mod hidden;
+mod http;
 mod in_band;
 mod leaks;
 mod leaving;

@@ -134,6 +134,7 @@ fn introduce(cluster: &Cluster, pgherd: &Pgherd) -> Result<()> {
     println!("\nWhat runs where:");
     println!("  pgherd  {listen}  pid {pid}\n          log     {}", pgherd.log_path().display());
     println!("          config  {}", pgherd.config_path().display());
+    println!("          metrics http://{}/metrics", pgherd.http_address()?);
     for server in cluster.servers() {
         describe(server);
     }

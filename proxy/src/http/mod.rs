@@ -1,0 +1,150 @@
+//! HTTP: what orchestrators and Prometheus ask.
+//!
+//! On a thread and a runtime of its own: whoever asks delays neither clients nor the control loop.
+
+mod metrics;
+mod routes;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::handover::Inherited;
+use crate::shared::Shared;
+
+/// Connections at a time; more wait to be accepted.
+const CONNECTIONS: usize = 32;
+/// How long a request's head may take, and the next request of a connection.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long a connection may last.
+const CONNECTION_LASTS: Duration = Duration::from_secs(600);
+/// Pause after an accept that failed.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Listens, if that is wanted. Where nobody has asked for the default address and it is taken, there is no such listener.
+///
+/// # Errors
+/// When the address cannot be bound; names it and its key.
+pub(crate) fn bind(settings: &config::Http, inherited: &mut Inherited) -> io::Result<Option<TcpListener>> {
+    let Some(address) = settings.address else { return Ok(None) };
+    let bound = inherited.take(address).map_or_else(|| TcpListener::bind(address), Ok);
+    match bound.and_then(|listener| listener.set_nonblocking(true).map(|()| listener)) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if settings.is_default => {
+            tracing::warn!(%address, %error, "no metrics: the default of http.address is taken");
+            Ok(None)
+        }
+        Err(error) => {
+            Err(io::Error::new(error.kind(), format!("http.address: cannot listen on {address}: {error}")))
+        }
+    }
+}
+
+/// The thread that answers; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Http {
+    draining: Arc<AtomicBool>,
+    stop: CancellationToken,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Http {
+    /// Answers whenever `accepting` says so.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub(crate) fn start(
+        listener: TcpListener,
+        shared: Arc<Shared>,
+        accepting: watch::Receiver<bool>,
+    ) -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let stopped = stop.clone();
+        let draining = Arc::<AtomicBool>::default();
+        let routes = routes::all(shared, Arc::clone(&draining));
+        let serve = async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => serve(&listener, routes, accepting).await,
+                Err(error) => tracing::warn!(%error, "no metrics: cannot accept connections at http.address"),
+            }
+        };
+        let run = move || {
+            runtime.block_on(stopped.run_until_cancelled(serve));
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new().name("http".to_owned()).spawn(run)?;
+        Ok(Self { draining, stop, thread: Some(thread) })
+    }
+
+    /// Says from now on that nobody is let in any more.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of http.address ended by a panic; this is a defect of pgherd");
+        }
+    }
+}
+
+async fn serve(
+    listener: &tokio::net::TcpListener,
+    routes: axum::Router,
+    mut accepting: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        // Where another pgherd serves at the same socket, it is for that one to answer.
+        let is_open = *accepting.borrow_and_update();
+        let accepted = tokio::select! {
+            biased;
+            changed = accepting.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
+            accepted = listener.accept(), if is_open => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection at http.address");
+                tokio::time::sleep(BACK_OFF).await;
+                continue;
+            }
+        };
+        let routes = routes.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            converse(stream, routes).await;
+        });
+    }
+}
+
+async fn converse(stream: TcpStream, routes: axum::Router) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    // Who leaves in the middle, or says what is not HTTP, is no news.
+    let _ = tokio::time::timeout(CONNECTION_LASTS, served).await;
+}

@@ -1,0 +1,64 @@
+//! What can be asked, and the answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::metrics;
+use crate::server::table::Target;
+use crate::shared::Shared;
+
+/// Every path that is answered.
+pub(super) fn all(shared: Arc<Shared>, draining: Arc<AtomicBool>) -> Router {
+    let asked = Asked { shared, draining };
+    Router::new()
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(measured))
+        .with_state(asked)
+}
+
+/// What the answers are made of.
+#[derive(Clone)]
+struct Asked {
+    shared: Arc<Shared>,
+    /// Nobody is let in any more.
+    draining: Arc<AtomicBool>,
+}
+
+/// That it answers is the answer: who does not get it may start the process again.
+async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// Whether clients are let in. That there is no primary for a while is no reason to send them elsewhere: they wait here.
+async fn ready(State(Asked { shared, draining }): State<Asked>) -> Response {
+    if draining.load(Ordering::Relaxed) || shared.ending.is_near() {
+        return unavailable("pgherd is ending: nobody is let in any more");
+    }
+    let table = shared.backends.load();
+    match &table.writes {
+        Target::Held { reason, .. } if table.servers().next().is_none() => unavailable(reason),
+        Target::Held { reason, .. } => format!("ok, but writes wait: {reason}\n").into_response(),
+        Target::Open(_) => "ok\n".into_response(),
+    }
+}
+
+fn unavailable(why: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+}
+
+async fn measured(State(Asked { shared, .. }): State<Asked>) -> Response {
+    match metrics::text(shared) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be written: {error}\n"))
+                .into_response()
+        }
+    }
+}

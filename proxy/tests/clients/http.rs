@@ -1,0 +1,153 @@
+//! What Prometheus and orchestrators are answered.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use pgherd_testkit::{Cluster, Context, Pgherd, Purpose, Result, ensure, eventually};
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::front::{Front, PATIENCE};
+use crate::tls;
+
+/// The status and the body of the answer to GET.
+async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: pgherd\r\nConnection: close\r\n\r\n").as_bytes())
+        .await?;
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await??;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, body.to_owned()))
+}
+
+/// The value of one metric with these labels.
+async fn metric(front: &Front, name: &str) -> Result<f64> {
+    let (status, text) = get(front.pgherd.http_address()?, "/metrics").await?;
+    ensure!(status == 200 && text.ends_with("# EOF\n"), "{status}: {text}");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(line.with_context(|| format!("{name} is not in\n{text}"))?.parse()?)
+}
+
+#[tokio::test]
+async fn metrics_tell_of_clients_pools_servers_and_the_failover() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 7)).await?;
+    let mut client = front.raw().await?;
+    client.query("SELECT 1").await?;
+    client.query("SELECT 1").await?;
+    client.query("CREATE TEMPORARY TABLE mine (a int)").await?;
+    let pool = r#"{database="app",user="app"}"#;
+    for (name, expected) in [
+        (format!("pgherd_pool_clients_active{pool}"), 1.0),
+        (format!("pgherd_pool_clients_waiting{pool}"), 0.0),
+        (format!("pgherd_pool_servers_active{pool}"), 1.0),
+        (format!("pgherd_pool_size{pool}"), 7.0),
+        (r#"pgherd_pool_pinned{database="app",user="app",reason="a temporary object"}"#.to_owned(), 1.0),
+        (format!("pgherd_transactions_total{pool}"), 3.0),
+        ("pgherd_writes_open".to_owned(), 1.0),
+        (r#"pgherd_failover_state{state="Steady"}"#.to_owned(), 1.0),
+        (r#"pgherd_failover_state{state="Hold"}"#.to_owned(), 0.0),
+    ] {
+        let found = metric(&front, &name).await?;
+        ensure!((found - expected).abs() < f64::EPSILON, "{name} is {found}, not {expected}");
+    }
+    let server = front.server()?;
+    let up = format!(r#"pgherd_server_up{{node="0",host="{}",port="5432"}}"#, server.address());
+    ensure!(metric(&front, &up).await? > 0.0);
+    client.finish().await?;
+    eventually("the pinned connection is not pinned any more", PATIENCE, || async {
+        let (_, text) = get(front.pgherd.http_address()?, "/metrics").await?;
+        Ok((!text.contains("pgherd_pool_pinned{")).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_metrics_are_those_of_the_documentation() -> Result<()> {
+    let front = Front::start().await?;
+    let mut client = front.raw().await?;
+    client.query("CREATE TEMPORARY TABLE mine (a int)").await?;
+    let (_, text) = get(front.pgherd.http_address()?, "/metrics").await?;
+    let found: BTreeSet<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect();
+    let page = include_str!("../../../docs/metrics.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    // That of the certificate is there with TLS: its test looks for it.
+    let told: BTreeSet<&str> = rows.filter(|name| !name.contains("_tls_")).collect();
+    ensure!(found == told, "not in both: {:?}", found.symmetric_difference(&told).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_metrics_tell_when_the_certificate_expires_that_is_shown_now() -> Result<()> {
+    let (front, pki) = tls::front(|pgherd| pgherd).await?;
+    let name = "pgherd_tls_certificate_expiry_timestamp_seconds";
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64();
+    ensure!(metric(&front, name).await? > now);
+    pki.authority.expired("localhost", Purpose::Server)?.write(front.cluster.directory(), "pgherd")?;
+    front.pgherd.send(Signal::HUP)?;
+    eventually("the certificate has expired", PATIENCE, || async {
+        Ok((metric(&front, name).await? < now).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn readiness_is_whether_clients_are_let_in() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).start().await?;
+    let server = cluster.server(1)?;
+    server.stop_clean().await?;
+    let mut pgherd = Pgherd::builder(&cluster).set("runtime.drain_timeout", "1min").start().await?;
+    let address = pgherd.http_address()?;
+    ensure!(get(address, "/healthz").await?.0 == 200);
+    let (status, why) = get(address, "/readyz").await?;
+    ensure!(status == 503 && !why.trim().is_empty(), "{status}: {why}");
+    server.start().await?;
+    eventually("it is ready", PATIENCE, || async {
+        Ok((get(address, "/readyz").await?.0 == 200).then_some(()))
+    })
+    .await?;
+    ensure!(get(address, "/nothing").await?.0 == 404);
+    let client = pgherd_testkit::client::Session::connect(&pgherd.connection_string("app", "app")).await?;
+    client.batch_execute("BEGIN").await?;
+    pgherd.terminate()?;
+    eventually("it is not ready", PATIENCE, || async {
+        Ok((get(address, "/readyz").await?.0 == 503).then_some(()))
+    })
+    .await?;
+    client.batch_execute("COMMIT").await?;
+    drop(client);
+    pgherd.ended().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_says_nothing_or_garbage_keeps_nobody_from_asking() -> Result<()> {
+    let front = Front::start().await?;
+    let address = front.pgherd.http_address()?;
+    let mut silent = Vec::new();
+    for number in 0..32 {
+        let mut stream = TcpStream::connect(address).await?;
+        if number % 2 == 0 {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nX: ").await?;
+        }
+        silent.push(stream);
+    }
+    // All places are taken by them, for ten seconds at the most.
+    let (status, _) = tokio::time::timeout(Duration::from_secs(25), get(address, "/healthz")).await??;
+    ensure!(status == 200);
+    let mut garbage = TcpStream::connect(address).await?;
+    garbage.write_all(&[0, 0, 0, 8, 4, 210, 22, 47, b'\r', b'\n', b'\r', b'\n']).await?;
+    let mut answer = Vec::new();
+    garbage.read_to_end(&mut answer).await?;
+    ensure!(answer.starts_with(b"HTTP/1.1 400") || answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    ensure!(get(address, "/healthz").await?.0 == 200);
+    Ok(())
+}
