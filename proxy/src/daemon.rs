@@ -34,6 +34,7 @@ use crate::handover::{Estate, Household, Inherited, Met, Predecessor, Sockets};
 use crate::hidden::Hidden;
 use crate::hosts::Hosts;
 use crate::http::{self, Http};
+use crate::identities::Identities;
 use crate::listener::{self, Listeners};
 use crate::log::Log;
 use crate::places::By;
@@ -274,6 +275,7 @@ fn build(config: &Config, tls: ClientTls, (control, reload): (Control, Reload)) 
         welcomes: Welcomes::default(),
         strangers: Strangers::default(),
         failures: Failures::default(),
+        identities: Identities::default(),
         hosts: Hosts::default(),
         descriptors: Bounds::claim(config.nodes.len(), config.pool.most_connections()),
         ending: Ending::default(),

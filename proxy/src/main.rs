@@ -18,6 +18,7 @@ mod hba;
 mod hidden;
 mod hosts;
 mod http;
+mod identities;
 mod listener;
 mod log;
 mod peer;

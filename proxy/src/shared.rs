@@ -24,6 +24,7 @@ use crate::descriptors::Bounds;
 use crate::failures::Failures;
 use crate::hidden::Hidden;
 use crate::hosts::Hosts;
+use crate::identities::Identities;
 use crate::places::{By, Gauge};
 use crate::reload::Reload;
 use crate::roster::Roster;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) strangers: Strangers,
     /// Failed logins.
     pub(crate) failures: Failures,
+    /// Whom the users' names stand for.
+    pub(crate) identities: Identities,
     /// Addresses of names in the rules for logins.
     pub(crate) hosts: Hosts,
     /// How many sockets there may be.

@@ -50,6 +50,11 @@ impl Welcomes {
         reported
     }
 
+    /// Forgets what servers reported to a user, whose sessions begin otherwise now.
+    pub(super) fn forget(&self, user: &str) {
+        self.0.lock().retain(|(_, known, _), _| &**known != user);
+    }
+
     /// What is known for these settings. Those that are set to what the server reports anyway change nothing: so most
     /// drivers' settings are known as soon as anybody has connected.
     fn find(&self, database: &str, user: &str, parameters: &Parameters) -> Option<Known> {

@@ -43,6 +43,12 @@ impl Backends {
         self.pools(database).iter().for_each(|(_, _, pool)| pool.renew());
     }
 
+    /// The same for those of a user.
+    pub(crate) fn renew_of_user(&self, user: &str) {
+        let pools = self.pools(None);
+        pools.iter().filter(|(_, (_, its), _)| **its == *user).for_each(|(.., pool)| pool.renew());
+    }
+
     /// How many connections are open or being opened.
     pub(crate) fn connections(&self, database: Option<&str>) -> usize {
         self.pools(database).iter().map(|(_, _, pool)| pool.connections()).sum()

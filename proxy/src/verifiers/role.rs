@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Timestamp;
 
 use super::Stored;
+use crate::identities::Identity;
 
 /// What a login needs to know of a role.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Role {
     pub(crate) valid_until: Option<SystemTime>,
     /// What the servers know of it; none where only a query of the operator's own knows the name.
     pub(crate) facts: Option<Facts>,
+    /// Which role it is; none where `facts` is none.
+    pub(crate) identity: Option<Identity>,
     /// The roles that it is a member of, itself included; empty where nobody wanted to know.
     pub(crate) member_of: Vec<Box<str>>,
     /// When the server was asked.
@@ -42,7 +45,7 @@ impl Role {
         if expired { None } else { self.stored.as_ref() }
     }
 
-    /// Reads `rolvaliduntil`, `rolcanlogin`, `rolsuper` and `rolconnlimit`.
+    /// Reads `oid`, `settings`, `rolvaliduntil`, `rolcanlogin`, `rolsuper` and `rolconnlimit`.
     pub(super) fn from_row(row: &Row, fetched_at: Instant) -> Result<Self, tokio_postgres::Error> {
         let valid_until = match row.try_get("rolvaliduntil")? {
             Some(Timestamp::Value(until)) => Some(until),
@@ -54,12 +57,21 @@ impl Role {
             is_superuser: row.try_get("rolsuper")?,
             connection_limit: limit(row.try_get("rolconnlimit")?),
         };
-        Ok(Self { stored: None, valid_until, facts: Some(facts), member_of: Vec::new(), fetched_at })
+        let identity = Identity { oid: row.try_get("oid")?, settings: row.try_get("settings")? };
+        let (facts, identity) = (Some(facts), Some(identity));
+        Ok(Self { stored: None, valid_until, facts, identity, member_of: Vec::new(), fetched_at })
     }
 
     /// A name that a query of the operator's own knows, and the servers do not.
     pub(super) const fn unknown_to_servers(fetched_at: Instant) -> Self {
-        Self { stored: None, valid_until: None, facts: None, member_of: Vec::new(), fetched_at }
+        Self {
+            stored: None,
+            valid_until: None,
+            facts: None,
+            identity: None,
+            member_of: Vec::new(),
+            fetched_at,
+        }
     }
 
     /// Goes on with what has been computed of the password, if that is still the same.

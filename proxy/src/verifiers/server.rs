@@ -16,13 +16,31 @@ use crate::config::Secret;
 // Every name is qualified, the operators too: the user's search_path (its own, or the database's) must not be able to put another
 // function or table here.
 
+/// What sessions of a role begin with, as a number that is another where that is another.
+macro_rules! settings_of {
+    ($role:literal) => {
+        concat!(
+            "(SELECT pg_catalog.hashtextextended(pg_catalog.string_agg(s::pg_catalog.text, '' ORDER BY s.setdatabase, s.setrole), 0) \
+            FROM pg_catalog.pg_db_role_setting AS s WHERE s.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[",
+            $role,
+            ".oid, 0])) AS settings"
+        )
+    };
+}
+
 /// Roles with their stored passwords, which only who may read `pg_authid` sees.
-const ROLES: &str = "SELECT a.rolname, a.rolpassword, a.rolcanlogin, a.rolsuper, a.rolconnlimit, a.rolvaliduntil \
-    FROM pg_catalog.pg_authid AS a WHERE a.rolname OPERATOR(pg_catalog.=) ANY ($1)";
+const ROLES: &str = concat!(
+    "SELECT a.rolname, a.oid, a.rolpassword, a.rolcanlogin, a.rolsuper, a.rolconnlimit, a.rolvaliduntil, ",
+    settings_of!("a"),
+    " FROM pg_catalog.pg_authid AS a WHERE a.rolname OPERATOR(pg_catalog.=) ANY ($1)"
+);
 
 /// The same as anybody may see it.
-const PUBLIC_ROLES: &str = "SELECT r.rolname, r.rolcanlogin, r.rolsuper, r.rolconnlimit, r.rolvaliduntil \
-    FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) ANY ($1)";
+const PUBLIC_ROLES: &str = concat!(
+    "SELECT r.rolname, r.oid, r.rolcanlogin, r.rolsuper, r.rolconnlimit, r.rolvaliduntil, ",
+    settings_of!("r"),
+    " FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) ANY ($1)"
+);
 
 /// Each role with those that it is a member of, directly or not, and itself.
 const MEMBERSHIPS: &str = "WITH RECURSIVE found (member, oid) AS (\

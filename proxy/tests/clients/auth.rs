@@ -373,3 +373,30 @@ async fn mistakes_in_the_rules_keep_pgherd_from_starting_and_are_named() -> Resu
     ensure!(Path::new(&hba).exists());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_login_after_a_change_of_its_role_has_the_session_that_postgresql_would_give() -> Result<()> {
+    for mode in ["transaction", "session"] {
+        let front = Front::with(|pgherd| pgherd.set("pool.mode", mode)).await?;
+        let server = front.server()?;
+        let asks = async |text: &str| -> Result<String> {
+            let mut client = RawClient::login(front.pgherd.address(), "anna", "app", "pw").await?;
+            let answer = client.query(text).await?;
+            client.finish().await?;
+            let value = answer.rows().into_iter().flatten().flatten().next();
+            Ok(String::from_utf8(value.unwrap_or_default().to_vec())?)
+        };
+        server.query("CREATE ROLE anna LOGIN PASSWORD 'pw'").await?;
+        let backend = asks("SELECT pg_backend_pid()").await?;
+        ensure!(asks("SELECT pg_backend_pid()").await? == backend, "{mode}: the connection is used again");
+        server.query("ALTER ROLE anna SET search_path = elsewhere").await?;
+        ensure!(asks("SHOW search_path").await? == "elsewhere", "{mode}: ALTER ROLE");
+        server.query("ALTER DATABASE app SET work_mem = '7MB'").await?;
+        ensure!(asks("SHOW work_mem").await? == "7MB", "{mode}: ALTER DATABASE");
+        server.query("ALTER ROLE anna RESET search_path; ALTER DATABASE app RESET work_mem").await?;
+        ensure!(asks("SHOW search_path").await?.contains("$user"), "{mode}: RESET");
+        server.query("DROP ROLE anna; CREATE ROLE anna LOGIN PASSWORD 'pw'").await?;
+        ensure!(asks("SELECT current_user").await? == "anna", "{mode}: another role of this name");
+    }
+    Ok(())
+}
