@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::listen::TlsMode;
+use pgherd_tls::Mode;
+
 use super::problem::{Origin, Problem};
 use super::resolve::Bridge;
 use super::{Config, Secret, user_maps, value};
@@ -186,7 +187,7 @@ fn doubts_about(rule: &Rule, config: &Config) -> impl Iterator<Item = String> {
         .as_ref()
         .filter(|map| !auth.maps.has(map))
         .map(|map| format!("map \"{map}\" is not in auth.ident_file: nobody is let in by this rule"));
-    let no_tls = (rule.kind == Kind::HostSsl && tls.mode == TlsMode::Disable)
+    let no_tls = (rule.kind == Kind::HostSsl && tls.mode == Mode::Disable)
         .then(|| "is for TLS, which listen.tls turns off: it never fits".to_owned());
     let no_authority = (rule.certificate != Certificate::Any && tls.client_ca.is_none()).then(|| {
         "asks for a certificate, and listen.tls.client_ca is not set: nobody is let in by this rule"

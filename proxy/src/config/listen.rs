@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use pgherd_tls::Mode;
 
 use super::problem::{Origin, Problem};
 use super::resolve::Bridge;
@@ -32,8 +33,9 @@ pub(crate) struct Listen {
 /// TLS with clients. The files could be used when the configuration was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenTls {
-    /// Who may, and who must use it.
-    pub(crate) mode: TlsMode,
+    /// Who may, and who must use it, as PgBouncer's `client_tls_sslmode`: `allow` and `prefer` leave it to the client, `verify-ca` and
+    /// `verify-full` want a certificate of the client, too.
+    pub(crate) mode: Mode,
     /// The certificate that clients are shown, and those between it and its authority. There is one unless TLS is off.
     pub(crate) certificate: Option<PathBuf>,
     /// Its private key. There is one unless TLS is off.
@@ -46,23 +48,6 @@ pub(crate) struct ListenTls {
     pub(crate) min_version: TlsVersion,
 }
 
-/// As PgBouncer's `client_tls_sslmode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TlsMode {
-    /// TLS is declined.
-    Disable,
-    /// It is for the client to choose.
-    Allow,
-    /// As `Allow`.
-    Prefer,
-    /// Who comes over the network without it is refused.
-    Require,
-    /// As `Require`, and the client must show a certificate.
-    VerifyCa,
-    /// As `VerifyCa`.
-    VerifyFull,
-}
-
 /// Versions of TLS that are not broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TlsVersion {
@@ -70,17 +55,6 @@ pub(crate) enum TlsVersion {
     V12,
     /// 1.3
     V13,
-}
-
-impl Choice for TlsMode {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("disable", Self::Disable),
-        ("allow", Self::Allow),
-        ("prefer", Self::Prefer),
-        ("require", Self::Require),
-        ("verify-ca", Self::VerifyCa),
-        ("verify-full", Self::VerifyFull),
-    ];
 }
 
 impl Choice for TlsVersion {
@@ -117,7 +91,7 @@ impl Bridge<'_> {
         let client_crl = self.get("listen.tls.client_crl", value::path);
         let min_version = self.get("listen.tls.min_version", value::choice)?;
         let is_meant = mode.is_none() && (key.is_some() || client_ca.is_some());
-        let default = if certificate.is_some() || is_meant { TlsMode::Allow } else { TlsMode::Disable };
+        let default = if certificate.is_some() || is_meant { Mode::Allow } else { Mode::Disable };
         let mode = mode.unwrap_or(default);
         let tls = ListenTls { mode, certificate, key, client_ca, client_crl, min_version };
         if self.errors.len() > before {
@@ -144,8 +118,8 @@ impl Bridge<'_> {
 /// Settings that say nothing without another.
 fn what_is_missing(tls: &ListenTls) -> Option<(&'static str, &'static str)> {
     let ListenTls { mode, certificate, key, client_ca, client_crl, .. } = tls;
-    let verifies = matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyFull);
-    if *mode == TlsMode::Disable {
+    let verifies = matches!(mode, Mode::VerifyCa | Mode::VerifyFull);
+    if *mode == Mode::Disable {
         None
     } else if certificate.is_none() {
         Some(("listen.tls.cert", "is required for TLS with clients: or set listen.tls.mode to \"disable\""))

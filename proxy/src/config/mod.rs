@@ -43,7 +43,7 @@ use pgherd_tls::{ChannelBinding, Mode, ServerTls};
 pub(crate) use auth::{Auth, ServerPassword, UserMap};
 pub(crate) use changes::FIXED;
 pub(crate) use keys::KEYS;
-pub(crate) use listen::{Listen, ListenTls, TlsMode, TlsVersion};
+pub(crate) use listen::{Listen, ListenTls, TlsVersion};
 pub(crate) use live::Live;
 pub(crate) use pool::{HiddenState, Pool, PoolMode, PoolOverride, Sizes, Timeouts};
 pub(crate) use problem::{Origin, Problem};

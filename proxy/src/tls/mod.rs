@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
-use pgherd_tls::{Unusable, certified_key};
+use pgherd_tls::{Mode, Unusable, certified_key};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{Connection, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
-use crate::config::{ListenTls, Problem, TlsMode, TlsVersion};
+use crate::config::{ListenTls, Problem, TlsVersion};
 use crate::peer::{CertificateNames, TlsFacts};
 
 pub(crate) use expiry::watch;
@@ -32,7 +32,7 @@ pub(crate) struct ClientTls(ArcSwapOption<Acceptor>);
 /// How TLS is accepted.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    mode: TlsMode,
+    mode: Mode,
     config: Arc<ServerConfig>,
     /// The certificate that clients see, in DER.
     certificate: Arc<[u8]>,
@@ -97,7 +97,7 @@ impl Acceptor {
         let ListenTls { mode, certificate: Some(certificate), key: Some(key), .. } = settings else {
             return Ok(None);
         };
-        if *mode == TlsMode::Disable {
+        if *mode == Mode::Disable {
             return Ok(None);
         }
         let chain = files::certificates("listen.tls.cert", certificate)?;
@@ -145,8 +145,8 @@ impl Acceptor {
     /// True if a client that does not ask for TLS is refused, unless it is on this machine.
     pub(crate) fn is_required(&self) -> bool {
         match self.mode {
-            TlsMode::Disable | TlsMode::Allow | TlsMode::Prefer => false,
-            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => true,
+            Mode::Disable | Mode::Allow | Mode::Prefer => false,
+            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => true,
         }
     }
 
@@ -182,7 +182,7 @@ fn client_verifier(
         roots.add(certificate).map_err(|error| TlsFault::new(CA, error.to_string()))?;
     }
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    if !matches!(settings.mode, TlsMode::VerifyCa | TlsMode::VerifyFull) {
+    if !matches!(settings.mode, Mode::VerifyCa | Mode::VerifyFull) {
         // As in PostgreSQL: who shows none may come in, and who shows a bad one may not.
         builder = builder.allow_unauthenticated();
     }

@@ -18,7 +18,7 @@ impl Files {
     fn new() -> Self {
         let (directory, authority) = (tempfile::tempdir().unwrap(), Authority::new("authority").unwrap());
         let settings = ListenTls {
-            mode: TlsMode::Allow,
+            mode: Mode::Allow,
             certificate: Some(directory.path().join("server.crt")),
             key: Some(directory.path().join("server.key")),
             client_ca: None,
@@ -110,7 +110,7 @@ fn another_certificate_is_shown_when_it_is_put_into_force() {
     reload();
     let second = shown().unwrap();
     assert_eq!(*second, *CertificateDer::from_pem_slice(next.pem().as_bytes()).unwrap());
-    tls.replace(Acceptor::load(&ListenTls { mode: TlsMode::Disable, ..files.settings.clone() }).unwrap());
+    tls.replace(Acceptor::load(&ListenTls { mode: Mode::Disable, ..files.settings.clone() }).unwrap());
     assert!(shown().is_none() && tls.expires_at().is_none());
 }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use pgherd_protocol::statement::PoolParameter;
+use pgherd_tls::Mode;
 
-use crate::config::{Config, LogLevel, TlsMode};
+use crate::config::{Config, LogLevel};
 
 /// The value of a parameter in pgpool's units. Those who may log in anywhere can ask for it.
 pub(super) fn value(parameter: PoolParameter, config: &Config) -> String {
@@ -25,7 +26,7 @@ pub(super) fn value(parameter: PoolParameter, config: &Config) -> String {
         PoolParameter::LogMinMessages => level(config.log.level).to_owned(),
         PoolParameter::NumInitChildren => pool.sizes.size.to_string(),
         PoolParameter::Port => listen.address.port().to_string(),
-        PoolParameter::Ssl => on(listen.tls.mode != TlsMode::Disable),
+        PoolParameter::Ssl => on(listen.tls.mode != Mode::Disable),
         PoolParameter::UnixSocketDirectories => {
             listen.unix.as_ref().map_or_else(String::new, |path| path.display().to_string())
         }
