@@ -10,6 +10,7 @@ mod end_point;
 mod load;
 mod name;
 mod negotiation;
+pub mod pem;
 mod server_tls;
 #[cfg(test)]
 mod tests;

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
 use rustls::crypto::KeyProvider;
-use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use crate::certificate::Certificate;
 use crate::negotiation::Mode;
+use crate::pem::{self, PemError};
 use crate::server_tls::ChannelBinding;
 use crate::verifier::Trust;
 
@@ -68,15 +67,7 @@ impl LoadError {
     }
 
     fn of_file(subject: Subject, path: &Path, error: &PemError) -> Self {
-        let path = path.display();
-        Self::new(
-            subject,
-            match error {
-                PemError::Io(error) => format!("can't read {path}: {error}"),
-                PemError::NoItemsFound => format!("{path} holds none in PEM"),
-                _ => format!("{path} is not PEM"),
-            },
-        )
+        Self::new(subject, format!("{} {error}", path.display()))
     }
 }
 
@@ -131,12 +122,7 @@ pub(crate) fn identity(
         (Some(certificate), Some(path)) => (certificate, path),
     };
     let chain = certificates(Subject::Certificate, certificate)?;
-    let key = PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
-        PemError::NoItemsFound => {
-            wrong(format!("{} holds no private key in PEM that is not encrypted", path.display()))
-        }
-        error => LoadError::of_file(Subject::Key, path, &error),
-    })?;
+    let key = pem::private_key(path).map_err(|error| LoadError::of_file(Subject::Key, path, &error))?;
     let identity = certified_key(chain, key, keys).map_err(|error| match error {
         Unusable::Certificate(why) => {
             LoadError::new(Subject::Certificate, format!("{} is of no use: {why}", certificate.display()))
@@ -191,14 +177,11 @@ pub(crate) fn fingerprint(settings: &Settings) -> [u8; 32] {
     };
     let mut hash = Sha256::new();
     for path in [ca, settings.certificate.as_ref(), settings.key.as_ref()].into_iter().flatten() {
-        hash.update(Sha256::digest(std::fs::read(path).map(Zeroizing::new).unwrap_or_default()));
+        hash.update(Sha256::digest(pem::read(path).unwrap_or_default()));
     }
     hash.finalize().into()
 }
 
 fn certificates(subject: Subject, path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> {
-    let wrong = |error: PemError| LoadError::of_file(subject, path, &error);
-    let all: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)?;
-    if all.is_empty() { Err(wrong(PemError::NoItemsFound)) } else { Ok(all) }
+    pem::certificates(path).map_err(|error| LoadError::of_file(subject, path, &error))
 }

@@ -2,14 +2,15 @@
 
 mod certificate;
 mod expiry;
-mod files;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
+use pgherd_tls::pem::{self, PemError};
 use pgherd_tls::{Mode, Unusable, certified_key};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
@@ -61,6 +62,15 @@ impl From<TlsFault> for Problem {
     }
 }
 
+/// What is read from a file that a key names.
+fn in_file<T>(
+    key: &'static str,
+    path: &Path,
+    read: impl Fn(&Path) -> Result<T, PemError>,
+) -> Result<T, TlsFault> {
+    read(path).map_err(|error| TlsFault::new(key, format!("{} {error}", path.display())))
+}
+
 impl ClientTls {
     /// # Errors
     /// When a file cannot be used.
@@ -100,8 +110,8 @@ impl Acceptor {
         if *mode == Mode::Disable {
             return Ok(None);
         }
-        let chain = files::certificates("listen.tls.cert", certificate)?;
-        let key = files::private_key("listen.tls.key", key)?;
+        let chain = in_file("listen.tls.cert", certificate, pem::certificates)?;
+        let key = in_file("listen.tls.key", key, pem::private_key)?;
         let (leaf, expires_at) = certificate::leaf_and_expiry(&chain).ok_or_else(|| {
             TlsFault::new("listen.tls.cert", "holds a certificate that cannot be understood")
         })?;
@@ -178,7 +188,7 @@ fn client_verifier(
     const CA: &str = "listen.tls.client_ca";
     let Some(path) = &settings.client_ca else { return Ok(None) };
     let mut roots = RootCertStore::empty();
-    for certificate in files::certificates(CA, path)? {
+    for certificate in in_file(CA, path, pem::certificates)? {
         roots.add(certificate).map_err(|error| TlsFault::new(CA, error.to_string()))?;
     }
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -188,7 +198,7 @@ fn client_verifier(
     }
     if let Some(path) = &settings.client_crl {
         builder = builder
-            .with_crls(files::revocation_lists("listen.tls.client_crl", path)?)
+            .with_crls(in_file("listen.tls.client_crl", path, pem::revocation_lists)?)
             .enforce_revocation_expiration();
     }
     builder.build().map(Some).map_err(|error| {

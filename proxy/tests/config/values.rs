@@ -239,7 +239,7 @@ fn what_is_wrong_with_the_servers_tls_is_said_of_its_key() {
     assert!(error.starts_with("backends.tls.mode: verify-full needs backends.tls.ca"), "{error}");
     let missing = ("PGHERD_BACKENDS__TLS__CA", "/nonexistent/ca.crt");
     let error = self::error("", &[NODES, missing]);
-    assert!(error.starts_with("backends.tls.ca: can't read /nonexistent/ca.crt"), "{error}");
+    assert!(error.starts_with("backends.tls.ca: /nonexistent/ca.crt can't be read"), "{error}");
     let alias = ("PGHERD_BACKENDS__TLS__SERVER_TLS_SSLMODE", "require");
     assert_eq!(value("", &[NODES, alias], "backends.tls.mode"), "require");
     assert_eq!(value("", &[NODES], "backends.tls.mode"), "prefer");

@@ -51,7 +51,7 @@ fn settings_that_cannot_work_are_refused_by_name() {
         (with_key(Some(&certificate), None), Subject::Certificate, "backends.tls.key"),
         (with_key(None, Some(&key)), Subject::Key, "backends.tls.cert"),
         (with_key(Some(&certificate), Some(&other_key)), Subject::Key, "is not the key of"),
-        (with_key(Some(&certificate), Some(&encrypted)), Subject::Key, "not encrypted"),
+        (with_key(Some(&certificate), Some(&encrypted)), Subject::Key, "an encrypted key"),
         (with_key(Some(&certificate), Some(&certificate)), Subject::Key, "cert.pem"),
         (with_key(Some(&key), Some(&key)), Subject::Certificate, "key.pem"),
     ] {
