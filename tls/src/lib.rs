@@ -4,6 +4,7 @@
 //! Nothing here owns a socket: callers send [`SSL_REQUEST`], read the [`Answer`], and run the handshake with what
 //! [`ServerTls`] gives them.
 
+mod attempts;
 mod certificate;
 mod chain;
 mod end_point;
@@ -16,6 +17,7 @@ mod server_tls;
 mod tests;
 mod verifier;
 
+pub use attempts::Attempts;
 pub use end_point::end_point;
 pub use load::{Authorities, LoadError, Settings, Subject, Unusable, certified_key};
 pub use negotiation::{Answer, Attempt, Failure, Mode, SSL_REQUEST, is_refusal};

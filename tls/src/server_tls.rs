@@ -97,7 +97,7 @@ impl ServerTls {
     }
 
     /// True the first time that it is asked of a server: what happens at each connect is said once.
-    pub fn is_news_of(&self, server: &str) -> bool {
+    pub(crate) fn is_news_of(&self, server: &str) -> bool {
         let mut told = self.told.lock();
         !told.contains(server) && told.insert(server.to_owned())
     }

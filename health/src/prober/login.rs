@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use pgherd_tls::{Answer, Attempt, ChannelBinding, Failure, SSL_REQUEST, ServerTls, is_refusal};
+use pgherd_tls::{Answer, Attempt, Attempts, ChannelBinding, Failure, SSL_REQUEST, ServerTls, is_refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_postgres::config::{self, SslMode, SslNegotiation};
@@ -54,27 +54,21 @@ impl Login<'_> {
     pub async fn at(&self, host: &str, port: u16) -> Result<Session, ConnectFailure> {
         let (stream, address) = open(host, port).await?;
         let mut stream = Some(stream);
-        let mut attempt = self.tls.mode().first();
-        let mut before = None;
+        let mut attempts = Attempts::new(self.tls);
         loop {
             let stream = match stream.take() {
                 Some(stream) => stream,
                 None => open_address(address).await?,
             };
-            let failed = match self.attempt(attempt, stream, (host, address.ip())).await {
+            let Failed { why, kind } = match self.attempt(attempts.now(), stream, (host, address.ip())).await
+            {
                 Ok((client, connection)) => return Ok(Session::new(client, connection)),
                 Err(failed) => failed,
             };
-            let Some(next) = failed.kind.and_then(|kind| self.tls.mode().after(attempt, kind)) else {
-                // That there is no TLS either tells less than why the login without it was refused.
-                return Err(before.filter(|_| failed.kind == Some(Failure::NoTls)).unwrap_or(failed.why));
-            };
             let server = format!("{host}:{port}");
-            if failed.kind == Some(Failure::Handshake) && self.tls.is_news_of(&server) {
-                warn!(server, failure = %failed.why, "goes on without TLS, as backends.tls.mode = prefer allows");
+            if let Some(why) = attempts.go_on(why, kind, &server)? {
+                warn!(server, failure = %why, "goes on without TLS, as backends.tls.mode = prefer allows");
             }
-            before = Some(failed.why);
-            attempt = next;
         }
     }
 

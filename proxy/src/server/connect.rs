@@ -12,7 +12,7 @@ use pgherd_protocol::frame::{Frame, backend_header};
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
-use pgherd_tls::{Attempt, Failure, ServerTls, is_refusal};
+use pgherd_tls::{Attempt, Attempts, Failure, ServerTls, is_refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connection::{Cutter, ServerConnection};
@@ -151,22 +151,16 @@ impl ConnectRequest<'_> {
     async fn connect(self) -> Result<Box<ServerConnection>, ConnectError> {
         let mut socket = Socket::connect_to(&self.node.host, self.node.port).await?;
         let address = socket.peer_addr()?;
-        let mut attempt = self.tls.mode().first();
-        let mut before = None;
+        let mut attempts = Attempts::new(self.tls);
         loop {
-            let Failed { why, kind } = match self.attempt(socket, address, attempt).await {
+            let Failed { why, kind } = match self.attempt(socket, address, attempts.now()).await {
                 Ok(connection) => return Ok(connection),
                 Err(failed) => failed,
             };
-            let Some(next) = kind.and_then(|kind| self.tls.mode().after(attempt, kind)) else {
-                // That there is no TLS either tells less than why the login without it was refused.
-                return Err(before.filter(|_| kind == Some(Failure::NoTls)).unwrap_or(why));
-            };
             let server = format!("{}:{}", self.node.host, self.node.port);
-            if kind == Some(Failure::Handshake) && self.tls.is_news_of(&server) {
+            if let Some(why) = attempts.go_on(why, kind, &server)? {
                 tracing::warn!(server, failure = %why, "goes on without TLS, as backends.tls.mode = prefer allows");
             }
-            (before, attempt) = (Some(why), next);
             socket = Socket::connect(address).await?;
         }
     }
