@@ -18,8 +18,8 @@ async fn a_query_is_cancelled_and_its_session_goes_on() -> Result<()> {
     let token = session.cancel_token();
     let begun = Instant::now();
     let (answer, cancelled) = tokio::join!(session.simple_query("SELECT pg_sleep(20)"), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        token.cancel_query(NoTls).await
+        front.wait_running("pg_sleep(20)").await?;
+        Result::<()>::Ok(token.cancel_query(NoTls).await?)
     });
     cancelled?;
     let code = answer.err().and_then(|error| error.code().cloned());
@@ -36,8 +36,8 @@ async fn a_client_that_waits_for_a_server_connection_can_be_cancelled() -> Resul
     let session = front.connect().await?;
     let token = session.cancel_token();
     let (answer, cancelled) = tokio::join!(session.simple_query("SELECT 1"), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        token.cancel_query(NoTls).await
+        front.wait_waiting(1).await?;
+        Result::<()>::Ok(token.cancel_query(NoTls).await?)
     });
     cancelled?;
     ensure!(answer.err().and_then(|error| error.code().cloned()).is_some_and(|code| code.code() == "57014"));
@@ -55,8 +55,8 @@ async fn a_cancel_that_comes_late_or_with_a_wrong_key_hits_nobody() -> Result<()
     let wrong =
         [&16_u32.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), &[0, 0, 0, 1, 2, 3, 4, 5]].concat();
     let token = idle.cancel_token();
-    let (answer, _) = tokio::join!(busy.query("SELECT pg_sleep(1)"), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    let (answer, _) = tokio::join!(busy.query("SELECT pg_sleep(3)"), async {
+        front.wait_running("pg_sleep(3)").await?;
         // The connection that `idle` used last now works for `busy`.
         token.cancel_query(NoTls).await?;
         let mut forger = RawClient::connect(front.pgherd.address()).await?;

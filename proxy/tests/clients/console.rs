@@ -364,20 +364,6 @@ async fn ended(client: &mut RawClient) -> Result<()> {
     Ok(())
 }
 
-impl Front {
-    async fn wait_running(&self, part: &str) -> Result<()> {
-        let server = self.server()?;
-        eventually(format!("{part} runs"), PATIENCE, || async {
-            let sql = format!(
-                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%{part}%' \
-                 AND pid <> pg_backend_pid()"
-            );
-            Ok((server.scalar(&sql).await? != "0").then_some(()))
-        })
-        .await
-    }
-}
-
 #[tokio::test]
 async fn the_console_works_without_servers_and_beyond_the_limit_of_clients() -> Result<()> {
     let front = Front::with(|pgherd| pgherd.set("pool.max_clients", 1)).await?;

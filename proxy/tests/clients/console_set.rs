@@ -1,10 +1,10 @@
 //! SET on the console: in force at once, until the configuration is read again.
 
 use pgherd_testkit::client::{RawClient, frontend};
-use pgherd_testkit::{Context, Result, ensure, eventually};
+use pgherd_testkit::{Context, Result, ensure};
 
 use crate::console::value;
-use crate::front::{Front, PATIENCE, messages};
+use crate::front::{Front, messages};
 
 /// What SHOW CONFIG says of a key.
 async fn setting(console: &mut RawClient, key: &str) -> Result<String> {
@@ -24,12 +24,7 @@ async fn a_setting_is_in_force_at_once_and_until_the_file_is_read_again() -> Res
     let (mut busy, mut late) = (front.raw().await?, front.raw().await?);
     busy.query("BEGIN").await?;
     late.send(&messages(|out| frontend::query("SELECT 1", out))?).await?;
-    eventually("one waits", PATIENCE, || async {
-        let mut console = front.console("pgherd").await?;
-        let waiting = value(&mut console, "POOLS", &[("database", "app")], "cl_waiting").await?;
-        Ok((waiting == "1").then_some(()))
-    })
-    .await?;
+    front.wait_waiting(1).await?;
     set(&mut console, "SET default_pool_size = 2").await?;
     ensure!(late.read_answer().await?.error().is_none(), "the pool has grown");
     ensure!(setting(&mut console, "pool.size").await? == "2");

@@ -19,7 +19,7 @@ async fn sigterm_lets_open_work_finish_and_tells_idle_clients() -> Result<()> {
     let mut halfway = RawClient::connect(front.pgherd.address()).await?;
     halfway.send(&startup_packet("app", "app")?).await?;
     ensure!(halfway.expect_frame().await?.tag == b'R');
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    front.wait_running("pg_sleep(1)").await?;
     let begun = Instant::now();
     front.pgherd.terminate()?;
 

@@ -81,6 +81,29 @@ impl Front {
         Ok(answer)
     }
 
+    /// Waits until the server runs a statement whose text has this part.
+    pub(crate) async fn wait_running(&self, part: &str) -> Result<()> {
+        let server = self.server()?;
+        eventually(format!("{part} runs"), PATIENCE, || async {
+            let sql = format!(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%{part}%' \
+                 AND pid <> pg_backend_pid()"
+            );
+            Ok((server.scalar(&sql).await? != "0").then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until so many clients wait for a server connection.
+    pub(crate) async fn wait_waiting(&self, count: usize) -> Result<()> {
+        eventually(format!("{count} clients wait"), PATIENCE, || async {
+            let shown = self.console("pgherd").await?.query("SHOW CLIENTS").await?.rows();
+            let waiting = shown.iter().filter(|row| row.contains(&Some("waiting".into()))).count();
+            Ok((waiting == count).then_some(()))
+        })
+        .await
+    }
+
     /// Waits until the server has no connections of clients but idle ones, `count` at the most.
     pub(crate) async fn wait_all_idle(&self, count: u32) -> Result<()> {
         let server = self.server()?;

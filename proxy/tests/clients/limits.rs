@@ -147,8 +147,7 @@ async fn the_pools_of_a_database_have_no_more_connections_together_than_they_may
         holders.push(holder);
     }
     let waiting = tokio::spawn(async move { legacy.query("SELECT 1").await });
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    ensure!(!waiting.is_finished());
+    front.wait_waiting(1).await?;
     holders.pop();
     ensure!(waiting.await??.error().is_none());
     ensure!(

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use pgherd_testkit::client::{RawClient, frontend};
-use pgherd_testkit::{Context, Result, anyhow, ensure};
+use pgherd_testkit::{Context, Result, anyhow, ensure, eventually};
 use tokio::task::JoinSet;
 
-use crate::front::{Front, messages};
+use crate::front::{Front, PATIENCE, messages};
 
 const BACKEND: &str = "SELECT pg_backend_pid()";
 
@@ -195,7 +195,11 @@ async fn a_place_that_a_pinned_session_leaves_serves_those_who_wait() -> Result<
     first.query("LISTEN a").await?;
     second.query("LISTEN b").await?;
     drop(first);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    eventually("one of them has left", PATIENCE, || async {
+        let pins = front.console("pgherd").await?.query("SHOW PINS").await?.rows().len();
+        Ok((pins == 1).then_some(()))
+    })
+    .await?;
     // Of two places one is used.
     let answer = third.query("SELECT 1").await?;
     ensure!(answer.error().is_none(), "{answer:?}");
