@@ -27,10 +27,10 @@ use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
 use crate::hidden;
 use crate::peer::Peer;
 use crate::reactor::{Executor, Panicked, Socket};
+use crate::refill;
 use crate::server::pool::Pool;
 use crate::shared::Shared;
 use crate::stream::Stream;
-use crate::upkeep;
 
 /// How often idle server connections are looked at.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
@@ -265,7 +265,7 @@ async fn run(
 /// Never ends.
 async fn keep_pools(worker: &Worker) {
     if worker.id.0 == 0 {
-        upkeep::keep_filled(worker).await;
+        refill::keep_filled(worker).await;
     }
     std::future::pending::<()>().await;
 }

@@ -4,8 +4,8 @@
 //! idle, lent and closed happens here.
 
 mod choice;
+pub(crate) mod glance;
 mod limits;
-pub(crate) mod operator;
 mod standing;
 mod upkeep;
 
@@ -23,7 +23,7 @@ use super::quota::{Quotas, Slot};
 use crate::reactor;
 use crate::seat::{Seat, Ticket, WaitEnd};
 use crate::worker::WorkerId;
-use operator::Member;
+use glance::Member;
 
 use choice::Place;
 pub(crate) use limits::PoolLimits;

@@ -17,7 +17,7 @@ use crate::reactor;
 use crate::roster::Card;
 use crate::seat::{Business, Seat};
 use crate::server::operate::Pooled;
-use crate::server::pool::operator::Seen;
+use crate::server::pool::glance::Seen;
 
 table! {
     /// SHOW SERVERS

@@ -1,5 +1,5 @@
-//! What is done to a pool beside lending: connections that are closed for their age, for want of use or for another pool, and
-//! those that are opened before anybody asks for them.
+//! What is done to a pool beside lending: connections that are closed for their age, for want of use, for another pool or because an
+//! operator wants it, and those that are opened before anybody asks for them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,6 +10,33 @@ use crate::server::lease::Permit;
 use crate::worker::WorkerId;
 
 impl Pool {
+    /// Lends nothing any more; who asks waits. What is idle is closed, and the rest when it comes back.
+    pub(crate) fn pause(&self) {
+        let mut inner = self.inner.lock();
+        inner.paused = true;
+        let idle = inner.take_idle();
+        drop(inner);
+        drop(idle);
+    }
+
+    /// Lends again.
+    pub(crate) fn resume(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        inner.paused = false;
+        self.offer_places(inner);
+    }
+
+    /// Connections that are open now serve nobody after the one whom they serve.
+    pub(crate) fn renew(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        inner.renewed_at = Some(Instant::now());
+        let idle = inner.take_idle();
+        drop(inner);
+        // Closed before others are opened in their places.
+        drop(idle);
+        self.offer_places(self.inner.lock());
+    }
+
     /// Closes idle connections that have outlived their time, are not needed, or were ended by the server.
     pub(crate) fn reap(&self, now: Instant) {
         let mut inner = self.inner.lock();
@@ -97,5 +124,14 @@ impl Pool {
         };
         // Without the lock: others' are taken.
         quotas.make_room(shared, (&me, since), now)
+    }
+}
+
+impl Inner {
+    /// Takes out what is idle.
+    pub(super) fn take_idle(&mut self) -> Vec<super::Connection> {
+        let idle: Vec<_> = self.idle.iter_mut().flat_map(std::mem::take).collect();
+        self.regular -= idle.len();
+        idle
     }
 }

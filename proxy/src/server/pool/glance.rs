@@ -1,10 +1,10 @@
-//! What an operator may do to a pool, and see of it.
+//! What is to be seen of a pool.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::{Inner, Pool};
+use super::Pool;
 use crate::cancel::CancelPoint;
 use crate::server::connection::ServerConnection;
 
@@ -56,33 +56,6 @@ impl Pool {
         inner.members.push(member);
     }
 
-    /// Lends nothing any more; who asks waits. What is idle is closed, and the rest when it comes back.
-    pub(crate) fn pause(&self) {
-        let mut inner = self.inner.lock();
-        inner.paused = true;
-        let idle = inner.take_idle();
-        drop(inner);
-        drop(idle);
-    }
-
-    /// Lends again.
-    pub(crate) fn resume(self: &Arc<Self>) {
-        let mut inner = self.inner.lock();
-        inner.paused = false;
-        self.offer_places(inner);
-    }
-
-    /// Connections that are open now serve nobody after the one whom they serve.
-    pub(crate) fn renew(self: &Arc<Self>) {
-        let mut inner = self.inner.lock();
-        inner.renewed_at = Some(Instant::now());
-        let idle = inner.take_idle();
-        drop(inner);
-        // Closed before others are opened in their places.
-        drop(idle);
-        self.offer_places(self.inner.lock());
-    }
-
     /// Connections that are open or being opened.
     pub(crate) fn connections(&self) -> usize {
         let inner = self.inner.lock();
@@ -115,14 +88,5 @@ impl Pool {
         let connections: Vec<_> = open.collect();
         let opening = (inner.regular + inner.pinned).saturating_sub(connections.len());
         Glance { connections, opening }
-    }
-}
-
-impl Inner {
-    /// Takes out what is idle.
-    pub(super) fn take_idle(&mut self) -> Vec<super::Connection> {
-        let idle: Vec<_> = self.idle.iter_mut().flat_map(std::mem::take).collect();
-        self.regular -= idle.len();
-        idle
     }
 }
