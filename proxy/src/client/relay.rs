@@ -119,9 +119,10 @@ impl Front {
         server: &mut ServerConnection,
         (buffers, lookup): (&Buffers, Lookup<'_>),
     ) -> Poll<Event> {
-        if !self.machine.owes_nothing()
-            && let Poll::Ready(event) = self.poll_down(server, (buffers, lookup))
-        {
+        if self.machine.owes_nothing() {
+            // What it was held back for was answered, and the lease has ended with that.
+            self.held_back = false;
+        } else if let Poll::Ready(event) = self.poll_down(server, (buffers, lookup)) {
             // What the client has sent meanwhile is for its next lease.
             return Poll::Ready(event);
         }

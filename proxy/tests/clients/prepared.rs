@@ -231,3 +231,21 @@ async fn a_client_with_many_statements_costs_no_more_for_each_of_them() -> Resul
     ensure!(*last < *first * 4, "{first:?} at first, {last:?} when there are 20000");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_client_that_was_held_back_for_what_it_is_owed_is_served_when_it_has_it() -> Result<()> {
+    let front = Front::start().await?;
+    let mut client = front.raw().await?;
+    // More answers than are owed to a client before it is held back, in fewer bytes than are read at once.
+    let bytes = messages(|out| {
+        (0..1200).try_for_each(|_| frontend::parse("", "", [], out))?;
+        frontend::sync(out);
+        Ok(())
+    })?;
+    for _ in 0..3 {
+        client.send(&bytes).await?;
+        ensure!(client.read_answer().await?.frames.len() == 1201);
+        ensure!(client.query("SELECT 1").await?.rows() == [[Some("1".into())]]);
+    }
+    Ok(())
+}
