@@ -124,6 +124,8 @@ pub struct ErrorFields<'a> {
     pub detail: &'a [u8],
     /// `H`: the hint.
     pub hint: &'a [u8],
+    /// `R`: the function of the server's that raised it.
+    pub routine: &'a [u8],
 }
 
 impl<'a> ErrorFields<'a> {
@@ -141,6 +143,7 @@ impl<'a> ErrorFields<'a> {
                 b'M' => fields.message = text,
                 b'D' => fields.detail = text,
                 b'H' => fields.hint = text,
+                b'R' => fields.routine = text,
                 _ => {}
             }
         }

@@ -122,6 +122,9 @@ impl Flow {
             self.advance(input, &mut cut, out);
             session.sends_inside = self.is_inside_message() && !self.dropping;
             session.on_piece(input.get(begun..cut.consumed).unwrap_or_default());
+            if session.is_stalled() {
+                break;
+            }
             let rest = input.get(cut.consumed..).unwrap_or_default();
             let header = match client_header(rest) {
                 Ok(Some(header)) => header,
@@ -143,6 +146,9 @@ impl Flow {
             let pass = session.on_frontend(&frame, &mut server.statements, lookup, out);
             if out.len() != mark {
                 order(out, mark, input, &mut cut);
+            }
+            if pass == Pass::Wait {
+                break;
             }
             self.begin(header, pass, &mut cut);
         }
@@ -255,7 +261,7 @@ impl Flow {
     fn begin(&mut self, header: Header, pass: Pass, cut: &mut Cut) {
         let done = match pass {
             Pass::Replaced { consumed } => consumed,
-            Pass::Forward | Pass::Drop => 0,
+            Pass::Forward | Pass::Drop | Pass::Wait => 0,
         };
         cut.consumed += done;
         self.remaining = header.len - done;

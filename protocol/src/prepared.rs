@@ -1,17 +1,18 @@
 //! Prepared statements that outlive a server connection: one on a server serves many clients.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
-use crate::frame::split_cstr;
+use crate::frame::{Frame, split_cstr};
 use crate::session::Views;
-use crate::statement::{Mention, Named, RecentScans, Scan, Suspects, executed_first, mentions, scan};
+use crate::statement::{Effect, Mention, Named, RecentScans, Scan, Suspects, executed_first, mentions, scan};
 use crate::write;
 
 /// What the names begin with under which pgherd prepares statements on servers.
@@ -33,18 +34,36 @@ pub struct Statement {
     pub scope: Option<u64>,
     /// What its text named of the suspects of this number; see [`Statement::judge`].
     named: AtomicU64,
+    /// What the server told of it when it was prepared first.
+    description: OnceLock<Description>,
+    /// How often the schema was known to have changed before it was made.
+    pub(crate) generation: u64,
+    /// The text of the PREPARE that made it, if one did.
+    pub(crate) source: Option<Box<[u8]>>,
 }
 
 impl Statement {
-    fn new(id: u64, definition: &[u8], scope: Option<u64>) -> Self {
+    fn new(id: u64, definition: &[u8], scope: Option<u64>, generation: u64) -> Self {
         let scan = scan_definition(definition);
         let mention = if scan.names { mention(definition).ok().flatten() } else { None };
         Self {
-            id,
-            definition: OnceLock::from(Box::from(definition)),
-            scan,
             mention: mention.map(Box::new),
+            definition: OnceLock::from(Box::from(definition)),
             scope,
+            ..Self::unkept(id, scan, generation)
+        }
+    }
+
+    const fn unkept(id: u64, scan: Scan, generation: u64) -> Self {
+        Self {
+            id,
+            definition: OnceLock::new(),
+            scan,
+            mention: None,
+            scope: None,
+            description: OnceLock::new(),
+            generation,
+            source: None,
             named: AtomicU64::new(0),
         }
     }
@@ -77,10 +96,36 @@ impl Statement {
         self.definition.get().is_some()
     }
 
+    /// True if there is no statement in its text.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.scan.effect == Effect::Empty
+    }
+
     /// Its definition has become known.
     pub(crate) fn keep(&self, definition: Box<[u8]>) {
         // It cannot become another.
         let _ = self.definition.set(definition);
+    }
+
+    /// What it takes and gives, once a server has told.
+    pub(crate) fn description(&self) -> Option<&Description> {
+        self.description.get()
+    }
+
+    /// A server has told this of it; what was told first if that is something else.
+    pub(crate) fn describe(&self, description: Description) -> Result<(), &Description> {
+        let first = self.description.get_or_init(|| description.clone());
+        if *first == description { Ok(()) } else { Err(first) }
+    }
+
+    /// Text and parameter types as a Parse message has them that prepares it on one more server. As in PostgreSQL, its parameters
+    /// keep the types that they had at first.
+    pub(crate) fn definition_again(&self) -> Cow<'_, [u8]> {
+        let definition = self.definition();
+        match (self.description().and_then(|known| known.types.as_deref()), split_cstr(definition)) {
+            (Some(types), Some((text, _))) => Cow::Owned([text, b"\0", types].concat()),
+            _ => Cow::Borrowed(definition),
+        }
     }
 
     /// Appends the Parse message that prepares it on a server.
@@ -90,6 +135,37 @@ impl Statement {
             out.extend_from_slice(self.definition());
         });
     }
+}
+
+/// What a statement takes and gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Description {
+    /// The parameters' types, as ParameterDescription and Parse have them. There are none if they were too many to be kept.
+    pub(crate) types: Option<Box<[u8]>>,
+    /// Stands for the columns: see [`shape`].
+    pub(crate) shape: u64,
+}
+
+/// How much of a RowDescription counts: it may be longer than the buffers through which it comes.
+const SHAPE_OF: usize = 8 * 1024;
+
+/// Stands for what PostgreSQL does not let change in a prepared statement: the names and types of the columns in this
+/// RowDescription, or that it gives no rows (NoData). From which tables they come does not count.
+pub(crate) fn shape(frame: &Frame<'_>) -> u64 {
+    /// Behind a name: the table, the column's number in it, the type, its length, its modifier, the format.
+    const FIELD: usize = 18;
+    let mut hasher = DefaultHasher::new();
+    (frame.header.tag, frame.header.len).hash(&mut hasher);
+    let seen = frame.body.get(..SHAPE_OF).unwrap_or(frame.body);
+    let mut rest = seen.get(2..).unwrap_or_default();
+    while let Some((name, behind)) = split_cstr(rest)
+        && let Some((field, behind)) = behind.split_at_checked(FIELD)
+    {
+        name.hash(&mut hasher);
+        field.get(6..16).hash(&mut hasher);
+        rest = behind;
+    }
+    hasher.finish()
 }
 
 /// Appends the zero-terminated name of statement `id` on servers.
@@ -158,6 +234,17 @@ impl Statements {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// As [`Statements::renew`], if nobody has said so since a statement of this generation was made.
+    pub fn renew_after(&self, generation: u64) {
+        // Who is not the first has nothing to add.
+        let _ = self.generation.compare_exchange(
+            generation,
+            generation + 1,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
     /// Counts how often the schema was changed; see [`Statements::renew`].
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -168,7 +255,7 @@ impl Statements {
     /// parse analysis see the same.
     #[must_use]
     pub fn intern(&self, scope: u64, definition: &[u8]) -> Arc<Statement> {
-        let shared_by = SharedBy { scope, generation: self.generation.load(Ordering::Relaxed) };
+        let shared_by = SharedBy { scope, generation: self.generation() };
         let hash = self.hasher.hash_one((shared_by, definition));
         let mut known = self.known.lock();
         let found = known.by_hash.get(&hash).into_iter().flatten().find_map(|(held_by, weak)| {
@@ -179,7 +266,8 @@ impl Statements {
             return statement;
         }
         known.sweep();
-        let statement = Arc::new(Statement::new(known.next_id(), definition, Some(scope)));
+        let statement =
+            Arc::new(Statement::new(known.next_id(), definition, Some(scope), shared_by.generation));
         let held = known.by_hash.entry(hash).or_default();
         held.retain(|(_, weak)| weak.strong_count() > 0);
         held.push((shared_by, Arc::downgrade(&statement)));
@@ -201,21 +289,26 @@ impl Statements {
     #[must_use]
     pub fn unshared(&self, definition: &[u8]) -> Arc<Statement> {
         let id = self.known.lock().next_id();
-        Arc::new(Statement::new(id, definition, None))
+        Arc::new(Statement::new(id, definition, None, self.generation()))
+    }
+
+    /// A statement that a PREPARE makes, whose text is `source`. Its definition is known if the types of its parameters need
+    /// not be asked for.
+    #[must_use]
+    pub(crate) fn made_by(&self, source: &[u8], definition: Result<&[u8], Scan>) -> Arc<Statement> {
+        let (id, generation) = (self.known.lock().next_id(), self.generation());
+        let made = match definition {
+            Ok(definition) => Statement::new(id, definition, None, generation),
+            Err(scan) => Statement::unkept(id, scan, generation),
+        };
+        Arc::new(Statement { source: Some(source.into()), ..made })
     }
 
     /// A statement of which the definition is not kept.
     #[must_use]
     pub fn unkept(&self, scan: Scan) -> Arc<Statement> {
         let id = self.known.lock().next_id();
-        Arc::new(Statement {
-            id,
-            definition: OnceLock::new(),
-            scan,
-            mention: None,
-            scope: None,
-            named: AtomicU64::new(0),
-        })
+        Arc::new(Statement::unkept(id, scan, self.generation()))
     }
 }
 
@@ -356,6 +449,10 @@ mod tests {
         let after = statements.intern(1, b"select 1\0\0\0");
         assert_ne!(after.id, a.id, "the schema has changed");
         assert_eq!(statements.intern(1, b"select 1\0\0\0").id, after.id);
+        statements.renew_after(a.generation);
+        assert_eq!(statements.intern(1, b"select 1\0\0\0").id, after.id, "that was known");
+        statements.renew_after(after.generation);
+        assert_ne!(statements.intern(1, b"select 1\0\0\0").id, after.id);
     }
 
     #[test]

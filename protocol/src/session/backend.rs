@@ -59,8 +59,11 @@ impl Session {
                 (b'I' | b's', Some(Kind::Execute | Kind::Query)) => self.on_executed(b""),
                 (b'G', Some(Kind::Execute | Kind::Query | Kind::Part(_))) => self.on_copy_in(),
                 (b'T' | b'n', Some(Kind::Describe)) => {
-                    let shown = self.expected.pop_front().is_none_or(|e| e.shown);
-                    if shown { Reply::Forward } else { Reply::Drop }
+                    if self.expected.pop_front().is_none_or(|e| e.shown) {
+                        return Reply::Forward;
+                    }
+                    self.on_description(frame, &mut server.statements);
+                    Reply::Drop
                 }
                 // It may be another client's.
                 _ => Reply::OutOfStep,
@@ -140,7 +143,7 @@ impl Session {
         if self.expected.front().is_none_or(|e| e.shown) {
             return Reply::Forward;
         }
-        self.on_types(frame.body);
+        self.on_types(frame);
         Reply::Drop
     }
 
@@ -236,15 +239,12 @@ impl Session {
         match about {
             About::Prepares(_) => self.preparing -= 1,
             About::Drops(id) => server.remove(id),
-            About::Nothing | About::Uses(_) | About::Closes(_) | About::Escaped => {}
+            About::Nothing | About::Uses(_) | About::Closes(_) | About::Escaped | About::Denied => {}
         }
     }
 
-    /// True, once, when the session has changed the schema and its transaction has ended: then [`Statements::renew`] is due.
-    ///
-    /// [`Statements::renew`]: crate::prepared::Statements::renew
-    #[must_use]
-    pub const fn take_migrated(&mut self) -> bool {
+    /// True, once, when the session has changed the schema and its transaction has ended.
+    pub(super) const fn take_migrated(&mut self) -> bool {
         if let Migration::Over = self.migration {
             self.migration = Migration::None;
             return true;
@@ -267,7 +267,7 @@ impl Session {
             match behind.about {
                 About::Prepares(id) => server.insert(id),
                 About::Closes(id) => server.remove(id),
-                About::Uses(_) | About::Drops(_) | About::Escaped | About::Nothing => {}
+                About::Uses(_) | About::Drops(_) | About::Escaped | About::Denied | About::Nothing => {}
             }
             let Some(undo) = &mut behind.undo else { continue };
             if defined_since.insert(undo.name.clone()) {
@@ -397,7 +397,10 @@ impl Session {
         self.answered.on_error();
         match (fields.sqlstate, failed.about) {
             // "prepared statement does not exist", "cached plan must not change result type"
-            (b"26000" | b"0A000", About::Uses(id)) if !self.prepares(id) => server.distrust(id),
+            (b"26000" | b"0A000", About::Uses(id)) if !self.prepares(id) => {
+                server.distrust(id);
+                self.on_misfit(id, frame.body);
+            }
             // "prepared statement already exists"
             (b"42P05", About::Prepares(id)) if failed.kind == Kind::Parse => {
                 self.preparing -= 1;
@@ -455,7 +458,7 @@ impl Session {
         }
         let untold = skipped.iter().filter(|e| e.kind == Kind::Describe && !e.shown).count();
         self.undo(skipped);
-        (0..untold).for_each(|_| self.on_no_types(server));
+        (0..untold).for_each(|_| self.on_no_description(server));
     }
 
     /// Of a Query of which a part has failed, the others are not carried out; its end is still to come.

@@ -71,6 +71,8 @@ pub(super) enum About {
     Drops(u64),
     /// One of the client's own whose name would be taken for one of pgherd's.
     Escaped,
+    /// It is not to be had.
+    Denied,
 }
 
 /// `name` meant `before` until this message.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::placement::{Name, Resolved, write_statement_message};
 use super::sql::Sent;
-use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Undo, in_band_answer};
+use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Stall, Undo, in_band_answer};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statement, Statements, mention};
 use crate::statement::{Effect, Pin, Resets, Scan, scan_start, wanted_database};
@@ -22,6 +22,9 @@ pub enum Pass {
     },
     /// The server does not get it.
     Drop,
+    /// What was appended to the output goes to the server. The message itself is to be offered again when [`Session::is_stalled`]
+    /// is false, and nothing behind it before.
+    Wait,
 }
 
 /// What names of the client that would be taken for pgherd's begin with on the server.
@@ -37,6 +40,24 @@ impl Session {
     ///
     /// Afterwards the caller has [`Session::drain_local`] answer what no server is asked.
     pub fn on_frontend(
+        &mut self,
+        frame: &Frame<'_>,
+        server: &mut ServerStatements,
+        lookup: Lookup<'_>,
+        out: &mut Vec<u8>,
+    ) -> Pass {
+        self.stall = Stall::No;
+        if self.has_outdated() && self.owes_nothing() {
+            self.replace_outdated(lookup.statements);
+        }
+        let pass = self.take_in(frame, server, lookup, out);
+        if pass != Pass::Wait {
+            self.forget_denials();
+        }
+        pass
+    }
+
+    fn take_in(
         &mut self,
         frame: &Frame<'_>,
         server: &mut ServerStatements,
@@ -98,6 +119,12 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Pass {
         let findings = self.scan_or_watch(frame, frame.body, lookup);
+        if findings.names
+            && self.pooling == Pooling::Transaction
+            && let Some(wait) = self.await_named(frame, server, out)
+        {
+            return wait;
+        }
         let view = findings.view.filter(|_| self.takes_in_band());
         self.see(findings);
         let resets = std::mem::take(&mut self.resets);
@@ -209,16 +236,16 @@ impl Session {
         self.copies |= bound.copies;
         self.expect_run(Kind::Execute, bound);
         let sent = if bound.names { self.execute_names(portal, server) } else { None };
-        let Some(Sent { about, undo, shifts, asks }) = sent else { return Pass::Forward };
+        let Some(Sent { about, undo, shifts, ask }) = sent else { return Pass::Forward };
         if let Some(expected) = self.expected.back_mut() {
             expected.about = about;
             expected.undo = undo;
             expected.shifts = shifts;
             expected.forgets = false;
         }
-        let Some(id) = asks else { return Pass::Forward };
+        let Some(ask) = ask else { return Pass::Forward };
         write::message(out, b'E', |out| out.extend_from_slice(frame.body));
-        self.ask_types(id, out);
+        self.ask_about(ask, out);
         Pass::Replaced { consumed: frame.header.len }
     }
 
@@ -282,13 +309,13 @@ impl Session {
         lookup: Lookup<'_>,
         out: &mut Vec<u8>,
     ) -> Pass {
-        self.tally.client_parses += 1;
         let Some((name, definition)) = split_cstr(frame.body) else { return self.pass_on(Kind::Parse) };
         let findings = if frame.is_complete() {
             split_cstr(definition).map_or(Scan::UNKNOWN, |(text, _)| self.scan_or_watch(frame, text, lookup))
         } else {
             Scan { forgets: false, ..self.scan_or_watch(frame, definition, lookup) }
         };
+        self.tally.client_parses += 1;
         if self.parses_in_band(name, findings.view) {
             return Pass::Drop;
         }
@@ -341,7 +368,8 @@ impl Session {
         server: &mut ServerStatements,
         out: &mut Vec<u8>,
     ) -> Pass {
-        self.ensure_prepared(existing, name, server, out);
+        // Whatever it is by now.
+        let _ = self.ensure_prepared(existing, name, server, out);
         self.expected.push_back(Expected {
             about: About::Uses(existing.id),
             undo: Some(Box::new(Undo { name: name.into(), before: Some(Arc::clone(existing)) })),
@@ -379,7 +407,6 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Pass {
         let start = out.len();
-        self.tally.binds += 1;
         let names = split_cstr(frame.body)
             .and_then(|(portal, rest)| split_cstr(rest).map(|(statement, _)| (portal, statement)));
         let Some((portal, name)) = names else {
@@ -390,7 +417,11 @@ impl Session {
         if self.binds_in_band(portal, name, rest, lookup.views) {
             return Pass::Drop;
         }
-        let Resolved { target, findings, rendered } = self.resolve(name, (server, lookup.statements), out);
+        let Some(resolved) = self.resolve(name, (server, lookup.statements), out) else {
+            return self.await_descriptions(out);
+        };
+        self.tally.binds += 1;
+        let Resolved { target, findings, rendered } = resolved;
         // It resets when it is executed, which may be in a later batch.
         self.see(Scan { resets: Resets::Nothing, ..findings });
         if portal.is_empty() {
@@ -417,7 +448,11 @@ impl Session {
             return self.pass_on(Kind::Describe);
         };
         let Some((name, _)) = split_cstr(rest) else { return self.pass_on(Kind::Describe) };
-        let Resolved { target, .. } = self.resolve(name, (server, statements), out);
+        let Some(Resolved { target, .. }) = self.resolve(name, (server, statements), out) else {
+            let wait = self.await_descriptions(out);
+            self.note_types(name);
+            return wait;
+        };
         self.expect_about(Kind::Describe, target.about());
         let Some(server_name) = target.name(name) else { return behind(out, start) };
         write_statement_message(b'D', server_name, out);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Altered, Detached, Expected, Held, Kind, Placed, Session, Transaction};
+use super::{Altered, Detached, Expected, Held, Kind, Placed, Session, Stall, Transaction};
 use crate::error::{ClientError, Severity};
 use crate::statement::{Effect, Resets, Scan};
 use crate::write;
@@ -63,6 +63,8 @@ impl Session {
             if transaction == Transaction::Idle { Transaction::Idle } else { Transaction::Failed };
         self.undo(owed);
         self.sql = None;
+        self.describe_no_more();
+        self.stall = Stall::No;
         self.altered = Altered::No;
         self.on_transaction(transaction);
         self.preparing = 0;

@@ -4,6 +4,7 @@
 //! holds bytes of a result, and looks at little more than tags.
 
 mod backend;
+mod describing;
 mod detached;
 mod expected;
 mod frontend;
@@ -24,6 +25,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use backend::Reply;
+use describing::Describing;
 pub use detached::{Detached, Progress};
 use expected::{About, Expected, Kind, OwnWords, Placed, Undo};
 pub use frontend::Pass;
@@ -93,6 +95,8 @@ pub struct Session {
     carries: bool,
     altered: Altered,
     migration: Migration,
+    /// Stands for the database and the user: the same text may mean other tables there.
+    place: u64,
     /// Statements of different scopes are never shared; see [`crate::prepared::Statements::intern`].
     scope: u64,
     transaction: Transaction,
@@ -138,6 +142,10 @@ pub struct Session {
     /// Looks at a text that passes in pieces.
     rest: Option<Box<Rest>>,
     names: Names,
+    /// What is kept of the statements that the server is asked about.
+    describing: Option<Box<Describing>>,
+    /// What the client's message at hand waits for.
+    stall: Stall,
     /// What is kept for PREPARE, EXECUTE and DEALLOCATE in SQL.
     sql: Option<Box<SqlNames>>,
     unnamed: Unnamed,
@@ -191,6 +199,14 @@ enum Migration {
     Over,
 }
 
+/// What a client's message waits for that has not been taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stall {
+    No,
+    /// The server says whether its statements are what they were.
+    Descriptions,
+}
+
 /// The unnamed statement, kept so that it can be parsed again where it is missing.
 #[derive(Debug)]
 struct Unnamed {
@@ -225,13 +241,14 @@ enum Held {
 }
 
 impl Session {
-    /// A session that has just been logged in; `pid` is what its BackendKeyData said.
+    /// A session that has just been logged in; `place` stands for its database and user, `pid` is what its BackendKeyData said.
     #[must_use]
-    pub fn new(pooling: Pooling, startup: Arc<Parameters>, pid: u32) -> Self {
+    pub fn new(pooling: Pooling, startup: Arc<Parameters>, place: u64, pid: u32) -> Self {
         Self {
             pooling,
             pid,
-            scope: startup.scope(),
+            place,
+            scope: place ^ startup.scope(),
             startup,
             carries: false,
             altered: Altered::No,
@@ -258,6 +275,8 @@ impl Session {
             wants: None,
             rest: None,
             names: Names::default(),
+            describing: None,
+            stall: Stall::No,
             sql: None,
             unnamed: Unnamed::NONE,
             bound: Scan::CURSOR,
@@ -301,7 +320,7 @@ impl Session {
     pub fn carry(&mut self, parameters: &Parameters) {
         self.altered = Altered::No;
         self.carries = *parameters != *self.startup;
-        self.scope = parameters.scope();
+        self.scope = self.place ^ parameters.scope();
     }
 
     /// Run-time parameters may have been changed that can be carried.
@@ -337,10 +356,19 @@ impl Session {
         self.transaction == Transaction::Idle && self.owes_nothing()
     }
 
-    /// True if the server has answered everything, in or out of a transaction.
+    /// True if the server has answered everything, in or out of a transaction, and no message of the client's waits.
     #[must_use]
     pub fn owes_nothing(&self) -> bool {
-        self.expected.is_empty() && !self.awaits_client()
+        self.expected.is_empty() && !self.awaits_client() && self.stall == Stall::No
+    }
+
+    /// True if a message of the client's cannot be taken in yet, and nothing behind it.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        match self.stall {
+            Stall::No => false,
+            Stall::Descriptions => self.awaits_descriptions(),
+        }
     }
 
     /// How many replies are owed to the client.

@@ -56,7 +56,7 @@ impl Names {
         });
     }
 
-    fn of(&self, id: u64) -> Option<&[u8]> {
+    pub(super) fn of(&self, id: u64) -> Option<&[u8]> {
         self.statements.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| &**name)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::describing::{NOWHERE, Readiness};
 use super::frontend::ESCAPED_PREFIX;
 use super::sql::Rendered;
 use super::{About, Expected, Held, Kind, Migration, Placed, Pooling, Session, Transaction, Undo};
@@ -53,6 +54,9 @@ impl Session {
             (Kind::Parse, About::Prepares(statement.id))
         };
         self.expected.push_back(Expected { about, undo, ..Expected::new(kind) });
+        if !is_there && statement.mention.is_none() && !statement.is_empty() {
+            self.ask_what_it_is(&statement, out);
+        }
         self.names.insert(name.into(), statement);
         self.evict(server, out);
     }
@@ -81,14 +85,15 @@ impl Session {
         }
     }
 
-    /// Finds what a statement's name means and sees to it that the server has it.
+    /// Finds what a statement's name means and sees to it that the server has it. `None` while it is not known whether that is
+    /// what it was.
     pub(super) fn resolve(
         &mut self,
         name: &[u8],
         (server, statements): (&mut ServerStatements, &Statements),
         out: &mut Vec<u8>,
-    ) -> Resolved {
-        let found = |target, findings| Resolved { target, findings, rendered: None };
+    ) -> Option<Resolved> {
+        let found = |target, findings| Some(Resolved { target, findings, rendered: None });
         if self.pooling == Pooling::Session {
             return found(Target::AsItIs, Scan::UNKNOWN);
         }
@@ -103,8 +108,11 @@ impl Session {
             if let Some(mention) = &statement.mention {
                 return self.render_named((&statement, mention), (server, statements), out);
             }
-            self.ensure_prepared(&statement, name, server, out);
-            return found(Target::Prepared(statement.id), statement.judge(&self.suspects));
+            return match self.ensure_prepared(&statement, name, server, out) {
+                Readiness::Ready => found(Target::Prepared(statement.id), statement.judge(&self.suspects)),
+                Readiness::Unsure => None,
+                Readiness::Denied(_) => found(Target::Denied, statement.scan),
+            };
         }
         let escaped = name.starts_with(SERVER_PREFIX.as_bytes());
         found(if escaped { Target::Escaped } else { Target::AsItIs }, Scan::UNSEEN)
@@ -115,13 +123,17 @@ impl Session {
         &mut self,
         (server, statements): (&mut ServerStatements, &Statements),
         out: &mut Vec<u8>,
-    ) -> Resolved {
+    ) -> Option<Resolved> {
         let (definition, mention) =
             (std::mem::take(&mut self.unnamed.definition), self.unnamed.mention.take());
         let rendered =
             mention.as_ref().map(|mention| self.render(mention, &definition, (server, statements), out));
         self.unnamed.definition = definition;
         self.unnamed.mention = mention;
+        let rendered = match rendered {
+            Some(rendered) => Some(rendered?),
+            None => None,
+        };
         self.unnamed.placed = Placed::InBatch(self.batch);
         let mut findings = self.unnamed.scan;
         if let Some(rendered) = &rendered {
@@ -133,7 +145,7 @@ impl Session {
             self.expect_hidden(Kind::Parse, About::Nothing);
             findings = rendered.executes.map_or(findings, |executes| findings.worse(executes));
         }
-        Resolved { target: Target::AsItIs, findings, rendered }
+        Some(Resolved { target: Target::AsItIs, findings, rendered })
     }
 
     /// Prepares a statement that names another anew, with that one's present name.
@@ -142,15 +154,15 @@ impl Session {
         (statement, mention): (&Statement, &Mention),
         (server, statements): (&mut ServerStatements, &Statements),
         out: &mut Vec<u8>,
-    ) -> Resolved {
-        let rendered = self.render(mention, statement.definition(), (server, statements), out);
+    ) -> Option<Resolved> {
+        let rendered = self.render(mention, statement.definition(), (server, statements), out)?;
         server.distrust(statement.id);
         self.prepare(statement, &rendered.definition, server, out);
         self.expect_hidden(Kind::Parse, About::Prepares(statement.id));
         self.evict(server, out);
         let findings = statement.judge(&self.suspects);
         let findings = rendered.executes.map_or(findings, |executes| findings.worse(executes));
-        Resolved { target: Target::Prepared(statement.id), findings, rendered: Some(rendered) }
+        Some(Resolved { target: Target::Prepared(statement.id), findings, rendered: Some(rendered) })
     }
 
     /// Makes the server's unnamed statement this session's, or none if the session has none.
@@ -176,23 +188,8 @@ impl Session {
         }
     }
 
-    pub(super) fn ensure_prepared(
-        &mut self,
-        statement: &Statement,
-        name: &[u8],
-        server: &mut ServerStatements,
-        out: &mut Vec<u8>,
-    ) {
-        if !statement.is_kept() || self.find_prepared(statement.id, name, server) {
-            return;
-        }
-        self.prepare(statement, statement.definition(), server, out);
-        self.expect_hidden(Kind::Parse, About::Prepares(statement.id));
-        self.evict(server, out);
-    }
-
     /// Sends the Parse of a statement that the server does not have; the caller expects the reply.
-    fn prepare(
+    pub(super) fn prepare(
         &mut self,
         statement: &Statement,
         definition: &[u8],
@@ -222,7 +219,7 @@ impl Session {
     /// True if the server has the statement when it comes to what is sent now, or is right not to have it. One whose
     /// Parse belongs to an earlier batch that may still fail is made stale, unless that Parse gave `name` its meaning:
     /// then they share their fate.
-    fn find_prepared(&self, id: u64, name: &[u8], server: &mut ServerStatements) -> bool {
+    pub(super) fn find_prepared(&self, id: u64, name: &[u8], server: &mut ServerStatements) -> bool {
         if !server.touch(id) {
             return false;
         }
@@ -241,7 +238,7 @@ impl Session {
         !is_unsure
     }
 
-    fn evict(&mut self, server: &mut ServerStatements, out: &mut Vec<u8>) {
+    pub(super) fn evict(&mut self, server: &mut ServerStatements, out: &mut Vec<u8>) {
         while let Some(id) = server.evict(self.lease_start) {
             write_statement_message(b'C', Name::Server(id), out);
             self.expect_hidden(Kind::Close, About::Closes(id));
@@ -270,6 +267,8 @@ pub(super) enum Target {
     AsItIs,
     Prepared(u64),
     Escaped,
+    /// It is not what it was.
+    Denied,
 }
 
 pub(super) enum Name<'a> {
@@ -284,6 +283,7 @@ impl Target {
             Self::AsItIs => None,
             Self::Prepared(id) => Some(Name::Server(*id)),
             Self::Escaped => Some(Name::Escaped(client)),
+            Self::Denied => Some(Name::Server(NOWHERE)),
         }
     }
 
@@ -291,6 +291,7 @@ impl Target {
         match self {
             Self::Prepared(id) => About::Uses(*id),
             Self::Escaped => About::Escaped,
+            Self::Denied => About::Denied,
             Self::AsItIs => About::Nothing,
         }
     }

@@ -1,13 +1,13 @@
 //! PREPARE, EXECUTE and DEALLOCATE in SQL. Their names are the same as those of the protocol, and mean the same statements; a
 //! text goes to the server with the server's names in place of the client's.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::describing::{NOWHERE, Readiness, is_denied, write_changed};
 use super::names::with_client_names;
-use super::placement::{Name, write_statement_message};
 use super::renaming::{Renaming, Shifts, characters, escaped_name, server_name, write_query};
 use super::{About, Expected, Kind, Pass, Reply, Session, Undo};
+use crate::error::ErrorFields;
 use crate::frame::{Frame, split_cstr};
 use crate::prepared::{Lookup, ServerStatements, Statement, Statements};
 use crate::statement::{Mention, Pin, Resets, Scan, Verb, executed_first, mentions, scan};
@@ -18,17 +18,8 @@ use crate::write;
 pub(super) struct SqlNames {
     /// What portals do to names that were bound to such a statement.
     bound: Vec<(Box<[u8]>, Change, Shifts)>,
-    /// Statements whose parameters' types the server was asked for, in the order of the answers.
-    undescribed: VecDeque<Undescribed>,
     /// Why a statement could not be prepared for the Query that is to be answered next.
     refusal: Option<Box<[u8]>>,
-}
-
-/// A statement and its text, which can be given to other servers once its parameters' types are known.
-#[derive(Debug)]
-struct Undescribed {
-    statement: Arc<Statement>,
-    text: Box<[u8]>,
 }
 
 /// What a statement does to names when it is executed.
@@ -53,6 +44,8 @@ pub(super) enum Change {
     Executes(u64),
     /// It names nothing that the session knows.
     Escaped,
+    /// What it names is not to be had.
+    Denied,
 }
 
 /// A statement that is named by another.
@@ -77,8 +70,13 @@ pub(super) struct Sent {
     pub(super) about: About,
     pub(super) undo: Option<Box<Undo>>,
     pub(super) shifts: Shifts,
-    /// The statement whose parameters' types have to be asked for.
-    pub(super) asks: Option<u64>,
+    pub(super) ask: Option<Ask>,
+}
+
+/// A statement that the server is to be asked about, with its text if the types of its parameters are not known.
+pub(super) struct Ask {
+    statement: Arc<Statement>,
+    typed: Option<Box<[u8]>>,
 }
 
 impl Session {
@@ -107,7 +105,10 @@ impl Session {
             let defines = |earlier: &Mention| earlier.forgotten && earlier.name == mention.name;
             let is_known = !mention.forgotten || found.iter().take(place).any(defines);
             let known = self.names.get(&mention.name).filter(|_| is_known).cloned();
-            let placed = self.place((mention, known), text, (server, lookup.statements), out);
+            // What is not sure was waited for.
+            let Some(placed) = self.place((mention, known), text, (server, lookup.statements), out) else {
+                continue;
+            };
             if let Some(executes) = placed.executes {
                 self.see(executes);
                 findings = findings.worse(executes);
@@ -117,7 +118,7 @@ impl Session {
                 let mut change = self.send_change(placed.change, server);
                 // Behind what forgets it, or in the middle of a COPY, there is nobody to ask.
                 if (forgets && !mention.forgotten) || findings.copies {
-                    change.asks = change.asks.filter(|id| !self.give_up_types(*id));
+                    self.do_not_ask(change.ask.take());
                 }
                 sent.push((mention.statement, change));
             }
@@ -148,7 +149,7 @@ impl Session {
         let consumed = write_query(frame, &text, out);
         self.restore(resets, out);
         if !asks.is_empty() {
-            asks.into_iter().for_each(|id| self.ask_types(id, out));
+            asks.into_iter().for_each(|ask| self.ask_about(ask, out));
             write::empty(out, b'S');
             self.expect_hidden(Kind::Sync, About::Nothing);
         }
@@ -156,73 +157,73 @@ impl Session {
     }
 
     /// Expects the answers to those statements of a text that name others.
-    fn expect_parts(&mut self, sent: Vec<(usize, Sent)>) -> Vec<u64> {
+    fn expect_parts(&mut self, sent: Vec<(usize, Sent)>) -> Vec<Ask> {
         let (mut before, mut all) = (0, Vec::new());
-        for (statement, Sent { about, undo, asks, .. }) in sent {
+        for (statement, Sent { about, undo, ask, .. }) in sent {
             let left = statement + 1 - before;
             before = statement + 1;
             self.expected.push_back(Expected { about, undo, ..Expected::new(Kind::Part(left)) });
-            all.extend(asks);
+            all.extend(ask);
         }
         all
     }
 
-    /// What the name of a known statement stands for on the server, which is seen to have it.
+    /// What the name of a known statement stands for on the server, which is seen to have it. `None` while it is not known
+    /// whether that is what it was.
     fn place(
         &mut self,
         (mention, known): (&Mention, Option<Arc<Statement>>),
         text: &[u8],
         (server, statements): (&mut ServerStatements, &Statements),
         out: &mut Vec<u8>,
-    ) -> Placed {
+    ) -> Option<Placed> {
         let name = &mention.name;
         let (id, change, executes) = match (&mention.verb, known) {
-            (Verb::Execute, Some(statement)) => {
-                self.ensure_prepared(&statement, name, server, out);
-                (statement.id, Change::Executes(statement.id), Some(statement.judge(&self.suspects)))
-            }
+            (Verb::Execute, Some(statement)) => match self.ensure_prepared(&statement, name, server, out) {
+                Readiness::Ready => {
+                    (statement.id, Change::Executes(statement.id), Some(statement.judge(&self.suspects)))
+                }
+                Readiness::Unsure => return None,
+                Readiness::Denied(_) => (NOWHERE, Change::Denied, Some(statement.scan)),
+            },
             (Verb::Prepare { .. }, Some(statement)) if !self.is_unsure(name) => {
-                self.ensure_prepared(&statement, name, server, out);
+                // Whatever it is by now.
+                let _ = self.ensure_prepared(&statement, name, server, out);
                 (statement.id, Change::PreparesAgain { name: name.clone(), statement }, None)
             }
             (Verb::Prepare { body, typed }, _) => {
-                let (statement, text) = new_statement(text, body.clone(), *typed, statements);
+                let (statement, text) = new_statement((text, mention), body.clone(), *typed, statements);
                 let id = statement.id;
                 (id, Change::Prepares { name: name.clone(), statement, typed: text }, None)
             }
             (Verb::Deallocate, Some(statement)) => {
-                let is_movable = statement.is_kept() || self.is_undescribed(statement.id);
+                let is_movable = statement.is_kept() || statement.source.is_some();
                 let stand_in = is_movable.then(|| {
                     let nothing = statements.unshared(&[0, 0, 0]);
-                    self.ensure_prepared(&nothing, b"", server, out);
+                    let _ = self.ensure_prepared(&nothing, b"", server, out);
                     nothing.id
                 });
                 let change = Change::Deallocates { name: name.clone(), stand_in };
                 (stand_in.unwrap_or(statement.id), change, None)
             }
             (Verb::Execute | Verb::Deallocate, None) => {
-                return Placed { name: escaped_name(name), change: Change::Escaped, executes: None };
+                return Some(Placed { name: escaped_name(name), change: Change::Escaped, executes: None });
             }
         };
-        Placed { name: Some(server_name(id)), change, executes }
+        Some(Placed { name: Some(server_name(id)), change, executes })
     }
 
     /// A change is sent to the server: from now on the names mean what they do behind it.
     fn send_change(&mut self, change: Change, server: &mut ServerStatements) -> Sent {
         let undo = |name, before| Some(Box::new(Undo { name, before }));
-        let (about, undo, asks) = match change {
+        let (about, undo, ask) = match change {
             Change::Prepares { name, statement, typed } => {
                 let before = self.names.get(&name).cloned();
                 server.insert(statement.id);
                 self.preparing += 1;
                 self.names.insert(name.clone(), Arc::clone(&statement));
-                let id = statement.id;
-                let asks = typed.map(|text| {
-                    let undescribed = Undescribed { statement, text };
-                    self.sql.get_or_insert_default().undescribed.push_back(undescribed);
-                    id
-                });
-                (About::Prepares(id), undo(name, before), asks)
+                let about = About::Prepares(statement.id);
+                (about, undo(name, before), Some(Ask { statement, typed }))
             }
             Change::PreparesAgain { name, statement } => {
                 (About::Uses(statement.id), undo(name, Some(statement)), None)
@@ -233,8 +234,9 @@ impl Session {
             }
             Change::Executes(id) => (About::Uses(id), None, None),
             Change::Escaped => (About::Escaped, None, None),
+            Change::Denied => (About::Denied, None, None),
         };
-        Sent { about, undo, shifts: None, asks }
+        Sent { about, undo, shifts: None, ask }
     }
 
     /// The text of a statement that names another, as it is to be prepared to be bound now.
@@ -244,10 +246,10 @@ impl Session {
         definition: &[u8],
         (server, statements): (&mut ServerStatements, &Statements),
         out: &mut Vec<u8>,
-    ) -> Rendered {
+    ) -> Option<Rendered> {
         let (text, types) = split_cstr(definition).unwrap_or_default();
         let known = self.names.get(&mention.name).cloned();
-        let placed = self.place((mention, known), text, (server, statements), out);
+        let placed = self.place((mention, known), text, (server, statements), out)?;
         let Placed { name, change, executes } = placed;
         let mut renaming = Renaming::new(text);
         if let Some(name) = &name {
@@ -256,7 +258,7 @@ impl Session {
         let (mut definition, shifts) = renaming.finish();
         definition.push(0);
         definition.extend_from_slice(types);
-        Rendered { definition, executes, change, shifts }
+        Some(Rendered { definition, executes, change, shifts })
     }
 
     /// A portal was bound; to a statement that names others if `rendered` is there.
@@ -276,6 +278,7 @@ impl Session {
         // To execute it once more is refused, or goes on with its rows.
         let again = match change {
             Change::Executes(id) => Change::Executes(*id),
+            Change::Denied => Change::Denied,
             _ => Change::Escaped,
         };
         let (change, shifts) = (std::mem::replace(change, again), shifts.clone());
@@ -290,51 +293,38 @@ impl Session {
     }
 }
 
-/// Types of parameters, which the server is asked for where a PREPARE gave them by their names.
+/// What the server is asked about statements that PREPARE makes.
 impl Session {
-    /// Asks for the types of a statement that was sent just before.
-    pub(super) fn ask_types(&mut self, id: u64, out: &mut Vec<u8>) {
-        write_statement_message(b'D', Name::Server(id), out);
-        self.expect_hidden(Kind::Describe, About::Nothing);
-    }
-
-    /// The server is not asked for these types after all: most likely the same text drops the statement, and the question would
-    /// be an error. True.
-    fn give_up_types(&mut self, id: u64) -> bool {
-        if let Some(sql) = &mut self.sql {
-            sql.undescribed.retain(|undescribed| undescribed.statement.id != id);
-        }
-        self.keep(Some(Pin::SqlPrepare));
-        true
-    }
-
-    fn is_undescribed(&self, id: u64) -> bool {
-        self.sql.as_ref().is_some_and(|sql| sql.undescribed.iter().any(|u| u.statement.id == id))
-    }
-
-    /// True if there is a statement that cannot be prepared elsewhere yet.
-    pub(super) fn has_undescribed(&self) -> bool {
-        self.sql.as_ref().is_some_and(|sql| !sql.undescribed.is_empty())
-    }
-
-    /// The server has told the types: the body of its ParameterDescription.
-    pub(super) fn on_types(&mut self, types: &[u8]) {
-        if let Some(Undescribed { statement, text }) =
-            self.sql.as_mut().and_then(|sql| sql.undescribed.pop_front())
-        {
-            statement.keep([&text, types].concat().into());
+    /// Asks about a statement that was sent just before.
+    pub(super) fn ask_about(&mut self, Ask { statement, typed }: Ask, out: &mut Vec<u8>) {
+        match typed {
+            Some(text) => self.ask_types(&statement, text, out),
+            None => self.ask_what_it_is(&statement, out),
         }
     }
 
-    /// The server does not tell them: there is no such statement, or it stays where it is.
-    pub(super) fn on_no_types(&mut self, server: &mut ServerStatements) {
-        let undescribed = self.sql.as_mut().and_then(|sql| sql.undescribed.pop_front());
-        if let Some(Undescribed { statement, .. }) = undescribed
-            && self.names.mean(statement.id)
-        {
-            server.remove(statement.id);
+    /// The server is not asked after all: most likely the same text drops the statement, and the question would be an error.
+    fn do_not_ask(&mut self, ask: Option<Ask>) {
+        if ask.is_some_and(|ask| ask.typed.is_some()) {
             self.keep(Some(Pin::SqlPrepare));
         }
+    }
+
+    /// Has a Query wait until it is known whether the statements that it names are what they were.
+    pub(super) fn await_named(
+        &mut self,
+        frame: &Frame<'_>,
+        server: &mut ServerStatements,
+        out: &mut Vec<u8>,
+    ) -> Option<Pass> {
+        let text = frame.body.strip_suffix(b"\0").unwrap_or(frame.body);
+        let understood = frame.is_complete().then(|| mentions(text)).flatten().map(|(found, _)| found);
+        let found = understood.or_else(|| executed_first(text).map(|mention| vec![mention]))?;
+        if !self.is_unsure_of(&found, server, out) {
+            return None;
+        }
+        // Without a batch before it, what goes wrong must not have the server skip the Query.
+        Some(if self.unsynced { self.await_descriptions(out) } else { self.await_descriptions_alone(out) })
     }
 }
 
@@ -364,6 +354,13 @@ impl Session {
     /// Appends what the client is told in place of the server's error; false, and nothing appended, if it is told that.
     pub(super) fn tell_error(&mut self, failed: &Expected, frame: &Frame<'_>, out: &mut Vec<u8>) -> bool {
         let refusal = if failed.kind.is_extended() { None } else { self.take_refusal() };
+        let begun = out.len();
+        let fields = ErrorFields::parse(frame.body);
+        self.tell_types(failed, &fields, out);
+        if refusal.is_none() && is_denied(failed, &fields) {
+            write_changed(frame.body, out);
+            return true;
+        }
         if let Some(body) = refusal {
             if !with_client_names(&body, (failed, &None), &self.names, &self.expected, out) {
                 write::message(out, b'E', |out| out.extend_from_slice(&body));
@@ -374,14 +371,13 @@ impl Session {
             Kind::Part(_) => self.expected.iter().find(|e| e.kind == Kind::Query).map(|query| &query.shifts),
             _ => Some(&failed.shifts),
         };
-        frame.is_complete()
-            && with_client_names(
-                frame.body,
-                (failed, shifts.unwrap_or(&None)),
-                &self.names,
-                &self.expected,
-                out,
-            )
+        let names = (&self.names, &self.expected);
+        let is_other = frame.is_complete()
+            && with_client_names(frame.body, (failed, shifts.unwrap_or(&None)), names.0, names.1, out);
+        if !is_other && out.len() > begun {
+            write::message(out, b'E', |out| out.extend_from_slice(frame.body));
+        }
+        out.len() > begun
     }
 
     /// Why a statement could not be prepared for the Query that is answered now.
@@ -392,19 +388,31 @@ impl Session {
 
 /// What PREPARE prepares; with its text if the types of its parameters have to be asked for.
 fn new_statement(
-    text: &[u8],
+    (text, mention): (&[u8], &Mention),
     body: std::ops::Range<usize>,
     typed: bool,
     statements: &Statements,
 ) -> (Arc<Statement>, Option<Box<[u8]>>) {
     // Errors in it are told with places in the whole text.
     let indent = characters(text.get(..body.start).unwrap_or_default());
+    let source = source(text, mention, body.end);
     let mut definition = vec![b' '; indent];
     definition.extend_from_slice(text.get(body).unwrap_or_default());
     definition.push(0);
     if typed {
-        return (statements.unkept(scan(&definition)), Some(definition.into()));
+        return (statements.made_by(source, Err(scan(&definition))), Some(definition.into()));
     }
     definition.extend_from_slice(&[0, 0]);
-    (statements.unshared(&definition), None)
+    (statements.made_by(source, Ok(&definition)), None)
+}
+
+/// The PREPARE of which the body ends there, alone: with all that stands around it if there is no other statement.
+fn source<'a>(text: &'a [u8], mention: &Mention, end: usize) -> &'a [u8] {
+    const VERB: &[u8] = b"prepare";
+    let is_rest_empty = |rest: &[u8]| rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == b';');
+    let end = if text.get(end..).is_some_and(is_rest_empty) { text.len() } else { end };
+    let before = text.get(..mention.span.start).unwrap_or_default();
+    let verb = before.windows(VERB.len()).rposition(|word| word.eq_ignore_ascii_case(VERB));
+    let start = verb.filter(|_| mention.statement > 0).unwrap_or(0);
+    text.get(start..end).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! How a session comes to a server connection.
 
 use std::future::poll_fn;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -104,6 +105,13 @@ impl Access {
         account: Arc<Account>,
     ) -> Self {
         Self { database, user, parameters, seat, account, outlook: None, cached: None }
+    }
+
+    /// A number that stands for the database and the user.
+    pub(super) fn place(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&*self.database, &*self.user).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Asks the primary's pool for a connection.

@@ -130,8 +130,12 @@ impl Front {
             if let Poll::Ready(event) = self.poll_up(server, (buffers, lookup)) {
                 return Poll::Ready(event);
             }
+            let was_stalled = self.machine.is_stalled();
             if let Poll::Ready(event) = self.poll_down(server, (buffers, lookup)) {
                 return Poll::Ready(event);
+            }
+            if was_stalled && !self.machine.is_stalled() {
+                continue;
             }
             if !self.held_back || self.has_enough() {
                 break;
@@ -171,6 +175,9 @@ impl Front {
             }
             if self.is_cancelled && self.machine.owes_nothing() {
                 return Poll::Pending;
+            }
+            if self.machine.is_stalled() {
+                return self.poll_closed().map(|()| Event::ClientGone);
             }
             if self.has_enough() {
                 self.hold_back();
@@ -224,9 +231,7 @@ impl Front {
                 };
                 self.down.accept(&cut);
                 // Before the client hears of it.
-                if self.machine.take_migrated() {
-                    lookup.statements.renew();
-                }
+                self.machine.tell_migrations(lookup.statements);
                 if let Some(event) = event {
                     return Poll::Ready(event);
                 }

@@ -71,7 +71,12 @@ impl Session {
             stream,
             up: Pipe::default(),
             down: Pipe::default(),
-            machine: Machine::new(pooling, Arc::clone(&access.parameters), registration.key.pid),
+            machine: Machine::new(
+                pooling,
+                Arc::clone(&access.parameters),
+                access.place(),
+                registration.key.pid,
+            ),
             meter: Meter::default(),
             ending: None,
             held_back: false,

@@ -23,6 +23,7 @@ mod limits;
 mod listening;
 mod local_replies;
 mod login;
+mod migrations;
 mod peer;
 mod pids;
 mod pool;

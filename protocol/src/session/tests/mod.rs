@@ -2,6 +2,7 @@
 
 mod equivalence;
 mod losses;
+mod migrations;
 mod oracle;
 mod pipe;
 mod play;

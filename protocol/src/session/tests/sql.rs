@@ -17,11 +17,13 @@ fn a_statement_that_was_prepared_in_sql_is_executed_wherever_the_session_is_serv
     world.sends(A, [query("prepare s as select 'a'")]);
     world.gets(A, ["CommandComplete PREPARE", "ReadyForQuery I"]);
     assert_eq!(world.held(A), None);
-    world.server_got(0, ["Query prepare pgherd_1 as select 'a'"]);
+    let asks = ["Describe statement \"pgherd_1\"", "Sync"];
+    world.server_got(0, ["Query prepare pgherd_1 as select 'a'", asks[0], asks[1]]);
     elsewhere(&mut world);
     world.sends(A, [query("execute s")]);
     world.gets(A, ROW);
-    world.server_got(1, ["Parse \"pgherd_1\"              select 'a'", "Sync", "Query execute pgherd_1"]);
+    let again = "Parse \"pgherd_1\"              select 'a'";
+    world.server_got(1, [again, asks[0], asks[1], "Query execute pgherd_1"]);
     world.sends(A, [bind("", "s", &[]), execute_some("", 0), sync()]);
     world.gets(A, ["BindComplete", "DataRow a", "CommandComplete SELECT 1", "ReadyForQuery I"]);
     world.sends(B, [query("execute s")]);
@@ -40,10 +42,8 @@ fn the_types_that_a_prepare_gives_are_asked_for_so_that_other_servers_get_them()
     elsewhere(&mut world);
     world.sends(A, [query("execute s ('')")]);
     world.gets(A, ROW);
-    world.server_got(
-        1,
-        ["Parse \"pgherd_1\"                     select 'a' || $1", "Sync", "Query execute pgherd_1 ('')"],
-    );
+    let again = "Parse \"pgherd_1\"                     select 'a' || $1";
+    world.server_got(1, [again, sent[1], sent[2], "Query execute pgherd_1 ('')"]);
     // By the extended protocol, in which the question belongs to the client's batch.
     let text = "prepare t (text) as select 'a' || $1";
     world.sends(A, [parse("", text), bind("", "", &[]), execute_some("", 0), query("execute t ('')")]);

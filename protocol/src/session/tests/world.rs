@@ -149,7 +149,7 @@ impl World {
     pub(super) fn client(&mut self, number: usize) -> &mut Client {
         while self.clients.len() <= number {
             self.clients.push(Client {
-                session: Session::new(self.pooling, Arc::clone(&self.startup), 1),
+                session: Session::new(self.pooling, Arc::clone(&self.startup), 0, 1),
                 parameters: Arc::clone(&self.startup),
                 up: Pipe::default(),
                 down: Pipe::default(),
@@ -185,8 +185,8 @@ impl World {
                 !std::mem::take(&mut client.sent).is_empty()
             }
             (Step::Read(len), _) => {
-                let Client { up, sent, .. } = client;
-                let moved = up.fill(sent, len, capacity);
+                let Client { up, sent, session, .. } = client;
+                let moved = !session.is_stalled() && up.fill(sent, len, capacity);
                 self.cut_up(number) || moved
             }
             (Step::Forward(len), Some(server)) => {
@@ -209,7 +209,8 @@ impl World {
                 if let Some(lifetime) = lifetime {
                     lifetime.replies -= before - from.len();
                 }
-                self.cut_down(number) || moved
+                let moved = self.cut_down(number) || moved;
+                self.cut_up(number) || moved
             }
             (Step::Reply(len), _) => {
                 let Client { down, got, .. } = client;
@@ -325,7 +326,7 @@ impl World {
 
     fn cut_down(&mut self, number: usize) -> bool {
         let full = self.clients[number].down.input.len() == self.capacity;
-        let Self { clients, servers, .. } = self;
+        let Self { clients, servers, statements, .. } = self;
         let Client { session, down, place, .. } = &mut clients[number];
         let Place::Joined(server) = *place else { return false };
         if down.input.is_empty() || !down.out.is_empty() {
@@ -339,6 +340,7 @@ impl World {
             _ => None,
         };
         down.accept(&cut);
+        session.tell_migrations(statements);
         if let Some(last_words) = last_words {
             self.lost(number, server, last_words.as_deref());
             return true;

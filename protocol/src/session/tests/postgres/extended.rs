@@ -53,6 +53,14 @@ impl Backend {
         self.statements.get(name).cloned().ok_or_else(|| missing(name))
     }
 
+    /// A statement gives what it gave when it was prepared, or nothing.
+    pub(super) fn revalidate(&self, prepared: &Prepared) -> Result<(), Failure> {
+        if prepared.sql == Some(Sql::Star) && prepared.altered != self.database.borrow().altered {
+            return Err(Failure::new("0A000", "cached plan must not change result type"));
+        }
+        Ok(())
+    }
+
     fn on_bind(&mut self, body: &[u8]) -> Result<(), Failure> {
         let (portal, rest) = split_cstr(body).unwrap();
         let (statement, rest) = split_cstr(rest).unwrap();
@@ -73,9 +81,7 @@ impl Backend {
             return Err(Failure::new("42P03", format!("cursor \"{portal}\" already exists")));
         }
         self.portals.remove(portal);
-        if sql == Some(Sql::Star) && altered != self.database.borrow().altered {
-            return Err(Failure::new("0A000", "cached plan must not change result type"));
-        }
+        self.revalidate(&Prepared { sql: sql.clone(), altered })?;
         self.portals.insert(portal.into(), Portal::new(sql, values));
         write::empty(&mut self.said, b'2');
         Ok(())
@@ -93,9 +99,10 @@ impl Backend {
                 out.extend_from_slice(&count.to_be_bytes());
                 (0..count).for_each(|_| out.extend_from_slice(&25_u32.to_be_bytes()));
             });
+            self.revalidate(&self.find(name)?)?;
         }
-        if sql.is_some_and(|sql| self.gives_rows(&sql)) {
-            self.describe_row();
+        if let Some(sql) = sql.filter(|sql| self.gives_rows(sql)) {
+            self.describe_row(&sql);
         } else {
             write::empty(&mut self.said, b'n');
         }

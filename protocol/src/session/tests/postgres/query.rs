@@ -38,8 +38,13 @@ impl Backend {
 
     fn run_simple(&mut self, sql: Sql) -> Result<Outcome, Failure> {
         self.admit(sql.is_exit())?;
+        if let Sql::Run(name, _) = &sql
+            && let Some(prepared) = self.statements.get(name)
+        {
+            self.revalidate(prepared)?;
+        }
         if self.gives_rows(&sql) {
-            self.describe_row();
+            self.describe_row(&sql);
         }
         let (is_transaction, is_last) = (sql.is_transaction(), self.query.is_empty());
         let mut portal = Portal::new(Some(sql), Vec::new());
@@ -70,11 +75,14 @@ impl Backend {
         write::message(&mut self.said, b'G', |out| out.extend_from_slice(&[0, 0, 1, 0, 0]));
     }
 
-    pub(super) fn describe_row(&mut self) {
+    pub(super) fn describe_row(&mut self, sql: &Sql) {
+        let kind = if *sql == Sql::Star { self.database.borrow().altered } else { 0 };
         write::message(&mut self.said, b'T', |out| {
             out.extend_from_slice(&[0, 1]);
             write::cstr(out, b"a");
-            out.extend_from_slice(&[0; 18]);
+            out.extend_from_slice(&[0; 6]);
+            out.extend_from_slice(&kind.to_be_bytes());
+            out.extend_from_slice(&[0; 8]);
         });
     }
 

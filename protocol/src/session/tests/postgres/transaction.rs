@@ -203,6 +203,7 @@ impl Backend {
     /// What EXECUTE runs, with these values.
     fn runnable(&self, name: &str, values: &[String]) -> Result<Sql, Failure> {
         let prepared = self.statements.get(name).ok_or_else(|| missing(name))?;
+        self.revalidate(prepared)?;
         let sql = prepared.sql.clone();
         let needed = sql.as_ref().map_or(0, Sql::values);
         if needed != values.len() {
@@ -212,7 +213,13 @@ impl Backend {
         let is_plain = |sql: &Sql| {
             matches!(
                 sql,
-                Sql::Select { .. } | Sql::Insert(_) | Sql::Put(_) | Sql::Fail | Sql::Note | Sql::Deferred
+                Sql::Select { .. }
+                    | Sql::Star
+                    | Sql::Insert(_)
+                    | Sql::Put(_)
+                    | Sql::Fail
+                    | Sql::Note
+                    | Sql::Deferred
             )
         };
         sql.filter(is_plain).ok_or_else(|| Failure::new("0A000", "the model does not execute that"))
