@@ -74,6 +74,14 @@ impl ClientError {
         self
     }
 
+    /// The whole ErrorResponse of what ends a session, or keeps it from its begin.
+    #[must_use]
+    pub fn last_words(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(&mut out, Severity::Fatal);
+        out
+    }
+
     /// Appends it as an ErrorResponse or NoticeResponse.
     pub fn write(&self, out: &mut Vec<u8>, severity: Severity) {
         let (tag, severity) = match severity {

@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pgherd_protocol::error::{ClientError, ErrorFields, Severity};
+use pgherd_protocol::error::{ClientError, ErrorFields};
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::startup::{CancelKey, Startup};
 use pgherd_protocol::write;
@@ -65,9 +65,7 @@ impl fmt::Display for Refusal {
 
 impl From<ClientError> for Refusal {
     fn from(error: ClientError) -> Self {
-        let mut message = Vec::new();
-        error.write(&mut message, Severity::Fatal);
-        Self { message, reason: error.message }
+        Self { message: error.last_words(), reason: error.message }
     }
 }
 

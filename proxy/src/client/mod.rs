@@ -23,7 +23,7 @@ pub(crate) mod welcome;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pgherd_protocol::error::{ClientError, Severity};
+use pgherd_protocol::error::ClientError;
 use pgherd_protocol::startup::CancelKey;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -183,9 +183,7 @@ async fn turn_away(stream: &mut Stream, peer: &Peer, strangers: &Strangers) -> s
         let limit = "listen.max_unauthenticated_per_address";
         tracing::warn!(%peer, limit, "too many connections of one address that have not logged in");
     }
-    let mut message = Vec::new();
-    ClientError::new("53300", "sorry, too many clients already")
-        .detail("Too many connections from this address have not logged in yet.")
-        .write(&mut message, Severity::Fatal);
-    stream.write_all(&message).await
+    let error = ClientError::new("53300", "sorry, too many clients already")
+        .detail("Too many connections from this address have not logged in yet.");
+    stream.write_all(&error.last_words()).await
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use pgherd_protocol::error::{ClientError, Severity, write_old_style};
+use pgherd_protocol::error::{ClientError, write_old_style};
 use pgherd_protocol::startup::{CancelKey, Startup, StartupError, StartupPacket, parse_startup, startup_len};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -137,20 +137,19 @@ fn unsupported(minor: u16) -> Opening {
 }
 
 fn refused(error: &ClientError) -> Opening {
-    let mut out = Vec::new();
-    error.write(&mut out, Severity::Fatal);
-    Opening::Refused(out)
+    Opening::Refused(error.last_words())
 }
 
 /// A client is answered in the form that it may understand.
 fn refusal(error: &StartupError) -> Vec<u8> {
-    let mut out = Vec::new();
     match error {
-        StartupError::UnsupportedVersion(..=2, _) => write_old_style(&mut out, &error.to_string()),
-        _ => ClientError::new(error.sqlstate().unwrap_or("08P01"), error.to_string())
-            .write(&mut out, Severity::Fatal),
+        StartupError::UnsupportedVersion(..=2, _) => {
+            let mut out = Vec::new();
+            write_old_style(&mut out, &error.to_string());
+            out
+        }
+        _ => ClientError::new(error.sqlstate().unwrap_or("08P01"), error.to_string()).last_words(),
     }
-    out
 }
 
 /// Reads the first four bytes of a packet; none at the end of the stream.
