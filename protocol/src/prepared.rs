@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::Mutex;
 
 use crate::frame::{Frame, split_cstr};
-use crate::session::Views;
+use crate::session::{Sequences, Views};
 use crate::statement::{Effect, Mention, Named, RecentScans, Scan, Suspects, executed_first, mentions, scan};
 use crate::write;
 
@@ -202,6 +202,8 @@ pub struct Lookup<'a> {
     pub recent: &'a RecentScans,
     /// What pgherd shows of itself.
     pub views: &'a dyn Views,
+    /// Whether sessions of this database and user ask for numbers of sequences.
+    pub sequences: &'a Sequences,
 }
 
 /// All statements that sessions hold, each once. Shared by all sessions of the process.
@@ -211,6 +213,7 @@ pub struct Statements {
     /// Counts what may have changed the meaning of texts on servers.
     generation: AtomicU64,
     hasher: RandomState,
+    discard_sequences: OnceLock<Arc<Statement>>,
 }
 
 #[derive(Debug, Default)]
@@ -302,6 +305,13 @@ impl Statements {
             Err(scan) => Statement::unkept(id, scan, generation),
         };
         Arc::new(Statement { source: Some(source.into()), ..made })
+    }
+
+    /// DISCARD SEQUENCES, which pgherd says for itself.
+    #[must_use]
+    pub fn discard_sequences(&self) -> Arc<Statement> {
+        let discard = self.discard_sequences.get_or_init(|| self.unshared(b"DISCARD SEQUENCES\0\0\0"));
+        Arc::clone(discard)
     }
 
     /// A statement of which the definition is not kept.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::prepared::ServerStatements;
+use crate::session::Drawers;
 
 /// The state of one server connection that outlives a lease.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct ServerState {
     pub parameters: BTreeMap<Box<str>, Box<str>>,
     /// Some of what the last startup packet said is not in force any more.
     pub parameters_lost: bool,
+    /// Whose numbers of sequences it knows.
+    pub drawers: Drawers,
 }
 
 impl ServerState {
@@ -26,6 +29,7 @@ impl ServerState {
             statements: ServerStatements::new(max_prepared_statements),
             parameters: BTreeMap::new(),
             parameters_lost: false,
+            drawers: Drawers::Nobody,
         }
     }
 

@@ -39,6 +39,7 @@ use crate::listener::{self, Listeners};
 use crate::log::Log;
 use crate::places::By;
 use crate::reload::{self, Reload, Reloader};
+use crate::sequences::AllSequences;
 use crate::server::table::{Backends, Target};
 use crate::shared::{Ending, Shared, SharedParameters};
 use crate::strangers::Strangers;
@@ -265,6 +266,7 @@ fn build(config: &Config, tls: ClientTls, (control, reload): (Control, Reload)) 
         verifiers,
         credentials: Credentials::default(),
         parameters: SharedParameters::default(),
+        sequences: AllSequences::default(),
         statements: Statements::default(),
         hidden: Hidden::default(),
         hubs: Hubs::default(),

@@ -28,6 +28,7 @@ mod refill;
 mod reload;
 mod roster;
 mod seat;
+mod sequences;
 mod server;
 mod shared;
 mod strangers;

@@ -189,6 +189,8 @@ impl Reloader {
         live.replace(config);
         backends.resize_pools();
         hidden.reconfigure(&live.load().pool);
+        let pool = &live.load_full().pool;
+        self.shared.sequences.follow(|database, user| pool.sequences_for(database, user));
         Ok(Reloaded { changed, later, doubts: Vec::new() })
     }
 }

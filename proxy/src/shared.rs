@@ -29,6 +29,7 @@ use crate::places::{By, Gauge};
 use crate::reload::Reload;
 use crate::roster::Roster;
 use crate::seat::Seat;
+use crate::sequences::AllSequences;
 use crate::server::table::Backends;
 use crate::strangers::Strangers;
 use crate::tls::ClientTls;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) credentials: Credentials,
     /// The startup packets' run-time parameters of all sessions.
     pub(crate) parameters: SharedParameters,
+    /// Who asks for numbers of sequences.
+    pub(crate) sequences: AllSequences,
     /// Prepared statements of all sessions.
     pub(crate) statements: Statements,
     /// What texts do not show.

@@ -12,6 +12,8 @@ use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use pgherd_protocol::prepared::Lookup;
+use pgherd_protocol::session::Sequences;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::statement::RecentScans;
 use slab::Slab;
@@ -117,6 +119,11 @@ pub(crate) enum Stage {
 }
 
 impl Worker {
+    /// What a session of this kind looks up.
+    pub(crate) fn lookup<'a>(&'a self, sequences: &'a Sequences) -> Lookup<'a> {
+        Lookup { statements: &self.shared.statements, recent: &self.recent, views: self, sequences }
+    }
+
     /// The present stage.
     pub(crate) fn stage(&self) -> Stage {
         self.stage.get()

@@ -167,6 +167,12 @@ impl Session {
 
     fn on_command_complete(&mut self, frame: &Frame<'_>, server: &mut ServerState) -> Reply {
         self.on_part_complete(&mut server.statements);
+        if self.forgets_now() {
+            self.expected.pop_front();
+            self.on_forgotten(true);
+            return Reply::Drop;
+        }
+        self.count_numbers(frame.body);
         match frame.body {
             // It has set the startup packet's parameters again.
             _ if self.expected.front().is_some_and(|e| !e.shown) => {
@@ -187,6 +193,12 @@ impl Session {
                 if self.pooling == Pooling::Transaction && is_last {
                     self.forget_leftovers();
                 }
+                self.on_discarded(is_last);
+            }
+            b"DISCARD SEQUENCES\0" => {
+                let is_last = self.expected.front().is_some_and(|e| e.single)
+                    && self.expected.iter().skip(1).all(|e| e.kind == Kind::Sync || !e.shown);
+                self.on_discarded(is_last);
             }
             // AND CHAIN goes on in another transaction.
             b"COMMIT\0" if self.altered == Altered::Here => self.altered = Altered::Surely,
@@ -239,7 +251,12 @@ impl Session {
         match about {
             About::Prepares(_) => self.preparing -= 1,
             About::Drops(id) => server.remove(id),
-            About::Nothing | About::Uses(_) | About::Closes(_) | About::Escaped | About::Denied => {}
+            About::Nothing
+            | About::Uses(_)
+            | About::Closes(_)
+            | About::Escaped
+            | About::Numbers
+            | About::Denied => {}
         }
     }
 
@@ -267,7 +284,12 @@ impl Session {
             match behind.about {
                 About::Prepares(id) => server.insert(id),
                 About::Closes(id) => server.remove(id),
-                About::Uses(_) | About::Drops(_) | About::Escaped | About::Denied | About::Nothing => {}
+                About::Uses(_)
+                | About::Drops(_)
+                | About::Escaped
+                | About::Numbers
+                | About::Denied
+                | About::Nothing => {}
             }
             let Some(undo) = &mut behind.undo else { continue };
             if defined_since.insert(undo.name.clone()) {
@@ -377,6 +399,9 @@ impl Session {
         }
         let Some(mut failed) = self.expected.pop_front() else { return Reply::OutOfStep };
         if !failed.shown && failed.kind.is_extended() && self.fails_alone() {
+            if self.fails_to_forget(&failed) {
+                return self.on_unforgotten(failed, server);
+            }
             return self.on_hidden_error((failed, frame.body), server);
         }
         if failed.kind == Kind::Query && !failed.shown {
@@ -456,8 +481,12 @@ impl Session {
                 _ => {}
             }
         }
+        let forgets = skipped.iter().any(|e| e.about == About::Numbers);
         let untold = skipped.iter().filter(|e| e.kind == Kind::Describe && !e.shown).count();
         self.undo(skipped);
+        if forgets {
+            self.on_forgotten(false);
+        }
         (0..untold).for_each(|_| self.on_no_description(server));
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Expected {
     pub(super) unseen: bool,
     /// It runs one statement at most.
     pub(super) single: bool,
+    /// Its rows are numbers of a sequence, or are written with such.
+    pub(super) takes: bool,
     /// The statement on the server that it is about.
     pub(super) about: About,
     /// How to put the session's statements back if the server never runs this.
@@ -42,6 +44,7 @@ impl Expected {
             forgets: false,
             unseen: false,
             single: true,
+            takes: false,
             about: About::Nothing,
             undo: None,
             shifts: None,
@@ -69,6 +72,8 @@ pub(super) enum About {
     Closes(u64),
     /// By DEALLOCATE.
     Drops(u64),
+    /// Has the server forget the numbers of sequences that it knows.
+    Numbers,
     /// One of the client's own whose name would be taken for one of pgherd's.
     Escaped,
     /// It is not to be had.

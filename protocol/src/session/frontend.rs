@@ -7,7 +7,7 @@ use super::sql::Sent;
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Stall, Undo, in_band_answer};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statement, Statements, mention};
-use crate::statement::{Effect, Pin, Resets, Scan, scan_start, wanted_database};
+use crate::statement::{Draws, Effect, Pin, Resets, Scan, scan_start, wanted_database};
 use crate::write;
 
 /// What becomes of a client's message.
@@ -67,6 +67,9 @@ impl Session {
         if self.copy_syncs > 0 && self.expected.is_empty() && !self.copying_in && !self.skipping {
             self.add_barrier(out);
         }
+        if self.takes_new_lease() {
+            self.begin_with_numbers(server, lookup, out);
+        }
         if self.restore_due && self.owes_nothing() {
             self.restore(Resets::ForSession, out);
         }
@@ -77,11 +80,11 @@ impl Session {
             b'd' => return self.on_copy_data(),
             b'c' | b'f' => return self.on_copy_end(),
             b'Q' => return self.on_query(frame, (server, lookup), out),
-            b'F' => return self.on_function_call(frame),
+            b'F' => return self.on_function_call(frame, (server, lookup), out),
             b'H' => return Pass::Forward,
             _ => {}
         }
-        self.unsynced = true;
+        self.in_batch = std::mem::replace(&mut self.unsynced, true);
         match frame.header.tag {
             b'P' => self.on_parse(frame, server, lookup, out),
             b'D' | b'C' | b'E' if self.is_in_band(frame.header.tag, frame.body, lookup.views) => Pass::Drop,
@@ -106,9 +109,11 @@ impl Session {
     }
 
     /// Expects the replies to what runs a statement.
-    pub(super) fn expect_run(&mut self, kind: Kind, Scan { effect, forgets, whole, single, .. }: Scan) {
+    pub(super) fn expect_run(&mut self, kind: Kind, findings: Scan) {
+        let Scan { effect, forgets, whole, single, draws, .. } = findings;
         self.tally.reads += u32::from(effect == Effect::Harmless);
-        let expected = Expected { effect, forgets, unseen: !whole, single, ..Expected::new(kind) };
+        let takes = single && draws == Draws::Likely;
+        let expected = Expected { effect, forgets, unseen: !whole, single, takes, ..Expected::new(kind) };
         self.expected.push_back(expected);
     }
 
@@ -139,6 +144,10 @@ impl Session {
         }
         if findings.names && self.pooling == Pooling::Transaction {
             return self.on_naming_query((frame, in_batch), (findings, resets), (server, lookup), out);
+        }
+        if !self.see_numbers(findings, in_batch, (server, lookup), out) {
+            self.refuse_asking();
+            return Pass::Drop;
         }
         self.send_query(frame, findings, resets, out)
     }
@@ -197,7 +206,11 @@ impl Session {
     pub(crate) fn on_piece(&mut self, piece: &[u8]) {
         if let Some(rest) = &mut self.rest {
             let pin = rest.see(piece);
+            let asks = rest.asks();
             self.keep(pin);
+            if asks {
+                self.note_late();
+            }
         }
         if !self.sends_inside {
             self.rest = None;
@@ -218,12 +231,19 @@ impl Session {
         }
     }
 
-    fn on_function_call(&mut self, frame: &Frame<'_>) -> Pass {
-        self.unsynced = false;
+    fn on_function_call(
+        &mut self,
+        frame: &Frame<'_>,
+        server: (&mut ServerStatements, Lookup<'_>),
+        out: &mut Vec<u8>,
+    ) -> Pass {
+        let in_batch = std::mem::take(&mut self.unsynced);
         self.batch += 1;
         let function = frame.body.first_chunk().map(|oid| u32::from_be_bytes(*oid));
         if !function.is_some_and(|function| LARGE_OBJECT_FUNCTIONS.contains(&function)) {
             self.see(Scan { pin: Some(Pin::SessionFunction), ..Scan::UNSEEN });
+            let findings = Scan { asks: Self::calls_asking(function), single: true, ..Scan::UNSEEN };
+            self.see_numbers(findings, in_batch, server, out);
         }
         self.expect_run(Kind::FunctionCall, Scan::UNSEEN);
         Pass::Forward
@@ -235,6 +255,12 @@ impl Session {
         self.resets = self.resets.max(bound.resets);
         self.copies |= bound.copies;
         self.expect_run(Kind::Execute, bound);
+        if portal.is_empty() {
+            self.execute_numbers(bound);
+        } else if let Some(expected) = self.expected.back_mut() {
+            // Others of its kind were bound, perhaps.
+            expected.takes = false;
+        }
         let sent = if bound.names { self.execute_names(portal, server) } else { None };
         let Some(Sent { about, undo, shifts, ask }) = sent else { return Pass::Forward };
         if let Some(expected) = self.expected.back_mut() {
@@ -321,6 +347,7 @@ impl Session {
         }
         // It is run when it is bound.
         self.note_leftovers(Scan { suspect: false, ..findings });
+        self.see_asking(findings, (server, lookup), out);
         if self.pooling == Pooling::Session {
             self.parsed_reset |= findings.resets == Resets::ForSession;
             self.tally.server_parses += 1;
@@ -424,6 +451,8 @@ impl Session {
         let Resolved { target, findings, rendered } = resolved;
         // It resets when it is executed, which may be in a later batch.
         self.see(Scan { resets: Resets::Nothing, ..findings });
+        let in_batch = self.in_batch || out.len() > start;
+        self.see_numbers(Scan { single: true, ..findings }, in_batch, (server, lookup), out);
         if portal.is_empty() {
             self.bound = findings;
         } else {

@@ -94,8 +94,10 @@ impl Session {
     /// back, or because it may.
     #[must_use]
     pub fn is_to_be_asked(&self) -> bool {
-        let may_go_back =
-            self.lasting.is_none() && self.unnamed.held != Held::OnlyThere && !self.has_undescribed();
+        let may_go_back = self.lasting.is_none()
+            && self.numbers.pin().is_none()
+            && self.unnamed.held != Held::OnlyThere
+            && !self.has_undescribed();
         may_go_back && ((self.unasked && self.suspects.trust != Trust::Blind) || self.is_altered_only())
     }
 
@@ -130,7 +132,7 @@ impl Session {
     /// As [`Session::pin`], but for what is over with the server's next answers.
     #[must_use]
     pub fn lasting_pin(&self) -> Option<Pin> {
-        let known = Pin::worse(self.lasting, self.pin);
+        let known = Pin::worse(Pin::worse(self.lasting, self.pin), self.numbers.pin());
         Pin::worse(known, (self.unnamed.held == Held::OnlyThere).then_some(Pin::LongStatement))
     }
 }

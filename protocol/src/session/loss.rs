@@ -79,6 +79,7 @@ impl Session {
         self.restore_due = false;
         self.copies = false;
         self.misread.clear();
+        self.numbers.on_loss();
         self.rest = None;
         self.bound = Scan::CURSOR;
         self.bound_by_name = None;

@@ -16,6 +16,7 @@ mod names;
 mod overtime;
 mod placement;
 mod renaming;
+mod sequences;
 mod sql;
 mod tally;
 #[cfg(test)]
@@ -35,11 +36,13 @@ use loss::Answered;
 pub use loss::Loss;
 use names::Names;
 pub use overtime::{Overtime, transaction_timeout};
+use sequences::Numbers;
+pub use sequences::{Drawers, SequencePolicy, Sequences};
 use sql::SqlNames;
 pub use tally::Tally;
 
 use crate::parameters::Parameters;
-use crate::prepared::ServerStatements;
+use crate::server::ServerState;
 use crate::statement::{Effect, Mention, Pin, Resets, Rest, Scan, Suspects};
 
 /// What ReadyForQuery said of the transaction.
@@ -108,6 +111,8 @@ pub struct Session {
     preparing: usize,
     /// Extended-protocol messages were sent since the last Sync.
     unsynced: bool,
+    /// The same when the message came that is looked at now.
+    in_batch: bool,
     /// An error was seen before its Sync was sent: the server ignores everything up to it.
     skipping: bool,
     /// The server reads CopyData, and ignores Sync.
@@ -146,6 +151,7 @@ pub struct Session {
     describing: Option<Box<Describing>>,
     /// What the client's message at hand waits for.
     stall: Stall,
+    numbers: Numbers,
     /// What is kept for PREPARE, EXECUTE and DEALLOCATE in SQL.
     sql: Option<Box<SqlNames>>,
     unnamed: Unnamed,
@@ -241,9 +247,10 @@ enum Held {
 }
 
 impl Session {
-    /// A session that has just been logged in; `place` stands for its database and user, `pid` is what its BackendKeyData said.
+    /// A session that has just been logged in; `place` stands for its database and user, `pid` is what its BackendKeyData said,
+    /// and no other session of the process has ever had its `number`, which is not 0.
     #[must_use]
-    pub fn new(pooling: Pooling, startup: Arc<Parameters>, place: u64, pid: u32) -> Self {
+    pub fn new(pooling: Pooling, startup: Arc<Parameters>, place: u64, (pid, number): (u32, u64)) -> Self {
         Self {
             pooling,
             pid,
@@ -258,6 +265,7 @@ impl Session {
             batch: 0,
             preparing: 0,
             unsynced: false,
+            in_batch: false,
             skipping: false,
             copying_in: false,
             copy_syncs: 0,
@@ -277,6 +285,7 @@ impl Session {
             names: Names::default(),
             describing: None,
             stall: Stall::No,
+            numbers: Numbers::new(number),
             sql: None,
             unnamed: Unnamed::NONE,
             bound: Scan::CURSOR,
@@ -335,19 +344,21 @@ impl Session {
         self.wants.take()
     }
 
-    /// Begins a lease of a server connection on which nothing of this session is left.
-    pub fn attach(&mut self, server_now: u64) {
+    /// Begins a lease of a server connection on which nothing of this session is left but numbers of sequences.
+    pub fn attach(&mut self, server: &ServerState) {
         // It has the startup packet's parameters.
         self.restore_due = false;
         self.unasked = false;
         self.unnamed.placed = Placed::No;
-        self.lease_start = server_now;
+        self.lease_start = server.statements.now();
+        self.attach_numbers(server);
     }
 
     /// Ends a lease: what others could take for their own is not to be used any more.
-    pub fn detach(&mut self, server: &mut ServerStatements) {
+    pub fn detach(&mut self, server: &mut ServerState) {
         self.alters = false;
-        self.misread.drain(..).for_each(|id| server.distrust(id));
+        self.misread.drain(..).for_each(|id| server.statements.distrust(id));
+        self.detach_numbers(server);
     }
 
     /// True if the server owes nothing and no transaction is open, so that the server connection can go back.

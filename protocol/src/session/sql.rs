@@ -96,8 +96,19 @@ impl Session {
         let Some((found, forgets)) = found else {
             // The names that it gives are the server's own from now on.
             self.keep(Some(Pin::SqlPrepare));
+            if !self.see_numbers(findings, in_batch, (server, lookup), out) {
+                self.refuse_asking();
+                return Pass::Drop;
+            }
             return self.send_query(frame, findings, resets, out);
         };
+        let executed = found.iter().filter(|it| it.verb == Verb::Execute);
+        let executed = executed.filter_map(|it| self.names.get(&it.name));
+        let all = executed.fold(findings, |all, statement| all.worse(statement.scan));
+        if !self.see_numbers(all, in_batch, (server, lookup), out) {
+            self.refuse_asking();
+            return Pass::Drop;
+        }
         findings.forgets &= forgets;
         let begun = out.len();
         let (mut renaming, mut sent) = (Renaming::new(text), Vec::new());

@@ -6,7 +6,8 @@ use super::first::{First, first};
 use super::lexer::{Lexer, Token, Word};
 use super::pgpool::pool_view;
 use super::rest::Rest;
-use super::words::{session_pin, undoes};
+use super::sequences::{Draws, asks, drawn_by};
+use super::words::{is_pure, session_pin, undoes};
 use super::{Effect, Pin, Resets, Scan};
 
 /// Looks at the text of a Query or Parse message.
@@ -23,9 +24,9 @@ pub fn scan_start(text: &[u8]) -> (Scan, Rest) {
     let (findings, _) = look_at(text);
     let is_do = findings.present.first == Some(First::Do);
     let prepares = findings.present.first == Some(First::Prepare);
-    let Scan { pin, names, sets, resets, .. } = findings.conclude(true);
+    let Scan { pin, names, sets, resets, asks, .. } = findings.conclude(true);
     let pin = pin.or(prepares.then_some(Pin::SqlPrepare));
-    (Scan { pin, names, sets, resets, suspect: is_do, ..Scan::UNKNOWN }, Rest::new(is_do))
+    (Scan { pin, names, sets, resets, asks, suspect: is_do, ..Scan::UNKNOWN }, Rest::new(is_do))
 }
 
 /// True for the first word of a DO.
@@ -54,6 +55,8 @@ struct Findings<'a> {
     exits: bool,
     undoes: bool,
     suspect: bool,
+    draws: Draws,
+    asks: bool,
     /// SHOW
     shows: bool,
     /// The statements that have ended.
@@ -81,6 +84,9 @@ struct Statement<'a> {
     config_null: bool,
     /// It may write.
     impure: bool,
+    draws: Draws,
+    /// The last dot stands behind `pg_catalog`.
+    in_catalog: bool,
     /// It may commit by itself: CREATE DATABASE and the like.
     immediate: bool,
     /// TO
@@ -176,11 +182,7 @@ impl<'a> Findings<'a> {
                 self.resets = Resets::ForSession;
             }
             6 if word.is("listen") => self.pin(Pin::Listen),
-            7 if word.is("discard") => {
-                self.forgets = true;
-                self.undoes = true;
-                self.resets = Resets::ForSession;
-            }
+            7 if word.is("discard") => self.undoes = true,
             7 if word.is("prepare") || word.is("execute") => self.names = true,
             10 if word.is("deallocate") => {
                 self.forgets = true;
@@ -188,6 +190,7 @@ impl<'a> Findings<'a> {
             }
             _ => {}
         }
+        self.present.draws = first.draws();
         self.present.first = Some(first);
     }
 
@@ -200,15 +203,22 @@ impl<'a> Findings<'a> {
             7 => self.names |= word.is("execute"),
             6 | 11 if word.is_name("schema") || word.is_name("search_path") => present.path = true,
             2 => present.to |= word.is("to"),
+            // What else can be discarded leaves statements and parameters as they are.
+            3 if present.first == Some(First::Discard) && word.is("all") => {
+                self.forgets = true;
+                self.resets = Resets::ForSession;
+            }
             3 => present.impure |= word.is("for"),
+            4 if present.first == Some(First::Work) && word.is("from") => present.reads_in(self.copies),
             4 => present.impure |= word.is("into"),
             5 => {
                 present.chain |= word.is("chain");
-                present.impure |= word.is("merge");
+                present.changes(word.is("merge"), Draws::Likely);
                 present.immediate |= word.is("value");
             }
             6 => {
-                present.impure |= word.is("insert") || word.is("update") || word.is("delete");
+                present.changes(word.is("insert"), Draws::Likely);
+                present.changes(word.is("update") || word.is("delete"), Draws::Perhaps);
                 present.immediate |= word.is("system");
             }
             8 => {
@@ -278,12 +288,30 @@ impl<'a> Findings<'a> {
                 self.resets = Resets::ForSession;
             }
             6 if word.is("listen") => self.pin(Pin::Listen),
+            7 if asks(word) => self.asks = true,
             7 if word.is("prepare") => self.pin(Pin::SqlPrepare),
             // What it executes may be made up of parts.
             7 if word.is("execute") => self.suspect = true,
             7 | 10 if word.is("discard") || word.is("deallocate") => self.forgets = true,
             9 if word.is("temporary") => self.pin(Pin::Temporary),
             10 if word.is_name("set_config") => self.pin(Pin::Parameter),
+            _ => {}
+        }
+    }
+
+    /// What stands before a parenthesis.
+    fn see_called(&mut self) {
+        let present = &mut self.present;
+        match present.previous {
+            Some(Token::Word(called)) if !is_pure(called) => {
+                present.changes(true, drawn_by(called, present.in_catalog));
+                self.asks |= asks(called);
+            }
+            // It may be any.
+            Some(Token::Hidden) => {
+                present.changes(true, Draws::Perhaps);
+                self.asks = true;
+            }
             _ => {}
         }
     }
@@ -299,6 +327,7 @@ impl<'a> Findings<'a> {
         }
         let Some(effect) = statement.effect() else { return };
         self.statements += 1;
+        self.draws = self.draws.max(statement.draws());
         self.exits = statement.exits();
         self.effect = Some(match self.effect {
             None => effect,
@@ -312,7 +341,8 @@ impl<'a> Findings<'a> {
         let effect = if unclear { Effect::MayCommit } else { self.effect.unwrap_or(Effect::Empty) };
         let single = self.statements <= 1 && !unclear;
         let exits = self.exits && single;
-        let Self { pin, forgets, names, alters, sets, resets, copies, undoes, suspect, .. } = self;
+        let draws = if unclear { self.draws.max(Draws::Perhaps) } else { self.draws };
+        let Self { pin, forgets, names, alters, sets, resets, copies, undoes, suspect, asks, .. } = self;
         Scan {
             pin,
             effect,
@@ -325,6 +355,8 @@ impl<'a> Findings<'a> {
             exits,
             undoes,
             suspect,
+            draws,
+            asks,
             whole: true,
             single,
             view: None,
@@ -345,7 +377,7 @@ impl Statement<'_> {
             First::Commit if self.chain || self.prepared => Effect::MayCommit,
             First::Commit => Effect::Commit,
             First::Define if self.immediate => Effect::MayCommit,
-            First::PrepareTransaction | First::Do | First::Unknown => Effect::MayCommit,
+            First::PrepareTransaction | First::Do | First::Discard | First::Unknown => Effect::MayCommit,
             First::Select
             | First::With
             | First::Prepare
@@ -353,8 +385,27 @@ impl Statement<'_> {
             | First::Declare
             | First::Insert
             | First::Define
-            | First::Plain => Effect::Write,
+            | First::Plain
+            | First::Work => Effect::Write,
         })
+    }
+
+    /// It changes something, and may take numbers in doing so.
+    fn changes(&mut self, is_so: bool, draws: Draws) {
+        if is_so {
+            self.impure = true;
+            self.draws = self.draws.max(draws);
+        }
+    }
+
+    /// It is a COPY of rows into a table.
+    fn reads_in(&mut self, is_copy: bool) {
+        self.changes(is_copy && self.depth == 0, Draws::Likely);
+    }
+
+    /// PREPARE does nothing of what it prepares.
+    fn draws(&self) -> Draws {
+        if self.first == Some(First::Prepare) { Draws::No } else { self.draws }
     }
 
     /// True for what PostgreSQL runs in an aborted transaction.

@@ -1,6 +1,7 @@
 //! How statements begin.
 
 use super::lexer::Word;
+use super::sequences::Draws;
 
 /// How a statement begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,10 +21,34 @@ pub(super) enum First {
     Insert,
     /// CREATE, ALTER, DROP
     Define,
-    /// What cannot commit by itself.
+    /// What cannot commit by itself, and touches no rows.
     Plain,
+    /// The same, but it does: UPDATE, DELETE, COPY, FETCH, EXECUTE, EXPLAIN.
+    Work,
+    Discard,
     Do,
     Unknown,
+}
+
+impl First {
+    /// Whether such a statement may take a number of a sequence, before its other words are looked at.
+    pub(super) const fn draws(self) -> Draws {
+        match self {
+            Self::Insert => Draws::Likely,
+            Self::Work | Self::Declare | Self::Define | Self::Do | Self::Unknown => Draws::Perhaps,
+            Self::Show
+            | Self::Select
+            | Self::With
+            | Self::Begin
+            | Self::Rollback
+            | Self::Commit
+            | Self::Prepare
+            | Self::PrepareTransaction
+            | Self::Set
+            | Self::Plain
+            | Self::Discard => Draws::No,
+        }
+    }
 }
 
 /// What this first word says.
@@ -31,8 +56,8 @@ pub(super) fn first(word: Word<'_>) -> First {
     const FIRST: &[(&str, First)] = &[
         ("select", First::Select),
         ("insert", First::Insert),
-        ("update", First::Plain),
-        ("delete", First::Plain),
+        ("update", First::Work),
+        ("delete", First::Work),
         ("begin", First::Begin),
         ("commit", First::Commit),
         ("rollback", First::Rollback),
@@ -53,12 +78,12 @@ pub(super) fn first(word: Word<'_>) -> First {
         ("merge", First::Insert),
         ("savepoint", First::Plain),
         ("release", First::Plain),
-        ("copy", First::Plain),
-        ("fetch", First::Plain),
+        ("copy", First::Work),
+        ("fetch", First::Work),
         ("move", First::Plain),
         ("close", First::Plain),
-        ("execute", First::Plain),
-        ("explain", First::Plain),
+        ("execute", First::Work),
+        ("explain", First::Work),
         ("truncate", First::Plain),
         ("lock", First::Plain),
         ("reset", First::Plain),
@@ -72,6 +97,7 @@ pub(super) fn first(word: Word<'_>) -> First {
         ("comment", First::Plain),
         // No statement of PostgreSQL's: it is pgpool's, or an error.
         ("pgpool", First::Show),
+        ("discard", First::Discard),
     ];
     FIRST.iter().find(|(keyword, _)| word.is(keyword)).map_or(First::Unknown, |(_, first)| *first)
 }

@@ -15,6 +15,7 @@ mod mention;
 mod pgpool;
 mod recent;
 mod rest;
+mod sequences;
 mod suspects;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use mention::{Mention, Verb, executed_first, mentions};
 pub use pgpool::{PoolParameter, PoolView};
 pub use recent::RecentScans;
 pub use rest::Rest;
+pub use sequences::Draws;
 pub(crate) use suspects::Named;
 pub use suspects::{Names, Suspects, Trust};
 
@@ -52,6 +54,8 @@ pub enum Pin {
     Load,
     /// Another function whose effect belongs to the session, such as `dblink_connect()`.
     SessionFunction,
+    /// A number of a sequence, for which the session may ask.
+    Sequence,
     /// A statement too long to be kept for other servers.
     LongStatement,
     /// Session pooling.
@@ -97,6 +101,7 @@ impl fmt::Display for Pin {
             Self::AdvisoryLock => "a session-level advisory lock",
             Self::Load => "LOAD",
             Self::SessionFunction => "a function whose effect belongs to the session",
+            Self::Sequence => "a number that it has taken of a sequence",
             Self::LongStatement => "a prepared statement too long to be kept",
             Self::SessionMode => "session pooling",
         })
@@ -174,6 +179,10 @@ pub struct Scan {
     pub undoes: bool,
     /// It may leave something in the session that it does not show: see [`Suspects`].
     pub suspect: bool,
+    /// It may take numbers of sequences.
+    pub draws: Draws,
+    /// It asks which number its session has taken last: `currval()`, `lastval()`.
+    pub asks: bool,
     /// The whole text was looked at.
     pub whole: bool,
     /// It is one statement at most.
@@ -196,6 +205,8 @@ impl Scan {
         exits: true,
         undoes: true,
         suspect: false,
+        draws: Draws::Perhaps,
+        asks: false,
         whole: false,
         single: false,
         view: None,
@@ -217,6 +228,8 @@ impl Scan {
         exits: false,
         undoes: false,
         suspect: false,
+        draws: Draws::Perhaps,
+        asks: false,
         whole: true,
         single: true,
         view: None,
@@ -241,6 +254,8 @@ impl Scan {
             exits: self.exits || other.exits,
             undoes: self.undoes || other.undoes,
             suspect: self.suspect || other.suspect,
+            draws: self.draws.max(other.draws),
+            asks: self.asks || other.asks,
             whole: self.whole && other.whole,
             single: self.single && other.single,
             view: None,

@@ -2,6 +2,7 @@
 
 use super::Pin;
 use super::lexer::is_word;
+use super::sequences::asks_by;
 use super::words::session_pin;
 
 /// Longer than every word that is looked for.
@@ -16,13 +17,14 @@ pub struct Rest {
     len: usize,
     /// The statement's commands have no tags of their own: it is a DO.
     is_do: bool,
+    asks: bool,
 }
 
 impl Rest {
     /// Nothing was seen yet of the text.
     #[must_use]
     pub const fn new(is_do: bool) -> Self {
-        Self { word: [0; KEPT], len: 0, is_do }
+        Self { word: [0; KEPT], len: 0, is_do, asks: false }
     }
 
     /// Takes in the next piece; the reason to keep the server connection, if there is one.
@@ -44,6 +46,12 @@ impl Rest {
         Pin::worse(pin, self.judge())
     }
 
+    /// True if it may ask for the numbers of sequences that its session has taken.
+    #[must_use]
+    pub const fn asks(&self) -> bool {
+        self.asks
+    }
+
     fn keep(&mut self, run: &[u8]) {
         let room = self.word.get_mut(self.len..).unwrap_or_default();
         let len = room.len().min(run.len());
@@ -53,8 +61,9 @@ impl Rest {
         self.len += len;
     }
 
-    fn judge(&self) -> Option<Pin> {
+    fn judge(&mut self) -> Option<Pin> {
         let word = self.word.get(..self.len).unwrap_or_default();
+        self.asks |= asks_by(word);
         let is = |lower: &str| word.eq_ignore_ascii_case(lower.as_bytes());
         match word.len() {
             4 if is("temp") => Some(Pin::Temporary),

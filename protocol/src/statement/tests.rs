@@ -191,3 +191,57 @@ fn ends_of_transactions_are_told_apart() {
     has_effect("DO $$ begin end $$", Effect::MayCommit);
     has_effect("select case when a then b end from t", Effect::Harmless);
 }
+
+#[test]
+fn what_may_take_a_number_of_a_sequence_is_told_apart_from_what_reads() {
+    for (text, draws) in [
+        ("SELECT a, count(*) FROM t WHERE a IN (1, 2)", Draws::No),
+        ("SELECT pg_catalog.version(), current_setting('a'), pg_backend_pid()", Draws::No),
+        ("SELECT currval('s'), pg_catalog.lastval()", Draws::No),
+        ("SET a = b; SHOW a; BEGIN; SAVEPOINT a; LOCK t; COMMIT; DISCARD ALL; LISTEN a", Draws::No),
+        ("PREPARE s AS INSERT INTO t VALUES (nextval('s'))", Draws::No),
+        ("COPY t TO STDOUT", Draws::Perhaps),
+        ("COPY (SELECT a FROM t) TO STDOUT", Draws::Perhaps),
+        ("UPDATE t SET a = 1", Draws::Perhaps),
+        ("SELECT f()", Draws::Perhaps),
+        ("SELECT app.version()", Draws::Perhaps),
+        ("SELECT setval('s', 1)", Draws::Perhaps),
+        ("CALL p()", Draws::Perhaps),
+        ("DO 'BEGIN END'", Draws::Perhaps),
+        ("EXECUTE s", Draws::Perhaps),
+        ("SELECT U&\"nextval\"('s')", Draws::Perhaps),
+        ("SELECT 'a\\'", Draws::Perhaps),
+        ("INSERT INTO t VALUES (1)", Draws::Likely),
+        ("COPY t FROM STDIN", Draws::Likely),
+        ("COPY t (a, b) FROM STDIN", Draws::Likely),
+        ("MERGE INTO t USING u ON true WHEN MATCHED THEN DELETE", Draws::Likely),
+        ("SELECT 1; SELECT public.NEXTVAL ('s')", Draws::Likely),
+        ("WITH a AS (INSERT INTO t VALUES (1) RETURNING *) SELECT * FROM a", Draws::Likely),
+        ("EXPLAIN ANALYZE INSERT INTO t VALUES (1)", Draws::Likely),
+    ] {
+        assert_eq!(scan(text.as_bytes()).draws, draws, "{text}");
+    }
+}
+
+#[test]
+fn who_calls_currval_or_lastval_asks_however_that_is_written() {
+    for text in [
+        "SELECT currval('s')",
+        "select LASTVAL ( )",
+        "SELECT pg_catalog . \"currval\" /* */ ('s')",
+        "INSERT INTO t VALUES (currval('s'))",
+        "COPY (SELECT lastval()) TO STDOUT",
+        "DECLARE c CURSOR FOR SELECT lastval()",
+        "PREPARE s AS SELECT lastval()",
+        "DO 'BEGIN PERFORM lastval(); END'",
+        "SELECT U&\"curr\\0076al\"('s')",
+        "SELECT 'a\\', lastval()",
+    ] {
+        assert!(scan(text.as_bytes()).asks, "{text}");
+    }
+    for text in
+        ["SELECT lastval FROM t", "SELECT 'lastval()'", "SELECT nextval('s')", "SELECT my_currval('s')"]
+    {
+        assert!(!scan(text.as_bytes()).asks, "{text}");
+    }
+}

@@ -8,6 +8,7 @@ use std::task::Poll;
 use pgherd_protocol::auth::LoginError;
 use pgherd_protocol::error::ClientError;
 use pgherd_protocol::parameters::Parameters;
+use pgherd_protocol::session::Sequences;
 use tokio::time::Instant;
 
 use crate::hidden::Outlook;
@@ -61,6 +62,8 @@ pub(crate) struct Access {
     pub(super) account: Arc<Account>,
     /// What its texts are suspected of; none in session mode.
     pub(super) outlook: Option<Arc<Outlook>>,
+    /// What is known of how its kind uses sequences.
+    pub(super) sequences: Arc<Sequences>,
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
 }
@@ -97,14 +100,15 @@ enum Trouble {
 }
 
 impl Access {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         database: Arc<str>,
         user: Arc<str>,
         parameters: Arc<Parameters>,
         seat: Arc<Seat>,
         account: Arc<Account>,
     ) -> Self {
-        Self { database, user, parameters, seat, account, outlook: None, cached: None }
+        let sequences = Arc::default();
+        Self { database, user, parameters, seat, account, outlook: None, sequences, cached: None }
     }
 
     /// A number that stands for the database and the user.
@@ -130,6 +134,15 @@ impl Access {
             Checkout::Queued => Attempt::Queued(Arc::clone(server)),
             Checkout::Closed => Attempt::Slow(Slow::Wait),
         }
+    }
+
+    /// The connection on which the session has taken its last number of a sequence, if it is the primary's and idle.
+    pub(super) fn try_own(&self, worker: &Worker) -> Option<Attempt> {
+        let table = worker.shared.backends.load();
+        let Target::Open(server) = &table.writes else { return None };
+        let (_, pool) = self.cached.as_ref().filter(|(known, _)| Arc::ptr_eq(known, server))?;
+        let lease = pool.check_out_drawn_by(self.seat.card().id)?;
+        Some(self.granted(Arc::clone(server), Grant::Lease(lease), worker))
     }
 
     /// A connection that is to be had without waiting for other clients.

@@ -181,6 +181,7 @@ pub(super) async fn log_in(
         .then(|| shared.hidden.outlook(&config.pool, &access.database, &access.user));
     let pid =
         early.as_mut().and_then(|held| held.lease.connection()).map(|connection| connection.cancel.pid());
+    access.sequences = shared.sequences.of(&access.database, &access.user, &shared.config);
     access.account = shared.traffic.account(&access.database, &access.user);
     let registration = shared.cancel_keys.register(&seat, pid, minor);
     let listed = shared.roster.enter(&seat);

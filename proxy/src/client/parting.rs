@@ -91,6 +91,7 @@ impl Session {
             }
             connection.state.statements.clear();
             connection.applied = Some(Arc::default());
+            self.front.machine.on_cleaned();
         }
         self.give_back(held).await;
     }

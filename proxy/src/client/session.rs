@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use pgherd_protocol::error::ClientError;
 use pgherd_protocol::flow::Next;
-use pgherd_protocol::frame::FrameError;
-use pgherd_protocol::prepared::Lookup;
+use pgherd_protocol::frame::{Frame, FrameError, frontend_header};
 use pgherd_protocol::session::{Detached, Pooling, Session as Machine};
 use pgherd_protocol::statement::Pin;
 
@@ -75,7 +74,7 @@ impl Session {
                 pooling,
                 Arc::clone(&access.parameters),
                 access.place(),
-                registration.key.pid,
+                (registration.key.pid, access.seat.card().id),
             ),
             meter: Meter::default(),
             ending: None,
@@ -127,7 +126,7 @@ impl Session {
             },
         };
         let Some(connection) = held.lease.connection() else { return Turn::Next };
-        self.front.machine.attach(connection.state.statements.now());
+        self.front.machine.attach(&connection.state);
         if let Some(outlook) = &self.access.outlook {
             self.front.machine.heed(&outlook.suspects(self.worker.shared.statements.generation()));
         }
@@ -189,7 +188,8 @@ impl Session {
         }
         let asked_at = reactor::micros();
         self.access.seat.card().asked_at.store(asked_at, Ordering::Relaxed);
-        match self.access.try_now(&self.worker) {
+        let own = if self.asks_for_last() { self.access.try_own(&self.worker) } else { None };
+        match own.unwrap_or_else(|| self.access.try_now(&self.worker)) {
             Attempt::Held(held) => Ok(held),
             other => {
                 if self.answer_in_band() {
@@ -209,6 +209,16 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// True if the message that has come asks for the number that the session has taken last.
+    fn asks_for_last(&mut self) -> bool {
+        let Front { up, machine, .. } = &mut self.front;
+        let (_, (input, _), _) = up.uncut();
+        let header = frontend_header(input).ok().flatten();
+        header.is_some_and(|header| {
+            machine.asks_for_last(&Frame::new(header, input), self.worker.lookup(&self.access.sequences))
+        })
     }
 
     /// Waits for a message that needs a server. `NeedMore` stands for the end of the session.
@@ -289,8 +299,7 @@ impl Session {
 
     async fn relay(&mut self, held: &mut Held) -> Event {
         let Self { front, worker, access, watch, listening, .. } = self;
-        let lookup =
-            Lookup { statements: &worker.shared.statements, recent: &worker.recent, views: &**worker };
+        let lookup = worker.lookup(&access.sequences);
         let lent = (&worker.buffers, lookup);
         let mut pinned = false;
         let mut vacating = Vacating::default();
@@ -311,6 +320,9 @@ impl Session {
                 {
                     held.lease.pin(pin);
                     access.seat.pin(pin);
+                }
+                if front.machine.take_first_to_ask() {
+                    say_asked(access);
                 }
                 if front.is_to_be_counted() {
                     count(front, (&*access, &**worker, &*held.server), 0);
@@ -343,7 +355,7 @@ impl Session {
 
     pub(super) async fn give_back(&mut self, mut held: Held) -> Turn {
         if let Some(connection) = held.lease.connection() {
-            self.front.machine.detach(&mut connection.state.statements);
+            self.front.machine.detach(&mut connection.state);
             if std::mem::take(&mut connection.state.parameters_lost) || self.front.machine.is_altered() {
                 connection.applied = None;
             }
@@ -355,4 +367,12 @@ impl Session {
         held.lease.give_back();
         Turn::Next
     }
+}
+
+fn say_asked(Access { database, user, .. }: &Access) {
+    tracing::info!(
+        %database, %user,
+        "a session has asked for currval() or lastval(): sessions of this database and user keep their server connections \
+         from now on when they have taken a number of a sequence (pool.sequences)"
+    );
 }

@@ -62,6 +62,7 @@ impl Config {
         let mut rows = vec![
             ("pool.mode", Some(pool.mode.word().to_owned())),
             ("pool.hidden_state", Some(pool.hidden_state.word().to_owned())),
+            ("pool.sequences", Some(pool.sequences.word().to_owned())),
             ("pool.size", Some(pool.sizes.size.to_string())),
             ("pool.min_pool_size", Some(pool.sizes.min_size.to_string())),
             ("pool.reserve_pool_size", Some(pool.sizes.reserve_size.to_string())),
@@ -164,6 +165,7 @@ fn show_override(it: &PoolOverride) -> String {
         text("user", &it.user),
         it.mode.map(|mode| format!("mode = {:?}", mode.word())),
         it.hidden_state.map(|wanted| format!("hidden_state = {:?}", wanted.word())),
+        it.sequences.map(|sequences| format!("sequences = {:?}", sequences.word())),
         number("size", it.size),
         number("min_pool_size", it.min_pool_size),
         number("reserve_pool_size", it.reserve_pool_size),

@@ -46,6 +46,7 @@ fn one(item: &Item) -> Result<PoolOverride, Fault> {
             "user" => it.user = Some(value::text(&field.value).map_err(wrong)?),
             "hidden_state" => it.hidden_state = Some(value::choice(&field.value).map_err(wrong)?),
             "mode" | "pool_mode" => it.mode = Some(value::choice(&field.value).map_err(wrong)?),
+            "sequences" => it.sequences = Some(value::choice(&field.value).map_err(wrong)?),
             _ => match (number_of(name, &mut it), time_of(name)) {
                 (Some((place, range)), _) => {
                     *place = Some(value::integer(range)(&field.value).map_err(wrong)?);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pgherd_protocol::session::SequencePolicy;
+
 use super::Tcp;
 use super::value::Choice;
 
@@ -43,6 +45,8 @@ pub(crate) struct Pool {
     pub(crate) mode: PoolMode,
     /// Whether servers are asked for what texts do not show, where no override says otherwise.
     pub(crate) hidden_state: HiddenState,
+    /// When sessions keep their connections for numbers of sequences, where no override says otherwise.
+    pub(crate) sequences: SequencePolicy,
     /// How many connections and clients there may be, where no override says otherwise.
     pub(crate) sizes: Sizes,
     /// A client that has waited for so long gets a connection of the reserve; none does if none.
@@ -122,6 +126,8 @@ pub(crate) struct PoolOverride {
     pub(crate) mode: Option<PoolMode>,
     /// Instead of `pool.hidden_state`.
     pub(crate) hidden_state: Option<HiddenState>,
+    /// Instead of `pool.sequences`.
+    pub(crate) sequences: Option<SequencePolicy>,
     /// Instead of what [`Sizes`] says, here and below.
     pub(crate) size: Option<usize>,
     pub(crate) min_pool_size: Option<usize>,
@@ -153,6 +159,11 @@ impl Pool {
     /// Whether servers are asked what sessions of this database and user have left there.
     pub(crate) fn hidden_state_for(&self, database: &str, user: &str) -> HiddenState {
         self.overriding(database, user).find_map(|o| o.hidden_state).unwrap_or(self.hidden_state)
+    }
+
+    /// When sessions of this database and user keep their connections for numbers of sequences.
+    pub(crate) fn sequences_for(&self, database: &str, user: &str) -> SequencePolicy {
+        self.overriding(database, user).find_map(|o| o.sequences).unwrap_or(self.sequences)
     }
 
     /// How many connections one server's pool of this database and user may have, alone and with others.

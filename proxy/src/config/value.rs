@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use pgherd_protocol::session::SequencePolicy;
 use pgherd_tls::{Authorities, ChannelBinding, Mode};
 use zeroize::Zeroizing;
 
@@ -37,6 +38,11 @@ impl Choice for PoolMode {
 impl Choice for HiddenState {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("check", Self::Check), ("off", Self::Off)];
+}
+
+impl Choice for SequencePolicy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("pin", Self::Pin), ("off", Self::Off)];
 }
 
 impl Choice for FailoverMode {

@@ -6,6 +6,7 @@
 mod choice;
 pub(crate) mod glance;
 mod limits;
+mod numbers;
 mod standing;
 mod upkeep;
 

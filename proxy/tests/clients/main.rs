@@ -33,6 +33,7 @@ mod reload;
 mod replication;
 mod resets;
 mod restart;
+mod sequences;
 mod server_tls;
 mod session_defaults;
 mod soak;

@@ -11,11 +11,12 @@ use super::postgres::Backend;
 use super::scripts::{Profile, Script, script};
 use super::wire;
 use super::world::transaction_mode;
+use crate::session::SequencePolicy;
 
 /// The numbers of each client are its own.
-fn scripts(resets: bool) -> impl Strategy<Value = Vec<Script>> {
+fn scripts(resets: bool, asks: bool) -> impl Strategy<Value = Vec<Script>> {
     let client = move |last_number| {
-        script(Profile { sessions: true, resets, long: 3000, is_patient: true, last_number }, 1..25)
+        script(Profile { sessions: true, resets, long: 3000, is_patient: true, asks, last_number }, 1..25)
     };
     (client(0), client(1000), client(2000), 1..=3_usize).prop_map(|(a, b, c, count)| {
         let mut scripts = vec![a, b, c];
@@ -50,7 +51,7 @@ proptest! {
 
     #[test]
     fn clients_that_share_connections_are_answered_as_if_each_had_its_own(
-        scripts in scripts(false),
+        scripts in scripts(false, false),
         turns in turns(3, 3),
         starts in starts(3),
         limit in 0..4_usize,
@@ -68,7 +69,7 @@ proptest! {
 
     #[test]
     fn resets_go_back_to_the_startup_packet_and_are_seen_by_nobody(
-        scripts in scripts(true),
+        scripts in scripts(true, false),
         turns in turns(3, 3),
         starts in starts(3),
         limit in 0..4_usize,
@@ -81,6 +82,40 @@ proptest! {
             let got = wire::replies(&world.clients[client].got);
             let expected = alone(script, &[("work_mem".into(), "home".into())]);
             prop_assert!(is_same(&got, &expected), "client {client}: {got:#?}\nis not {expected:#?}\n{script:#?}");
+        }
+    }
+
+    #[test]
+    fn sessions_that_keep_their_numbers_are_told_them_as_if_each_had_its_own_connection(
+        scripts in scripts(false, true),
+        turns in turns(3, 3),
+        starts in starts(3),
+        capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
+    ) {
+        let mut world = transaction_mode().with_capacity(capacity).with_strict_servers();
+        world.sequences.follow(SequencePolicy::Pin);
+        play(&mut world, &scripts, &turns, &starts);
+        for (client, script) in scripts.iter().enumerate() {
+            let got = wire::replies(&world.clients[client].got);
+            let expected = alone(script, &[]);
+            prop_assert!(is_same(&got, &expected), "client {client}: {got:#?}\nis not {expected:#?}\n{script:#?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_anothers_number_before_it_is_known_that_sessions_ask(
+        scripts in scripts(false, true),
+        turns in turns(3, 3),
+        starts in starts(3),
+        capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
+    ) {
+        let mut world = transaction_mode().with_capacity(capacity).with_strict_servers();
+        play(&mut world, &scripts, &turns, &starts);
+        for (client, script) in scripts.iter().enumerate() {
+            let got = wire::replies(&world.clients[client].got);
+            let told = got.iter().filter_map(|said| said.strip_prefix("DataRow last ")?.parse::<usize>().ok());
+            let others: Vec<_> = told.filter(|number| *number > 0 && number / 1000 != client).collect();
+            prop_assert!(others.is_empty(), "client {client}: {others:?} in {got:#?}\n{script:#?}");
         }
     }
 }

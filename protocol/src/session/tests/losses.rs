@@ -8,7 +8,7 @@ use super::world::{Lifetime, transaction_mode};
 use super::{A, oracle, wire};
 
 const PROFILE: Profile =
-    Profile { sessions: true, resets: false, long: 60, is_patient: true, last_number: 0 };
+    Profile { sessions: true, resets: false, long: 60, is_patient: true, asks: false, last_number: 0 };
 
 fn lifetime() -> impl Strategy<Value = Lifetime> {
     let bytes = || prop_oneof![0..40_usize, 0..1500_usize];

@@ -9,6 +9,7 @@ mod play;
 mod postgres;
 mod scribe;
 mod scripts;
+mod sequences;
 mod simple;
 mod splits;
 mod sql;

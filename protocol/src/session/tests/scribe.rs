@@ -290,6 +290,7 @@ impl Scribe {
             Text::Fail => plain("select fail()"),
             Text::Syntax => plain("selec"),
             Text::Note => plain("select note()"),
+            Text::Last => plain("select lastval()"),
             Text::SqlPrepare(name, false) => plain(&format!("prepare \"{name}\" as select 'p'")),
             Text::SqlPrepare(name, true) => plain(&format!("prepare \"{name}\" (text) as select 'p' || $1")),
             Text::SqlExecute(name, false) => plain(&format!("execute \"{name}\"")),

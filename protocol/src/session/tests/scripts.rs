@@ -84,6 +84,8 @@ pub(super) enum Text {
     Fail,
     Syntax,
     Note,
+    /// `select lastval()`
+    Last,
     /// PREPARE in SQL of what takes a value, of a type that is given, or none.
     SqlPrepare(&'static str, bool),
     /// EXECUTE in SQL, with a value or none.
@@ -162,6 +164,8 @@ pub(super) struct Profile {
     pub(super) last_number: u32,
     /// A name that was given a meaning, or lost it, is used in the same batch or after the answer, not between.
     pub(super) is_patient: bool,
+    /// `lastval()` is asked for.
+    pub(super) asks: bool,
 }
 
 pub(super) const NAMES: [&str; 4] = ["s1", "s2", "pgherd_1", "pgherd_!s1"];
@@ -185,8 +189,9 @@ fn naming() -> impl Strategy<Value = Text> {
 }
 
 /// Statements whose meaning is the same whenever they are executed.
-fn repeatable() -> impl Strategy<Value = Text> {
+fn repeatable(Profile { asks, .. }: Profile) -> impl Strategy<Value = Text> {
     prop_oneof![
+        if asks { 8 } else { 1 } => Just(if asks { Text::Last } else { Text::Select('a') }),
         4 => select(vec!['a', 'b']).prop_map(Text::Select),
         4 => select(vec!['a', 'b']).prop_map(Text::SelectValue),
         1 => Just(Text::Three),
@@ -219,6 +224,7 @@ fn control() -> impl Strategy<Value = Text> {
 fn simple(profile: Profile) -> impl Strategy<Value = Text> {
     prop_oneof![
         4 => naming(),
+        if profile.asks { 6 } else { 1 } => Just(if profile.asks { Text::Last } else { Text::Select('a') }),
         3 => select(vec!['a', 'b']).prop_map(Text::Select),
         4 => Just(Text::Insert),
         1 => Just(Text::Put),
@@ -242,6 +248,7 @@ fn action(profile: Profile) -> impl Strategy<Value = Action> {
             "reset all",
             "deallocate all",
             "discard all",
+            "discard sequences",
         ],
     });
     let weight = if profile.resets { 4 } else { 1 };
@@ -250,7 +257,7 @@ fn action(profile: Profile) -> impl Strategy<Value = Action> {
     prop_oneof![
         8 => simple(profile).prop_map(|text| Action::Query(vec![text])),
         2 => prop::collection::vec(simple(profile), 2..4).prop_map(Action::Query),
-        6 => (name(), repeatable()).prop_map(|(name, text)| Action::Parse(name, text)),
+        6 => (name(), repeatable(profile)).prop_map(|(name, text)| Action::Parse(name, text)),
         8 => (portal(), name()).prop_map(|(portal, name)| Action::Bind(portal, name)),
         2 => name().prop_map(Action::DescribeStatement),
         1 => portal().prop_map(Action::DescribePortal),
@@ -264,8 +271,8 @@ fn action(profile: Profile) -> impl Strategy<Value = Action> {
         8 => Just(Action::Sync),
         1 => Just(Action::Flush),
         1 => Just(Action::FunctionCall),
-        12 => (name(), repeatable()).prop_map(|(name, text)| Action::Run(name, text)),
-        6 => (name(), repeatable()).prop_map(|(name, text)| Action::Ask(name, text)),
+        12 => (name(), repeatable(profile)).prop_map(|(name, text)| Action::Run(name, text)),
+        6 => (name(), repeatable(profile)).prop_map(|(name, text)| Action::Ask(name, text)),
         1 => Just(Action::Run("", Text::Immediate)),
         2 => (any::<bool>(), any::<bool>(), 0..4_u8, end).prop_map(move |(is_extended, sync, rows, end)| {
             Action::Copy { is_extended, early_sync: sync && is_extended, rows, end }

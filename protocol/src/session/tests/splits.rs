@@ -12,7 +12,7 @@ use crate::error::{ClientError, Severity};
 use crate::write;
 
 const PROFILE: Profile =
-    Profile { sessions: true, resets: false, long: 3000, is_patient: false, last_number: 0 };
+    Profile { sessions: true, resets: false, long: 3000, is_patient: false, asks: true, last_number: 0 };
 
 /// What a server says out of turn.
 fn aside() -> impl Strategy<Value = Vec<u8>> {

@@ -14,7 +14,7 @@ use crate::flow::{Next, Stop};
 use crate::parameters::Parameters;
 use crate::prepared::{Lookup, Statements};
 use crate::server::ServerState;
-use crate::session::{Detached, Loss, NoViews, Pooling, Session, Transaction};
+use crate::session::{Detached, Loss, NoViews, Pooling, Sequences, Session, Transaction};
 use crate::statement::RecentScans;
 use crate::write;
 
@@ -91,6 +91,8 @@ pub(super) struct World {
     lifetimes: Vec<Lifetime>,
     /// Of all clients.
     startup: Arc<Parameters>,
+    /// Of all clients.
+    pub(super) sequences: Sequences,
 }
 
 pub(super) fn transaction_mode() -> World {
@@ -116,6 +118,7 @@ impl World {
             is_strict: false,
             lifetimes: Vec::new(),
             startup: Arc::default(),
+            sequences: Sequences::default(),
         }
     }
 
@@ -148,8 +151,9 @@ impl World {
     /// Makes sure that there is a client of this number.
     pub(super) fn client(&mut self, number: usize) -> &mut Client {
         while self.clients.len() <= number {
+            let id = u64::try_from(self.clients.len()).unwrap() + 1;
             self.clients.push(Client {
-                session: Session::new(self.pooling, Arc::clone(&self.startup), 0, 1),
+                session: Session::new(self.pooling, Arc::clone(&self.startup), 0, (1, id)),
                 parameters: Arc::clone(&self.startup),
                 up: Pipe::default(),
                 down: Pipe::default(),
@@ -253,7 +257,7 @@ impl World {
 
     fn cut_up_once(&mut self, number: usize) -> bool {
         let full = self.clients[number].up.input.len() == self.capacity;
-        let Self { clients, servers, statements, recent, .. } = self;
+        let Self { clients, servers, statements, recent, sequences, .. } = self;
         let Client { session, up, down, place, .. } = &mut clients[number];
         if up.input.is_empty() || !up.out.is_empty() {
             return false;
@@ -272,7 +276,7 @@ impl World {
             }
             Place::Joined(server) => {
                 let state = &mut servers[*server].state;
-                let lookup = Lookup { statements, recent, views: &NoViews };
+                let lookup = Lookup { statements, recent, views: &NoViews, sequences };
                 let cut = flow.cut_frontend(session, state, lookup, (&input[..], full), out);
                 up.accept(&cut);
                 if session.has_local() {
@@ -318,10 +322,8 @@ impl World {
             server.backend.settings = parameters.pairs().iter().cloned().collect();
             server.applied = Some(parameters);
         }
-        let now = server.state.statements.now();
-        let client = self.client(number);
-        client.session.attach(now);
-        client.place = Place::Joined(place);
+        self.clients[number].session.attach(&self.servers[place].state);
+        self.clients[number].place = Place::Joined(place);
     }
 
     fn cut_down(&mut self, number: usize) -> bool {
@@ -366,7 +368,7 @@ impl World {
                 server.state.parameters_lost = false;
             }
             server.is_leased = false;
-            session.detach(&mut server.state.statements);
+            session.detach(&mut server.state);
             if std::mem::take(&mut server.state.parameters_lost) {
                 server.applied = None;
             }
@@ -392,12 +394,14 @@ impl World {
         if client.session.pin().is_some() {
             server.backend.reads(&wire::query("discard all"));
             server.state.statements.clear();
+            client.session.on_cleaned();
             server.applied = Some(Arc::default());
         }
         if client.session.is_altered() {
             server.applied = None;
         }
         server.backend.said();
+        client.session.detach(&mut server.state);
         server.is_leased = false;
     }
 

@@ -1,7 +1,6 @@
 //! SET and `set_config()`: which run-time parameters they change, and for how long.
 
 use super::super::lexer::{Token, Word};
-use super::super::words::is_pure;
 use super::{Config, Findings, Pin, Set};
 
 impl<'a> Findings<'a> {
@@ -98,9 +97,7 @@ impl<'a> Findings<'a> {
                     present.config = Config::Inside(present.depth);
                     present.config_carried = false;
                 }
-                if let Some(Token::Word(called)) = present.previous {
-                    present.impure |= !is_pure(called);
-                }
+                self.see_called();
             }
             Token::Close => {
                 if present.config == Config::Inside(present.depth) {
@@ -125,6 +122,10 @@ impl<'a> Findings<'a> {
                     && present.config == Config::Inside(present.depth) =>
             {
                 present.config_carried = can_be_carried(name);
+            }
+            Token::Dot => {
+                present.in_catalog =
+                    matches!(present.previous, Some(Token::Word(word)) if word.is_name("pg_catalog"));
             }
             Token::Word(word) if word.is("null") => present.config_null |= present.config != Config::No,
             Token::Hidden => {

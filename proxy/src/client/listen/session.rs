@@ -179,7 +179,7 @@ impl Session {
     /// The session's own connection becomes the shared one, unless there is one meanwhile.
     fn give_own(&mut self, (owner, channels): (Owner, Vec<Channel>), mut own: Own) -> Option<Held> {
         if let Some(connection) = own.held.lease.connection() {
-            self.front.machine.detach(&mut connection.state.statements);
+            self.front.machine.detach(&mut connection.state);
         }
         match self.worker.shared.hubs.found(&self.worker, owner, channels, own) {
             Ok(subscription) => {

@@ -15,6 +15,7 @@ impl Bridge<'_> {
     pub(super) fn pool(&mut self) -> Option<Pool> {
         let mode = self.get("pool.mode", value::choice);
         let hidden_state = self.get("pool.hidden_state", value::choice);
+        let sequences = self.get("pool.sequences", value::choice);
         let sizes = self.sizes();
         let reserve_pool_timeout = self.get("pool.reserve_pool_timeout", value::duration_or_off(TIMEOUT));
         let pinned_size = self.get("pool.pinned_size", value::integer(0..=10_000));
@@ -35,6 +36,7 @@ impl Bridge<'_> {
         Some(Pool {
             mode: mode?,
             hidden_state: hidden_state?,
+            sequences: sequences?,
             sizes: sizes?,
             reserve_pool_timeout: reserve_pool_timeout?,
             pinned_size: pinned_size?,

@@ -35,6 +35,8 @@ pub(super) struct Backend {
     statements: HashMap<String, Prepared>,
     portals: HashMap<String, Portal>,
     block: Block,
+    /// What was written last, whatever has become of it, as if each row got its number from a sequence.
+    last_value: Option<u32>,
     /// What the transaction has written so far.
     written: Vec<u32>,
     /// How much of that there was at the savepoint.
@@ -105,6 +107,7 @@ impl Backend {
             statements: HashMap::new(),
             portals: HashMap::new(),
             block: Block::None,
+            last_value: None,
             written: Vec::new(),
             savepoint: None,
             deferred: false,
@@ -223,6 +226,7 @@ impl Backend {
                 let rows = std::mem::take(&mut copy.rows);
                 let is_extended = copy.is_extended;
                 self.copy = None;
+                self.last_value = rows.last().copied().or(self.last_value);
                 self.written.extend_from_slice(&rows);
                 self.pipelining |= is_extended;
                 let ended = match is_extended {

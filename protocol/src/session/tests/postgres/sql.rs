@@ -54,6 +54,9 @@ pub(crate) enum Sql {
     Restore,
     Show(String),
     DiscardAll,
+    DiscardSequences,
+    /// `select lastval()`: the number that was written last by this process, in whatever transaction.
+    LastValue,
     DeallocateAll,
     Deallocate(String),
     Prepare(String, Box<Self>),
@@ -90,6 +93,7 @@ impl Sql {
             ["select", "*", "from", "s"] => Self::Star,
             ["select", "note()"] => Self::Note,
             ["select", "fail()"] => Self::Fail,
+            ["select", "lastval()"] => Self::LastValue,
             ["select", call] if call.starts_with("put(") => Self::Put(Number::parse(call)?),
             ["select", "repeat('x',", count] => Self::Repeat(count.trim_end_matches(')').parse().ok()?),
             ["select", ..] => Self::parse_select(text)?,
@@ -117,6 +121,7 @@ impl Sql {
             ["SELECT", call, ..] if call.starts_with("pg_catalog.set_config(v.name,") => Self::Restore,
             ["show", name] => Self::Show((*name).into()),
             ["discard", "all"] => Self::DiscardAll,
+            ["discard" | "DISCARD", "sequences" | "SEQUENCES"] => Self::DiscardSequences,
             ["deallocate", "all"] => Self::DeallocateAll,
             ["deallocate" | "DEALLOCATE", name] => Self::Deallocate(name.trim_matches('"').into()),
             ["prepare", name, "as", ..] | ["prepare", name, "(text)", "as", ..] => {
@@ -164,6 +169,7 @@ impl Sql {
                 | Self::Repeat(_)
                 | Self::Star
                 | Self::Note
+                | Self::LastValue
                 | Self::Put(_)
                 | Self::Fail
                 | Self::Show(_)

@@ -215,6 +215,7 @@ impl Backend {
                 sql,
                 Sql::Select { .. }
                     | Sql::Star
+                    | Sql::LastValue
                     | Sql::Insert(_)
                     | Sql::Put(_)
                     | Sql::Fail
@@ -262,17 +263,17 @@ impl Backend {
                 "SHOW"
             }
             Sql::Insert(number) => {
-                self.written.push(resolve(*number, values)?);
+                self.write(*number, values)?;
                 "INSERT 0 1"
             }
             Sql::Put(number) => {
-                let number = resolve(*number, values)?;
-                self.written.push(number);
+                self.write(*number, values)?;
                 self.row("");
                 "SELECT 1"
             }
             Sql::Deferred => {
                 self.deferred = true;
+                self.last_value = Some(0);
                 "INSERT 0 1"
             }
             Sql::Fail => return Err(Failure::new("22012", "division by zero")),
@@ -280,7 +281,7 @@ impl Backend {
                 if self.block != Block::None || self.several {
                     return Err(Failure::new("2D000", "invalid transaction termination"));
                 }
-                self.written.push(resolve(*number, values)?);
+                self.write(*number, values)?;
                 self.commit()?;
                 "CALL"
             }
@@ -308,6 +309,13 @@ impl Backend {
         Ok(tag.into())
     }
 
+    fn write(&mut self, number: Number, values: &[String]) -> Result<(), Failure> {
+        let number = resolve(number, values)?;
+        self.written.push(number);
+        self.last_value = Some(number);
+        Ok(())
+    }
+
     /// What changes the session.
     fn run_session(&mut self, sql: &Sql) -> Result<String, Failure> {
         let tag = match sql {
@@ -324,7 +332,18 @@ impl Backend {
                 self.prevent_in_block("DISCARD ALL")?;
                 self.forget_statements();
                 self.settings.clone_from(&self.defaults);
+                self.last_value = None;
                 "DISCARD ALL"
+            }
+            Sql::DiscardSequences => {
+                self.last_value = None;
+                "DISCARD SEQUENCES"
+            }
+            Sql::LastValue => {
+                let undefined = "lastval is not yet defined in this session";
+                let last = self.last_value.ok_or_else(|| Failure::new("55000", undefined))?;
+                self.row(&format!("last {last}"));
+                "SELECT 1"
             }
             Sql::DeallocateAll => {
                 self.forget_statements();
