@@ -111,6 +111,7 @@ fn each_key_given_in_the_environment_comes_into_force() {
         ("backends.tls.ca", "33"),
         ("backends.tls.channel_binding", "disable"),
         ("pool.mode", "session"),
+        ("pool.hidden_state", "check"),
         ("pool.sequences", "pin"),
         ("pool.server_round_robin", "true"),
         ("pool.tcp_keepalive", "false"),
