@@ -1,13 +1,12 @@
 //! Messages from the server.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use super::migration::changes_schema;
 use super::names::client_name;
 use super::{
-    About, Altered, Expected, Held, Kind, Migration, OwnWords, Placed, Pooling, Session, Transaction, Undo,
+    About, Altered, Expected, Kind, Migration, OwnWords, Placed, Pooling, Session, Transaction, Undo,
 };
-use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
 use crate::server::ServerState;
@@ -390,139 +389,5 @@ impl Session {
             self.unsynced = true;
         }
         Reply::Forward
-    }
-
-    fn on_error(&mut self, frame: &Frame<'_>, server: &mut ServerStatements, out: &mut Vec<u8>) -> Reply {
-        let fields = ErrorFields::parse(frame.body);
-        if fields.ends_session() {
-            return Reply::ServerEnds;
-        }
-        let Some(mut failed) = self.expected.pop_front() else { return Reply::OutOfStep };
-        if !failed.shown && failed.kind.is_extended() && self.fails_alone() {
-            if self.fails_to_forget(&failed) {
-                return self.on_unforgotten(failed, server);
-            }
-            return self.on_hidden_error((failed, frame.body), server);
-        }
-        if failed.kind == Kind::Query && !failed.shown {
-            self.expected.push_front(failed);
-            return match self.answered.transaction() {
-                // It is tried again before the session's next message: statement_timeout or a late cancel request ended it.
-                Transaction::Idle => {
-                    self.restore_due = true;
-                    Reply::Drop
-                }
-                // Nothing was taken back.
-                Transaction::Failed => Reply::Drop,
-                // The client would have to be told that its transaction has failed, and of what.
-                Transaction::Open => Reply::OutOfStep,
-            };
-        }
-        self.copying_in = false;
-        self.answered.on_error();
-        match (fields.sqlstate, failed.about) {
-            // "prepared statement does not exist", "cached plan must not change result type"
-            (b"26000" | b"0A000", About::Uses(id)) if !self.prepares(id) => {
-                server.distrust(id);
-                self.on_misfit(id, frame.body);
-            }
-            // "prepared statement already exists"
-            (b"42P05", About::Prepares(id)) if failed.kind == Kind::Parse => {
-                self.preparing -= 1;
-                failed.about = About::Uses(id);
-            }
-            _ => {}
-        }
-        if failed.forgets && !failed.unseen {
-            // It may have been carried out and then failed to commit.
-            let Self { expected, .. } = self;
-            server.make_all_stale(|id| expected.iter().any(|e| e.about == About::Prepares(id)));
-        }
-        let overdue = self.says_overdue(frame, fields, out);
-        if overdue == Some(Reply::SentAway) {
-            self.expected.push_front(failed);
-            return Reply::SentAway;
-        }
-        let replaced = overdue.is_some() || self.tell_error(&failed, frame, out);
-        if failed.kind.is_extended() {
-            self.expected.push_front(failed);
-            self.skip_to_sync(server);
-        } else {
-            self.skip_parts(failed, server);
-        }
-        if replaced { Reply::Replaced } else { Reply::Forward }
-    }
-
-    /// The server ignores everything up to the next Sync: so nothing before it is owed, and nothing before it was done.
-    pub(super) fn skip_to_sync(&mut self, server: &mut ServerStatements) {
-        let sync = self.expected.iter().position(|e| e.kind == Kind::Sync);
-        self.skipping = sync.is_none();
-        let behind = self.expected.split_off(sync.unwrap_or(self.expected.len()));
-        let skipped = std::mem::replace(&mut self.expected, behind);
-        self.abandon(skipped, server);
-        if self.unnamed.held != Held::OnlyThere {
-            self.unnamed.placed = Placed::No;
-        }
-    }
-
-    /// Takes back what is not carried out any more.
-    fn abandon(&mut self, skipped: VecDeque<Expected>, server: &mut ServerStatements) {
-        for skipped in &skipped {
-            if let About::Prepares(id) = skipped.about {
-                self.preparing -= 1;
-                if !self.prepares(id) {
-                    server.remove(id);
-                }
-            }
-        }
-        for skipped in &skipped {
-            match skipped.about {
-                About::Closes(id) if !self.prepares(id) => server.make_stale(id),
-                _ => {}
-            }
-        }
-        let forgets = skipped.iter().any(|e| e.about == About::Numbers);
-        let untold = skipped.iter().filter(|e| e.kind == Kind::Describe && !e.shown).count();
-        self.undo(skipped);
-        if forgets {
-            self.on_forgotten(false);
-        }
-        (0..untold).for_each(|_| self.on_no_description(server));
-    }
-
-    /// Of a Query of which a part has failed, the others are not carried out; its end is still to come.
-    fn skip_parts(&mut self, failed: Expected, server: &mut ServerStatements) {
-        self.expected.push_front(failed);
-        let end = self.expected.iter().position(|e| !matches!(e.kind, Kind::Part(_)));
-        let behind = self.expected.split_off(end.unwrap_or(self.expected.len()));
-        let parts = std::mem::replace(&mut self.expected, behind);
-        self.abandon(parts, server);
-    }
-
-    /// True if a Parse of this statement is on its way.
-    fn prepares(&self, id: u64) -> bool {
-        self.preparing > 0 && self.expected.iter().any(|e| e.about == About::Prepares(id))
-    }
-
-    /// Gives names the meaning that they had before these messages, none of which was carried out.
-    pub(super) fn undo(&mut self, skipped: VecDeque<Expected>) {
-        for skipped in skipped.into_iter().rev() {
-            if skipped.kind == Kind::ParseUnnamed && !self.expected.iter().any(|e| e.kind == skipped.kind) {
-                self.unnamed.held = Held::Nowhere;
-            }
-            let Some(undo) = skipped.undo else { continue };
-            // A later message has given the name a new meaning already.
-            let later =
-                self.expected.iter_mut().filter_map(|e| e.undo.as_mut()).find(|u| u.name == undo.name);
-            match (later, undo.before) {
-                (Some(later), before) => later.before = before,
-                (None, Some(before)) => {
-                    self.names.insert(undo.name, before);
-                }
-                (None, None) => {
-                    self.names.remove(&undo.name);
-                }
-            }
-        }
     }
 }

@@ -6,6 +6,7 @@
 mod backend;
 mod describing;
 mod detached;
+mod errors;
 mod expected;
 mod frontend;
 mod in_band;
@@ -14,6 +15,7 @@ mod loss;
 mod migration;
 mod names;
 mod overtime;
+mod parsing;
 mod placement;
 mod renaming;
 mod sequences;

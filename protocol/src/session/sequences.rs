@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use super::{About, Expected, Kind, Pooling, Reply, Session, Transaction};
+use super::{About, Expected, Kind, Pass, Pooling, Reply, Session, Transaction};
 use crate::error::{ClientError, Severity};
 use crate::frame::{Frame, split_cstr};
 use crate::prepared::{Lookup, ServerStatements};
@@ -381,8 +381,18 @@ impl Session {
         }
     }
 
-    /// Refuses a Query in a failed transaction, as PostgreSQL refuses most.
-    pub(super) fn refuse_asking(&mut self) {
+    /// As [`Session::see_numbers`], for a Query. If it cannot be run it is refused here, as PostgreSQL refuses most in a failed
+    /// transaction.
+    pub(super) fn see_numbers_of_query(
+        &mut self,
+        findings: Scan,
+        in_batch: bool,
+        server: (&mut ServerStatements, Lookup<'_>),
+        out: &mut Vec<u8>,
+    ) -> Option<Pass> {
+        if self.see_numbers(findings, in_batch, server, out) {
+            return None;
+        }
         let mut answer = Vec::new();
         ClientError::new(
             "25P02",
@@ -391,6 +401,7 @@ impl Session {
         .hint("End the transaction in a message of its own before asking for currval() or lastval().")
         .write(&mut answer, Severity::Error);
         self.expect_answer(Kind::QueryAnswer, answer);
+        Some(Pass::Drop)
     }
 
     /// True if the message that comes next asks for a number that the session has taken in its last lease: then it is better

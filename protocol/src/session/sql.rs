@@ -96,18 +96,16 @@ impl Session {
         let Some((found, forgets)) = found else {
             // The names that it gives are the server's own from now on.
             self.keep(Some(Pin::SqlPrepare));
-            if !self.see_numbers(findings, in_batch, (server, lookup), out) {
-                self.refuse_asking();
-                return Pass::Drop;
+            if let Some(refused) = self.see_numbers_of_query(findings, in_batch, (server, lookup), out) {
+                return refused;
             }
             return self.send_query(frame, findings, resets, out);
         };
         let executed = found.iter().filter(|it| it.verb == Verb::Execute);
         let executed = executed.filter_map(|it| self.names.get(&it.name));
         let all = executed.fold(findings, |all, statement| all.worse(statement.scan));
-        if !self.see_numbers(all, in_batch, (server, lookup), out) {
-            self.refuse_asking();
-            return Pass::Drop;
+        if let Some(refused) = self.see_numbers_of_query(all, in_batch, (server, lookup), out) {
+            return refused;
         }
         findings.forgets &= forgets;
         let begun = out.len();

@@ -1,0 +1,111 @@
+//! Parse messages.
+
+use std::sync::Arc;
+
+use super::frontend::rename;
+use super::placement::Name;
+use super::{About, Expected, Held, Kind, Pass, Placed, Pooling, Session, Undo};
+use crate::frame::{Frame, HEADER_LEN, split_cstr};
+use crate::prepared::{Lookup, ServerStatements, Statement, mention};
+use crate::statement::{Pin, Resets, Scan};
+
+impl Session {
+    pub(super) fn on_parse(
+        &mut self,
+        frame: &Frame<'_>,
+        server: &mut ServerStatements,
+        lookup: Lookup<'_>,
+        out: &mut Vec<u8>,
+    ) -> Pass {
+        let Some((name, definition)) = split_cstr(frame.body) else { return self.pass_on(Kind::Parse) };
+        let findings = if frame.is_complete() {
+            split_cstr(definition).map_or(Scan::UNKNOWN, |(text, _)| self.scan_or_watch(frame, text, lookup))
+        } else {
+            Scan { forgets: false, ..self.scan_or_watch(frame, definition, lookup) }
+        };
+        self.tally.client_parses += 1;
+        if self.parses_in_band(name, findings.view) {
+            return Pass::Drop;
+        }
+        // It is run when it is bound.
+        self.note_leftovers(Scan { suspect: false, ..findings });
+        self.see_asking(findings, (server, lookup), out);
+        if self.pooling == Pooling::Session {
+            self.parsed_reset |= findings.resets == Resets::ForSession;
+            self.tally.server_parses += 1;
+            return self.pass_on(Kind::Parse);
+        }
+        let names = findings.names && frame.is_complete();
+        let mention = if names { mention(definition) } else { Ok(None) };
+        if mention.is_err() {
+            self.keep(Some(Pin::SqlPrepare));
+        }
+        if name.is_empty() {
+            self.unnamed.definition.clear();
+            self.unnamed.held = Held::OnlyThere;
+            if frame.is_complete() {
+                self.unnamed.definition.extend_from_slice(definition);
+                self.unnamed.held = Held::Here;
+            }
+            self.unnamed.placed = Placed::InBatch(self.batch);
+            self.unnamed.scan = findings;
+            self.tally.server_parses += 1;
+            self.unnamed.mention = mention.ok().flatten().map(Box::new);
+            return self.pass_on(Kind::ParseUnnamed);
+        }
+        let existing = self.names.get(name).cloned();
+        if let Some(existing) = existing.as_ref().filter(|_| !self.is_unsure(name)) {
+            return self.on_parse_again((frame, name), existing, server, out);
+        }
+        if !frame.is_complete() {
+            return self.on_long_parse((frame, name), existing, lookup.statements.unkept(findings), out);
+        }
+        let statement = if findings.names {
+            lookup.statements.unshared(definition)
+        } else {
+            self.intern(definition, lookup.statements)
+        };
+        self.define(name, existing, statement, server, out);
+        Pass::Replaced { consumed: frame.header.len }
+    }
+
+    /// PostgreSQL refuses to prepare a name twice, if it finds nothing else amiss; lets the server say so.
+    fn on_parse_again(
+        &mut self,
+        (frame, name): (&Frame<'_>, &[u8]),
+        existing: &Arc<Statement>,
+        server: &mut ServerStatements,
+        out: &mut Vec<u8>,
+    ) -> Pass {
+        // Whatever it is by now.
+        let _ = self.ensure_prepared(existing, name, server, out);
+        self.expected.push_back(Expected {
+            about: About::Uses(existing.id),
+            undo: Some(Box::new(Undo { name: name.into(), before: Some(Arc::clone(existing)) })),
+            ..Expected::new(Kind::ParseAgain)
+        });
+        let consumed = HEADER_LEN + name.len() + 1;
+        rename(frame, None, Name::Server(existing.id), consumed, out);
+        Pass::Replaced { consumed }
+    }
+
+    /// Too long to be kept: it stays where it is prepared, under a name that no other statement has.
+    fn on_long_parse(
+        &mut self,
+        (frame, name): (&Frame<'_>, &[u8]),
+        before: Option<Arc<Statement>>,
+        statement: Arc<Statement>,
+        out: &mut Vec<u8>,
+    ) -> Pass {
+        self.keep(Some(Pin::LongStatement));
+        let consumed = HEADER_LEN + name.len() + 1;
+        rename(frame, None, Name::Server(statement.id), consumed, out);
+        self.expected.push_back(Expected {
+            about: About::Uses(statement.id),
+            undo: Some(Box::new(Undo { name: name.into(), before })),
+            ..Expected::new(Kind::Parse)
+        });
+        self.names.insert(name.into(), statement);
+        Pass::Replaced { consumed }
+    }
+}
