@@ -66,13 +66,13 @@ fn a_misspelt_variable_is_an_error_with_the_nearest_one() {
 
 #[test]
 fn keys_of_later_versions_say_so() {
-    for key in ["routing.reads", "http.address", "etcd.endpoints"] {
+    for key in ["routing.reads", "etcd.endpoints"] {
         let (section, leaf) = key.rsplit_once('.').unwrap();
         let (json, code) = check(&format!("[{section}]\n{leaf} = \"x\"\n"), &[NODES]);
         assert_eq!(code, 1, "{key}");
         assert_eq!(json["errors"][0]["message"], "not available in this version of pgherd", "{key}");
     }
-    assert!(error("", &[NODES, ("PGHERD_HTTP__ADDRESS", "x")]).contains("not available in this version"));
+    assert!(error("", &[NODES, ("PGHERD_ROUTING__READS", "x")]).contains("not available in this version"));
     let executor = error("[failover]\nexecutor = \"sql\"", &[NODES]);
     assert!(executor.contains("`sql` is not available in this version of pgherd"), "{executor}");
 }

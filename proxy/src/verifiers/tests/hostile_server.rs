@@ -24,11 +24,13 @@ fn field(value: Option<&[u8]>) -> Vec<u8> {
 fn row_of(owner: &str) -> Vec<u8> {
     let columns: Vec<u8> = [
         ("rolname", 19),
+        ("oid", 26),
         ("rolpassword", 25),
         ("rolcanlogin", 16),
         ("rolsuper", 16),
         ("rolconnlimit", 23),
         ("rolvaliduntil", 1184),
+        ("settings", 20),
     ]
     .iter()
     .flat_map(|(name, oid)| column(name, *oid))
@@ -36,17 +38,19 @@ fn row_of(owner: &str) -> Vec<u8> {
     let rolpassword = scram_rolpassword("owner's password");
     let fields = [
         field(Some(owner.as_bytes())),
+        field(Some(&[0, 0, 0, 10])),
         field(Some(rolpassword.as_bytes())),
         field(Some(&[1])),
         field(Some(&[0])),
         field(Some(&[0xff; 4])),
         field(None),
+        field(None),
     ];
     [
         message(b'1', b""),
         message(b'2', b""),
-        message(b'T', &[&[0, 6], columns.as_slice()].concat()),
-        message(b'D', &[&[0, 6], fields.concat().as_slice()].concat()),
+        message(b'T', &[&[0, 8], columns.as_slice()].concat()),
+        message(b'D', &[&[0, 8], fields.concat().as_slice()].concat()),
         message(b'C', b"SELECT 1\0"),
         message(b'Z', b"I"),
     ]
