@@ -185,7 +185,7 @@ impl Session {
                 }
                 server.parameters_lost = !self.startup.is_empty();
                 let unseen = self.expected.front().is_some_and(|e| e.unseen);
-                self.restore_due |= unseen && self.pooling == Pooling::Session;
+                self.restore_due |= unseen && self.has_own_names();
                 self.forget_statements(&mut server.statements);
                 // What was sent behind it may pin again.
                 let is_last = self.expected.iter().skip(1).all(|e| e.kind == Kind::Sync || !e.shown);
@@ -209,7 +209,7 @@ impl Session {
                 // The connection has lost what the startup packet said; nothing has been sent to set it again.
                 let unseen = self.expected.front().is_some_and(|e| e.unseen);
                 server.parameters_lost |= unseen && !self.startup.is_empty();
-                self.restore_due |= unseen && self.pooling == Pooling::Session;
+                self.restore_due |= unseen && self.has_own_names();
             }
             b"SET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"CREATE TABLE\0" => {
                 self.pin_if_unseen(frame.body);

@@ -1,6 +1,7 @@
 //! Messages from the client.
 
 use super::placement::{Name, Resolved, write_statement_message};
+use super::privacy::Privacy;
 use super::sql::Sent;
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Stall, Undo, in_band_answer};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
@@ -51,6 +52,9 @@ impl Session {
         let pass = self.take_in(frame, server, lookup, out);
         if pass != Pass::Wait {
             self.forget_denials();
+            if self.privacy == Privacy::Declined {
+                self.privacy = Privacy::Shared;
+            }
         }
         pass
     }
@@ -122,10 +126,11 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Pass {
         let findings = self.scan_or_watch(frame, frame.body, lookup);
-        if findings.names
-            && self.pooling == Pooling::Transaction
-            && let Some(wait) = self.await_named(frame, server, out)
-        {
+        if let Some(wait) = self.await_privacy(findings, self.unsynced) {
+            return wait;
+        }
+        let names = findings.names && !self.has_own_names();
+        if names && let Some(wait) = self.await_named(frame, server, out) {
             return wait;
         }
         let view = findings.view.filter(|_| self.takes_in_band());
@@ -140,7 +145,7 @@ impl Session {
             self.expect_answer(Kind::QueryAnswer, in_band_answer(view, lookup.views));
             return Pass::Drop;
         }
-        if findings.names && self.pooling == Pooling::Transaction {
+        if names {
             return self.on_naming_query((frame, in_batch), (findings, resets), (server, lookup), out);
         }
         if let Some(refused) = self.see_numbers_of_query(findings, in_batch, (server, lookup), out) {
@@ -393,6 +398,9 @@ impl Session {
             return self.pass_on(Kind::Close);
         };
         let Some((name, _)) = split_cstr(rest) else { return self.pass_on(Kind::Close) };
+        if self.has_own_names() && !name.is_empty() {
+            return self.pass_on(Kind::Close);
+        }
         if name.is_empty() {
             self.unnamed.held = Held::Nowhere;
             self.unnamed.placed = Placed::InBatch(self.batch);

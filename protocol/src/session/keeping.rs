@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Altered, Held, Placed, Pooling, Session};
+use super::{Altered, Held, Placed, Pooling, Privacy, Session};
 use crate::frame::split_cstr;
 use crate::parameters::Parameters;
 use crate::statement::{Pin, Scan, Suspects, Trust};
@@ -87,6 +87,7 @@ impl Session {
     /// The session has left nothing any more, but for the library that it has loaded.
     pub(super) fn forget_leftovers(&mut self) {
         self.pin = None;
+        self.privacy = Privacy::Shared;
         self.lasting = self.has_loaded.then_some(Pin::Load);
     }
 

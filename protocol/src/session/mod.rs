@@ -17,6 +17,7 @@ mod names;
 mod overtime;
 mod parsing;
 mod placement;
+mod privacy;
 mod renaming;
 mod sequences;
 mod sql;
@@ -38,6 +39,7 @@ use loss::Answered;
 pub use loss::Loss;
 use names::Names;
 pub use overtime::{Overtime, transaction_timeout};
+use privacy::Privacy;
 use sequences::Numbers;
 pub use sequences::{Drawers, SequencePolicy, Sequences};
 use sql::SqlNames;
@@ -154,6 +156,7 @@ pub struct Session {
     /// What the client's message at hand waits for.
     stall: Stall,
     numbers: Numbers,
+    privacy: Privacy,
     /// What is kept for PREPARE, EXECUTE and DEALLOCATE in SQL.
     sql: Option<Box<SqlNames>>,
     unnamed: Unnamed,
@@ -213,6 +216,8 @@ enum Stall {
     No,
     /// The server says whether its statements are what they were.
     Descriptions,
+    /// The session's prepared statements are to be alone on its connection.
+    Privacy,
 }
 
 /// The unnamed statement, kept so that it can be parsed again where it is missing.
@@ -288,6 +293,7 @@ impl Session {
             describing: None,
             stall: Stall::No,
             numbers: Numbers::new(number),
+            privacy: Privacy::Shared,
             sql: None,
             unnamed: Unnamed::NONE,
             bound: Scan::CURSOR,
@@ -381,6 +387,7 @@ impl Session {
         match self.stall {
             Stall::No => false,
             Stall::Descriptions => self.awaits_descriptions(),
+            Stall::Privacy => true,
         }
     }
 

@@ -13,8 +13,17 @@ use crate::prepared::{SERVER_PREFIX, Statement};
 /// What the client's names of prepared statements mean; no two mean the same statement.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    statements: HashMap<Box<[u8]>, Arc<Statement>>,
+    statements: HashMap<Box<[u8]>, Named>,
     ids: HashSet<u64>,
+    /// How many meanings were given.
+    given: u64,
+}
+
+#[derive(Debug)]
+struct Named {
+    statement: Arc<Statement>,
+    /// Which of all meanings that were given this was.
+    order: u64,
 }
 
 impl Names {
@@ -23,7 +32,14 @@ impl Names {
     }
 
     pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.statements.get(name)
+        self.statements.get(name).map(|named| &named.statement)
+    }
+
+    /// All of them, in the order in which they got their meanings.
+    pub(super) fn in_order(&self) -> Vec<(&[u8], &Arc<Statement>)> {
+        let mut all: Vec<_> = self.statements.iter().collect();
+        all.sort_unstable_by_key(|(_, named)| named.order);
+        all.into_iter().map(|(name, named)| (&**name, &named.statement)).collect()
     }
 
     /// True if a name means the statement of this number.
@@ -33,21 +49,24 @@ impl Names {
 
     pub(super) fn insert(&mut self, name: Box<[u8]>, statement: Arc<Statement>) {
         let id = statement.id;
-        if let Some(before) = self.statements.insert(name, statement) {
-            self.ids.remove(&before.id);
+        self.given += 1;
+        let again = self.statements.get(&name).filter(|named| named.statement.id == id);
+        let order = again.map_or(self.given, |named| named.order);
+        if let Some(before) = self.statements.insert(name, Named { statement, order }) {
+            self.ids.remove(&before.statement.id);
         }
         self.ids.insert(id);
     }
 
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<(Box<[u8]>, Arc<Statement>)> {
-        let removed = self.statements.remove_entry(name)?;
-        self.ids.remove(&removed.1.id);
-        Some(removed)
+        let (name, Named { statement, .. }) = self.statements.remove_entry(name)?;
+        self.ids.remove(&statement.id);
+        Some((name, statement))
     }
 
     pub(super) fn retain(&mut self, is_kept: impl Fn(&[u8]) -> bool) {
-        let Self { statements, ids } = self;
-        statements.retain(|name, statement| {
+        let Self { statements, ids, .. } = self;
+        statements.retain(|name, Named { statement, .. }| {
             let is_kept = is_kept(name);
             if !is_kept {
                 ids.remove(&statement.id);
@@ -57,7 +76,7 @@ impl Names {
     }
 
     pub(super) fn of(&self, id: u64) -> Option<&[u8]> {
-        self.statements.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| &**name)
+        self.statements.iter().find(|(_, named)| named.statement.id == id).map(|(name, _)| &**name)
     }
 }
 

@@ -23,6 +23,9 @@ impl Session {
         } else {
             Scan { forgets: false, ..self.scan_or_watch(frame, definition, lookup) }
         };
+        if let Some(wait) = self.await_privacy(findings, self.in_batch) {
+            return wait;
+        }
         self.tally.client_parses += 1;
         if self.parses_in_band(name, findings.view) {
             return Pass::Drop;
@@ -30,12 +33,17 @@ impl Session {
         // It is run when it is bound.
         self.note_leftovers(Scan { suspect: false, ..findings });
         self.see_asking(findings, (server, lookup), out);
-        if self.pooling == Pooling::Session {
+        let is_own = self.has_own_names();
+        if is_own && (self.pooling == Pooling::Session || !name.is_empty()) {
             self.parsed_reset |= findings.resets == Resets::ForSession;
+            if findings.sets && self.pooling == Pooling::Transaction {
+                // It is run without a look at what it is.
+                self.keep(Some(Pin::Parameter));
+            }
             self.tally.server_parses += 1;
             return self.pass_on(Kind::Parse);
         }
-        let names = findings.names && frame.is_complete();
+        let names = findings.names && frame.is_complete() && !is_own;
         let mention = if names { mention(definition) } else { Ok(None) };
         if mention.is_err() {
             self.keep(Some(Pin::SqlPrepare));

@@ -94,7 +94,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Option<Resolved> {
         let found = |target, findings| Some(Resolved { target, findings, rendered: None });
-        if self.pooling == Pooling::Session {
+        if self.has_own_names() && (self.pooling == Pooling::Session || !name.is_empty()) {
             return found(Target::AsItIs, Scan::UNKNOWN);
         }
         if name.is_empty() {

@@ -418,8 +418,9 @@ fn new_statement(
 /// The PREPARE of which the body ends there, alone: with all that stands around it if there is no other statement.
 fn source<'a>(text: &'a [u8], mention: &Mention, end: usize) -> &'a [u8] {
     const VERB: &[u8] = b"prepare";
-    let is_rest_empty = |rest: &[u8]| rest.iter().all(|byte| byte.is_ascii_whitespace() || *byte == b';');
-    let end = if text.get(end..).is_some_and(is_rest_empty) { text.len() } else { end };
+    if scan(text).single {
+        return text;
+    }
     let before = text.get(..mention.span.start).unwrap_or_default();
     let verb = before.windows(VERB.len()).rposition(|word| word.eq_ignore_ascii_case(VERB));
     let start = verb.filter(|_| mention.statement > 0).unwrap_or(0);

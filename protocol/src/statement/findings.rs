@@ -7,7 +7,7 @@ use super::lexer::{Lexer, Token, Word};
 use super::pgpool::pool_view;
 use super::rest::Rest;
 use super::sequences::{Draws, asks, drawn_by};
-use super::words::{is_pure, session_pin, undoes};
+use super::words::{is_pure, lists_statements, session_pin, undoes};
 use super::{Effect, Pin, Resets, Scan};
 
 /// Looks at the text of a Query or Parse message.
@@ -24,9 +24,12 @@ pub fn scan_start(text: &[u8]) -> (Scan, Rest) {
     let (findings, _) = look_at(text);
     let is_do = findings.present.first == Some(First::Do);
     let prepares = findings.present.first == Some(First::Prepare);
-    let Scan { pin, names, sets, resets, asks, .. } = findings.conclude(true);
+    let Scan { pin, names, sets, resets, lists_statements, asks, .. } = findings.conclude(true);
     let pin = pin.or(prepares.then_some(Pin::SqlPrepare));
-    (Scan { pin, names, sets, resets, asks, suspect: is_do, ..Scan::UNKNOWN }, Rest::new(is_do))
+    (
+        Scan { pin, names, sets, resets, lists_statements, asks, suspect: is_do, ..Scan::UNKNOWN },
+        Rest::new(is_do),
+    )
 }
 
 /// True for the first word of a DO.
@@ -54,6 +57,7 @@ struct Findings<'a> {
     copies: bool,
     exits: bool,
     undoes: bool,
+    lists_statements: bool,
     suspect: bool,
     draws: Draws,
     asks: bool,
@@ -269,6 +273,7 @@ impl<'a> Findings<'a> {
                     self.pin(pin);
                 }
                 self.undoes |= undoes(word.text());
+                self.lists_statements |= lists_statements(word.text());
             }
             _ => {}
         }
@@ -343,6 +348,7 @@ impl<'a> Findings<'a> {
         let exits = self.exits && single;
         let draws = if unclear { self.draws.max(Draws::Perhaps) } else { self.draws };
         let Self { pin, forgets, names, alters, sets, resets, copies, undoes, suspect, asks, .. } = self;
+        let lists_statements = self.lists_statements;
         Scan {
             pin,
             effect,
@@ -354,6 +360,7 @@ impl<'a> Findings<'a> {
             copies,
             exits,
             undoes,
+            lists_statements,
             suspect,
             draws,
             asks,

@@ -58,6 +58,8 @@ pub enum Pin {
     Sequence,
     /// A statement too long to be kept for other servers.
     LongStatement,
+    /// Its prepared statements, at which it has looked: no others are there.
+    OwnStatements,
     /// Session pooling.
     SessionMode,
 }
@@ -103,6 +105,7 @@ impl fmt::Display for Pin {
             Self::SessionFunction => "a function whose effect belongs to the session",
             Self::Sequence => "a number that it has taken of a sequence",
             Self::LongStatement => "a prepared statement too long to be kept",
+            Self::OwnStatements => "a look at pg_prepared_statements",
             Self::SessionMode => "session pooling",
         })
     }
@@ -177,6 +180,8 @@ pub struct Scan {
     pub exits: bool,
     /// It may undo what an earlier statement has left in the session.
     pub undoes: bool,
+    /// It may look at the session's prepared statements: `pg_prepared_statements`.
+    pub lists_statements: bool,
     /// It may leave something in the session that it does not show: see [`Suspects`].
     pub suspect: bool,
     /// It may take numbers of sequences.
@@ -204,6 +209,7 @@ impl Scan {
         copies: false,
         exits: true,
         undoes: true,
+        lists_statements: false,
         suspect: false,
         draws: Draws::Perhaps,
         asks: false,
@@ -227,6 +233,7 @@ impl Scan {
         copies: false,
         exits: false,
         undoes: false,
+        lists_statements: false,
         suspect: false,
         draws: Draws::Perhaps,
         asks: false,
@@ -253,6 +260,7 @@ impl Scan {
             copies: self.copies || other.copies,
             exits: self.exits || other.exits,
             undoes: self.undoes || other.undoes,
+            lists_statements: self.lists_statements || other.lists_statements,
             suspect: self.suspect || other.suspect,
             draws: self.draws.max(other.draws),
             asks: self.asks || other.asks,

@@ -13,6 +13,24 @@ fn has_effect(text: &str, effect: Effect) {
 }
 
 #[test]
+fn a_look_at_the_prepared_statements_is_seen() {
+    for text in [
+        "SELECT name FROM pg_prepared_statements",
+        "select * from pg_catalog.PG_Prepared_Statement()",
+        "SELECT count(*) FROM \"pg_prepared_statements\"",
+    ] {
+        assert!(scan(text.as_bytes()).lists_statements, "{text}");
+    }
+    for text in [
+        "SELECT 'pg_prepared_statements'",
+        "SELECT * FROM pg_prepared_xacts",
+        "SELECT pg_prepared_statements_x",
+    ] {
+        assert!(!scan(text.as_bytes()).lists_statements, "{text}");
+    }
+}
+
+#[test]
 fn what_outlives_a_transaction_pins() {
     pins("SET a.b = a", Some(Pin::Parameter));
     pins("/* c */ -- d\n set role to x", Some(Pin::Role));

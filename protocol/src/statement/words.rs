@@ -26,6 +26,13 @@ pub(super) fn session_pin(name: &[u8]) -> Option<Pin> {
     SESSION_NAMES.iter().find(|(start, _)| begins(start)).map(|(_, pin)| *pin)
 }
 
+/// True for the names of the view of a session's prepared statements, and of the function behind it.
+pub(super) fn lists_statements(name: &[u8]) -> bool {
+    [b"pg_prepared_statements".as_slice(), b"pg_prepared_statement"]
+        .iter()
+        .any(|view| name.eq_ignore_ascii_case(view))
+}
+
 /// True for the names of what gives a session-level lock back.
 pub(super) fn undoes(name: &[u8]) -> bool {
     const START: &[u8] = b"pg_advisory_unlock";

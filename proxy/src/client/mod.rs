@@ -8,6 +8,7 @@ mod leftovers;
 pub(crate) mod listen;
 mod login;
 mod meter;
+mod own_statements;
 mod parting;
 mod pipe;
 mod proxied;

@@ -49,7 +49,7 @@ impl Session {
                     .hint("Use pool.mode = \"transaction\" for this database or user."),
             ),
             Event::Violation(error) => self.say_violation(error),
-            Event::ClientGone | Event::Terminated | Event::Overtaken | Event::OnlyListens => {}
+            Event::ClientGone | Event::Terminated | Event::Overtaken | Event::OnlyListens | Event::Looks => {}
         }
         // The last words need not wait for the server to be cleaned.
         let _ = self.front.poll_flush(&self.worker.buffers);

@@ -31,6 +31,8 @@ const MOST_UNCOUNTED: u64 = 1024 * 1024;
 pub(super) enum Event {
     /// The server has answered everything, no transaction is open and nothing pins the session.
     AtRest,
+    /// The session is to see its prepared statements, and nobody else's.
+    Looks,
     /// The session has done nothing but listen for a while.
     OnlyListens,
     /// pgherd ends, and the session is at rest or out of time.
@@ -133,6 +135,9 @@ impl Front {
             let was_stalled = self.machine.is_stalled();
             if let Poll::Ready(event) = self.poll_down(server, (buffers, lookup)) {
                 return Poll::Ready(event);
+            }
+            if self.machine.awaits_privacy() && self.up.is_flushed() {
+                return Poll::Ready(Event::Looks);
             }
             if was_stalled && !self.machine.is_stalled() {
                 continue;

@@ -162,6 +162,12 @@ impl Session {
                     }
                     continue;
                 }
+                Event::Looks => {
+                    if let Err(lost) = Box::pin(self.have_own_statements(&mut held)).await {
+                        return Box::pin(self.part(held, lost)).await;
+                    }
+                    continue;
+                }
                 Event::AtRest => {}
                 other => return Box::pin(self.part(held, other)).await,
             }

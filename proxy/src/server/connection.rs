@@ -147,6 +147,35 @@ impl ServerConnection {
         Ok((body.is_none() && !too_much).then_some(Answer { rows, notifications }))
     }
 
+    /// Sends messages of pgherd's own that end so many batches; whether the server refused any, and the notifications that came with its
+    /// answers, as they came.
+    ///
+    /// # Errors
+    /// The loss of the connection.
+    pub(crate) async fn request(
+        &mut self,
+        messages: &[u8],
+        batches: usize,
+        buffers: &Buffers,
+    ) -> io::Result<(bool, Vec<u8>)> {
+        let mut buffer = buffers.take();
+        let answers = async {
+            self.stream.write_all(messages).await?;
+            let (mut refused, mut notifications) = (false, Vec::new());
+            for _ in 0..batches {
+                let seen = self.seen(&mut buffer, 0).await?;
+                refused |= seen.body.is_some();
+                notifications.extend(seen.notifications);
+            }
+            Ok((refused, notifications))
+        };
+        let answers = tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answers)
+            .await
+            .unwrap_or_else(|_| Err(no_answer()))?;
+        buffers.give(buffer);
+        Ok(answers)
+    }
+
     /// Reads up to the next ReadyForQuery.
     async fn answer(&mut self, buffer: &mut Buffer) -> io::Result<Outcome> {
         Ok(self.seen(buffer, 0).await?.body.map_or(Ok(()), Err))

@@ -24,6 +24,7 @@ mod listening;
 mod local_replies;
 mod login;
 mod migrations;
+mod own_statements;
 mod peer;
 mod pids;
 mod pool;

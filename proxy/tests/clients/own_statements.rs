@@ -1,0 +1,190 @@
+//! `pg_prepared_statements` in transaction mode: a session sees its own statements there, under its own names, and no others.
+
+use std::net::SocketAddr;
+
+use bytes::BytesMut;
+use pgherd_testkit::client::{RawClient, frontend};
+use pgherd_testkit::{Result, ensure};
+
+use crate::front::{Front, comparable, execute, extended, messages};
+
+const VIEW: &str =
+    "SELECT name, statement, parameter_types, from_sql FROM pg_prepared_statements ORDER BY prepare_time";
+
+fn query(sql: &str) -> Result<BytesMut> {
+    messages(|out| frontend::query(sql, out))
+}
+
+fn prepare(name: &str, sql: &str) -> Result<BytesMut> {
+    messages(|out| {
+        frontend::parse(name, sql, [], out)?;
+        frontend::sync(out);
+        Ok(())
+    })
+}
+
+/// Has clients say this, one after the other, and gives all that they are told. `number` says which of them speaks.
+async fn talk(front: &Front, address: SocketAddr, said: &[(usize, BytesMut)]) -> Result<Vec<String>> {
+    let mut clients = [front.login(address, &[]).await?, front.login(address, &[]).await?];
+    let mut all = Vec::new();
+    for (number, bytes) in said {
+        let Some(client) = clients.get_mut(*number) else { continue };
+        client.send(bytes).await?;
+        all.extend(comparable(&client.read_answer().await?.frames));
+    }
+    Ok(all)
+}
+
+/// One server connection for those who do not look, and one for who does.
+async fn front() -> Result<Front> {
+    Front::with(|pgherd| {
+        pgherd.set("pool.size", 1).set("pool.pinned_size", 1).set("pool.query_wait_timeout", "10s")
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_session_sees_its_own_prepared_statements_and_no_others() -> Result<()> {
+    let front = front().await?;
+    let said = [
+        (1, prepare("theirs", "SELECT 'theirs'")?),
+        (0, prepare("s1", "SELECT $1::int + 1")?),
+        (0, query("PREPARE q (text, int8) AS\n  SELECT $1 || $2; -- and more")?),
+        (1, query("PREPARE q AS SELECT 'theirs'")?),
+        (0, prepare("Two Words", "SELECT relname FROM pg_class WHERE oid = $1")?),
+        (0, query("PREPARE untyped AS SELECT $1 || 'a'")?),
+        (0, extended("", "SELECT 'unnamed'", &[])?),
+        (0, query(VIEW)?),
+        (1, execute("theirs", &[])?),
+        (0, execute("s1", &["1"])?),
+        (0, query("EXECUTE q('a', 2); EXECUTE untyped('b')")?),
+        (0, prepare("s1", "SELECT 'again'")?),
+        (0, query("DEALLOCATE untyped")?),
+        (0, prepare("later", "SELECT 'later'")?),
+        (0, query("PREPARE later_too AS SELECT 'later'")?),
+        (0, extended("", VIEW, &[])?),
+        (0, query("BEGIN; SELECT 1/0")?),
+        (0, query(VIEW)?),
+        (0, query("ROLLBACK")?),
+        (0, query(VIEW)?),
+        (0, query("EXECUTE nosuch; EXECUTE q('x')")?),
+        (0, query("EXECUTE q('x')")?),
+        (0, query("SELECT set_config('application_name', 'a', false)")?),
+        (0, query("DISCARD ALL")?),
+        (0, query("SHOW application_name")?),
+        (0, execute("s1", &["1"])?),
+        (0, prepare("s1", "SELECT 'new'")?),
+        (1, execute("theirs", &[])?),
+        (0, execute("s1", &[])?),
+        (1, query("EXECUTE q")?),
+        (0, query(VIEW)?),
+        (0, execute("s1", &[])?),
+    ];
+    front.same("own statements", async |address| talk(&front, address, &said).await).await.map(drop)
+}
+
+#[tokio::test]
+async fn it_sees_them_within_a_transaction_and_before_a_pipeline_too() -> Result<()> {
+    let front = front().await?;
+    let pipeline = messages(|out| {
+        for _ in 0..3 {
+            frontend::parse("", "SELECT name FROM pg_prepared_statements ORDER BY name", [], out)?;
+            crate::front::bind("", &[], out)?;
+            frontend::execute("", 0, out)?;
+            frontend::parse("third", "SELECT 3", [], out)?;
+            frontend::close(b'S', "third", out)?;
+        }
+        frontend::sync(out);
+        Ok(())
+    })?;
+    let said = [
+        (1, prepare("theirs", "SELECT 'theirs'")?),
+        (0, prepare("mine", "SELECT 'mine'")?),
+        (0, query("CREATE TABLE own (n int)")?),
+        (0, query("BEGIN")?),
+        (0, query("INSERT INTO own VALUES (1)")?),
+        (0, prepare("mine too", "SELECT n FROM own")?),
+        (0, execute("mine too", &[])?),
+        (0, query(VIEW)?),
+        (0, execute("mine", &[])?),
+        (0, query("SAVEPOINT a; INSERT INTO own VALUES (2)")?),
+        (0, query("COMMIT")?),
+        (0, pipeline),
+        (0, query("DROP TABLE own")?),
+        (0, execute("mine too", &[])?),
+        (1, execute("theirs", &[])?),
+    ];
+    front.same("in a transaction", async |address| talk(&front, address, &said).await).await.map(drop)
+}
+
+/// What PostgreSQL's own regression test `prepare` says.
+#[tokio::test]
+async fn what_postgresqls_own_test_looks_for_is_there() -> Result<()> {
+    let front = front().await?;
+    let texts = [
+        "SELECT name, statement, parameter_types FROM pg_prepared_statements",
+        "PREPARE q1 AS SELECT 1 AS a;",
+        "EXECUTE q1;",
+        "SELECT name, statement, parameter_types FROM pg_prepared_statements",
+        "PREPARE q1 AS SELECT 2;",
+        "DEALLOCATE q1;",
+        "PREPARE q1 AS SELECT 2;",
+        "EXECUTE q1;",
+        "PREPARE q2 AS SELECT 2 AS b;",
+        "SELECT name, statement, parameter_types FROM pg_prepared_statements ORDER BY name",
+        "DEALLOCATE PREPARE q1;",
+        "SELECT name, statement, parameter_types FROM pg_prepared_statements",
+        "DEALLOCATE PREPARE q2;",
+        "SELECT name, statement, parameter_types FROM pg_prepared_statements",
+        "PREPARE q3(text, int, float, boolean, smallint) AS SELECT $1, $2, $3, $4, $5",
+        "EXECUTE q3('AAAAxx', 5::smallint, 10.5::float, false, 4::bigint);",
+        "EXECUTE q3('bool');",
+        "PREPARE q4(nonexistenttype) AS SELECT $1;",
+        "PREPARE q6 AS SELECT * FROM pg_class WHERE oid = $1 AND relname = $2;",
+        "SELECT name, statement, parameter_types FROM pg_prepared_statements ORDER BY name;",
+        "DEALLOCATE ALL;",
+        "SELECT name, statement, parameter_types FROM pg_prepared_statements ORDER BY name;",
+    ];
+    let said = texts.iter().map(|text| Ok((0, query(text)?))).collect::<Result<Vec<_>>>()?;
+    front.same("prepare.sql", async |address| talk(&front, address, &said).await).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_connection_is_clean_when_who_looked_has_left() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1).set("pool.pinned_size", 0)).await?;
+    let mut one = front.raw().await?;
+    one.send(&prepare("s", "SELECT 'one'")?).await?;
+    one.read_answer().await?;
+    ensure!(one.query(VIEW).await?.rows().len() == 1);
+    drop(one);
+    let mut other = front.raw().await?;
+    other.send(&prepare("s", "SELECT 'other'")?).await?;
+    ensure!(other.read_answer().await?.error().is_none());
+    let rows = other.query(VIEW).await?.rows();
+    ensure!(rows.len() == 1 && rows[0][1].as_deref() == Some(b"SELECT 'other'"), "{rows:?}");
+    Ok(())
+}
+
+/// Where a statement does not fit the schema any more it cannot be prepared under the client's name: all goes on as before.
+#[tokio::test]
+async fn a_look_that_cannot_be_had_changes_nothing() -> Result<()> {
+    let front = front().await?;
+    let mut client: RawClient = front.raw().await?;
+    for sql in [
+        "CREATE TABLE gone (n int)",
+        "PREPARE p AS SELECT n FROM gone",
+        "PREPARE q AS SELECT 'q'",
+        "DROP TABLE gone",
+    ] {
+        ensure!(client.query(sql).await?.error().is_none(), "{sql}");
+    }
+    for begin in ["SELECT 1", "BEGIN"] {
+        ensure!(client.query(begin).await?.error().is_none());
+        let error = client.query(VIEW).await?.error();
+        ensure!(error.is_none(), "{begin}: {error:?}");
+        ensure!(client.query("EXECUTE q").await?.rows() == [[Some("q".into())]]);
+    }
+    let error = client.query("EXECUTE p").await?.error();
+    ensure!(error.as_ref().is_some_and(|error| error.code() == "42P01"), "{error:?}");
+    Ok(())
+}
