@@ -377,7 +377,7 @@ async fn mistakes_in_the_rules_keep_pgherd_from_starting_and_are_named() -> Resu
 #[tokio::test]
 async fn a_login_after_a_change_of_its_role_has_the_session_that_postgresql_would_give() -> Result<()> {
     for mode in ["transaction", "session"] {
-        let front = Front::with(|pgherd| pgherd.set("pool.mode", mode)).await?;
+        let front = Front::with(|pgherd| pgherd.set("pool.mode", mode).set("pool.size", 1)).await?;
         let server = front.server()?;
         let asks = async |text: &str| -> Result<String> {
             let mut client = RawClient::login(front.pgherd.address(), "anna", "app", "pw").await?;

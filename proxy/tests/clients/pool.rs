@@ -75,6 +75,30 @@ async fn in_session_mode_a_client_keeps_its_server_connection_until_it_leaves_an
 }
 
 #[tokio::test]
+async fn in_session_mode_who_begins_another_session_gets_another_process_while_there_may_be_more()
+-> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.mode", "session").set("pool.size", 2)).await?;
+    let session = async || -> Result<String> {
+        let mut client = front.raw().await?;
+        let process = backend(&mut client).await?;
+        client.finish().await?;
+        Ok(process)
+    };
+    let (first, second) = eventually("two sessions, one soon after the other", PATIENCE, || async {
+        let (first, began) = (session().await?, Instant::now());
+        let second = session().await?;
+        Ok((began.elapsed() < Duration::from_millis(500)).then_some((first, second)))
+    })
+    .await?;
+    ensure!(first != second);
+    for _ in 0..5 {
+        let again = session().await?;
+        ensure!(again == first || again == second, "there are no more than two");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_outlives_a_transaction_pins_the_session_and_is_not_seen_by_others() -> Result<()> {
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
     for statement in [

@@ -7,6 +7,7 @@ use std::time::Instant;
 use pgherd_protocol::parameters::Parameters;
 
 use super::{CHANGE_THREADS_AFTER, Connection, Inner, UNFAIRNESS, Waiter};
+use crate::reactor;
 use crate::server::quota::Slot;
 use crate::worker::WorkerId;
 
@@ -22,6 +23,12 @@ pub(super) enum Place {
 }
 
 impl Inner {
+    /// True if idle connections are to rest, since one more may be opened instead.
+    fn lets_rest(&self, connection: &Connection, now: Instant) -> bool {
+        self.limits.rests.is_some_and(|rests| now.saturating_duration_since(connection.idle_since) < rests)
+            && self.has_room(self.limits.size)
+    }
+
     /// The worker's own that was given back last, since its memory is warm; of those that were used of late, rather one on
     /// which nothing has to be set first.
     pub(super) fn take_own(
@@ -30,6 +37,9 @@ impl Inner {
         parameters: &Arc<Parameters>,
         dead: &mut Vec<Connection>,
     ) -> Option<Connection> {
+        if self.idle.get(worker.0)?.front().is_some_and(|first| self.lets_rest(first, reactor::now())) {
+            return None;
+        }
         let idle = self.idle.get_mut(worker.0)?;
         if !self.limits.round_robin
             && let Some(place) =

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config;
+use crate::config::{self, PoolMode};
 use crate::server::connection::ServerConnection;
 use crate::server::quota::SharedLimits;
+
+/// How long a connection rests after a session in session mode.
+const RESTS: Duration = Duration::from_secs(1);
 
 /// How large a pool is and how long its connections live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,9 @@ pub(crate) struct PoolLimits {
     pub(crate) lifetime: Option<Duration>,
     /// The one that was given back first is lent first, and not the one that was given back last.
     pub(crate) round_robin: bool,
+    /// One that was used until so short a while ago is lent only if no other may be opened: who has closed a session and begins
+    /// another expects another server process.
+    pub(crate) rests: Option<Duration>,
 }
 
 impl PoolLimits {
@@ -36,6 +42,7 @@ impl PoolLimits {
     pub(crate) fn of(settings: &config::Pool, database: &str, user: &str) -> Self {
         let sizes = settings.sizes_for(database, user);
         let most = |limit: usize| (limit > 0).then_some(limit);
+        let by_session = settings.mode_for(database, user) == PoolMode::Session;
         Self {
             size: sizes.size,
             min_size: sizes.min_size.min(sizes.size),
@@ -49,7 +56,8 @@ impl PoolLimits {
             wait_timeout: settings.query_wait_timeout_for(database, user),
             idle_timeout: settings.server_idle_timeout,
             lifetime: settings.server_lifetime_for(database, user),
-            round_robin: settings.server_round_robin,
+            round_robin: settings.server_round_robin || by_session,
+            rests: by_session.then_some(RESTS),
         }
     }
 
