@@ -170,6 +170,8 @@ async fn a_session_whose_listener_is_lost_is_told_so() -> Result<()> {
     let frames = client.read_to_end().await?;
     let error = frames.iter().find_map(Frame::error_fields).ok_or_else(|| anyhow!("{frames:?}"))?;
     ensure!(error.code() == "57P01" && error.severity() == "FATAL", "{error}");
+    // Those that were idle are ended at their own pace.
+    front.wait_all_idle(0).await?;
     let mut next = front.raw().await?;
     done(&mut next, "LISTEN a").await?;
     wait_handed_over(&front, 2).await?;
