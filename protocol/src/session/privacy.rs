@@ -4,7 +4,7 @@
 use super::frontend::ESCAPED_PREFIX;
 use super::{Pass, Pooling, Session, Stall, Transaction};
 use crate::prepared::ServerStatements;
-use crate::statement::{Pin, Scan};
+use crate::statement::{Pin, Scan, Sight};
 use crate::write;
 
 /// How far a session has its connection's prepared statements for itself.
@@ -27,7 +27,12 @@ impl Session {
     /// Has a text wait that looks at the session's statements, until they are alone on its connection. In the midst of a batch,
     /// which may use shared ones, they cannot be.
     pub(super) fn await_privacy(&mut self, findings: Scan, in_batch: bool) -> Option<Pass> {
-        let is_wanted = findings.lists_statements && !self.has_own_names();
+        let is_seen = match findings.sees {
+            Sight::Nothing => false,
+            Sight::OfPrepare => self.names.in_order().iter().any(|(_, statement)| statement.source.is_some()),
+            Sight::All => true,
+        };
+        let is_wanted = is_seen && !self.has_own_names();
         let is_possible = !in_batch && !self.copying_in && self.copy_syncs == 0;
         if !is_wanted || !is_possible || self.privacy == Privacy::Declined {
             return None;

@@ -7,8 +7,8 @@ use super::lexer::{Lexer, Token, Word};
 use super::pgpool::pool_view;
 use super::rest::Rest;
 use super::sequences::{Draws, asks, drawn_by};
-use super::words::{is_pure, lists_statements, session_pin, undoes};
-use super::{Effect, Pin, Resets, Scan};
+use super::words::{has_execute, is_pure, lists_statements, session_pin, undoes};
+use super::{Effect, Pin, Resets, Scan, Sight};
 
 /// Looks at the text of a Query or Parse message.
 #[must_use]
@@ -24,12 +24,9 @@ pub fn scan_start(text: &[u8]) -> (Scan, Rest) {
     let (findings, _) = look_at(text);
     let is_do = findings.present.first == Some(First::Do);
     let prepares = findings.present.first == Some(First::Prepare);
-    let Scan { pin, names, sets, resets, lists_statements, asks, .. } = findings.conclude(true);
+    let Scan { pin, names, sets, resets, sees, asks, .. } = findings.conclude(true);
     let pin = pin.or(prepares.then_some(Pin::SqlPrepare));
-    (
-        Scan { pin, names, sets, resets, lists_statements, asks, suspect: is_do, ..Scan::UNKNOWN },
-        Rest::new(is_do),
-    )
+    (Scan { pin, names, sets, resets, sees, asks, suspect: is_do, ..Scan::UNKNOWN }, Rest::new(is_do))
 }
 
 /// True for the first word of a DO.
@@ -57,7 +54,7 @@ struct Findings<'a> {
     copies: bool,
     exits: bool,
     undoes: bool,
-    lists_statements: bool,
+    sees: Sight,
     suspect: bool,
     draws: Draws,
     asks: bool,
@@ -132,6 +129,7 @@ enum Config {
 impl<'a> Findings<'a> {
     fn see(&mut self, token: Token<'a>, lexer: &mut Lexer<'a>) {
         match token {
+            Token::Literal(text) if has_execute(text) => self.sees = self.sees.max(Sight::OfPrepare),
             Token::Semicolon => return self.end_statement(),
             Token::Word(word) => {
                 if self.present.first.is_none() {
@@ -273,7 +271,9 @@ impl<'a> Findings<'a> {
                     self.pin(pin);
                 }
                 self.undoes |= undoes(word.text());
-                self.lists_statements |= lists_statements(word.text());
+                if lists_statements(word.text()) {
+                    self.sees = Sight::All;
+                }
             }
             _ => {}
         }
@@ -296,7 +296,10 @@ impl<'a> Findings<'a> {
             7 if asks(word) => self.asks = true,
             7 if word.is("prepare") => self.pin(Pin::SqlPrepare),
             // What it executes may be made up of parts.
-            7 if word.is("execute") => self.suspect = true,
+            7 if word.is("execute") => {
+                self.suspect = true;
+                self.sees = self.sees.max(Sight::OfPrepare);
+            }
             7 | 10 if word.is("discard") || word.is("deallocate") => self.forgets = true,
             9 if word.is("temporary") => self.pin(Pin::Temporary),
             10 if word.is_name("set_config") => self.pin(Pin::Parameter),
@@ -348,7 +351,7 @@ impl<'a> Findings<'a> {
         let exits = self.exits && single;
         let draws = if unclear { self.draws.max(Draws::Perhaps) } else { self.draws };
         let Self { pin, forgets, names, alters, sets, resets, copies, undoes, suspect, asks, .. } = self;
-        let lists_statements = self.lists_statements;
+        let sees = self.sees;
         Scan {
             pin,
             effect,
@@ -360,7 +363,7 @@ impl<'a> Findings<'a> {
             copies,
             exits,
             undoes,
-            lists_statements,
+            sees,
             suspect,
             draws,
             asks,

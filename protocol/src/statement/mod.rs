@@ -105,7 +105,7 @@ impl fmt::Display for Pin {
             Self::SessionFunction => "a function whose effect belongs to the session",
             Self::Sequence => "a number that it has taken of a sequence",
             Self::LongStatement => "a prepared statement too long to be kept",
-            Self::OwnStatements => "a look at pg_prepared_statements",
+            Self::OwnStatements => "prepared statements of its own",
             Self::SessionMode => "session pooling",
         })
     }
@@ -180,8 +180,8 @@ pub struct Scan {
     pub exits: bool,
     /// It may undo what an earlier statement has left in the session.
     pub undoes: bool,
-    /// It may look at the session's prepared statements: `pg_prepared_statements`.
-    pub lists_statements: bool,
+    /// What it may see of the session's prepared statements, beyond those that it names.
+    pub sees: Sight,
     /// It may leave something in the session that it does not show: see [`Suspects`].
     pub suspect: bool,
     /// It may take numbers of sequences.
@@ -194,6 +194,18 @@ pub struct Scan {
     pub single: bool,
     /// It asks for something of pgherd itself, and for nothing else.
     pub view: Option<PoolView>,
+}
+
+/// What a text may see of its session's prepared statements, beyond those that it names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sight {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Those of PREPARE: a literal in it has the word EXECUTE, which a function may run.
+    OfPrepare,
+    /// All of them: `pg_prepared_statements`.
+    All,
 }
 
 impl Scan {
@@ -209,7 +221,7 @@ impl Scan {
         copies: false,
         exits: true,
         undoes: true,
-        lists_statements: false,
+        sees: Sight::Nothing,
         suspect: false,
         draws: Draws::Perhaps,
         asks: false,
@@ -233,7 +245,7 @@ impl Scan {
         copies: false,
         exits: false,
         undoes: false,
-        lists_statements: false,
+        sees: Sight::Nothing,
         suspect: false,
         draws: Draws::Perhaps,
         asks: false,
@@ -260,7 +272,7 @@ impl Scan {
             copies: self.copies || other.copies,
             exits: self.exits || other.exits,
             undoes: self.undoes || other.undoes,
-            lists_statements: self.lists_statements || other.lists_statements,
+            sees: self.sees.max(other.sees),
             suspect: self.suspect || other.suspect,
             draws: self.draws.max(other.draws),
             asks: self.asks || other.asks,

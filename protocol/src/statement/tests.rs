@@ -19,14 +19,21 @@ fn a_look_at_the_prepared_statements_is_seen() {
         "select * from pg_catalog.PG_Prepared_Statement()",
         "SELECT count(*) FROM \"pg_prepared_statements\"",
     ] {
-        assert!(scan(text.as_bytes()).lists_statements, "{text}");
+        assert_eq!(scan(text.as_bytes()).sees, Sight::All, "{text}");
+    }
+    for text in
+        ["SELECT f('EXECUTE p (1)')", "SELECT f($$ select 1; execute p$$)", "DO 'begin execute q; end'"]
+    {
+        assert_eq!(scan(text.as_bytes()).sees, Sight::OfPrepare, "{text}");
     }
     for text in [
         "SELECT 'pg_prepared_statements'",
         "SELECT * FROM pg_prepared_xacts",
         "SELECT pg_prepared_statements_x",
+        "SELECT 'executed', 'reexecute', 'exec'",
+        "EXECUTE p('x')",
     ] {
-        assert!(!scan(text.as_bytes()).lists_statements, "{text}");
+        assert_eq!(scan(text.as_bytes()).sees, Sight::Nothing, "{text}");
     }
 }
 

@@ -33,6 +33,20 @@ pub(super) fn lists_statements(name: &[u8]) -> bool {
         .any(|view| name.eq_ignore_ascii_case(view))
 }
 
+/// True if the word EXECUTE stands somewhere in a literal.
+pub(super) fn has_execute(text: &[u8]) -> bool {
+    const WORD: &[u8] = b"execute";
+    let is_part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    // The letter that few words have.
+    memchr::memchr2_iter(b'x', b'X', text).any(|x| {
+        let Some(start) = x.checked_sub(1) else { return false };
+        let end = start + WORD.len();
+        text.get(start..end).is_some_and(|word| word.eq_ignore_ascii_case(WORD))
+            && !is_part(start.checked_sub(1).and_then(|before| text.get(before)))
+            && !is_part(text.get(end))
+    })
+}
+
 /// True for the names of what gives a session-level lock back.
 pub(super) fn undoes(name: &[u8]) -> bool {
     const START: &[u8] = b"pg_advisory_unlock";

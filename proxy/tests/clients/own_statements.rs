@@ -150,6 +150,22 @@ async fn what_postgresqls_own_test_looks_for_is_there() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_function_that_is_given_an_execute_finds_what_it_names() -> Result<()> {
+    let front = front().await?;
+    let texts = [
+        "PREPARE s (int) AS SELECT $1 + 41",
+        "DO $$ BEGIN EXECUTE 'EXECUTE s(1)'; END $$",
+        "SELECT query_to_xml('execute s(1)', false, false, '')",
+        "EXECUTE s(2)",
+        "DO $$ BEGIN EXECUTE 'EXECUTE nosuch(1)'; END $$",
+        "DEALLOCATE s",
+        "DO $$ BEGIN EXECUTE 'EXECUTE s(1)'; END $$",
+    ];
+    let said = texts.iter().map(|text| Ok((0, query(text)?))).collect::<Result<Vec<_>>>()?;
+    front.same("EXECUTE in a literal", async |address| talk(&front, address, &said).await).await.map(drop)
+}
+
+#[tokio::test]
 async fn a_connection_is_clean_when_who_looked_has_left() -> Result<()> {
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1).set("pool.pinned_size", 0)).await?;
     let mut one = front.raw().await?;
