@@ -1,11 +1,12 @@
 //! What a session has left on its server connection besides run-time parameters, as the server tells it.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::parameters::{IN_FORCE, Parameters, quote_literal, read_pair};
 use crate::statement::Pin;
 
-/// What is asked for, but for roles and custom parameters: a row of two columns for each kind that there is. The first begins with
+/// What is asked for besides parameters, but for roles: a row of two columns for each kind that there is. The first begins with
 /// a character that no parameter's name begins with. Asked outside of a transaction: locks that there are then are the session's.
 const KINDS: &str = " UNION ALL SELECT '=temporary', '' WHERE EXISTS (SELECT FROM pg_catalog.pg_depend AS d \
     WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid \
@@ -26,11 +27,27 @@ pub struct Leftovers {
     pub parameters: Vec<Box<[u8]>>,
 }
 
-/// Asks a server for all that a session of `user` has left, whose startup packet said `startup`. Of custom parameters a server
-/// tells only by their names, which are `custom`.
+/// Asks a server which run-time parameters are in force in a session; of custom ones it tells only by their names.
 #[must_use]
-pub fn question(user: &str, startup: &Parameters, custom: &[Box<str>]) -> String {
-    let mut sql = format!("{IN_FORCE}{KINDS}");
+pub fn parameters_question<'a>(customs: impl Iterator<Item = &'a str>) -> Cow<'static, str> {
+    let mut sql = Cow::Borrowed(IN_FORCE);
+    for name in customs {
+        let name = quote_literal(name);
+        // Writing to a string does not fail.
+        let _ = write!(
+            sql.to_mut(),
+            " UNION ALL SELECT {name}, pg_catalog.current_setting({name}, true) \
+             WHERE pg_catalog.current_setting({name}, true) IS NOT NULL"
+        );
+    }
+    sql
+}
+
+/// Asks a server besides for all else that a session of `user` has left, whose startup packet said `startup`.
+#[must_use]
+pub fn question<'a>(user: &str, startup: &Parameters, customs: impl Iterator<Item = &'a str>) -> String {
+    let mut sql = parameters_question(customs).into_owned();
+    sql.push_str(KINDS);
     let expected = [
         ("role", startup.get("role").unwrap_or("none")),
         ("session_authorization", startup.get("session_authorization").unwrap_or(user)),
@@ -38,19 +55,10 @@ pub fn question(user: &str, startup: &Parameters, custom: &[Box<str>]) -> String
     // Others look different to a server whose client has another encoding.
     for (name, value) in expected.into_iter().filter(|(_, value)| value.is_ascii()) {
         let value = quote_literal(value);
-        // Writing to a string does not fail.
         let _ = write!(
             sql,
             " UNION ALL SELECT '=role', '' \
              WHERE pg_catalog.current_setting('{name}') OPERATOR(pg_catalog.<>) {value}"
-        );
-    }
-    for name in custom.iter().filter(|name| startup.get(name).is_none()) {
-        let name = quote_literal(name);
-        let _ = write!(
-            sql,
-            " UNION ALL SELECT '=custom', '' \
-             WHERE pg_catalog.current_setting({name}, true) OPERATOR(pg_catalog.<>) ''"
         );
     }
     sql
@@ -70,7 +78,6 @@ impl Leftovers {
                 "=cursor" => Pin::HoldCursor,
                 "=prepared" => Pin::SqlPrepare,
                 "=role" => Pin::Role,
-                "=custom" => Pin::Parameter,
                 _ => {
                     parameters.push(row);
                     continue;
@@ -105,11 +112,10 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_quoted_and_what_the_startup_packet_said_is_expected() {
-        let startup =
-            Parameters::new(&[("role".into(), "it's".into()), ("app.x".into(), "1".into())]).unwrap();
-        let sql = question("me", &startup, &["app.x".into(), "app.'y".into()]);
+        let startup = Parameters::new(&[("role".into(), "it's".into())]).unwrap();
+        let sql = question("me", &startup, ["app.'y"].into_iter());
         assert!(sql.contains("<>) 'it''s'") && sql.contains("<>) 'me'"), "{sql}");
-        assert!(sql.contains("'app.''y'") && !sql.contains("'app.x'"), "{sql}");
-        assert!(!question("né", &startup, &[]).contains("né"));
+        assert!(sql.contains("current_setting('app.''y', true)"), "{sql}");
+        assert!(!question("né", &startup, std::iter::empty()).contains("né"));
     }
 }

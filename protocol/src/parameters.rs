@@ -5,6 +5,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
+use crate::customs::Customs;
 use crate::error::ClientError;
 use crate::rows::two_columns;
 
@@ -16,7 +17,11 @@ pub const IN_FORCE: &str = "SELECT name, pg_catalog.current_setting(name) FROM p
 
 /// A client's run-time parameters, names in lower case, the last value of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Parameters(Vec<(String, String)>);
+pub struct Parameters {
+    values: Vec<(String, String)>,
+    /// The custom parameters that the session has set, to whatever: they may be there where it is served.
+    customs: Customs,
+}
 
 impl Parameters {
     /// Takes the parameters of a startup packet, `options` taken apart.
@@ -34,50 +39,86 @@ impl Parameters {
         for (name, value) in parameters.iter().filter(|(name, _)| name != "options") {
             set.insert(name, value.clone());
         }
-        set.0.sort();
+        set.values.sort();
+        for (name, _) in set.values.iter().filter(|(name, _)| is_custom(name)) {
+            set.customs.add(name);
+        }
         Ok(set)
     }
 
     /// What is to be in force wherever the session is served, by the bodies of the DataRow messages that answered
     /// [`IN_FORCE`]. Of what a server does not tell, which are custom parameters and the role, the values of the startup
-    /// packet hold. `None` if that cannot be carried: what `encoding`, the client's, has in other bytes than UTF-8, and
+    /// packet hold, unless it was asked for them. `None` if that cannot be carried: what `encoding`, the client's, has in other bytes than UTF-8, and
     /// temporary objects in search_path, which other connections do not have.
     #[must_use]
     pub fn carried(&self, rows: &[Box<[u8]>], encoding: Option<&str>) -> Option<Self> {
-        let mut carried = Self(rows.iter().map(|row| read_pair(row)).collect::<Option<_>>()?);
+        let mut carried: Vec<_> = rows.iter().map(|row| read_pair(row)).collect::<Option<_>>()?;
         let is_utf8 = encoding.is_some_and(|encoding| encoding.eq_ignore_ascii_case("UTF8"));
         let is_movable = |(name, value): &(String, String)| {
             (is_utf8 || value.is_ascii())
                 && !(name == "search_path" && value.to_ascii_lowercase().contains("pg_temp"))
         };
-        if !carried.0.iter().all(is_movable) {
+        if !carried.iter().all(is_movable) {
             return None;
         }
-        let is_told = |name: &str| !name.contains('.') && name != "role" && name != "session_authorization";
-        carried.0.extend(self.0.iter().filter(|(name, _)| !is_told(name)).cloned());
-        carried.0.sort();
-        carried.0.dedup_by(|one, other| one.0 == other.0);
-        Some(carried)
+        let told = carried.len();
+        for (name, value) in &self.values {
+            let is_of_role = name == "role" || name == "session_authorization";
+            let is_told = || carried.iter().take(told).any(|(told, _)| told == name);
+            if is_of_role || (is_custom(name) && !is_told()) {
+                carried.push((name.clone(), value.clone()));
+            }
+        }
+        carried.sort();
+        carried.dedup_by(|one, other| one.0 == other.0);
+        let mut customs = self.customs.clone();
+        carried.iter().filter(|(name, _)| is_custom(name)).for_each(|(name, _)| customs.add(name));
+        Some(Self { values: carried, customs })
     }
 
     fn insert(&mut self, name: &str, value: String) {
         let name = name.to_ascii_lowercase();
-        match self.0.iter_mut().find(|(n, _)| *n == name) {
+        match self.values.iter_mut().find(|(n, _)| *n == name) {
             Some((_, v)) => *v = value,
-            None => self.0.push((name, value)),
+            None => self.values.push((name, value)),
         }
     }
 
     /// The same without application_name, which changes no answer.
     #[must_use]
     pub fn without_application_name(&self) -> Self {
-        Self(self.0.iter().filter(|(name, _)| name != "application_name").cloned().collect())
+        let others = self.values.iter().filter(|(name, _)| name != "application_name");
+        Self { values: others.cloned().collect(), customs: self.customs.clone() }
+    }
+
+    /// True if the same are to be in force, whatever custom ones may be there besides.
+    #[must_use]
+    pub fn are_in_force_with(&self, others: &Self) -> bool {
+        self.values == others.values
+    }
+
+    /// The custom parameters that the session has set.
+    #[must_use]
+    pub const fn customs(&self) -> &Customs {
+        &self.customs
+    }
+
+    /// The names of those that have values.
+    pub fn custom_names(&self) -> impl Iterator<Item = &str> {
+        self.values.iter().map(|(name, _)| name.as_str()).filter(|name| is_custom(name))
+    }
+
+    /// The same of a session that has set these custom parameters besides.
+    #[must_use]
+    pub fn with_customs(mut self, customs: &Customs) -> Self {
+        self.customs.add_all(customs);
+        self
     }
 
     /// True if each parameter has the value that a server reports for it without being told.
     #[must_use]
     pub fn change_nothing_of(&self, reported: &BTreeMap<Box<str>, Box<str>>) -> bool {
-        self.0.iter().all(|(name, value)| {
+        self.values.iter().all(|(name, value)| {
             let same_name = |reported: &str| reported.eq_ignore_ascii_case(name);
             reported.iter().any(|(reported, its)| same_name(reported) && **its == **value)
         })
@@ -86,25 +127,29 @@ impl Parameters {
     /// The value of a parameter.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.values.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     #[cfg(test)]
     pub(crate) fn pairs(&self) -> &[(String, String)] {
-        &self.0
+        &self.values
     }
 
     /// True if there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.values.is_empty()
     }
 
-    /// A number that is the same for sessions whose statements mean the same.
+    /// A number that is the same for sessions whose statements mean the same. Custom parameters are no matter: a statement reads
+    /// them when it is run.
     #[must_use]
     pub fn scope(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        self.without_application_name().hash(&mut hasher);
+        let is_no_matter = |name: &str| name == "application_name" || is_custom(name);
+        for pair in self.values.iter().filter(|(name, _)| !is_no_matter(name)) {
+            pair.hash(&mut hasher);
+        }
         hasher.finish()
     }
 
@@ -112,7 +157,7 @@ impl Parameters {
     #[must_use]
     pub fn to_sql(&self) -> Option<String> {
         let mut sql = String::new();
-        for (name, value) in &self.0 {
+        for (name, value) in &self.values {
             let separator = if sql.is_empty() { "SELECT " } else { ", " };
             let (name, value) = (quote_literal(name), quote_literal(value));
             let _ = write!(sql, "{separator}pg_catalog.set_config({name}, {value}, false)");
@@ -125,7 +170,7 @@ impl Parameters {
     #[must_use]
     pub fn to_sql_after_reset(&self, is_local: bool) -> String {
         let mut values = String::new();
-        for (name, value) in &self.0 {
+        for (name, value) in &self.values {
             let separator = if values.is_empty() { "" } else { ", " };
             let _ = write!(values, "{separator}({}, {})", quote_literal(name), quote_literal(value));
         }
@@ -139,6 +184,11 @@ impl Parameters {
              CASE WHEN v.name OPERATOR(pg_catalog.=) 'role' THEN 'none' ELSE '' END)"
         )
     }
+}
+
+/// True for the name of a custom parameter, or of one of an extension.
+fn is_custom(name: &str) -> bool {
+    name.contains('.')
 }
 
 /// The name, in lower case, and the value.

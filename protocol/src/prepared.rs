@@ -73,13 +73,12 @@ impl Statement {
     pub fn judge(&self, suspects: &Suspects) -> Scan {
         let Some(definition) = self.definition.get() else { return suspects.judge_unseen(self.scan) };
         suspects.judge(self.scan, |names| {
-            // Three bits are enough for what it names.
             let known = self.named.load(Ordering::Relaxed);
-            if known >> 3 == names.number {
-                return Named::from_bits(known & 7);
+            if known >> Named::BITS == names.number {
+                return Named::from_bits(known);
             }
             let named = split_cstr(definition).map_or(Named::ANY, |(text, _)| names.find(text));
-            self.named.store(names.number << 3 | named.to_bits(), Ordering::Relaxed);
+            self.named.store(names.number << Named::BITS | named.to_bits(), Ordering::Relaxed);
             named
         })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::customs::Customs;
 use crate::prepared::ServerStatements;
 use crate::session::Drawers;
 
@@ -14,6 +15,8 @@ pub struct ServerState {
     pub statements: ServerStatements,
     /// Run-time parameters as the server reported them.
     pub parameters: BTreeMap<Box<str>, Box<str>>,
+    /// The custom parameters that there may be.
+    pub customs: Customs,
     /// Some of what the last startup packet said is not in force any more.
     pub parameters_lost: bool,
     /// Whose numbers of sequences it knows.
@@ -28,6 +31,7 @@ impl ServerState {
             pid: 0,
             statements: ServerStatements::new(max_prepared_statements),
             parameters: BTreeMap::new(),
+            customs: Customs::default(),
             parameters_lost: false,
             drawers: Drawers::Nobody,
         }

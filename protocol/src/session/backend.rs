@@ -10,7 +10,7 @@ use super::{
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
 use crate::server::ServerState;
-use crate::statement::Pin;
+use crate::statement::{Pin, SetsCustom};
 use crate::write;
 
 /// What becomes of a server's message.
@@ -317,6 +317,9 @@ impl Session {
     fn pin_if_unseen(&mut self, tag: &[u8]) {
         let unseen = self.expected.front().is_some_and(|e| e.unseen);
         self.restore_due |= unseen && self.parsed_reset && tag == b"SET\0";
+        if unseen && tag == b"SET\0" {
+            self.see_customs(SetsCustom::Hidden);
+        }
         if unseen {
             self.keep(Some(match tag {
                 b"LISTEN\0" => Pin::Listen,

@@ -6,7 +6,7 @@ use super::sql::Sent;
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Stall, Undo, in_band_answer};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statements};
-use crate::statement::{Draws, Effect, Pin, Resets, Scan, scan_start, wanted_database};
+use crate::statement::{Draws, Effect, Pin, Resets, Scan, SetsCustom, scan_start, wanted_database};
 use crate::write;
 
 /// What becomes of a client's message.
@@ -134,6 +134,7 @@ impl Session {
             return wait;
         }
         let view = findings.view.filter(|_| self.takes_in_band());
+        self.note_customs(findings.sets_custom, frame.body);
         self.see(findings);
         let resets = std::mem::take(&mut self.resets);
         // A simple Query destroys the unnamed statement, as in PostgreSQL, and ends a batch as Sync does.
@@ -197,6 +198,7 @@ impl Session {
     /// Takes in what a text says that is about to be run.
     pub(super) fn see(&mut self, findings: Scan) {
         self.note_leftovers(findings);
+        self.see_customs(findings.sets_custom);
         self.alters |= findings.alters;
         if findings.sets {
             self.alter();
@@ -212,6 +214,9 @@ impl Session {
             self.keep(pin);
             if asks {
                 self.note_late();
+            }
+            if pin == Some(Pin::Parameter) {
+                self.see_customs(SetsCustom::Hidden);
             }
         }
         if !self.sends_inside {

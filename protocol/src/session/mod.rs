@@ -4,6 +4,7 @@
 //! holds bytes of a result, and looks at little more than tags.
 
 mod backend;
+mod custom;
 mod describing;
 mod detached;
 mod errors;
@@ -45,6 +46,7 @@ pub use sequences::{Drawers, SequencePolicy, Sequences};
 use sql::SqlNames;
 pub use tally::Tally;
 
+use crate::customs::Customs;
 use crate::parameters::Parameters;
 use crate::server::ServerState;
 use crate::statement::{Effect, Mention, Pin, Resets, Rest, Scan, Suspects};
@@ -134,6 +136,10 @@ pub struct Session {
     has_loaded: bool,
     /// What its texts are suspected of.
     suspects: Arc<Suspects>,
+    /// The custom parameters that it has set.
+    customs: Customs,
+    /// They may be there where it is served now.
+    has_customs_here: bool,
     /// Run-time parameters may not be those of the startup packet.
     alters: bool,
     /// The batch may take run-time parameters back to the server's defaults.
@@ -263,7 +269,6 @@ impl Session {
             pid,
             place,
             scope: place ^ startup.scope(),
-            startup,
             carries: false,
             altered: Altered::No,
             migration: Migration::None,
@@ -281,6 +286,8 @@ impl Session {
             unasked: false,
             has_loaded: false,
             suspects: Arc::default(),
+            customs: startup.customs().clone(),
+            has_customs_here: false,
             alters: false,
             resets: Resets::Nothing,
             restore_due: false,
@@ -306,6 +313,7 @@ impl Session {
             overdue: None,
             tally: Tally::default(),
             in_band: None,
+            startup,
         }
     }
 
@@ -336,7 +344,7 @@ impl Session {
     /// These parameters are in force from now on, wherever the session is served.
     pub fn carry(&mut self, parameters: &Parameters) {
         self.altered = Altered::No;
-        self.carries = *parameters != *self.startup;
+        self.carries = !parameters.are_in_force_with(&self.startup);
         self.scope = self.place ^ parameters.scope();
     }
 
@@ -357,6 +365,7 @@ impl Session {
         // It has the startup packet's parameters.
         self.restore_due = false;
         self.unasked = false;
+        self.has_customs_here = false;
         self.unnamed.placed = Placed::No;
         self.lease_start = server.statements.now();
         self.attach_numbers(server);
@@ -367,6 +376,9 @@ impl Session {
         self.alters = false;
         self.misread.drain(..).for_each(|id| server.statements.distrust(id));
         self.detach_numbers(server);
+        if std::mem::take(&mut self.has_customs_here) {
+            server.customs.add_all(&self.customs);
+        }
     }
 
     /// True if the server owes nothing and no transaction is open, so that the server connection can go back.

@@ -30,12 +30,14 @@ impl Session {
         if self.parses_in_band(name, findings.view) {
             return Pass::Drop;
         }
+        self.note_customs(findings.sets_custom, split_cstr(definition).map_or(definition, |(text, _)| text));
         // It is run when it is bound.
         self.note_leftovers(Scan { suspect: false, ..findings });
         self.see_asking(findings, (server, lookup), out);
         let is_own = self.has_own_names();
         if is_own && (self.pooling == Pooling::Session || !name.is_empty()) {
             self.parsed_reset |= findings.resets == Resets::ForSession;
+            self.see_customs(findings.sets_custom);
             if findings.sets && self.pooling == Pooling::Transaction {
                 // It is run without a look at what it is.
                 self.keep(Some(Pin::Parameter));

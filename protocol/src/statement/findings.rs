@@ -8,7 +8,7 @@ use super::pgpool::pool_view;
 use super::rest::Rest;
 use super::sequences::{Draws, asks, drawn_by};
 use super::words::{has_execute, is_pure, lists_statements, session_pin, undoes};
-use super::{Effect, Pin, Resets, Scan, Sight};
+use super::{Effect, Pin, Resets, Scan, SetsCustom, Sight};
 
 /// Looks at the text of a Query or Parse message.
 #[must_use]
@@ -24,9 +24,10 @@ pub fn scan_start(text: &[u8]) -> (Scan, Rest) {
     let (findings, _) = look_at(text);
     let is_do = findings.present.first == Some(First::Do);
     let prepares = findings.present.first == Some(First::Prepare);
-    let Scan { pin, names, sets, resets, sees, asks, .. } = findings.conclude(true);
+    let Scan { pin, names, sets, sets_custom, resets, sees, asks, .. } = findings.conclude(true);
     let pin = pin.or(prepares.then_some(Pin::SqlPrepare));
-    (Scan { pin, names, sets, resets, sees, asks, suspect: is_do, ..Scan::UNKNOWN }, Rest::new(is_do))
+    let known = Scan { pin, names, sets, sets_custom, resets, sees, asks, ..Scan::UNKNOWN };
+    (Scan { suspect: is_do, ..known }, Rest::new(is_do))
 }
 
 /// True for the first word of a DO.
@@ -50,6 +51,7 @@ struct Findings<'a> {
     names: bool,
     alters: bool,
     sets: bool,
+    sets_custom: SetsCustom,
     resets: Resets,
     copies: bool,
     exits: bool,
@@ -79,6 +81,8 @@ struct Statement<'a> {
     config: Config,
     /// The parameter of that call can be carried.
     config_carried: bool,
+    /// It may be a custom one.
+    config_custom: SetsCustom,
     /// It names search_path.
     path: bool,
     /// Among its arguments is NULL, which stands for the default.
@@ -107,10 +111,14 @@ enum Set {
     Pending,
     /// SET and a name.
     Named,
+    /// SET and a name that is none of those that can be carried, unless it goes on.
+    Odd,
     /// SET ROLE, SET SESSION AUTHORIZATION
     Role,
     /// SET LOCAL, SET TRANSACTION or SET CONSTRAINTS, unless it is `local.name`.
     Local,
+    /// SET LOCAL and a name.
+    LocalNamed,
     /// It ends with the transaction.
     InTransaction,
     Decided,
@@ -142,7 +150,7 @@ impl<'a> Findings<'a> {
                 }
             }
             // The words of a DO may be spelt in other ways.
-            Token::Backslash if self.present.first == Some(First::Do) => self.pin(Pin::Parameter),
+            Token::Backslash if self.present.first == Some(First::Do) => self.pin_hidden(),
             _ => {}
         }
         if self.present.set != Set::No {
@@ -155,6 +163,17 @@ impl<'a> Findings<'a> {
     fn pin(&mut self, pin: Pin) {
         self.alters |= matches!(pin, Pin::Parameter | Pin::Role);
         self.pin = Pin::worse(self.pin, Some(pin));
+    }
+
+    /// It may set any parameter.
+    fn pin_hidden(&mut self) {
+        self.sets_custom = SetsCustom::Hidden;
+        self.pin(Pin::Parameter);
+    }
+
+    /// It sets a custom parameter, which has a name.
+    fn set_custom(&mut self, sets_custom: SetsCustom) {
+        self.sets_custom = self.sets_custom.max(sets_custom);
     }
 
     fn reset(&mut self, is_local: bool) {
@@ -256,7 +275,7 @@ impl<'a> Findings<'a> {
                 self.alters = true;
                 match self.present.config {
                     Config::No => self.present.config = Config::Named,
-                    Config::Named | Config::Inside(_) => self.pin(Pin::Parameter),
+                    Config::Named | Config::Inside(_) => self.pin_hidden(),
                 }
             }
             // To update it is to call set_config().
@@ -265,7 +284,7 @@ impl<'a> Findings<'a> {
             {
                 self.pin(Pin::Parameter);
             }
-            7 if word.is("uescape") => self.pin(Pin::Parameter),
+            7 if word.is("uescape") => self.pin_hidden(),
             7.. if word.may_be_of_a_session() => {
                 if let Some(pin) = session_pin(word.text()) {
                     self.pin(pin);
@@ -283,7 +302,7 @@ impl<'a> Findings<'a> {
     fn anywhere(&mut self, word: Word<'_>) {
         self.present.immediate = true;
         match word.len() {
-            3 if word.is("set") => self.pin(Pin::Parameter),
+            3 if word.is("set") => self.pin_hidden(),
             4 if word.is("temp") => self.pin(Pin::Temporary),
             4 if word.is("hold") => self.pin(Pin::HoldCursor),
             4 if word.is("drop") => self.undoes = true,
@@ -302,7 +321,7 @@ impl<'a> Findings<'a> {
             }
             7 | 10 if word.is("discard") || word.is("deallocate") => self.forgets = true,
             9 if word.is("temporary") => self.pin(Pin::Temporary),
-            10 if word.is_name("set_config") => self.pin(Pin::Parameter),
+            10 if word.is_name("set_config") => self.pin_hidden(),
             _ => {}
         }
     }
@@ -327,7 +346,7 @@ impl<'a> Findings<'a> {
     fn end_statement(&mut self) {
         let statement = std::mem::take(&mut self.present);
         if statement.config != Config::No {
-            self.pin(Pin::Parameter);
+            self.pin_hidden();
         }
         // SET NAMES, which is SET NAMES DEFAULT.
         if statement.set == Set::Named {
@@ -350,8 +369,8 @@ impl<'a> Findings<'a> {
         let single = self.statements <= 1 && !unclear;
         let exits = self.exits && single;
         let draws = if unclear { self.draws.max(Draws::Perhaps) } else { self.draws };
-        let Self { pin, forgets, names, alters, sets, resets, copies, undoes, suspect, asks, .. } = self;
-        let sees = self.sees;
+        let Self { pin, forgets, names, alters, sets, sets_custom, resets, .. } = self;
+        let Self { copies, undoes, suspect, asks, sees, .. } = self;
         Scan {
             pin,
             effect,
@@ -359,6 +378,7 @@ impl<'a> Findings<'a> {
             names,
             alters,
             sets,
+            sets_custom,
             resets,
             copies,
             exits,

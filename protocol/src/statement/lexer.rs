@@ -115,6 +115,11 @@ impl<'a> Lexer<'a> {
         self.rest.len()
     }
 
+    /// True if a dot is next.
+    pub(super) fn is_before_dot(&self) -> bool {
+        self.rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'.')
+    }
+
     /// From here on words count wherever they stand.
     pub(super) const fn count_everything(&mut self) {
         self.everything = true;

@@ -7,6 +7,7 @@
 //! PostgreSQL does not let them do; and a view, an operator or a cast is taken not to write where the text itself only
 //! reads. Which of them may leave something in the session has to be known beforehand: [`Suspects`].
 
+mod custom;
 mod database;
 mod findings;
 mod first;
@@ -21,6 +22,7 @@ mod suspects;
 mod tests;
 mod words;
 
+pub use custom::{SetsCustom, custom_names};
 pub use database::wanted_database;
 pub use findings::{scan, scan_start};
 pub use mention::{Mention, Verb, executed_first, mentions};
@@ -28,15 +30,14 @@ pub use pgpool::{PoolParameter, PoolView};
 pub use recent::RecentScans;
 pub use rest::Rest;
 pub use sequences::Draws;
-pub(crate) use suspects::Named;
-pub use suspects::{Names, Suspects, Trust};
+pub use suspects::{Named, Names, Suspects, Trust};
 
 use std::fmt;
 
 /// Why a session keeps its server connection after a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pin {
-    /// A run-time parameter was changed that cannot be carried: a custom one, or one of which the name is not known.
+    /// A run-time parameter was changed that cannot be carried, such as one of which the name is not known.
     Parameter,
     /// SET ROLE, SET SESSION AUTHORIZATION
     Role,
@@ -172,6 +173,8 @@ pub struct Scan {
     /// It may change run-time parameters for the session, and none but such as [`Parameters`](crate::parameters::Parameters)
     /// can carry.
     pub sets: bool,
+    /// It sets custom parameters, if only for its transaction.
+    pub sets_custom: SetsCustom,
     /// It may take run-time parameters back to their defaults.
     pub resets: Resets,
     /// It may read CopyData.
@@ -217,6 +220,7 @@ impl Scan {
         names: false,
         alters: true,
         sets: false,
+        sets_custom: SetsCustom::Nothing,
         resets: Resets::Nothing,
         copies: false,
         exits: true,
@@ -241,6 +245,7 @@ impl Scan {
         names: false,
         alters: false,
         sets: false,
+        sets_custom: SetsCustom::Nothing,
         resets: Resets::Nothing,
         copies: false,
         exits: false,
@@ -268,6 +273,7 @@ impl Scan {
             names: self.names || other.names,
             alters: self.alters || other.alters,
             sets: self.sets || other.sets,
+            sets_custom: self.sets_custom.max(other.sets_custom),
             resets: self.resets.max(other.resets),
             copies: self.copies || other.copies,
             exits: self.exits || other.exits,

@@ -8,25 +8,30 @@ use std::sync::Arc;
 
 use super::findings::is_do;
 use super::lexer::{Lexer, Token};
-use super::{Effect, Pin, Scan};
+use super::{Effect, Pin, Scan, SetsCustom};
 
 /// The names, and what using them means.
 #[derive(Debug, Default)]
 pub struct Names {
     /// Tells one such set from others that were or will be in the process; 0 for the empty one.
     pub number: u64,
-    /// As PostgreSQL has them in its catalogue, without their schemas. With a reason where no server tells later that there is
-    /// something, so that naming it is enough.
-    pub known: HashMap<Box<[u8]>, Option<Pin>>,
+    /// As PostgreSQL has them in its catalogue, without their schemas.
+    pub known: HashMap<Box<[u8]>, Named>,
     /// There are more than are kept: every text may name one.
     pub too_many: bool,
 }
 
-/// What a text names.
+/// What is named, and may leave something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Named {
-    suspect: bool,
-    pin: Option<Pin>,
+pub struct Named {
+    /// The server is to be asked afterwards.
+    pub suspect: bool,
+    /// The server does not tell afterwards that this is there, so that naming it is enough.
+    pub pin: Option<Pin>,
+    /// Custom parameters that it sets, if only for the transaction.
+    pub sets_custom: SetsCustom,
+    /// It sets run-time parameters, if only for the transaction.
+    pub alters: bool,
 }
 
 impl Names {
@@ -36,7 +41,7 @@ impl Names {
 
     /// Looks for names in a text. A word counts wherever it stands but in a literal: it may be a column's of the same name.
     pub(crate) fn find(&self, text: &[u8]) -> Named {
-        let mut found = Named { suspect: self.too_many, pin: None };
+        let mut found = if self.too_many { Named::ANY } else { Named::default() };
         let mut lexer = Lexer::new(text);
         let mut is_first = true;
         while let Some(token) = lexer.next() {
@@ -48,14 +53,13 @@ impl Names {
                     let known = self.known.get(&*word.folded());
                     // Where everything counts, quotation marks do not.
                     let raw = || lexer.counts_everything().then(|| self.known.get(word.text())).flatten();
-                    if let Some(pin) = known.or_else(raw) {
-                        found.suspect = true;
-                        found.pin = Pin::worse(found.pin, *pin);
+                    if let Some(named) = known.or_else(raw) {
+                        found = found.and(*named);
                     }
                 }
                 Token::Semicolon => is_first = true,
                 // It may be any name.
-                Token::Hidden => found.suspect = true,
+                Token::Hidden => found = found.and(Named::ANY),
                 _ => {}
             }
         }
@@ -65,7 +69,22 @@ impl Names {
 
 impl Named {
     /// Of a text that is not known.
-    pub(crate) const ANY: Self = Self { suspect: true, pin: None };
+    pub(crate) const ANY: Self =
+        Self { suspect: true, pin: None, sets_custom: SetsCustom::Nothing, alters: false };
+
+    /// Both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            suspect: self.suspect || other.suspect,
+            pin: Pin::worse(self.pin, other.pin),
+            sets_custom: self.sets_custom.max(other.sets_custom),
+            alters: self.alters || other.alters,
+        }
+    }
+
+    /// How many bits [`Named::to_bits`] may set.
+    pub(crate) const BITS: u32 = 6;
 
     /// For an atomic number.
     pub(crate) const fn to_bits(self) -> u64 {
@@ -74,7 +93,12 @@ impl Named {
             Some(Pin::Load) => 2,
             Some(_) => 4,
         };
-        pin + self.suspect as u64
+        let sets_custom = match self.sets_custom {
+            SetsCustom::Nothing => 0,
+            SetsCustom::Named | SetsCustom::Suspected => 8,
+            SetsCustom::Hidden => 16,
+        };
+        ((self.alters as u64) << 5) + sets_custom + pin + self.suspect as u64
     }
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
@@ -83,7 +107,12 @@ impl Named {
             2 => Some(Pin::Load),
             _ => Some(Pin::SessionFunction),
         };
-        Self { suspect: bits & 1 == 1, pin }
+        let sets_custom = match bits & 24 {
+            0 => SetsCustom::Nothing,
+            8 => SetsCustom::Suspected,
+            _ => SetsCustom::Hidden,
+        };
+        Self { suspect: bits & 1 == 1, pin, sets_custom, alters: bits & 32 == 32 }
     }
 }
 
@@ -122,7 +151,9 @@ impl Suspects {
         let named = if self.names.is_empty() { Named::default() } else { find(&self.names) };
         let acts = self.trust == Trust::Nothing && matches!(scan.effect, Effect::Write | Effect::MayCommit);
         let suspect = scan.suspect || named.suspect || acts;
-        Scan { suspect, pin: Pin::worse(scan.pin, named.pin), ..scan }
+        let sets_custom = scan.sets_custom.max(named.sets_custom);
+        let alters = scan.alters || named.alters;
+        Scan { suspect, sets_custom, alters, pin: Pin::worse(scan.pin, named.pin), ..scan }
     }
 
     /// The same of a text that was not looked at before.
@@ -158,8 +189,16 @@ mod tests {
     use super::*;
 
     fn suspects(trust: Trust) -> Suspects {
-        let known = [("make", None), ("Odd \"one", None), ("users", None), ("loads", Some(Pin::Load))]
-            .map(|(name, pin)| (name.as_bytes().into(), pin));
+        let custom = Named { sets_custom: SetsCustom::Suspected, ..Named::default() };
+        let loads = Named { pin: Some(Pin::Load), ..Named::ANY };
+        let known = [
+            ("make", Named::ANY),
+            ("Odd \"one", Named::ANY),
+            ("users", Named::ANY),
+            ("loads", loads),
+            ("sets", custom),
+        ];
+        let known = known.map(|(name, named)| (name.as_bytes().into(), named));
         let names = Names { number: 1, known: known.into(), too_many: false };
         Suspects { trust, names: Arc::new(names), ..Suspects::default() }
     }
@@ -195,6 +234,9 @@ mod tests {
             assert!(!judged(Trust::Names, text).0, "{text}");
         }
         assert_eq!(judged(Trust::Names, "SELECT loads()"), (true, Some(Pin::Load)));
+        assert_eq!(judged(Trust::Names, "SELECT sets()"), (false, None));
+        let sets = suspects(Trust::Names).judge_text(scan(b"SELECT sets()"), b"SELECT sets()");
+        assert_eq!(sets.sets_custom, SetsCustom::Suspected);
     }
 
     #[test]
@@ -221,9 +263,12 @@ mod tests {
         let others = Names { number: 2, ..Names::default() };
         assert!(!remembered.recall(&others, b"SELECT make()").suspect);
         for pin in [None, Some(Pin::Load), Some(Pin::SessionFunction)] {
-            for suspect in [false, true] {
-                let named = Named { suspect, pin };
-                assert_eq!(Named::from_bits(named.to_bits()), named);
+            for sets_custom in [SetsCustom::Nothing, SetsCustom::Suspected, SetsCustom::Hidden] {
+                for suspect in [false, true] {
+                    let named = Named { suspect, pin, sets_custom, alters: suspect };
+                    assert_eq!(Named::from_bits(named.to_bits()), named);
+                    assert!(named.to_bits() >> Named::BITS == 0);
+                }
             }
         }
     }

@@ -39,9 +39,8 @@ fn a_look_at_the_prepared_statements_is_seen() {
 
 #[test]
 fn what_outlives_a_transaction_pins() {
-    pins("SET a.b = a", Some(Pin::Parameter));
     pins("/* c */ -- d\n set role to x", Some(Pin::Role));
-    pins("SELECT set_config('a.b', '1', false)", Some(Pin::Parameter));
+    pins("SELECT set_config($1, '1', false)", Some(Pin::Parameter));
     pins("listen x", Some(Pin::Listen));
     pins("LISTEN x; CREATE TEMP TABLE t ()", Some(Pin::Temporary));
     pins("LOAD 'a'; LISTEN x", Some(Pin::Load));
@@ -64,6 +63,43 @@ fn the_body_of_a_do_counts_and_that_of_a_function_does_not() {
     let suspect = |text: &str| scan(text.as_bytes()).suspect;
     assert!(suspect("DO $$ begin execute 'create te' || 'mp table t ()'; end $$"));
     assert!(!suspect("DO $$ begin perform f(); end $$") && !suspect("EXECUTE s"));
+}
+
+#[test]
+fn custom_parameters_are_carried_by_their_names() {
+    for text in [
+        "SET a.b = 1",
+        "SET a1.b = 1",
+        "SET session.b = 1",
+        "SET SESSION a.b TO DEFAULT",
+        "SET \"a.b\" = 1",
+        "SELECT set_config('a.b', $1, false)",
+    ] {
+        let Scan { sets, sets_custom, pin, .. } = scan(text.as_bytes());
+        assert_eq!((sets, sets_custom, pin), (true, SetsCustom::Named, None), "{text}");
+    }
+    for text in ["SET LOCAL a.b = 1", "set local \"a.b\" to x", "SELECT set_config('a.b', 'x', true)"] {
+        let Scan { sets, sets_custom, pin, .. } = scan(text.as_bytes());
+        assert_eq!((sets, sets_custom, pin), (false, SetsCustom::Named, None), "{text}");
+    }
+    for text in [
+        "SELECT set_config($1, $2, true)",
+        "SELECT set_config('a.' || 'b', 'x', true)",
+        "SELECT set_config(E'a\\056b', 'x', true)",
+        "SET LOCAL U&\"a\" = 1",
+        "DO $$ begin perform set_config('a.b', 'x', true); end $$",
+    ] {
+        assert_eq!(scan(text.as_bytes()).sets_custom, SetsCustom::Hidden, "{text}");
+    }
+    for text in [
+        "SET work_mem = 1",
+        "SET LOCAL seed TO 0.5",
+        "SET role x",
+        "SELECT set_config('role', 'a.b', true)",
+        "SELECT set_config('search_path', $1, true)",
+    ] {
+        assert_eq!(scan(text.as_bytes()).sets_custom, SetsCustom::Nothing, "{text}");
+    }
 }
 
 #[test]
@@ -116,19 +152,15 @@ fn parameters_that_a_server_tells_of_can_be_carried() {
         assert_eq!((sets, alters, pin), (true, true, None), "{text}");
     }
     for text in [
-        "SET role.x = 1",
         "SET SEED TO 0.5",
-        "SET a.b = 1",
-        "SET session.b = 1",
-        "SET \"a.b\" = 1",
         "SET U&\"a\" = 1",
-        "SELECT set_config('a.b', '1', false)",
         "SELECT set_config('role', 'x', false)",
         "SELECT set_config('ro' 'le', 'x', false)",
         "SELECT set_config('ro' || 'le', 'x', false)",
         "SELECT set_config(E'role', 'x', false), set_config($1, 'x', false)",
         "SELECT set_config(name, 'x', false) FROM t",
-        "SET role x; SET a.b = 1",
+        "SET role.x = 1",
+        "SET role x; SET temp_buffers = 1",
         "SET temp_buffers = '1MB'",
         "SELECT set_config('search_path', $1, false)",
         "SELECT set_config('search_path', 'pg_' || 'temp', false)",

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use pgherd_protocol::auth::LoginError;
 use pgherd_protocol::error::ClientError;
@@ -155,6 +156,13 @@ impl Access {
                 None
             }
         }
+    }
+
+    /// A connection of the primary's pool that nobody has used for so long.
+    pub(crate) async fn rested(&self, worker: &Worker, rested: Duration) -> Option<Held> {
+        let server = worker.shared.backends.primary()?;
+        let lease = server.pool(&self.database, &self.user).lend_rested(rested)?;
+        self.prepare(Held { server, lease }, worker).await.ok()
     }
 
     /// True if the primary's pool has a connection to give.
@@ -374,6 +382,7 @@ impl Access {
             return Ok(held);
         }
         let set = self.parameters.to_sql().unwrap_or_default();
+        self.parameters.custom_names().for_each(|name| connection.state.customs.add(name));
         // In messages of their own: the second is read under the server's own settings, not under the last client's. What
         // goes wrong with the first is no fault of this client.
         match connection.run_all([RESET, &set], &worker.buffers).await {

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use pgherd_protocol::leftovers::{Leftovers, question};
-use pgherd_protocol::parameters::IN_FORCE;
-use pgherd_protocol::statement::Pin;
+use pgherd_protocol::leftovers::{Leftovers, parameters_question, question};
 
 use super::acquire::Held;
 use super::relay::{Event, Lost};
 use super::session::Session;
-use crate::server::connection::Answer;
+use crate::server::connection::ServerConnection;
 
 /// PostgreSQL has some 350 parameters.
 const MOST_ROWS: usize = 512;
@@ -27,38 +25,59 @@ impl Session {
             machine.stay();
             return Ok(());
         }
-        if connection.state.parameters_lost && !machine.startup().is_empty() {
-            let restored = connection.run_all([&machine.startup().to_sql_after_reset(false)], buffers).await;
-            if !matches!(restored.map_err(Lost::because)?, [Ok(())]) {
-                machine.stay();
-                return Ok(());
-            }
-        }
-        let answer = if machine.is_suspect() {
-            let sql = question(&self.access.user, machine.startup(), machine.suspected_parameters());
-            connection.ask(&sql, MOST_ROWS, buffers).await
+        let own = machine.customs().names();
+        let sql = if machine.is_suspect() {
+            let suspected = machine.suspected_parameters().iter().map(|name| &**name);
+            question(&self.access.user, machine.startup(), own.chain(suspected)).into()
         } else {
-            connection.ask(IN_FORCE, MOST_ROWS, buffers).await
+            parameters_question(own)
         };
+        let restore = (connection.state.parameters_lost && !machine.startup().is_empty())
+            .then(|| machine.startup().to_sql_after_reset(false));
+        let mut buffer = buffers.take();
+        let mut rows = Some(Vec::new());
+        // What the session hears meanwhile, if it listens, is for the client.
+        for sql in restore.as_deref().into_iter().chain([&*sql]) {
+            let answer = connection.ask(sql, MOST_ROWS, &mut buffer).await.map_err(Lost::because)?;
+            self.front.down.append().extend_from_slice(&answer.notifications);
+            rows = rows.and(answer.rows);
+        }
+        self.front.down.take_over(buffer, buffers);
         let encoding = connection.state.parameters.get("client_encoding").map(|encoding| &**encoding);
-        let read = answer.map_err(Lost::because)?.and_then(|Answer { rows, notifications }| {
+        let read = rows.and_then(|rows| {
             let left = Leftovers::read(rows)?;
             let parameters = machine.startup().carried(&left.parameters, encoding)?;
-            Some((left.pin, parameters, notifications))
+            Some((left.pin, parameters))
         });
-        let Some((pin, parameters, notifications)) = read else {
+        let Some((pin, parameters)) = read else {
             machine.stay();
             return Ok(());
         };
-        if pin == Some(Pin::Listen) {
-            self.front.down.append().extend_from_slice(&notifications);
-        }
+        machine.finds_customs(parameters.customs());
         if machine.on_leftovers(pin, &parameters) {
+            let parameters = parameters.with_customs(machine.customs());
             self.access.parameters = self.worker.shared.parameters.share(parameters);
             *self.access.seat.card().parameters.lock() = Arc::clone(&self.access.parameters);
             connection.applied = Some(Arc::clone(&self.access.parameters));
             connection.state.parameters_lost = false;
         }
         Ok(())
+    }
+
+    /// Finds out which custom parameters functions have set on a connection that the session leaves behind. None if that cannot be
+    /// told.
+    pub(super) async fn find_customs(&self, connection: &mut ServerConnection) -> Option<()> {
+        let Some(outlook) = &self.access.outlook else { return Some(()) };
+        let suspects = outlook.suspects(self.worker.shared.statements.generation()).clone();
+        if suspects.parameters.is_empty() {
+            return Some(());
+        }
+        let sql = parameters_question(suspects.parameters.iter().map(|name| &**name));
+        let mut buffer = self.worker.buffers.take();
+        let answer = connection.ask(&sql, MOST_ROWS, &mut buffer).await.ok()?;
+        self.worker.buffers.give(buffer);
+        let found = self.front.machine.startup().carried(&answer.rows?, None)?;
+        connection.state.customs.add_all(found.customs());
+        Some(())
     }
 }

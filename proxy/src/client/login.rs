@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use pgherd_protocol::customs::Customs;
 use pgherd_protocol::error::{ClientError, ErrorFields};
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::startup::{CancelKey, Startup};
@@ -150,7 +151,7 @@ pub(super) async fn log_in(
     // Those who have not proven who they are keep nobody out.
     let counted = take_places(shared, &config, &startup, role.as_deref())?;
     let server_user = config.auth.server_user(&startup.database, &startup.user);
-    let parameters = shared.parameters.share(Parameters::new(&startup.parameters)?);
+    let parameters = shared.parameters.share(parameters(&startup, server_user, &config)?);
     let (database, user) = (Arc::<str>::from(&*startup.database), Arc::<str>::from(server_user));
     let names = (Arc::clone(&database), Arc::clone(&user));
     let ends = (peer.clone(), stream.socket().local_addr().ok());
@@ -177,8 +178,7 @@ pub(super) async fn log_in(
         }
         PoolMode::Transaction | PoolMode::Statement => None,
     };
-    access.outlook = (mode != PoolMode::Session)
-        .then(|| shared.hidden.outlook(&config.pool, &access.database, &access.user));
+    access.outlook = Some(shared.hidden.outlook(&config.pool, &access.database, &access.user));
     let pid =
         early.as_mut().and_then(|held| held.lease.connection()).map(|connection| connection.cancel.pid());
     access.sequences = shared.sequences.of(&access.database, &access.user, &shared.config);
@@ -199,6 +199,15 @@ pub(super) fn greeting<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>,
     write::backend_key_data(&mut out, key);
     write::ready_for_query(&mut out, b'I');
     out
+}
+
+/// What is in force in the session as it begins.
+fn parameters(startup: &Startup, server_user: &str, config: &Config) -> Result<Parameters, ClientError> {
+    let mut customs = Customs::default();
+    for name in config.pool.custom_parameters_for(&startup.database, server_user) {
+        customs.add(&name.to_ascii_lowercase());
+    }
+    Ok(Parameters::new(&startup.parameters)?.with_customs(&customs))
 }
 
 /// Refuses those whom an operator does not want.

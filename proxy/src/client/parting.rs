@@ -91,6 +91,9 @@ impl Session {
             }
             connection.state.statements.clear();
             connection.applied = Some(Arc::default());
+            if self.find_customs(connection).await.is_none() {
+                return;
+            }
             self.front.machine.on_cleaned();
         }
         self.give_back(held).await;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use pgherd_protocol::customs::Customs;
 use pgherd_protocol::error::ClientError;
 use pgherd_protocol::flow::Next;
 use pgherd_protocol::frame::{Frame, FrameError, frontend_header};
@@ -171,10 +172,14 @@ impl Session {
                 Event::AtRest => {}
                 other => return Box::pin(self.part(held, other)).await,
             }
-            if self.front.machine.is_to_be_asked()
-                && let Err(lost) = Box::pin(self.ask_what_is_left(&mut held)).await
-            {
-                return Box::pin(self.part(held, lost)).await;
+            if self.front.machine.is_to_be_asked() {
+                // It is pinned as long as the server has not said otherwise.
+                self.front.machine.lasting_pin().into_iter().for_each(|pin| self.access.seat.pin(pin));
+                let asked = Box::pin(self.ask_what_is_left(&mut held)).await;
+                self.access.seat.release();
+                if let Err(lost) = asked {
+                    return Box::pin(self.part(held, lost)).await;
+                }
             }
             if self.front.machine.pin().is_none() {
                 return self.give_back(held).await;
@@ -362,6 +367,7 @@ impl Session {
     pub(super) async fn give_back(&mut self, mut held: Held) -> Turn {
         if let Some(connection) = held.lease.connection() {
             self.front.machine.detach(&mut connection.state);
+            note_customs(&mut self.access, self.front.machine.customs(), &self.worker);
             if std::mem::take(&mut connection.state.parameters_lost) || self.front.machine.is_altered() {
                 connection.applied = None;
             }
@@ -381,4 +387,14 @@ fn say_asked(Access { database, user, .. }: &Access) {
         "a session has asked for currval() or lastval(): sessions of this database and user keep their server connections \
          from now on when they have taken a number of a sequence (pool.sequences)"
     );
+}
+
+/// From now on the session may be served where these custom parameters may be, which it has set.
+fn note_customs(access: &mut Access, customs: &Customs, worker: &Worker) {
+    if customs.are_all_in(access.parameters.customs()) {
+        return;
+    }
+    let parameters = (*access.parameters).clone().with_customs(customs);
+    access.parameters = worker.shared.parameters.share(parameters);
+    *access.seat.card().parameters.lock() = Arc::clone(&access.parameters);
 }

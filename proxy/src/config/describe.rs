@@ -63,6 +63,10 @@ impl Config {
             ("pool.mode", Some(pool.mode.word().to_owned())),
             ("pool.hidden_state", Some(pool.hidden_state.word().to_owned())),
             ("pool.sequences", Some(pool.sequences.word().to_owned())),
+            (
+                "pool.custom_parameters",
+                (!pool.custom_parameters.is_empty()).then(|| pool.custom_parameters.join(",")),
+            ),
             ("pool.size", Some(pool.sizes.size.to_string())),
             ("pool.min_pool_size", Some(pool.sizes.min_size.to_string())),
             ("pool.reserve_pool_size", Some(pool.sizes.reserve_size.to_string())),
@@ -166,6 +170,7 @@ fn show_override(it: &PoolOverride) -> String {
         it.mode.map(|mode| format!("mode = {:?}", mode.word())),
         it.hidden_state.map(|wanted| format!("hidden_state = {:?}", wanted.word())),
         it.sequences.map(|sequences| format!("sequences = {:?}", sequences.word())),
+        it.custom_parameters.as_ref().map(|names| format!("custom_parameters = {:?}", names.join(","))),
         number("size", it.size),
         number("min_pool_size", it.min_pool_size),
         number("reserve_pool_size", it.reserve_pool_size),

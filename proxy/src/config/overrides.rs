@@ -45,6 +45,9 @@ fn one(item: &Item) -> Result<PoolOverride, Fault> {
             "database" => it.database = Some(value::text(&field.value).map_err(wrong)?),
             "user" => it.user = Some(value::text(&field.value).map_err(wrong)?),
             "hidden_state" => it.hidden_state = Some(value::choice(&field.value).map_err(wrong)?),
+            "custom_parameters" => {
+                it.custom_parameters = Some(value::custom_parameters(&field.value).map_err(wrong)?);
+            }
             "mode" | "pool_mode" => it.mode = Some(value::choice(&field.value).map_err(wrong)?),
             "sequences" => it.sequences = Some(value::choice(&field.value).map_err(wrong)?),
             _ => match (number_of(name, &mut it), time_of(name)) {

@@ -47,6 +47,8 @@ pub(crate) struct Pool {
     pub(crate) hidden_state: HiddenState,
     /// When sessions keep their connections for numbers of sequences, where no override says otherwise.
     pub(crate) sequences: SequencePolicy,
+    /// Custom parameters that may be there in any session, if only empty, where no override says otherwise.
+    pub(crate) custom_parameters: Vec<String>,
     /// How many connections and clients there may be, where no override says otherwise.
     pub(crate) sizes: Sizes,
     /// A client that has waited for so long gets a connection of the reserve; none does if none.
@@ -128,6 +130,8 @@ pub(crate) struct PoolOverride {
     pub(crate) hidden_state: Option<HiddenState>,
     /// Instead of `pool.sequences`.
     pub(crate) sequences: Option<SequencePolicy>,
+    /// Instead of `pool.custom_parameters`.
+    pub(crate) custom_parameters: Option<Vec<String>>,
     /// Instead of what [`Sizes`] says, here and below.
     pub(crate) size: Option<usize>,
     pub(crate) min_pool_size: Option<usize>,
@@ -164,6 +168,12 @@ impl Pool {
     /// When sessions of this database and user keep their connections for numbers of sequences.
     pub(crate) fn sequences_for(&self, database: &str, user: &str) -> SequencePolicy {
         self.overriding(database, user).find_map(|o| o.sequences).unwrap_or(self.sequences)
+    }
+
+    /// Custom parameters that may be there in any session of this database and user.
+    pub(crate) fn custom_parameters_for(&self, database: &str, user: &str) -> &[String] {
+        let other = self.overriding(database, user).find_map(|o| o.custom_parameters.as_ref());
+        other.unwrap_or(&self.custom_parameters)
     }
 
     /// How many connections one server's pool of this database and user may have, alone and with others.

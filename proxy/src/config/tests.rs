@@ -113,6 +113,7 @@ fn each_key_given_in_the_environment_comes_into_force() {
         ("pool.mode", "session"),
         ("pool.hidden_state", "check"),
         ("pool.sequences", "pin"),
+        ("pool.custom_parameters", "a.b,c.d"),
         ("pool.server_round_robin", "true"),
         ("pool.tcp_keepalive", "false"),
         ("pool.override", "[{ user = \"a\", size = 1 }]"),

@@ -10,7 +10,7 @@ use pgherd_protocol::session::SequencePolicy;
 use pgherd_tls::{Authorities, ChannelBinding, Mode};
 use zeroize::Zeroizing;
 
-use super::raw::Value;
+use super::raw::{Value, quoted};
 use super::units::{parse_duration, parse_size, show_duration};
 use super::{Executor, FailoverMode, HiddenState, LogFormat, LogLevel, PoolMode, Secret};
 
@@ -120,6 +120,17 @@ pub(crate) fn names(value: &Value) -> Read<Vec<String>> {
     names.filter(|names| !names.is_empty() && names.iter().all(is_usable)).ok_or_else(|| {
         format!("takes names with commas between them, or an array of names, got {}", value.shown())
     })
+}
+
+/// Names of custom parameters.
+pub(crate) fn custom_parameters(value: &Value) -> Read<Vec<String>> {
+    let names = names(value)?;
+    match names.iter().find(|name| !name.contains('.')) {
+        None => Ok(names),
+        Some(name) => {
+            Err(format!("takes names of custom parameters such as app.tenant, got {}", quoted(name)))
+        }
+    }
 }
 
 /// Addresses and networks; none for `off`.

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use pgherd_protocol::rows::two_columns;
-use pgherd_protocol::statement::Pin;
+use pgherd_protocol::statement::{Named, Pin, SetsCustom};
 
 /// More names are not kept: every text may have one then.
 const MOST_NAMES: usize = 10_000;
@@ -19,8 +19,8 @@ const MOST_NAMES: usize = 10_000;
 pub(super) const MOST_ROWS: usize = MOST_NAMES + 256;
 
 /// What the questions are asked in. Its names mean what they mean to PostgreSQL itself, whatever there is in other schemas.
-pub(super) const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '5s'; \
-    SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL standard_conforming_strings = on";
+pub(super) const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '8s'; \
+    SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL standard_conforming_strings = on; SET LOCAL jit = off";
 
 /// Changes when a function, a trigger, a rule or what hangs on tables does.
 pub(super) const FINGERPRINT: &str = "SELECT count(*)::text, coalesce(sum(seen.x::bigint), 0)::text FROM (\
@@ -30,8 +30,9 @@ pub(super) const FINGERPRINT: &str = "SELECT count(*)::text, coalesce(sum(seen.x
     UNION ALL SELECT xmin::text FROM pg_inherits \
     UNION ALL SELECT xmin::text FROM pg_constraint WHERE oid >= 16384) AS seen (x)";
 
-/// Gives a row for each name: the name, and `load` or `keep` where no server tells later what was left, `custom` where it is a
-/// custom parameter's, else nothing.
+/// Gives a row for each name: the name, and what using it means: `ask`; `load` or `keep` where no server tells later what was left;
+/// `custom` where it sets a custom parameter, `hidden` where nobody knows which; `alter` where it sets any parameter that may change
+/// what other texts mean. Custom parameters are rows, too.
 pub(super) const QUESTION: &str = r#"WITH RECURSIVE sources AS MATERIALIZED (
     SELECT p.oid, p.proname::text AS name, p.proconfig, l.lanname = 'c' OR l.lanname = 'internal' AS is_closed,
         -- The body of a function in standard SQL is not kept as text.
@@ -51,14 +52,33 @@ pub(super) const QUESTION: &str = r#"WITH RECURSIVE sources AS MATERIALIZED (
             OR source ~ '\mexecute\M(?!\s+(function|procedure|on)\M)'
             OR regexp_replace(source, 'set_config\s*\([^()]*,\s*true\s*\)', ' ', 'g') ~ 'set_config'
             OR source ~ begins_set OR regexp_replace(source, '--[^\n]*|/\*.*?\*/', ' ', 'g') ~ begins_set
-        ) AS is_suspect
+        ) AS is_suspect,
+        NOT is_closed AND source ~ 'set_config|\mset\s+(local|session|search_path|role)\M' AS alters
     FROM sources CROSS JOIN (VALUES
         ('(^|[;''$"]|\m(begin|then|else|loop|atomic)\M)\s*set\s+(?!(local|transaction|constraints)\M)')) AS set (begins_set)
-), found (is_table, oid, name, pin) AS (
-    SELECT false, oid, name, pin FROM marked WHERE is_suspect OR pin IS NOT NULL
+), customs AS MATERIALIZED (
+    -- In a text that is to be executed, quotation marks are doubled.
+    SELECT oid, name, (regexp_matches(source,
+            'set_config\s*\(\s*''+([a-z_][a-z0-9_$]*(?:\.[a-z0-9_$]+)+)''+\s*,', 'g'))[1] AS parameter
+        FROM marked WHERE NOT is_closed
+    UNION
+    SELECT oid, name, (regexp_matches(source,
+            '\mset\s+(?:local\s+|session\s+)?([a-z_][a-z0-9_$]*(?:\.[a-z0-9_$]+)+)\s*(?:=|to\M)', 'g'))[1]
+        FROM marked WHERE NOT is_closed
+    UNION
+    SELECT oid, name, lower(split_part(setting, '=', 1)) FROM marked, unnest(proconfig) AS setting WHERE setting ~ '^[^=]*\.'
+), found (is_table, oid, name, kind) AS (
+    SELECT false, oid, name, coalesce(pin, 'ask') FROM marked WHERE is_suspect OR pin IS NOT NULL
+  UNION
+    SELECT false, oid, name, 'alter' FROM marked WHERE alters
+  UNION
+    SELECT false, oid, name, 'custom' FROM customs
+  UNION
+    SELECT false, oid, name, 'hidden' FROM marked
+    WHERE NOT is_closed AND source ~ 'set_config\s*\(\s*([^''[:space:]]|''[^'']*''\s*\|\|)'
   UNION
     -- A rule or a default that calls one of PostgreSQL's own.
-    SELECT true, c.oid, c.relname::text, NULL::text
+    SELECT true, c.oid, c.relname::text, CASE WHEN tree.text ~ ':funcid 2078\M' THEN 'ask,hidden' ELSE 'ask' END
     FROM (SELECT ev_class, ev_action::text FROM pg_rewrite WHERE oid >= 16384
         UNION ALL SELECT adrelid, adbin::text FROM pg_attrdef
         UNION ALL SELECT polrelid, concat(polqual, polwithcheck) FROM pg_policy) AS tree (relation, text)
@@ -66,7 +86,7 @@ pub(super) const QUESTION: &str = r#"WITH RECURSIVE sources AS MATERIALIZED (
     WHERE tree.text ~ (SELECT ':funcid (' || string_agg(oid::text, '|') || ')\M' FROM pg_proc
         WHERE oid < 16384 AND proname ~ '^(pg_(try_)?advisory_lock(_shared)?|set_config)$')
   UNION
-    SELECT used.is_table, used.oid, used.name, found.pin FROM found CROSS JOIN LATERAL (
+    SELECT used.is_table, used.oid, used.name, found.kind FROM found CROSS JOIN LATERAL (
         SELECT false, m.oid, m.name FROM marked AS m
         WHERE NOT m.is_closed AND strpos(m.source, lower(found.name)) > 0
             AND (found.name !~ '^[a-z_][a-z0-9_]*$' OR m.source ~ ('\m' || found.name || '\M'))
@@ -87,25 +107,17 @@ pub(super) const QUESTION: &str = r#"WITH RECURSIVE sources AS MATERIALIZED (
             UNION ALL SELECT confrelid FROM pg_constraint WHERE conrelid = found.oid AND contype = 'f')
     ) AS used (is_table, oid, name)
 )
-(SELECT name, coalesce(max(pin), '') FROM found GROUP BY name LIMIT 10001)
+(SELECT name, string_agg(DISTINCT kind, ',') FROM found GROUP BY name LIMIT 10001)
 UNION ALL
-SELECT command, '' FROM unnest('{create,alter,drop,comment,grant,revoke,refresh,reindex,import,security}'::text[]) AS command
+SELECT command, 'ask' FROM unnest('{create,alter,drop,comment,grant,revoke,refresh,reindex,import,security}'::text[]) AS command
     WHERE EXISTS (SELECT FROM pg_event_trigger AS e JOIN found ON found.oid = e.evtfoid WHERE e.evtenabled <> 'D')
 UNION ALL
-(SELECT DISTINCT lower(parameter), 'custom' FROM (
-    SELECT (regexp_matches(source, '''([a-z_][a-z0-9_$]*(?:\.[a-z0-9_$]+)+)''', 'g'))[1] FROM marked
-        WHERE NOT is_closed AND source ~ 'set_config|\mset\M'
-    UNION ALL
-    SELECT (regexp_matches(source, '\mset\s+(?:local\s+|session\s+)?([a-z_][a-z0-9_$]*(?:\.[a-z0-9_$]+)+)\s*(?:=|to\M)', 'g'))[1]
-        FROM marked WHERE NOT is_closed
-    UNION ALL
-    SELECT split_part(setting, '=', 1) FROM marked, unnest(proconfig) AS setting WHERE setting ~ '^[^=]*\.'
-) AS set (parameter) LIMIT 64)"#;
+(SELECT DISTINCT parameter, 'parameter' FROM customs LIMIT 33)"#;
 
 /// What a catalogue says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Catalogue {
-    pub(super) known: HashMap<Box<[u8]>, Option<Pin>>,
+    pub(super) known: HashMap<Box<[u8]>, Named>,
     pub(super) too_many: bool,
     pub(super) parameters: Vec<Box<str>>,
 }
@@ -116,22 +128,59 @@ impl Catalogue {
         let mut catalogue = Self::default();
         for row in rows {
             let [name, kind] = two_columns(row)?;
-            let pin = match kind {
-                b"custom" => {
-                    // A name in another encoding is none that a text can be asked for.
-                    catalogue.parameters.extend(std::str::from_utf8(name).ok().map(Box::from));
-                    continue;
-                }
-                b"load" => Some(Pin::Load),
-                b"keep" => Some(Pin::SessionFunction),
-                _ => None,
-            };
-            catalogue.known.insert(name.into(), pin);
+            if kind == b"parameter" {
+                catalogue.parameters.extend(std::str::from_utf8(name).ok().map(Box::from));
+                continue;
+            }
+            let named = kind.split(|&byte| byte == b',').map(meaning).reduce(Named::and);
+            catalogue.known.insert(name.into(), named?);
         }
         if catalogue.known.len() > MOST_NAMES {
             catalogue.too_many = true;
             catalogue.known.clear();
         }
         Some(catalogue)
+    }
+}
+
+fn meaning(kind: &[u8]) -> Named {
+    let none = Named::default();
+    match kind {
+        b"load" => Named { suspect: true, pin: Some(Pin::Load), ..none },
+        b"keep" => Named { suspect: true, pin: Some(Pin::SessionFunction), ..none },
+        b"custom" => Named { sets_custom: SetsCustom::Suspected, ..none },
+        b"alter" => Named { alters: true, ..none },
+        b"hidden" => Named { sets_custom: SetsCustom::Hidden, ..none },
+        _ => Named { suspect: true, ..none },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, kind: &str) -> Box<[u8]> {
+        let column =
+            |text: &str| [&u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
+        [vec![0, 2], column(name), column(kind)].concat().into()
+    }
+
+    #[test]
+    fn kinds_of_one_name_count_together() {
+        let rows = [row("f", "ask"), row("g", "custom,load"), row("app.x", "parameter")];
+        let Catalogue { known, too_many, parameters } = Catalogue::read(&rows).unwrap();
+        let load =
+            Named { suspect: true, pin: Some(Pin::Load), sets_custom: SetsCustom::Suspected, alters: false };
+        assert_eq!(known.get(&b"g"[..]), Some(&load));
+        assert!(known.len() == 2 && known.get(&b"f"[..]).is_some_and(|named| named.suspect) && !too_many);
+        assert_eq!(parameters, ["app.x".into()]);
+        assert_eq!(Catalogue::read(&[b"\0\x01".as_slice().into()]), None);
+    }
+
+    #[test]
+    fn of_too_many_names_none_is_kept() {
+        let rows: Vec<_> = (0..=MOST_NAMES).map(|i| row(&format!("f{i}"), "ask")).collect();
+        let catalogue = Catalogue::read(&rows).unwrap();
+        assert!(catalogue.too_many && catalogue.known.is_empty());
     }
 }

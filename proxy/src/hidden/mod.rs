@@ -7,31 +7,36 @@ mod catalogue;
 mod refresh;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use pgherd_protocol::statement::{Names, Suspects, Trust};
-use tokio::sync::Notify;
 
 use crate::config::{self, HiddenState};
 pub(crate) use refresh::keep_known;
 
 /// The catalogue of a database that is used is looked at so often, for what others than pgherd's clients have changed.
 const AGE: Duration = Duration::from_secs(60);
-/// One that could not be looked at is tried again after this time.
+/// One that could not be looked at is tried again after this time, and each further time after twice as long.
 const PAUSE: Duration = Duration::from_secs(15);
-/// One of which the schema changes again and again is looked at no more often than this.
+/// Up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+/// What is known of a database that nobody has used for so long is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
+/// Where no connection is unused for so long, one that is used is taken.
+const URGENT_AFTER: Duration = Duration::from_secs(2);
+/// One of which the schema changes again and again is looked at no more often than this, and so many times as long after a look
+/// as that took.
 const PACE: Duration = Duration::from_secs(1);
+const TIMES_AS_LONG: u32 = 20;
 
 /// What is known of all databases.
 #[derive(Debug, Default)]
 pub(crate) struct Hidden {
     databases: Mutex<HashMap<Box<str>, Database>>,
-    /// A database was used for the first time.
-    called: Notify,
     /// Numbers the sets of names.
     last: AtomicU64,
 }
@@ -41,12 +46,16 @@ struct Database {
     known: Option<Known>,
     /// When it is to be looked at.
     due: Option<Instant>,
-    /// When it was.
-    looked_at: Option<Instant>,
-    /// It could not be looked at, and the log says so.
-    has_failed: bool,
-    /// By user.
-    outlooks: HashMap<Box<str>, Weak<Outlook>>,
+    /// Since when it is.
+    due_since: Option<Instant>,
+    /// Not before, whatever changes.
+    rests_until: Option<Instant>,
+    /// It could not be looked at, so many times.
+    failures: u32,
+    /// When it was used last.
+    used_at: Option<Instant>,
+    /// By user. They outlive sessions: clients that come for one transaction are many.
+    outlooks: HashMap<Box<str>, Arc<Outlook>>,
 }
 
 /// What the catalogue of a database said.
@@ -76,6 +85,8 @@ struct Due {
     /// Those who may ask.
     users: Vec<Box<str>>,
     known: Option<Known>,
+    /// It has been due for long.
+    is_urgent: bool,
 }
 
 impl Hidden {
@@ -83,8 +94,8 @@ impl Hidden {
     pub(crate) fn outlook(&self, settings: &config::Pool, database: &str, user: &str) -> Arc<Outlook> {
         let mut databases = self.databases.lock();
         let known = databases.entry(database.into()).or_default();
-        if let Some(outlook) = known.outlooks.get(user).and_then(Weak::upgrade) {
-            return outlook;
+        if let Some(outlook) = known.outlooks.get(user) {
+            return Arc::clone(outlook);
         }
         let wanted = settings.hidden_state_for(database, user);
         let outlook = Arc::new(Outlook {
@@ -92,10 +103,7 @@ impl Hidden {
             wanted: AtomicU8::new(wanted as u8),
             is_used: AtomicBool::new(true),
         });
-        known.outlooks.retain(|_, outlook| outlook.strong_count() > 0);
-        known.outlooks.insert(user.into(), Arc::downgrade(&outlook));
-        drop(databases);
-        self.called.notify_one();
+        known.outlooks.insert(user.into(), Arc::clone(&outlook));
         outlook
     }
 
@@ -103,51 +111,57 @@ impl Hidden {
     pub(crate) fn reconfigure(&self, settings: &config::Pool) {
         for (database, Database { known, outlooks, .. }) in &*self.databases.lock() {
             for (user, outlook) in outlooks {
-                let Some(outlook) = outlook.upgrade() else { continue };
                 let wanted = settings.hidden_state_for(database, user);
                 outlook.wanted.store(wanted as u8, Ordering::Relaxed);
                 outlook.suspects.store(Arc::new(suspects(wanted, known.as_ref())));
             }
         }
-        self.called.notify_one();
     }
 
     /// The databases that are used and of which it is not known, or not for sure, what is in their catalogues.
     fn due(&self, now: Instant, generation: u64) -> Vec<Due> {
         let mut databases = self.databases.lock();
-        databases.retain(|_, database| {
-            database.outlooks.retain(|_, outlook| outlook.strong_count() > 0);
-            !database.outlooks.is_empty()
+        databases.retain(|_, Database { used_at, outlooks, .. }| {
+            let is_served = |outlook: &Arc<Outlook>| {
+                Arc::strong_count(outlook) > 1 || outlook.is_used.load(Ordering::Relaxed)
+            };
+            if outlooks.values().any(is_served) {
+                *used_at = Some(now);
+            }
+            used_at.is_none_or(|at| now.saturating_duration_since(at) < FORGOTTEN_AFTER)
         });
         let mut due = Vec::new();
-        for (name, Database { known, due: at, looked_at, outlooks, .. }) in &mut *databases {
+        for (name, Database { known, due: at, due_since, rests_until, outlooks, .. }) in &mut *databases {
             let is_outdated = known.as_ref().is_some_and(|known| known.generation != generation)
-                && looked_at.is_none_or(|at| now.saturating_duration_since(at) >= PACE);
+                && rests_until.is_none_or(|until| now >= until);
             let is_due = at.is_none_or(|at| now >= at) || is_outdated;
-            let asks = |outlook: &Weak<Outlook>| outlook.upgrade().is_some_and(|outlook| outlook.is_in_use());
-            let users: Vec<_> =
-                outlooks.iter().filter(|(_, outlook)| asks(outlook)).map(|(user, _)| user.clone()).collect();
+            let in_use = outlooks.iter().filter(|(_, outlook)| outlook.is_in_use());
+            let users: Vec<_> = in_use.map(|(user, _)| user.clone()).collect();
             if is_due && !users.is_empty() {
-                due.push(Due { database: name.clone(), users, known: known.clone() });
+                let since = *due_since.get_or_insert(now);
+                let is_urgent = now.saturating_duration_since(since) >= URGENT_AFTER;
+                due.push(Due { database: name.clone(), users, known: known.clone(), is_urgent });
             }
         }
         due
     }
 
-    /// The catalogue of a database was looked at.
-    fn learn(&self, database: &str, known: Known) {
+    /// The catalogue of a database was looked at, which took so long.
+    fn learn(&self, database: &str, known: Known, took: Duration) {
         let mut databases = self.databases.lock();
         let Some(entry) = databases.get_mut(database) else { return };
-        if std::mem::take(&mut entry.has_failed) {
+        if std::mem::take(&mut entry.failures) > 0 {
             tracing::info!(database, "the catalogue can be read again");
         }
-        for outlook in entry.outlooks.values().filter_map(Weak::upgrade) {
+        for outlook in entry.outlooks.values() {
             outlook.is_used.store(false, Ordering::Relaxed);
             outlook.suspects.store(Arc::new(suspects(outlook.wanted(), Some(&known))));
         }
         entry.known = Some(known);
         let now = Instant::now();
-        (entry.due, entry.looked_at) = (Some(now + AGE), Some(now));
+        entry.due_since = None;
+        entry.due = Some(now + AGE);
+        entry.rests_until = Some(now + PACE.max(took * TIMES_AS_LONG));
     }
 
     /// It could not be: whatever may do more than read stays suspect.
@@ -155,11 +169,14 @@ impl Hidden {
         let mut databases = self.databases.lock();
         let Some(entry) = databases.get_mut(database) else { return };
         entry.known = None;
-        entry.due = Some(Instant::now() + PAUSE);
-        for outlook in entry.outlooks.values().filter_map(Weak::upgrade) {
+        let pause = PAUSE.saturating_mul(1 << entry.failures.min(10)).min(LONGEST_PAUSE);
+        entry.due_since = None;
+        entry.due = Some(Instant::now() + pause);
+        for outlook in entry.outlooks.values() {
             outlook.suspects.store(Arc::new(suspects(outlook.wanted(), None)));
         }
-        if !std::mem::replace(&mut entry.has_failed, true) {
+        entry.failures += 1;
+        if entry.failures == 1 {
             tracing::warn!(
                 database,
                 why,

@@ -7,37 +7,41 @@ use std::time::{Duration, Instant};
 
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::statement::Names;
+use tokio::time::MissedTickBehavior;
 
 use super::catalogue::{BEGIN, Catalogue, FINGERPRINT, MOST_ROWS, QUESTION};
 use super::{Due, Known};
 use crate::client::acquire::{Access, Held};
 use crate::seat::Seat;
-use crate::server::connection::{Answer, ServerConnection};
+use crate::server::connection::ServerConnection;
 use crate::worker::{Stage, Worker};
 
 /// How often it is looked whether a catalogue has to be.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// Who has not used a connection for so long will not miss it.
+const RESTED: Duration = Duration::from_millis(200);
 /// How long the task waits among clients for a connection.
 const WAITS: Duration = Duration::from_secs(5);
 
 /// Ends when the worker begins to drain.
 pub(crate) async fn keep_known(worker: &Worker) {
-    let hidden = &worker.shared.hidden;
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while worker.stage() == Stage::Serving {
-        let _ = tokio::time::timeout(INTERVAL, hidden.called.notified()).await;
-        for due in hidden.due(Instant::now(), worker.shared.statements.generation()) {
+        interval.tick().await;
+        for due in worker.shared.hidden.due(Instant::now(), worker.shared.statements.generation()) {
             look_at(worker, due).await;
         }
     }
 }
 
-async fn look_at(worker: &Worker, Due { database, users, known }: Due) {
+async fn look_at(worker: &Worker, Due { database, users, known, is_urgent }: Due) {
     let shared = &worker.shared;
     // Before the question: what changes meanwhile is looked at again.
     let generation = shared.statements.generation();
     let mut held = None;
     for user in users {
-        held = connection(worker, &database, &user).await;
+        held = connection(worker, (&database, &user), is_urgent).await;
         if held.is_some() {
             break;
         }
@@ -45,11 +49,12 @@ async fn look_at(worker: &Worker, Due { database, users, known }: Due) {
     // Where there is none to be had, sessions are not served either.
     let Some(mut held) = held else { return };
     let Some(connection) = held.lease.connection() else { return };
+    let begun = Instant::now();
     match ask(connection, worker, known).await {
         Ok(Some(known)) => {
             held.lease.give_back();
             tracing::debug!(%database, names = known.names.known.len(), "the catalogue was looked at");
-            shared.hidden.learn(&database, Known { generation, ..known });
+            shared.hidden.learn(&database, Known { generation, ..known }, begun.elapsed());
         }
         // The connection is closed: what is open there is rolled back.
         Ok(None) => shared.hidden.fail(&database, "the server refused the question, or it took too long"),
@@ -67,33 +72,35 @@ async fn ask(
     if !matches!(connection.run_all([BEGIN], buffers).await?, [Ok(())]) {
         return Ok(None);
     }
-    let Some(Answer { rows: fingerprint, .. }) = connection.ask(FINGERPRINT, 1, buffers).await? else {
-        return Ok(None);
-    };
+    let mut buffer = buffers.take();
+    let Some(fingerprint) = connection.ask(FINGERPRINT, 1, &mut buffer).await?.rows else { return Ok(None) };
     let known = match before.filter(|before| before.fingerprint == fingerprint) {
         Some(known) => known,
         None => {
-            let answer = connection.ask(QUESTION, MOST_ROWS, buffers).await?;
-            let Some(catalogue) = answer.and_then(|answer| Catalogue::read(&answer.rows)) else {
-                return Ok(None);
-            };
+            let rows = connection.ask(QUESTION, MOST_ROWS, &mut buffer).await?.rows;
+            let Some(catalogue) = rows.and_then(|rows| Catalogue::read(&rows)) else { return Ok(None) };
             let Catalogue { known, too_many, parameters } = catalogue;
             let names = Names { number: worker.shared.hidden.number(), known, too_many };
             Known { names: Arc::new(names), parameters: parameters.into(), generation: 0, fingerprint }
         }
     };
+    buffers.give(buffer);
     let ended = connection.run_all(["COMMIT"], buffers).await?;
     Ok(matches!(ended, [Ok(())]).then_some(known))
 }
 
-/// A connection of the pool of this database and user: at once, or when its turn comes.
-async fn connection(worker: &Worker, database: &str, user: &str) -> Option<Held> {
+/// A connection of the pool of this database and user. Who uses the pool is not to notice: one that nobody has used for a moment; and
+/// where there is none for long, as soon as it is the task's turn.
+async fn connection(worker: &Worker, (database, user): (&str, &str), is_urgent: bool) -> Option<Held> {
     let (database, user) = (Arc::<str>::from(database), Arc::<str>::from(user));
     let parameters = worker.shared.parameters.share(Parameters::default());
     let seat = Arc::new(Seat::internal(&database, &user, &parameters));
     let mut access = Access::new(database, user, parameters, seat, Arc::default());
-    if let Some(held) = access.at_once(worker).await {
+    if let Some(held) = access.rested(worker, RESTED).await {
         return Some(held);
+    }
+    if !is_urgent {
+        return None;
     }
     let first = access.try_now(worker);
     tokio::time::timeout(WAITS, access.persist(worker, first, || Poll::Pending)).await.ok()?.ok()

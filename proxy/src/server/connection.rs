@@ -73,7 +73,15 @@ impl Cutter {
 impl ServerConnection {
     /// True if exactly these parameters are in force there.
     pub(crate) fn has(&self, parameters: &Arc<Parameters>) -> bool {
-        self.applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, parameters) || applied == parameters)
+        self.applied
+            .as_ref()
+            .is_some_and(|applied| Arc::ptr_eq(applied, parameters) || applied.are_in_force_with(parameters))
+    }
+
+    /// True if a session with these parameters finds no custom ones there that it has not set itself.
+    #[inline]
+    pub(crate) fn fits(&self, parameters: &Parameters) -> bool {
+        self.state.customs.are_all_in(parameters.customs())
     }
 
     /// True if the server has said nothing since the connection was given back: neither an end nor a change of
@@ -122,29 +130,22 @@ impl ServerConnection {
         Ok(outcomes)
     }
 
-    /// Asks for rows, `most` of them at the most, each shorter than a buffer. `None` if the server refused, or said more than
-    /// that.
+    /// Asks for rows, `most` of them at the most, each shorter than a buffer. What the server has said behind its answer is left
+    /// in `buffer`, which may hold what it said before.
     ///
     /// # Errors
     /// The loss of the connection.
-    pub(crate) async fn ask(
-        &mut self,
-        sql: &str,
-        most: usize,
-        buffers: &Buffers,
-    ) -> io::Result<Option<Answer>> {
+    pub(crate) async fn ask(&mut self, sql: &str, most: usize, buffer: &mut Buffer) -> io::Result<Answer> {
         let mut request = Vec::new();
         write::query(&mut request, sql);
-        let mut buffer = buffers.take();
         let answer = async {
             self.stream.write_all(&request).await?;
-            self.seen(&mut buffer, most).await
+            self.seen(buffer, most).await
         };
         let seen =
             tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answer).await.unwrap_or_else(|_| Err(no_answer()))?;
-        buffers.give(buffer);
         let Seen { body, rows, notifications, too_much, .. } = seen;
-        Ok((body.is_none() && !too_much).then_some(Answer { rows, notifications }))
+        Ok(Answer { rows: (body.is_none() && !too_much).then_some(rows), notifications })
     }
 
     /// Sends messages of pgherd's own that end so many batches; whether the server refused any, and the notifications that came with its
@@ -233,8 +234,8 @@ impl ServerConnection {
 /// What a server has answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// The bodies of the DataRow messages.
-    pub(crate) rows: Vec<Box<[u8]>>,
+    /// The bodies of the DataRow messages; none if the server refused, or said more than was to be kept.
+    pub(crate) rows: Option<Vec<Box<[u8]>>>,
     /// The notifications that came with them, as they came.
     pub(crate) notifications: Vec<u8>,
 }

@@ -147,7 +147,8 @@ impl Pool {
         let now = reactor::now();
         // Who has waited before goes first.
         let size = if inner.longest().is_none() { inner.limits.size } else { 0 };
-        match inner.take_place(size, now.checked_sub(CHANGE_THREADS_AFTER), &mut dead) {
+        let unused = now.checked_sub(CHANGE_THREADS_AFTER);
+        match inner.take_place((size, unused), (worker, parameters), &mut dead) {
             Some(Place::Free(slot)) => Checkout::Granted(Grant::Permit(Permit::new(self, slot))),
             Some(Place::Idle(connection)) => {
                 drop(inner);
@@ -194,7 +195,8 @@ impl Pool {
             return None;
         } else {
             let size = inner.limits.size_after(waited);
-            WaitEnd::Granted(match inner.take_place(size, Some(now), &mut dead)? {
+            let parameters = inner.waiters.get(worker.0)?.front()?.seat.card().parameters.lock().clone();
+            WaitEnd::Granted(match inner.take_place((size, Some(now)), (worker, &parameters), &mut dead)? {
                 Place::Free(slot) => Grant::Permit(Permit::new(self, slot)),
                 Place::Idle(connection) => Grant::Lease(Lease::new(self, connection)),
             })
@@ -260,7 +262,14 @@ impl Pool {
             drop(connection);
             return self.forget(None);
         }
-        while let Some(Waiter { seat, ticket, .. }) = inner.next_waiter(worker, now) {
+        while let Some(queue) = inner.next_waiter(worker, now) {
+            let Some(place) = inner.whom_it_fits(queue, &connection, now) else {
+                drop(inner);
+                drop(connection);
+                return self.forget(None);
+            };
+            let waiter = inner.waiters.get_mut(queue).and_then(|waiters| waiters.remove(place));
+            let Some(Waiter { seat, ticket, .. }) = waiter else { break };
             drop(inner);
             let lease = Lease::new(self, connection);
             match seat.end_wait(ticket, WaitEnd::Granted(Grant::Lease(lease))) {

@@ -192,8 +192,9 @@ async fn a_statement_that_two_prepare_means_to_each_what_its_own_parameters_say(
 async fn a_session_whose_parameters_cannot_be_asked_for_stays_where_they_are() -> Result<()> {
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1).set("pool.pinned_size", 1)).await?;
     let (mut one, mut other) = (front.raw().await?, front.raw().await?);
-    // A name that cannot be told in UTF-8, and a custom one.
-    for sql in ["SET NAMES 'LATIN1'; SET search_path = 'sch\u{e9}ma'", "SET app.tenant = 'mine'"] {
+    // A name that cannot be told in UTF-8, and a parameter without a name.
+    let named = "DO $$ BEGIN PERFORM set_config('app.' || 'tenant', 'mine', false); END $$";
+    for sql in ["SET NAMES 'LATIN1'; SET search_path = 'sch\u{e9}ma'", named] {
         succeeds(&mut one, "DISCARD ALL").await?;
         succeeds(&mut one, sql).await?;
         let seen = "SELECT pg_backend_pid()::text || current_setting('search_path') || current_setting('app.tenant', true)";

@@ -31,6 +31,7 @@ const SCHEMA: &str = "
         SET work_mem = '9MB'; RETURN 1; END $$;
     CREATE FUNCTION holds() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT 1'; RETURN 1; END $$;
     CREATE FUNCTION harmless(i int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('work_mem', '8MB', true); RETURN i; END $$;
+    CREATE FUNCTION turns_dates() RETURNS text LANGUAGE sql AS $$ SELECT set_config('DateStyle', 'ISO, DMY', true) $$;
     CREATE TABLE plain (i int);
     GRANT ALL ON ALL TABLES IN SCHEMA public TO app";
 
@@ -170,6 +171,25 @@ async fn what_leaves_nothing_costs_no_question() -> Result<()> {
         let last = last_queries(&front).await?;
         ensure!(last == sql, "after {sql}: {last}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_prepared_behind_a_function_that_sets_parameters_is_nobody_elses() -> Result<()> {
+    let front = front(|pgherd| pgherd).await?;
+    let mut one = front.raw().await?;
+    let mut other = front.raw().await?;
+    says(&mut one, "SELECT 1").await?;
+    wait_known(&front).await?;
+    let day = extended("s", "SELECT extract(day FROM '01/02/2020'::date)::text", &[])?;
+    for sql in ["BEGIN", "SELECT turns_dates()"] {
+        says(&mut one, sql).await?;
+    }
+    one.send(&day).await?;
+    ensure!(one.read_answer().await?.rows() == [[Some("1".into())]]);
+    says(&mut one, "COMMIT").await?;
+    other.send(&day).await?;
+    ensure!(other.read_answer().await?.rows() == [[Some("2".into())]]);
     Ok(())
 }
 

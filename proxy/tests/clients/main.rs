@@ -12,6 +12,7 @@ mod console;
 mod console_set;
 mod copy;
 mod copy_fails;
+mod custom;
 mod drain;
 mod front;
 mod hidden;

@@ -16,6 +16,8 @@ impl Bridge<'_> {
         let mode = self.get("pool.mode", value::choice);
         let hidden_state = self.get("pool.hidden_state", value::choice);
         let sequences = self.get("pool.sequences", value::choice);
+        let custom_parameters =
+            self.get("pool.custom_parameters", value::custom_parameters).unwrap_or_default();
         let sizes = self.sizes();
         let reserve_pool_timeout = self.get("pool.reserve_pool_timeout", value::duration_or_off(TIMEOUT));
         let pinned_size = self.get("pool.pinned_size", value::integer(0..=10_000));
@@ -37,6 +39,7 @@ impl Bridge<'_> {
             mode: mode?,
             hidden_state: hidden_state?,
             sequences: sequences?,
+            custom_parameters,
             sizes: sizes?,
             reserve_pool_timeout: reserve_pool_timeout?,
             pinned_size: pinned_size?,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgherd_protocol::parameters::Parameters;
 
@@ -13,6 +13,9 @@ use crate::worker::WorkerId;
 
 /// So many idle connections are looked at for one with the right parameters.
 const LOOKED_AT: usize = 16;
+/// Who has waited for so long gets a new connection in the place of one that does not fit it, though there are others whom that
+/// fits.
+const GIVES_WAY_AFTER: Duration = Duration::from_millis(100);
 
 /// What a pool has to give.
 pub(super) enum Place {
@@ -30,7 +33,7 @@ impl Inner {
     }
 
     /// The worker's own that was given back last, since its memory is warm; of those that were used of late, rather one on
-    /// which nothing has to be set first.
+    /// which nothing has to be set first. None on which there may be custom parameters of others.
     pub(super) fn take_own(
         &mut self,
         worker: WorkerId,
@@ -40,31 +43,30 @@ impl Inner {
         if self.idle.get(worker.0)?.front().is_some_and(|first| self.lets_rest(first, reactor::now())) {
             return None;
         }
-        let idle = self.idle.get_mut(worker.0)?;
-        if !self.limits.round_robin
-            && let Some(place) =
-                idle.iter().rev().take(LOOKED_AT).position(|connection| connection.has(parameters))
-            && place > 0
-            && let Some(connection) = idle.remove(idle.len() - 1 - place)
-        {
-            idle.push_back(connection);
-        }
         let round_robin = self.limits.round_robin;
-        while let Some(connection) = if round_robin { idle.pop_front() } else { idle.pop_back() } {
+        let idle = self.idle.get_mut(worker.0)?;
+        loop {
+            let place = if round_robin {
+                idle.iter().take(LOOKED_AT).position(|connection| connection.fits(parameters))?
+            } else {
+                let place = latest(idle, |it| it.fits(parameters) && it.has(parameters));
+                place.or_else(|| latest(idle, |it| it.fits(parameters)))?
+            };
+            let connection = idle.remove(place)?;
             if connection.is_quiet() {
                 return Some(connection);
             }
             self.regular -= 1;
             dead.push(connection);
         }
-        None
     }
 
-    /// The place of a connection that may be opened, else a connection of any worker that is idle since `idle_since`.
+    /// The place of a connection that may be opened, else a connection of any worker that is idle since `idle_since`. One that
+    /// does not fit the session makes place for another.
     pub(super) fn take_place(
         &mut self,
-        size: usize,
-        idle_since: Option<Instant>,
+        (size, idle_since): (usize, Option<Instant>),
+        (worker, parameters): (WorkerId, &Parameters),
         dead: &mut Vec<Connection>,
     ) -> Option<Place> {
         if !self.has_room(size) {
@@ -81,26 +83,60 @@ impl Inner {
         if let Some(slot) = self.enter(size) {
             return Some(Place::Free(slot));
         }
-        let unused = |since: Instant| idle_since.is_some_and(|limit| since <= limit);
-        let idle = self.idle.iter_mut().find(|idle| idle.front().is_some_and(|c| unused(c.idle_since)))?;
-        idle.pop_front().map(Place::Idle)
+        let unused = |c: &Connection| idle_since.is_some_and(|limit| c.idle_since <= limit);
+        for idle in &mut self.idle {
+            let fitting = idle.iter().take_while(|c| unused(c)).position(|c| c.fits(parameters));
+            if let Some(connection) = fitting.and_then(|place| idle.remove(place)) {
+                return Some(Place::Idle(connection));
+            }
+        }
+        // None fits of those that are left.
+        let is_own = |at: usize| at == worker.0;
+        let mut in_the_way = self.idle.iter_mut().enumerate();
+        let (_, idle) = in_the_way.find(|(at, idle)| {
+            idle.front().is_some_and(|c| !c.fits(parameters) && (is_own(*at) || unused(c)))
+        })?;
+        let mut connection = idle.pop_front()?;
+        // It is closed before another is opened.
+        connection.slot = None;
+        dead.push(connection);
+        self.regular -= 1;
+        self.enter(size).map(Place::Free)
     }
 
     /// Who gets a connection of `worker`: its own client that waits longest, so that nothing must change threads, unless
     /// another's has waited for much longer, or none of its own waits.
-    pub(super) fn next_waiter(&mut self, worker: WorkerId, now: Instant) -> Option<Waiter> {
+    pub(super) fn next_waiter(&self, worker: WorkerId, now: Instant) -> Option<usize> {
         let longest = self.longest()?;
         let own = self.waiters.get(worker.0).and_then(VecDeque::front).map(|waiter| waiter.since);
-        let chosen = match own {
-            Some(own) if own.saturating_duration_since(longest.1) <= UNFAIRNESS => worker.0,
-            None if now.saturating_duration_since(longest.1) < CHANGE_THREADS_AFTER => return None,
-            _ => longest.0,
-        };
-        self.waiters.get_mut(chosen)?.pop_front()
+        match own {
+            Some(own) if own.saturating_duration_since(longest.1) <= UNFAIRNESS => Some(worker.0),
+            None if now.saturating_duration_since(longest.1) < CHANGE_THREADS_AFTER => None,
+            _ => Some(longest.0),
+        }
+    }
+
+    /// Who of those that wait in this queue gets this connection. None if there may be custom parameters on it that are nobody's
+    /// of them, or not those of one who has waited for long: then it makes place for another.
+    pub(super) fn whom_it_fits(&self, queue: usize, connection: &Connection, now: Instant) -> Option<usize> {
+        let waiters = self.waiters.get(queue)?;
+        if connection.state.customs.is_empty() {
+            return Some(0);
+        }
+        let fits = |waiter: &Waiter| connection.fits(&waiter.seat.card().parameters.lock());
+        let place = waiters.iter().take(LOOKED_AT).position(fits)?;
+        let is_urgent = |first: &Waiter| now.saturating_duration_since(first.since) >= GIVES_WAY_AFTER;
+        (place == 0 || !waiters.front().is_some_and(is_urgent)).then_some(place)
     }
 
     pub(super) fn longest_waiter(&mut self) -> Option<Waiter> {
         let (chosen, _) = self.longest()?;
         self.waiters.get_mut(chosen)?.pop_front()
     }
+}
+
+/// The place of the connection given back last for which `is_it` holds, among some of those given back last.
+fn latest(idle: &VecDeque<Connection>, is_it: impl Fn(&Connection) -> bool) -> Option<usize> {
+    let behind = idle.iter().rev().take(LOOKED_AT).position(is_it)?;
+    Some(idle.len() - 1 - behind)
 }

@@ -3,10 +3,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{CHANGE_THREADS_AFTER, Inner, Pool, PoolLimits};
-use crate::server::lease::Permit;
+use super::{CHANGE_THREADS_AFTER, Connection, Inner, Pool, PoolLimits};
+use crate::server::lease::{Lease, Permit};
 use crate::worker::WorkerId;
 
 impl Pool {
@@ -90,6 +90,26 @@ impl Pool {
         Some(Permit::new(self, slot))
     }
 
+    /// Lends a connection that nobody has used for so long, if nobody waits for one.
+    pub(crate) fn lend_rested(self: &Arc<Self>, rested: Duration) -> Option<Lease> {
+        let mut dead = Vec::new();
+        let mut inner = self.inner.lock();
+        if inner.closed || inner.paused || inner.longest().is_some() {
+            return None;
+        }
+        let now = Instant::now();
+        let is_rested = |c: &Connection| now.saturating_duration_since(c.idle_since) >= rested;
+        loop {
+            let idle = inner.idle.iter_mut().find(|idle| idle.front().is_some_and(is_rested))?;
+            let connection = idle.pop_front()?;
+            if connection.is_quiet() {
+                return Some(Lease::new(self, connection));
+            }
+            inner.regular -= 1;
+            dead.push(connection);
+        }
+    }
+
     /// Since when the connection is idle that has been for the longest time.
     pub(in crate::server) fn idle_since(&self) -> Option<Instant> {
         let inner = self.inner.lock();
@@ -129,7 +149,7 @@ impl Pool {
 
 impl Inner {
     /// Takes out what is idle.
-    pub(super) fn take_idle(&mut self) -> Vec<super::Connection> {
+    pub(super) fn take_idle(&mut self) -> Vec<Connection> {
         let idle: Vec<_> = self.idle.iter_mut().flat_map(std::mem::take).collect();
         self.regular -= idle.len();
         idle

@@ -1,0 +1,102 @@
+//! Custom parameters, such as `app.tenant`: which there may be on a server connection, and which a session has set itself.
+//!
+//! PostgreSQL makes such a parameter when it is set for the first time, if only for a transaction, and does not forget it before the
+//! connection ends: taken back it is empty, where it was NULL before. So a connection serves only sessions that have set themselves
+//! what may be there.
+
+/// So many names are told apart.
+const MOST: usize = 32;
+/// A longer name is not remembered.
+pub(crate) const LONGEST_NAME: usize = 63;
+
+/// A set of custom parameters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Customs {
+    /// In lower case, in order.
+    names: Vec<Box<str>>,
+    /// There may be others, of which the names are not known.
+    any: bool,
+}
+
+impl Customs {
+    /// Takes one in, whose name is in lower case.
+    pub fn add(&mut self, name: &str) {
+        // Others look different to a server whose client has another encoding.
+        if self.any || !name.is_ascii() || name.len() > LONGEST_NAME {
+            return self.add_any();
+        }
+        if let Err(place) = self.names.binary_search_by(|known| (**known).cmp(name)) {
+            if self.names.len() >= MOST {
+                return self.add_any();
+            }
+            self.names.insert(place, name.into());
+        }
+    }
+
+    /// Takes one in whose name is not known.
+    pub fn add_any(&mut self) {
+        self.any = true;
+    }
+
+    /// Takes all others in.
+    pub fn add_all(&mut self, others: &Self) {
+        if self == others {
+            return;
+        }
+        others.names.iter().for_each(|name| self.add(name));
+        self.any |= others.any;
+    }
+
+    /// True if there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.names.is_empty() && !self.any
+    }
+
+    /// Those of which the names are known.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+
+    /// True if all of them are among `others`.
+    #[must_use]
+    pub fn are_all_in(&self, others: &Self) -> bool {
+        self.is_empty()
+            || others.any
+            || (!self.any && self.names.iter().all(|name| others.names.binary_search(name).is_ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn customs(names: &[&str]) -> Customs {
+        let mut customs = Customs::default();
+        names.iter().for_each(|name| customs.add(name));
+        customs
+    }
+
+    #[test]
+    fn a_connection_serves_those_who_have_set_what_is_there() {
+        let (none, one, both) = (customs(&[]), customs(&["app.a"]), customs(&["app.b", "app.a", "app.b"]));
+        assert!(none.are_all_in(&none) && none.are_all_in(&one) && one.are_all_in(&both));
+        assert!(!one.are_all_in(&none) && !both.are_all_in(&one));
+        let mut any = one.clone();
+        any.add_any();
+        assert!(both.are_all_in(&any) && any.are_all_in(&any) && !any.are_all_in(&both));
+        let mut sum = one;
+        sum.add_all(&both);
+        assert_eq!(sum, both);
+    }
+
+    #[test]
+    fn names_that_cannot_be_kept_may_be_any() {
+        let many: Vec<_> = (0..=MOST).map(|i| format!("app.n{i}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let long = "x".repeat(LONGEST_NAME + 1);
+        for names in [&many[..], &["app.\u{e9}"], &[&long]] {
+            assert!(many.len() > MOST && customs(&["app.a"]).are_all_in(&customs(names)));
+        }
+    }
+}
