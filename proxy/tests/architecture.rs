@@ -1,4 +1,5 @@
-//! What ARCHITECTURE.md says of the crates is so: who imports whom, what is pure, and that files stay readable.
+//! What ARCHITECTURE.md says of the crates is so: who imports whom, what is pure, and that files stay readable. What the other pages
+//! point to is there.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::collections::BTreeMap;
@@ -165,4 +166,44 @@ fn every_test_that_the_pains_name_is_there() {
         .join("\n");
     let missing: Vec<_> = named.into_iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
     assert!(missing.is_empty(), "docs/pains.md names tests that are not there: {missing:?}");
+}
+
+/// The targets of the links of a page, but for those to other sites.
+fn links(page: &str) -> impl Iterator<Item = &str> {
+    page.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.contains("://"))
+}
+
+/// The anchors of a page's headings, as they are made on the web.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let kept = heading.trim_start_matches('#').trim().chars();
+        let kept = kept.filter(|it| it.is_alphanumeric() || matches!(it, ' ' | '-' | '_'));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_link_between_pages_leads_to_a_heading() {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let names = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|name| root().join(name));
+    let pages = docs.chain(names).filter(|path| path.extension().is_some_and(|it| it == "md"));
+    let pages: BTreeMap<PathBuf, String> =
+        pages.map(|path| (path.canonicalize().unwrap(), fs::read_to_string(path).unwrap())).collect();
+    let mut seen = 0;
+    for (path, page) in &pages {
+        for link in links(page) {
+            let (file, anchor) = link.split_once('#').map_or((link, None), |(file, it)| (file, Some(it)));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let Ok(target) = target.canonicalize() else {
+                panic!("{} links to {link}: there is no such file", path.display());
+            };
+            let Some(anchor) = anchor else { continue };
+            let there = pages.get(&target).is_some_and(|page| anchors(page).iter().any(|it| it == anchor));
+            assert!(there, "{} links to {link}: there is no such heading", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen}");
 }
