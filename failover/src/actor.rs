@@ -19,8 +19,8 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cadence, Command, Decision, Event, Executor, ExecutorSettings, Machine, Order, RepmgrRows, Routing,
-    Settings, Status,
+    Cadence, Clients, Command, Decision, Event, Executor, ExecutorSettings, Machine, Order, Plan, RepmgrRows,
+    Routing, Settings, Status,
 };
 use journal::Journal;
 pub use request::Taken;
@@ -29,6 +29,8 @@ use work::Work;
 
 /// Outcomes, hints and orders that may wait for the loop. Senders of outcomes wait; hints beyond it are dropped.
 const QUEUE: usize = 256;
+/// What an operator is told whom nobody answers.
+const HAS_ENDED: &str = "the control loop has ended";
 /// Decisions that are told.
 const TOLD: usize = 32;
 
@@ -85,6 +87,33 @@ impl Control {
         self.requests.send(Request::Order(order)).await.is_ok()
     }
 
+    /// What a switchover to `to`, or to the best standby, would do now.
+    ///
+    /// # Errors
+    /// Why it cannot be begun.
+    pub async fn can_switch_over(&self, to: Option<NodeId>) -> Result<Plan, String> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.requests.send(Request::Rehearse(to, reply)).await;
+        match (asked, answer.await) {
+            (Ok(()), Ok(plan)) => plan,
+            _ => Err(HAS_ENDED.to_owned()),
+        }
+    }
+
+    /// Makes `to`, or the best standby, the primary. Ready when that is done; whoever does not wait for it does not take it
+    /// back.
+    ///
+    /// # Errors
+    /// Why it is not the primary.
+    pub async fn switch_over(&self, to: Option<NodeId>) -> Result<String, String> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.requests.send(Request::SwitchOver(to, reply)).await;
+        match (asked, answer.await) {
+            (Ok(()), Ok(done)) => done,
+            _ => Err(HAS_ENDED.to_owned()),
+        }
+    }
+
     /// Has the loop go by other settings, at once or as soon as nothing under way needs the present ones.
     ///
     /// # Errors
@@ -94,7 +123,7 @@ impl Control {
         let asked = self.requests.send(Request::Reconfigure(Box::new(settings), reply)).await;
         match (asked, answer.await) {
             (Ok(()), Ok(taken)) => taken,
-            _ => Err("the control loop has ended".to_owned()),
+            _ => Err(HAS_ENDED.to_owned()),
         }
     }
 
@@ -111,17 +140,18 @@ impl Control {
     }
 }
 
-/// Starts the control loop on a thread of its own; it ends when `cancel` is cancelled, and the thread is to be joined
+/// Starts the control loop on a thread of its own; `clients` are those whose statements it routes. It ends when `cancel` is cancelled, and the thread is to be joined
 /// then.
 ///
 /// # Errors
 /// When the thread or its runtime cannot be made.
 pub fn start(
     settings: ControlSettings,
+    clients: Arc<dyn Clients>,
     cancel: CancellationToken,
 ) -> io::Result<(Control, std::thread::JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (control, actor) = Actor::new(settings);
+    let (control, actor) = Actor::new(settings, clients);
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || runtime.block_on(actor.run(cancel)))?;
@@ -134,6 +164,7 @@ pub struct Actor {
     machine: Machine,
     executor: Executor,
     prober: Arc<ProberSettings>,
+    clients: Arc<dyn Clients>,
     executor_settings: ExecutorSettings,
     routing: watch::Sender<Arc<Routing>>,
     topology: watch::Sender<Arc<Topology>>,
@@ -168,10 +199,11 @@ struct Contacts {
 impl Actor {
     /// A loop that has seen nothing yet, and what the rest of the program sees of it.
     #[must_use]
-    pub fn new(settings: ControlSettings) -> (Control, Self) {
+    pub fn new(settings: ControlSettings, clients: Arc<dyn Clients>) -> (Control, Self) {
         let now = Instant::now();
         let prober = Arc::new(settings.prober);
-        let executor = Executor::new(&settings.nodes, &prober, settings.executor.clone());
+        let executor =
+            Executor::new(&settings.nodes, &prober, settings.executor.clone(), Some(Arc::clone(&clients)));
         let mut machine = Machine::new(settings.machine, settings.nodes, settings.system_identifier, now);
         if settings.aside {
             machine.stand_aside();
@@ -196,6 +228,7 @@ impl Actor {
             machine,
             executor,
             prober,
+            clients,
             executor_settings: settings.executor,
             routing,
             topology,
@@ -261,7 +294,12 @@ impl Actor {
         before.sessions.shutdown().await;
         drop(before);
         let nodes = &self.machine.nodes();
-        self.executor = Executor::new(nodes, &self.prober, self.executor_settings.clone());
+        self.executor = Executor::new(
+            nodes,
+            &self.prober,
+            self.executor_settings.clone(),
+            Some(Arc::clone(&self.clients)),
+        );
         let contacts = self.contact(cancel);
         self.pace(&contacts.prober, true);
         contacts
@@ -297,6 +335,9 @@ impl Actor {
             let last = self.machine.history().iter().next_back().map_or("", |decision| decision.name);
             self.journal.moved(&self.status.borrow(), &status, last);
             self.status.send_replace(Arc::new(status));
+        }
+        if let Some(verdict) = self.machine.take_verdict() {
+            self.tell(verdict);
         }
         if !commands.is_empty() {
             self.begin(commands);

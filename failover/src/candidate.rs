@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_health::{Member, MemberState, NodeId, Relation};
 
-use crate::freeze::frozen;
-use crate::guards::durable;
+use crate::freeze::{best, frozen};
 use crate::state::{Attempt, Stage, State};
 use crate::{Machine, Outcome, election};
 
@@ -105,8 +104,7 @@ pub(crate) fn heir(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> b
     without.passed_over.insert(candidate);
     let others: Vec<_> =
         frozen(machine, attempt).into_iter().filter(|(node, _)| *node != candidate).collect();
-    election::elect(machine, &without, &others)
-        .is_ok_and(|(_, best)| durable(machine, &without, &others, best).is_ok())
+    best(machine, &without, others).is_ok()
 }
 
 /// Why the order's outcome cannot be told although the candidate answers.
@@ -153,15 +151,18 @@ pub(crate) fn lost(machine: &Machine) -> Option<String> {
 
 /// Even a false primary must not be writable while another is promoted. What it said before it was fenced is over.
 pub(crate) fn still_writable(machine: &Machine, attempt: &Attempt) -> Option<String> {
-    let fenced_since = |member: &Member| {
-        attempt.fences.get(&member.node).is_some_and(|id| {
-            let fenced = matches!(machine.orders.outcome(*id), Some(Outcome::Fenced { .. }));
-            fenced && machine.orders.ended_at(*id).is_some_and(|ended| !member.asked_since(ended))
-        })
-    };
     let mut members = machine.topology.members.iter();
-    let writable = members.find(|member| member.state == MemberState::Primary && !fenced_since(member));
+    let writable =
+        members.find(|member| member.state == MemberState::Primary && !ended_since(machine, attempt, member));
     writable.map(|member| format!("node {} still accepts writes", member.node))
+}
+
+/// It was fenced or stopped, and has not been asked since.
+pub(crate) fn ended_since(machine: &Machine, attempt: &Attempt, member: &Member) -> bool {
+    attempt.fences.get(&member.node).is_some_and(|id| {
+        let ended = machine.orders.outcome(*id).is_some_and(Outcome::ended_it);
+        ended && machine.orders.ended_at(*id).is_some_and(|ended| !member.asked_since(ended))
+    })
 }
 
 /// A primary that a promotion now would stand beside.

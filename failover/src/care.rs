@@ -68,6 +68,11 @@ impl Care {
         self.patients.entry(node).or_default().fences.insert(fence);
     }
 
+    /// The primary is about to be stopped, to be started again as a standby.
+    pub(crate) fn stopping(&mut self, primary: &Member, now: Instant) {
+        self.patients.entry(primary.node).or_default().stopped = Some(Stop::of(primary, now));
+    }
+
     /// A promotion took place: the frozen standbys follow the new primary at once.
     pub(crate) fn swapped(&mut self, now: Instant, primary: NodeId, frozen: impl Iterator<Item = NodeId>) {
         for node in frozen {
@@ -113,6 +118,7 @@ impl Care {
 pub(crate) fn tend(machine: &mut Machine, now: Instant) {
     note_fences(machine);
     let State::Steady { epoch } = machine.state else { return };
+    machine.care.leads(epoch.primary);
     let nodes: Vec<NodeId> =
         machine.topology.members.iter().map(|it| it.node).filter(|it| *it != epoch.primary).collect();
     for node in nodes {

@@ -51,8 +51,21 @@ pub enum Step {
     /// Commit a small write on the new primary, with `synchronous_commit = local`: nobody follows it yet. Ends with
     /// [`Outcome::Done`] when it is committed.
     VerifyWrite,
-    /// `CHECKPOINT`, so that a rewind from this server sees its timeline.
+    /// `CHECKPOINT`: a rewind from this server sees its timeline then, and a clean stop has little left to write.
     Checkpoint,
+    /// Wait until nobody is in a transaction on this primary, to which no new one is sent. [`Outcome::Failed`] names who
+    /// still is when `within` is over.
+    Quiesce {
+        /// How long those that are open may take.
+        within: Duration,
+    },
+    /// Over ssh: is all there that [`Step::Stop`] and [`Step::Start`] need?
+    Rehearse,
+    /// Over ssh: stop PostgreSQL cleanly, so that every standby that is connected gets all that was written. Ends with
+    /// [`Outcome::Stopped`] only when its control file says so; [`Outcome::Failed`] promises that it was not told to.
+    Stop,
+    /// Over ssh: start PostgreSQL as what it was when it was stopped.
+    Start,
     /// `repmgr standby follow --upstream-node-id`; done is what `pg_stat_replication` of the upstream says.
     Follow {
         /// The server to follow.
@@ -75,6 +88,11 @@ pub enum Outcome {
         /// Its postmaster was running, and this order ended it: whoever stopped it starts it again, as a standby.
         stopped: bool,
     },
+    /// The server was shut down cleanly.
+    Stopped {
+        /// Where its last record begins, the checkpoint of the shutdown.
+        checkpoint: Lsn,
+    },
     /// The standby receives no WAL any more and has replayed all that it has.
     Frozen {
         /// The end of its WAL.
@@ -86,12 +104,20 @@ pub enum Outcome {
     Unknown(String),
 }
 
+impl Outcome {
+    /// No process of the server was left.
+    pub(crate) const fn ended_it(&self) -> bool {
+        matches!(self, Self::Fenced { .. } | Self::Stopped { .. })
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done => f.write_str("done"),
             Self::Fenced { stopped: true } => f.write_str("fenced, it was running"),
             Self::Fenced { stopped: false } => f.write_str("fenced, it was not running"),
+            Self::Stopped { checkpoint } => write!(f, "shut down at {checkpoint}"),
             Self::Frozen { lsn } => write!(f, "frozen at {lsn}"),
             Self::Failed(why) => write!(f, "failed: {why}"),
             Self::Unknown(why) => write!(f, "outcome unknown: {why}"),

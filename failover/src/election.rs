@@ -31,7 +31,8 @@ pub(crate) fn ranked(
                 } else {
                     1 + u8::from(member.branch().as_ref() != Some(&attempt.branch))
                 };
-                eligible.push((rank, Reverse(*lsn), Reverse(priority), *node));
+                let named = attempt.handover().is_some_and(|it| it.to == Some(*node));
+                eligible.push((rank, Reverse(named), Reverse(*lsn), Reverse(priority), *node));
             }
         }
     }
@@ -40,7 +41,7 @@ pub(crate) fn ranked(
         let none = if refused.is_empty() { "no standby answers".to_owned() } else { refused.join("; ") };
         return Err(format!("nobody can be promoted: {none}"));
     }
-    Ok(eligible.into_iter().map(|(_, Reverse(lsn), _, node)| (node, lsn)).collect())
+    Ok(eligible.into_iter().map(|(_, _, Reverse(lsn), _, node)| (node, lsn)).collect())
 }
 
 /// The one to promote, of the frozen standbys.

@@ -33,7 +33,7 @@ pub enum Event {
     Ordered(Order),
 }
 
-/// What an operator may order; each is a way out of some hold.
+/// What an operator may order; each but the last is a way out of some hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// No failover until [`Order::Resume`].
@@ -48,6 +48,11 @@ pub enum Order {
     },
     /// Of diverged forks this server is the primary; the others are told off as superseded.
     Trust(NodeId),
+    /// Another server is to be the primary, while all is well: see [`crate::Machine::can_switch_over`].
+    Switchover {
+        /// Which; if none, the best.
+        to: Option<NodeId>,
+    },
 }
 
 /// How often the machine wants to see the servers.

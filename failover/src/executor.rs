@@ -4,6 +4,7 @@
 //! SQL fits in as another match in [`Executor::run`].
 
 mod frozen;
+mod quiesce;
 mod remote;
 mod settings;
 mod shell;
@@ -17,6 +18,7 @@ use pgherd_health::{Node, NodeId, ProberSettings};
 use tokio::time::timeout;
 
 use crate::{Command, Outcome, Step};
+pub use quiesce::Clients;
 use remote::Remote;
 pub use remote::RepmgrRows;
 pub use settings::{ExecutorSettings, RepmgrSettings, SshSettings};
@@ -30,15 +32,23 @@ pub struct Executor(Arc<Parts>);
 struct Parts {
     sql: Sql,
     remote: Remote,
+    clients: Option<Arc<dyn Clients>>,
 }
 
 impl Executor {
-    /// An executor for `nodes` that logs in to the servers as `monitor` says. Connects to nothing yet.
+    /// An executor for `nodes` that logs in to the servers as `monitor` says. Connects to nothing yet. `clients` are those
+    /// of this pgherd, if it has any.
     #[must_use]
-    pub fn new(nodes: &[Node], monitor: &Arc<ProberSettings>, settings: ExecutorSettings) -> Self {
+    pub fn new(
+        nodes: &[Node],
+        monitor: &Arc<ProberSettings>,
+        settings: ExecutorSettings,
+        clients: Option<Arc<dyn Clients>>,
+    ) -> Self {
         Self(Arc::new(Parts {
             sql: Sql::new(nodes, Arc::clone(monitor)),
             remote: Remote::new(nodes, Arc::clone(monitor), settings),
+            clients,
         }))
     }
 
@@ -57,7 +67,7 @@ impl Executor {
     }
 
     async fn take(&self, command: &Command, rows: &RepmgrRows) -> Outcome {
-        let Parts { sql, remote, .. } = self.0.as_ref();
+        let Parts { sql, remote, clients } = self.0.as_ref();
         let node = command.node;
         match &command.step {
             Step::Fence => remote.fence(node).await,
@@ -69,6 +79,10 @@ impl Executor {
             Step::Promote => remote.promote(node, rows, sql).await,
             Step::VerifyWrite => sql.verify_write(node).await,
             Step::Checkpoint => sql.checkpoint(node).await,
+            Step::Quiesce { within } => sql.quiesce(node, *within, clients.as_ref()).await,
+            Step::Rehearse => remote.rehearse(node).await,
+            Step::Stop => remote.stop(node).await,
+            Step::Start => remote.start(node, rows).await,
             Step::Follow { upstream } => self.follow(node, *upstream, rows, command.deadline).await,
             Step::Rejoin { upstream } => remote.rejoin(node, *upstream, rows, sql).await,
         }

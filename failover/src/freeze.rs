@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use pgherd_health::{Branch, Lsn, MemberState, NodeId};
 
+use crate::candidate::ended_since;
 use crate::confirm::led_by_another;
 use crate::guards::{Verdict, durable, everyone_known, one_decider, permitted};
 use crate::orders::Placed;
@@ -128,7 +129,11 @@ pub(crate) fn frozen(machine: &Machine, attempt: &Attempt) -> Vec<(NodeId, Lsn)>
 
 /// A writable server that leads: whoever it is, nobody may be promoted beside it.
 pub(crate) fn leader(machine: &Machine) -> Option<String> {
-    let leads = machine.topology.leadership.primary();
+    let attempt = machine.state.attempt()?;
+    let ended = |node: &NodeId| {
+        machine.topology.member(*node).is_some_and(|member| ended_since(machine, attempt, member))
+    };
+    let leads = machine.topology.leadership.primary().filter(|node| !ended(node));
     leads.map(|node| format!("node {node} is writable")).or_else(|| led_by_another(machine))
 }
 
@@ -146,7 +151,7 @@ pub(crate) fn not_frozen(machine: &Machine, attempt: &Attempt) -> Option<String>
             Outcome::Failed(why) | Outcome::Unknown(why) => {
                 Some(format!("node {node} was not frozen: {why}"))
             }
-            Outcome::Done | Outcome::Fenced { .. } => {
+            Outcome::Done | Outcome::Fenced { .. } | Outcome::Stopped { .. } => {
                 Some(format!("node {node} did not say where its WAL ends"))
             }
         }
@@ -155,7 +160,7 @@ pub(crate) fn not_frozen(machine: &Machine, attempt: &Attempt) -> Option<String>
 
 /// A guard that may have ceased to hold since the confirmation.
 pub(crate) fn ceased(machine: &Machine, attempt: &Attempt, now: Instant) -> Option<String> {
-    [everyone_known(machine, attempt, now), one_decider(machine), permitted(machine, now)]
+    [everyone_known(machine, attempt, now), one_decider(machine), permitted(machine, attempt, now)]
         .into_iter()
         .find_map(|verdict| match verdict {
             Verdict::Pass => None,
@@ -166,7 +171,24 @@ pub(crate) fn ceased(machine: &Machine, attempt: &Attempt, now: Instant) -> Opti
 /// The best that may be promoted of those that are frozen, if all that may have been acknowledged is there.
 pub(crate) fn choice(machine: &Machine) -> Result<(NodeId, Lsn), String> {
     let attempt = machine.state.attempt().ok_or("no attempt is under way")?;
-    let frozen = frozen(machine, attempt);
+    best(machine, attempt, frozen(machine, attempt))
+}
+
+/// The best of these.
+pub(crate) fn best(
+    machine: &Machine,
+    attempt: &Attempt,
+    mut frozen: Vec<(NodeId, Lsn)>,
+) -> Result<(NodeId, Lsn), String> {
+    if let Some(handover) = attempt.handover()
+        && machine.wanted != Some(true)
+    {
+        // Whoever has the last record has all.
+        frozen.retain(|(_, lsn)| *lsn > handover.checkpoint);
+        return election::elect(machine, attempt, &frozen).map_err(|why| {
+            format!("{why}; to be promoted, a standby must have the record at {}", handover.checkpoint)
+        });
+    }
     let (node, lsn) = election::elect(machine, attempt, &frozen)?;
     durable(machine, attempt, &frozen, lsn)?;
     Ok((node, lsn))

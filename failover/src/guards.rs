@@ -6,7 +6,7 @@ use pgherd_health::{Lsn, Member, MemberState, NodeId, Position, Report};
 
 use crate::state::{Attempt, State};
 use crate::synchronous::Synchronous;
-use crate::{Machine, Mode, Outcome, election};
+use crate::{Machine, Mode, Outcome, Step, election};
 
 /// What a guard says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,8 @@ pub(crate) fn all(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict
         everyone_known(machine, attempt, now),
         somebody_eligible(machine, attempt),
         one_decider(machine),
-        permitted(machine, now),
+        started(machine, attempt),
+        permitted(machine, attempt, now),
     ];
     let failed = verdicts.iter().find(|verdict| matches!(verdict, Verdict::Fail(_)));
     let waiting = || verdicts.iter().find(|verdict| matches!(verdict, Verdict::Wait(_)));
@@ -185,15 +186,24 @@ fn within_loss(machine: &Machine, attempt: &Attempt, best: Lsn) -> Result<(), St
     }
 }
 
-/// (e) not paused, not manual, not too soon after the last one.
-pub(crate) fn permitted(machine: &Machine, now: Instant) -> Verdict {
+/// A primary that a switchover has stopped may be about to come back.
+fn started(machine: &Machine, attempt: &Attempt) -> Verdict {
+    let mut starts = machine.orders.under_way().filter(|placed| placed.step == Step::Start);
+    match starts.find(|placed| Some(placed.node) == attempt.old) {
+        Some(placed) => Verdict::Wait(format!("node {} is being started again", placed.node)),
+        None => Verdict::Pass,
+    }
+}
+
+/// (e) not paused, not manual, not too soon after the last one. An operator who orders a switchover wants it now.
+pub(crate) fn permitted(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict {
     if machine.aside {
         return Verdict::Fail("another pgherd decides".to_owned());
     }
     if machine.paused {
         return Verdict::Fail("failover is paused by an operator".to_owned());
     }
-    if machine.wanted.is_some() {
+    if machine.wanted.is_some() || attempt.handover().is_some() {
         return Verdict::Pass;
     }
     if machine.settings.mode == Mode::Manual {

@@ -9,11 +9,12 @@ use pgherd_health::{Branch, Knowledge, Leadership, Member, Node, NodeId, Report,
 use crate::care::Care;
 use crate::history::{Decision, History};
 use crate::orders::Orders;
-use crate::state::{Attempt, Hold, HoldKind, Stage, State};
+use crate::state::{Attempt, Hold, HoldKind, Phase, Stage, State};
+use crate::switchover::{Plan, Switching};
 use crate::transition::{On, Transition, transitions};
 use crate::{
-    Cadence, Command, CommandId, Epoch, Event, Order, Routing, Settings, Status, Step, Writes, care,
-    discover, guards, reading,
+    Cadence, Command, CommandId, Epoch, Event, Order, Routing, Settings, StateName, Status, Step, Writes,
+    care, discover, guards, reading,
 };
 
 /// More transitions than this in one step would be a loop in the table: the rest is left to the next event.
@@ -45,6 +46,10 @@ pub struct Machine {
     pub(crate) aside: bool,
     /// An operator wants a failover; true if also at the price of acknowledged commits.
     pub(crate) wanted: Option<bool>,
+    /// A switchover that an operator has just ordered, and that can be begun.
+    pub(crate) requested: Option<(Option<NodeId>, Plan)>,
+    pub(crate) switching: Option<Switching>,
+    pub(crate) verdict: Option<Result<String, String>>,
     pub(crate) at_once: u64,
     reason: String,
     history: History,
@@ -75,6 +80,9 @@ impl Machine {
             paused: false,
             aside: false,
             wanted: None,
+            requested: None,
+            switching: None,
+            verdict: None,
             at_once: 0,
             reason,
             history: History::default(),
@@ -96,6 +104,7 @@ impl Machine {
                 break;
             }
         }
+        self.drop_request();
         if let Some(why) = discover::awaited(self, now).or_else(|| guards::awaited(self, now)) {
             self.reason = why;
         }
@@ -170,7 +179,7 @@ impl Machine {
             }
             Event::Ended { id, outcome } => self.orders.end(now, id, outcome),
             Event::Tick => {}
-            Event::Ordered(order) => self.take_order(order),
+            Event::Ordered(order) => self.take_order(now, order),
         }
         self.orders.expire(now);
         self.refresh(now);
@@ -186,7 +195,7 @@ impl Machine {
         }
     }
 
-    fn take_order(&mut self, order: Order) {
+    fn take_order(&mut self, now: Instant, order: Order) {
         match order {
             Order::Pause => self.paused = true,
             Order::Resume => self.paused = false,
@@ -194,6 +203,7 @@ impl Machine {
             Order::Trust(node) => {
                 self.knowledge.trust(node);
             }
+            Order::Switchover { to } => self.request_switchover(now, to),
         }
     }
 
@@ -206,16 +216,19 @@ impl Machine {
         let Some((row, seen)) = taken else { return false };
         (row.then)(self, now, &seen);
         let to = self.state.name();
-        if to != from {
+        if to != from || to == StateName::Switchover {
             self.reason.clone_from(&seen);
         }
+        self.conclude(now, &seen);
         self.history.note(Decision { at: now, name: row.name, from, to, seen, times: 1 });
         true
     }
 
     fn route(&mut self, now: Instant) {
         let writes = match &self.state {
-            State::Steady { epoch } | State::Swap { epoch } => Writes::Open(*epoch),
+            State::Steady { epoch }
+            | State::Swap { epoch }
+            | State::Switchover { epoch, phase: Phase::Prepare { .. }, .. } => Writes::Open(*epoch),
             state => {
                 let reason = format!("{}: {}", state.name(), self.status().reason);
                 Writes::Held { keep: state.epoch(), reason }
@@ -237,6 +250,10 @@ impl Machine {
     pub(crate) fn order(&mut self, now: Instant, node: NodeId, step: Step) -> CommandId {
         let deadline = match step {
             Step::Fence | Step::Rejoin { .. } | Step::Checkpoint => self.settings.care_deadline,
+            Step::Stop => self.settings.stop_deadline,
+            Step::Start => self.settings.start_grace,
+            // The executor names who is in a transaction.
+            Step::Quiesce { within } => within + self.settings.command_deadline,
             // While it goes on the standby cannot be frozen, should the new primary be lost too.
             Step::Follow { .. } => self.settings.care_deadline / 3,
             Step::Promote => self.settings.promote_deadline,
@@ -301,6 +318,7 @@ impl Machine {
         let kind = match self.state.attempt().cloned() {
             Some(attempt) => {
                 self.undo(now, &attempt);
+                self.give_back(now, &attempt);
                 let ended = !attempt.fences.is_empty() || !attempt.freezes.is_empty();
                 let mut afresh = attempt.afresh(now);
                 if ended {

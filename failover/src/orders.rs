@@ -28,8 +28,24 @@ impl Placed {
     pub(crate) const fn reshapes(&self) -> bool {
         matches!(
             self.step,
-            Step::Fence | Step::Promote | Step::Follow { .. } | Step::Rejoin { .. } | Step::Freeze
+            Step::Fence
+                | Step::Stop
+                | Step::Start
+                | Step::Promote
+                | Step::Follow { .. }
+                | Step::Rejoin { .. }
+                | Step::Freeze
         )
+    }
+
+    /// It changes nothing that another command would have to wait for.
+    pub(crate) const fn is_harmless(&self) -> bool {
+        matches!(self.step, Step::Rehearse | Step::Checkpoint | Step::Quiesce { .. })
+    }
+
+    /// It stops a primary.
+    const fn unmakes(&self) -> bool {
+        matches!(self.step, Step::Fence | Step::Stop | Step::Rejoin { .. })
     }
 }
 
@@ -92,7 +108,7 @@ impl Orders {
         self.under_way().any(|placed| placed.node == node && placed.reshapes())
     }
 
-    /// Commands under way there; without those that, begun before `since`, only wait for another upstream than
+    /// Commands under way there that another may have to wait for; without those that, begun before `since`, only wait for another upstream than
     /// `upstream` to show the standby: that one is gone.
     pub(crate) fn occupying(
         &self,
@@ -105,22 +121,18 @@ impl Orders {
                 Step::Follow { upstream: of } | Step::Rejoin { upstream: of } => Some(of) != upstream,
                 _ => false,
             };
-            placed.node == node && !(forlorn && placed.began < since)
+            placed.node == node && !placed.is_harmless() && !(forlorn && placed.began < since)
         })
     }
 
     /// True if a command that stops a primary is under way there.
     pub(crate) fn unmaking(&self, node: NodeId) -> bool {
-        self.under_way()
-            .any(|placed| placed.node == node && matches!(placed.step, Step::Fence | Step::Rejoin { .. }))
+        self.under_way().any(|placed| placed.node == node && placed.unmakes())
     }
 
     /// When the last command that stops a primary has ended there.
     pub(crate) fn unmade_at(&self, node: NodeId) -> Option<Instant> {
-        let unmade = self
-            .placed
-            .values()
-            .filter(|placed| placed.node == node && matches!(placed.step, Step::Fence | Step::Rejoin { .. }));
+        let unmade = self.placed.values().filter(|placed| placed.node == node && placed.unmakes());
         unmade.filter_map(|placed| placed.ended.as_ref().map(|(at, _)| *at)).max()
     }
 

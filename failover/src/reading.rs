@@ -36,7 +36,7 @@ pub(crate) fn warnings(machine: &Machine) -> Vec<String> {
     warnings
 }
 
-fn warning(member: &Member) -> Option<String> {
+pub(crate) fn warning(member: &Member) -> Option<String> {
     let node = member.node;
     let what = match &member.state {
         MemberState::Unknown => "has not been asked yet".to_owned(),

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use pgherd_health::{Node, NodeId};
 
+use crate::orders::Placed;
 use crate::state::{HoldKind, State};
 use crate::{Machine, Settings, Step};
 
@@ -39,11 +40,11 @@ impl Machine {
         self.aside
     }
 
-    /// True if no attempt to replace a primary is under way, and no command: whoever looks on then leaves nothing behind that
-    /// may yet change the herd.
+    /// True if no attempt to replace a primary is under way, and no command that changes anything: whoever looks on then leaves
+    /// nothing behind that may yet change the herd.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.is_between_attempts() && self.orders.under_way().next().is_none()
+        self.is_between_attempts() && self.orders.under_way().all(Placed::is_harmless)
     }
 
     /// True if nothing on the servers is held for an attempt: the connections that hold its locks may be closed.
@@ -54,10 +55,12 @@ impl Machine {
             State::Hold(hold) => !matches!(hold.kind, HoldKind::Ordered { .. }),
             _ => false,
         };
-        let of_an_attempt = |step: &Step| {
-            !matches!(step, Step::Fence | Step::Follow { .. } | Step::Rejoin { .. } | Step::Checkpoint)
+        let of_an_attempt = |placed: &Placed| {
+            let of_care =
+                matches!(placed.step, Step::Fence | Step::Start | Step::Follow { .. } | Step::Rejoin { .. });
+            !of_care && !placed.is_harmless()
         };
-        rests && !self.orders.under_way().any(|placed| of_an_attempt(&placed.step))
+        rests && !self.orders.under_way().any(of_an_attempt)
     }
 
     /// Whether these may be the servers from now on. Servers are taken away only beside a primary that is served: while there is

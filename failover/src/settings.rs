@@ -34,6 +34,8 @@ pub struct Settings {
     pub max_data_loss: u64,
     /// `failover.min_interval`: time from one promotion to the next.
     pub min_interval: Duration,
+    /// `failover.switchover_timeout`: how long a switchover waits for the open transactions before it is given up.
+    pub switchover_timeout: Duration,
     /// What `synchronous_standby_names` is on the primary, for a start with the primary down; empty says that no commit
     /// waits for a standby, none that nothing is known. No key sets it yet.
     pub synchronous: Option<String>,
@@ -47,6 +49,8 @@ pub struct Settings {
     pub command_deadline: Duration,
     /// Deadline of `repmgr standby promote`.
     pub promote_deadline: Duration,
+    /// Deadline of a clean stop. It waits for the standbys, and what it has begun cannot be taken back.
+    pub stop_deadline: Duration,
     /// Deadline of fence, rejoin and checkpoint; a follow has a third of it.
     pub care_deadline: Duration,
     /// How long a standby that streams from nobody is left to help itself before it is told whom to follow.
@@ -67,11 +71,13 @@ impl Default for Settings {
             cold_grace: Duration::from_secs(10),
             max_data_loss: 1 << 20,
             min_interval: Duration::from_secs(10),
+            switchover_timeout: Duration::from_secs(10),
             synchronous: None,
             fence_wait: Duration::from_millis(300),
             look_wait: Duration::from_millis(300),
             command_deadline: Duration::from_secs(3),
             promote_deadline: Duration::from_secs(10),
+            stop_deadline: Duration::from_secs(5),
             care_deadline: Duration::from_secs(60),
             repoint_after: Duration::from_secs(10),
             retry_after: Duration::from_secs(5),

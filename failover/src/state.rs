@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Instant;
 
-use pgherd_health::{Branch, NodeId};
+use pgherd_health::{Branch, Lsn, NodeId};
 
 use crate::{CommandId, Epoch};
 
@@ -15,6 +15,8 @@ pub enum StateName {
     Discover,
     /// All is well.
     Steady,
+    /// An operator wants another primary: open transactions end, then the present one is stopped cleanly.
+    Switchover,
     /// A probe of the primary failed.
     Suspect,
     /// The primary is given up, if all guards hold.
@@ -41,9 +43,10 @@ pub enum StateName {
 
 impl StateName {
     /// Every state.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Discover,
         Self::Steady,
+        Self::Switchover,
         Self::Suspect,
         Self::Confirm,
         Self::Fence,
@@ -82,6 +85,7 @@ pub struct Status {
 pub(crate) enum State {
     Discover { since: Instant },
     Steady { epoch: Epoch },
+    Switchover { epoch: Epoch, to: Option<NodeId>, phase: Phase },
     Suspect { epoch: Epoch, since: Instant },
     Confirm(Attempt),
     Fence(Attempt),
@@ -91,6 +95,28 @@ pub(crate) enum State {
     Verify { attempt: Attempt, candidate: NodeId, write: CommandId, tries: u32 },
     Swap { epoch: Epoch },
     Hold(Hold),
+}
+
+/// How far a switchover has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It is seen whether the primary can be stopped, and it writes down what a clean stop would have to; writes go on.
+    Prepare { rehearsal: CommandId, checkpoint: CommandId },
+    /// New transactions wait until the open ones have ended.
+    Quiesce(CommandId),
+    /// The primary is being stopped.
+    Stop(CommandId),
+}
+
+/// What an attempt must keep to that came from a switchover.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handover {
+    /// Whom the operator named.
+    pub(crate) to: Option<NodeId>,
+    /// The last record of the primary that was stopped begins there: nobody who lacks it is promoted.
+    pub(crate) checkpoint: Lsn,
+    /// It could not be brought to its end: the old primary is started again, or replaced like any that was lost.
+    pub(crate) given_up: bool,
 }
 
 /// One attempt to replace a primary, from its confirmation to the swap or to its undoing.
@@ -118,6 +144,8 @@ pub(crate) struct Attempt {
     pub(crate) doubtful: bool,
     /// Candidates whose promotion failed.
     pub(crate) passed_over: BTreeSet<NodeId>,
+    /// The old primary was stopped for it.
+    pub(crate) handover: Option<Handover>,
 }
 
 /// How far a promotion has come.
@@ -169,12 +197,19 @@ impl Attempt {
             locks: BTreeMap::new(),
             doubtful: false,
             passed_over: BTreeSet::new(),
+            handover: None,
         }
     }
 
     /// The same attempt from its beginning.
     pub(crate) fn afresh(self, began: Instant) -> Self {
-        Self::new(self.epoch, self.old, self.branch, began)
+        let handover = self.handover.map(|it| Handover { given_up: true, ..it });
+        Self { handover, ..Self::new(self.epoch, self.old, self.branch, began) }
+    }
+
+    /// The switchover that it is to bring to its end.
+    pub(crate) fn handover(&self) -> Option<Handover> {
+        self.handover.filter(|it| !it.given_up)
     }
 }
 
@@ -183,6 +218,7 @@ impl State {
         match self {
             Self::Discover { .. } => StateName::Discover,
             Self::Steady { .. } => StateName::Steady,
+            Self::Switchover { .. } => StateName::Switchover,
             Self::Suspect { .. } => StateName::Suspect,
             Self::Confirm(_) => StateName::Confirm,
             Self::Fence(_) => StateName::Fence,
@@ -225,7 +261,10 @@ impl State {
     /// The epoch that is served, or whose open work may go on.
     pub(crate) const fn epoch(&self) -> Option<Epoch> {
         match self {
-            Self::Steady { epoch } | Self::Suspect { epoch, .. } | Self::Swap { epoch } => Some(*epoch),
+            Self::Steady { epoch }
+            | Self::Switchover { epoch, .. }
+            | Self::Suspect { epoch, .. }
+            | Self::Swap { epoch } => Some(*epoch),
             Self::Confirm(attempt) => attempt.epoch,
             // A hold before the fence: the primary may still do what it had begun.
             Self::Hold(Hold { kind: HoldKind::Guarded(attempt), .. }) => attempt.epoch,

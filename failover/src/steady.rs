@@ -121,7 +121,7 @@ pub(crate) fn surprise(machine: &Machine, epoch: Epoch) -> Option<String> {
 }
 
 /// How the primary failed its last probe.
-fn failure(machine: &Machine, epoch: Epoch) -> Option<String> {
+pub(crate) fn failure(machine: &Machine, epoch: Epoch) -> Option<String> {
     let node = epoch.primary;
     let how = match machine.topology.member(node)?.state {
         MemberState::Refused => "refuses connections",

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::{Machine, StateName, confirm, discover, freeze, hold, promote, steady, verify};
+use crate::{Machine, StateName, confirm, discover, freeze, hold, promote, steady, switchover, verify};
 
 /// Which events a transition looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,15 +56,24 @@ impl std::fmt::Display for Transition {
 /// The whole table. Within a state the first row whose guard holds is taken, again and again until none does: then the
 /// machine stays where it is, which [`RESTS`] gives a reason for.
 pub fn transitions() -> impl Iterator<Item = &'static Transition> {
-    [discover::ROWS, steady::ROWS, confirm::ROWS, freeze::ROWS, promote::ROWS, verify::ROWS, hold::ROWS]
-        .into_iter()
-        .flatten()
+    let states = [
+        discover::ROWS,
+        steady::ROWS,
+        switchover::ROWS,
+        confirm::ROWS,
+        freeze::ROWS,
+        promote::ROWS,
+        verify::ROWS,
+        hold::ROWS,
+    ];
+    states.into_iter().flatten()
 }
 
 /// Why each state may stay as it is on every event that no row of it takes.
 pub const RESTS: &[(StateName, &str)] = &[
     (StateName::Discover, "servers have yet to answer, or a primary may yet appear; every wait has a bound"),
     (StateName::Steady, "the primary answers; what standbys need is done in the background"),
+    (StateName::Switchover, "a command is under way on the primary; each has a deadline"),
     (StateName::Suspect, "one failure proves nothing; every kind of silence has a bound"),
     (StateName::Confirm, "a guard waits for a look, for ssh or for a WAL receiver's own time-out"),
     (StateName::Fence, "the fence or its wait is not over"),

@@ -3,12 +3,13 @@
 #![allow(clippy::print_stderr, missing_docs)]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use pgherd_failover::{
-    Command, CommandId, Executor, ExecutorSettings, Outcome, RepmgrRows, RepmgrSettings, SshSettings, Step,
+    Clients, Command, CommandId, Executor, ExecutorSettings, Outcome, RepmgrRows, RepmgrSettings,
+    SshSettings, Step,
 };
 use pgherd_health::{Lsn, Node, NodeId, Password, ProberSettings, RepmgrNode, RepmgrNodeType};
 use pgherd_testkit::{Cluster, Server, eventually};
@@ -75,6 +76,14 @@ fn row(server: &Server) -> RepmgrNode {
 }
 
 fn executor(cluster: &Cluster, settings: ExecutorSettings) -> Executor {
+    executor_for(cluster, settings, None)
+}
+
+fn executor_for(
+    cluster: &Cluster,
+    settings: ExecutorSettings,
+    clients: Option<Arc<dyn Clients>>,
+) -> Executor {
     let nodes: Vec<Node> = cluster
         .servers()
         .iter()
@@ -90,7 +99,7 @@ fn executor(cluster: &Cluster, settings: ExecutorSettings) -> Executor {
     let password = Password::new(cluster.monitor_password().to_owned());
     let interval = Duration::from_millis(500);
     let monitor = ProberSettings::new("repmgr".into(), Some(password), "repmgr".into(), interval);
-    Executor::new(&nodes, &Arc::new(monitor), settings)
+    Executor::new(&nodes, &Arc::new(monitor), settings, clients)
 }
 
 fn settings(cluster: &Cluster) -> Result<ExecutorSettings> {
@@ -362,5 +371,75 @@ async fn a_step_on_a_frozen_server_ends_at_its_deadline_as_unknown() -> Result<(
     ensure!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
     // What was cut off may still come, or not: the next one settles it.
     ensure!(herd.freeze(&standby).await?.0 > 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_primary_that_is_stopped_says_where_it_ends_and_can_be_started_again() -> Result<()> {
+    let herd = Herd::of(2).await?;
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    primary.query("CREATE TABLE t AS SELECT generate_series(1, 10000)").await?;
+    ensure!(herd.take(&primary, Step::Rehearse).await == Outcome::Done);
+    ensure!(herd.take(&primary, Step::Checkpoint).await == Outcome::Done);
+    ensure!(herd.take(&primary, Step::Quiesce { within: PATIENCE }).await == Outcome::Done);
+    let Outcome::Stopped { checkpoint } = herd.take(&primary, Step::Stop).await else { bail!("not stopped") };
+    ensure!(primary.postmaster_pid().is_none(), "it is down");
+    let end = herd.freeze(&standby).await?;
+    ensure!(end > checkpoint && end.0 - checkpoint.0 < 4096, "{end} {checkpoint}");
+    for step in [Step::Rehearse, Step::Stop] {
+        let outcome = herd.take(&primary, step).await;
+        ensure!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    }
+    ensure!(herd.take(&primary, Step::Start).await == Outcome::Done);
+    ensure!(!primary.is_in_recovery().await?, "it is the primary again");
+    ensure!(herd.take(&standby, Step::Unfreeze).await == Outcome::Done);
+    streams_to(&primary, &standby).await?;
+    ensure!(herd.take(&primary, Step::Start).await != Outcome::Done, "it runs already");
+    ensure!(matches!(herd.take(&standby, Step::Stop).await, Outcome::Unknown(_)), "it is no primary");
+    Ok(())
+}
+
+/// Clients of a pgherd of which so many connections are lent.
+#[derive(Debug, Default)]
+struct Lent(Mutex<Option<usize>>);
+
+impl Clients for Lent {
+    fn lent(&self, _: NodeId) -> Option<usize> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[tokio::test]
+async fn a_primary_is_quiet_when_nobody_is_in_a_transaction_and_no_connection_is_lent() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).start().await?;
+    let lent = Arc::new(Lent::default());
+    let clients: Arc<dyn Clients> = Arc::<Lent>::clone(&lent);
+    let executor = executor_for(&cluster, settings(&cluster)?, Some(clients));
+    let herd = Herd { executor, rows: RepmgrRows::default(), cluster };
+    let server = herd.cluster.server(1)?;
+    let within = Duration::from_millis(200);
+    let refused = async |words: &str| {
+        let outcome = herd.take(&server, Step::Quiesce { within }).await;
+        ensure!(matches!(&outcome, Outcome::Failed(why) if why.contains(words)), "{outcome:?}");
+        Ok(())
+    };
+    let set = |count| *lent.0.lock().unwrap_or_else(PoisonError::into_inner) = count;
+    refused("writes are not held yet").await?;
+    set(Some(3));
+    refused("3 connections of clients are in use").await?;
+    set(Some(0));
+    let session = server.connect("postgres", "postgres").await?;
+    session.batch_execute("SELECT 1").await?;
+    ensure!(herd.take(&server, Step::Quiesce { within }).await == Outcome::Done, "an idle session is none");
+    session.batch_execute("BEGIN").await?;
+    refused("(user postgres, database postgres) is idle in transaction").await?;
+    let waiting = herd.take(&server, Step::Quiesce { within: PATIENCE });
+    let ends = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        session.batch_execute("COMMIT").await
+    };
+    let (outcome, ended) = tokio::join!(waiting, ends);
+    ended?;
+    ensure!(outcome == Outcome::Done, "{outcome:?}");
     Ok(())
 }

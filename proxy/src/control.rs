@@ -57,6 +57,7 @@ fn decisions(failover: &config::Failover, interval: Duration) -> pgherd_failover
         cold_grace: failover.cold_grace,
         max_data_loss: failover.max_data_loss,
         min_interval: failover.min_interval,
+        switchover_timeout: failover.switchover_timeout,
         ..pgherd_failover::Settings::default()
     }
 }

@@ -117,9 +117,12 @@ impl Process {
     fn start(read: Read, config: &Config, (tls, log): (ClientTls, Log), aside: bool) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let settings = ControlSettings { aside, ..control::settings(config) };
-        let (control, control_thread) = actor::start(settings, stop.clone())?;
+        let live = Live::new(config.clone());
+        let backends = Arc::new(Backends::new(Arc::clone(&live), config.runtime.workers.get()));
+        let clients = Arc::<Backends>::clone(&backends);
+        let (control, control_thread) = actor::start(settings, clients, stop.clone())?;
         let (reload, reloads) = Reload::channel();
-        let (shared, reader) = build(config, tls, (control.clone(), reload));
+        let (shared, reader) = build(config, tls, (live, backends), (control.clone(), reload));
         let tasks = TaskTracker::new();
         tasks.spawn(reader.run(stop.clone()));
         let reloader = Reloader::new(read, Arc::clone(&shared), log, reloads);
@@ -246,10 +249,13 @@ async fn publish(mut routing: watch::Receiver<Arc<Routing>>, backends: Arc<Backe
 }
 
 /// What the workers share, and the task that reads stored passwords.
-fn build(config: &Config, tls: ClientTls, (control, reload): (Control, Reload)) -> (Arc<Shared>, Reader) {
+fn build(
+    config: &Config,
+    tls: ClientTls,
+    (live, backends): (Arc<Live>, Arc<Backends>),
+    (control, reload): (Control, Reload),
+) -> (Arc<Shared>, Reader) {
     let epoch = Instant::now();
-    let live = Live::new(config.clone());
-    let backends = Arc::new(Backends::new(Arc::clone(&live), config.runtime.workers.get()));
     let (known, now) = (Arc::clone(&backends), Arc::clone(&live));
     let source = Arc::new(move || {
         let listed: Vec<_> = known.load().servers().map(|server| endpoint(&server.node)).collect();

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pgherd_health::{Node, ProberSettings};
+use pgherd_health::{Node, NodeId, ProberSettings};
 use tokio::sync::oneshot;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Actor, ControlSettings};
 use crate::reconfigure::Unready;
-use crate::{Event, ExecutorSettings, Order};
+use crate::{Event, ExecutorSettings, Order, Plan};
 
 /// How other settings were taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Taken {
 #[derive(Debug)]
 pub(super) enum Request {
     Order(Order),
+    Rehearse(Option<NodeId>, oneshot::Sender<Result<Plan, String>>),
+    SwitchOver(Option<NodeId>, oneshot::Sender<Result<String, String>>),
     Reconfigure(Box<ControlSettings>, oneshot::Sender<Result<Taken, String>>),
     StandAside(oneshot::Sender<()>),
     Lead,
@@ -36,6 +38,8 @@ pub(super) struct Wishes {
     contacts: Option<ContactSettings>,
     /// Who waits until nothing is under way any more.
     aside: Vec<oneshot::Sender<()>>,
+    /// Who waits for the end of a switchover.
+    switchover: Option<oneshot::Sender<Result<String, String>>>,
     /// No command is carried out.
     pub(super) looks_on: bool,
 }
@@ -59,6 +63,10 @@ impl Actor {
     pub(super) fn heed(&mut self, request: Request) {
         match request {
             Request::Order(order) => self.step(Event::Ordered(order)),
+            Request::Rehearse(to, reply) => {
+                let _ = reply.send(self.machine.can_switch_over(Instant::now(), to));
+            }
+            Request::SwitchOver(to, reply) => self.switch_over(to, reply),
             Request::Reconfigure(settings, reply) => {
                 // Who asked may have gone away.
                 let _ = reply.send(self.reconfigure(*settings));
@@ -75,6 +83,27 @@ impl Actor {
                 self.machine.lead();
                 self.step(Event::Tick);
             }
+        }
+    }
+
+    fn switch_over(&mut self, to: Option<NodeId>, reply: oneshot::Sender<Result<String, String>>) {
+        if let Err(why) = self.machine.can_switch_over(Instant::now(), to) {
+            let _ = reply.send(Err(why));
+            return;
+        }
+        // Before the order, which may end at once.
+        self.wishes.switchover = Some(reply);
+        self.step(Event::Ordered(Order::Switchover { to }));
+    }
+
+    /// A switchover has ended.
+    pub(super) fn tell(&mut self, verdict: Result<String, String>) {
+        match &verdict {
+            Ok(done) => info!(done, "switchover"),
+            Err(why) => warn!(why, "no switchover"),
+        }
+        if let Some(waiting) = self.wishes.switchover.take() {
+            let _ = waiting.send(verdict);
         }
     }
 

@@ -74,6 +74,7 @@ async fn carry_out(executor: &Executor, command: &Command, rows: &RepmgrRows) ->
     match &outcome {
         Outcome::Done => info!(id, %node, ?step, milliseconds, "command done"),
         Outcome::Fenced { stopped } => info!(id, %node, stopped, milliseconds, "server fenced"),
+        Outcome::Stopped { checkpoint } => info!(id, %node, %checkpoint, milliseconds, "server shut down"),
         Outcome::Frozen { lsn } => info!(id, %node, %lsn, milliseconds, "standby frozen"),
         Outcome::Failed(reason) => warn!(id, %node, ?step, milliseconds, %reason, "command failed"),
         Outcome::Unknown(reason) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgherd_health::{Node, NodeId, ProberSettings, RepmgrNode};
+use pgherd_health::{Lsn, Node, NodeId, ProberSettings, RepmgrNode};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -45,6 +45,28 @@ impl Remote {
         }
     }
 
+    pub(super) async fn rehearse(&self, node: NodeId) -> Outcome {
+        judge(self.run(node, shell::REHEARSE, &[]).await, &[3])
+    }
+
+    pub(super) async fn stop(&self, node: NodeId) -> Outcome {
+        let ran = self.run(node, shell::STOP_CLEANLY, &[]).await;
+        let said = ran.as_ref().map_or_else(|_| String::new(), |ran| ran.output.clone());
+        match judge(ran, &[3]) {
+            Outcome::Done => shut_down(&said).map_or_else(
+                || Outcome::Unknown(format!("it is down, and says: {}", excerpt(&said))),
+                |checkpoint| Outcome::Stopped { checkpoint },
+            ),
+            outcome => outcome,
+        }
+    }
+
+    /// As repmgr's configuration says how servers are started there.
+    pub(super) async fn start(&self, node: NodeId, rows: &RepmgrRows) -> Outcome {
+        let command = ["node", "service", "--action=start"];
+        judge(self.repmgr(node, rows, shell::LAUNCH, &command).await, &NEVER_RAN)
+    }
+
     /// Ends one process of a server; that it has ended is for the caller to see.
     pub(super) async fn end_process(&self, node: NodeId, pid: i32) {
         let ended = self.run(node, shell::END_PROCESS, &[&pid.to_string()]).await;
@@ -68,7 +90,7 @@ impl Remote {
         if sql.has_lost_lock(node).await {
             return Outcome::Failed("the connection that held its promotion lock was lost".to_owned());
         }
-        match judge(self.repmgr(node, rows, &["standby", "promote"]).await, &NEVER_RAN) {
+        match judge(self.repmgr(node, rows, shell::RUN, &["standby", "promote"]).await, &NEVER_RAN) {
             Outcome::Unknown(reason) if sql.is_unpromoted(node).await => Outcome::Failed(reason),
             outcome => outcome,
         }
@@ -85,7 +107,7 @@ impl Remote {
             return Outcome::Failed(format!("repmgr.nodes names node {node} or node {upstream} nowhere"));
         };
         let upstream_id = format!("--upstream-node-id={}", upstream_row.node_id);
-        let ran = self.repmgr(node, rows, &["standby", "follow", &upstream_id]).await;
+        let ran = self.repmgr(node, rows, shell::RUN, &["standby", "follow", &upstream_id]).await;
         attached(judge(ran, &NEVER_RAN), sql, upstream, name).await
     }
 
@@ -113,11 +135,18 @@ impl Remote {
             quote(&self.monitor.user),
             quote(&self.monitor.database)
         );
-        let ran = self.repmgr(node, rows, &["node", "rejoin", "-d", &conninfo, "--force-rewind"]).await;
+        let ran =
+            self.repmgr(node, rows, shell::RUN, &["node", "rejoin", "-d", &conninfo, "--force-rewind"]).await;
         attached(judge(ran, &[127]), sql, upstream, name).await
     }
 
-    async fn repmgr(&self, node: NodeId, rows: &RepmgrRows, command: &[&str]) -> Result<Ran, Failure> {
+    async fn repmgr(
+        &self,
+        node: NodeId,
+        rows: &RepmgrRows,
+        script: &str,
+        command: &[&str],
+    ) -> Result<Ran, Failure> {
         let not_started = |reason: &str| Failure::NotStarted(reason.to_owned());
         let server = self.nodes.get(&node).ok_or_else(|| not_started("it is not configured"))?;
         let config = self
@@ -126,7 +155,7 @@ impl Remote {
             .config_of(server, name_of(node, rows))
             .ok_or_else(|| not_started("repmgr's name of it is not known"))?;
         let program = [self.settings.repmgr.binary.as_str(), "-f", config.as_str()];
-        self.run(node, shell::RUN, &[&program, command].concat()).await
+        self.run(node, script, &[&program, command].concat()).await
     }
 
     async fn run(&self, node: NodeId, body: &str, arguments: &[&str]) -> Result<Ran, Failure> {
@@ -154,6 +183,12 @@ async fn attached(outcome: Outcome, sql: &Sql, upstream: NodeId, name: &str) -> 
         },
         failed => failed,
     }
+}
+
+/// Where the last record of a server begins that was shut down as a primary, by its control file.
+fn shut_down(said: &str) -> Option<Lsn> {
+    let of = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    (of("state")?.trim() == "shut down").then(|| of("checkpoint")?.trim().parse().ok()).flatten()
 }
 
 /// A status of 0 says "done", one of `unchanged` that nothing was changed; any other leaves it open.
@@ -197,4 +232,19 @@ fn quote(value: &str) -> String {
 
 fn unconfigured(node: NodeId) -> Outcome {
     Outcome::Failed(format!("node {node} is not configured"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_primary_that_was_shut_down_says_where_it_ends() {
+        let said = |state: &str| format!("waiting\nstate: {state}\ncheckpoint: 0/3000028\n");
+        assert_eq!(shut_down(&said("shut down")), Some(Lsn(0x0300_0028)));
+        for state in ["shut down in recovery", "in production", "shutting down"] {
+            assert_eq!(shut_down(&said(state)), None, "{state}");
+        }
+        assert_eq!(shut_down("state: shut down\n"), None);
+    }
 }

@@ -85,6 +85,37 @@ pub(super) const END_PROCESS: &str = r#"
 [ "/proc/$1/cwd" -ef "$data" ] && kill "$1"
 "#;
 
+/// Is all there that [`STOP_CLEANLY`] needs?
+/// Exit 0: yes. 3: no.
+pub(super) const REHEARSE: &str = r#"
+for program in pg_ctl pg_controldata; do
+  command -v $program >/dev/null || { echo "no program $program"; return 3; }
+done
+[ -r "$data/postmaster.pid" ] || { echo "no server runs in $data"; return 3; }
+"#;
+
+/// Stops the server, and waits until it is down.
+/// Exit 0: it is down; it says in what state, and where its last checkpoint is. 3: it was not told to stop. 4: it is at it.
+///
+/// `pg_ctl` itself looks only ten times a second whether a server is down.
+pub(super) const STOP_CLEANLY: &str = r#"
+postmaster=$(head -n 1 "$data/postmaster.pid" 2>/dev/null)
+[ -n "$postmaster" ] || { echo "no server runs in $data"; return 3; }
+pg_ctl -D "$data" -m fast -W stop 2>&1 || return 3
+round=0
+while [ -e "$data/postmaster.pid" ] && kill -0 "$postmaster" 2>/dev/null; do
+  [ $round -lt 1000 ] || { echo "it is still stopping"; return 4; }
+  sleep 0.01
+  round=$((round + 1))
+done
+pg_controldata -D "$data" | sed -n 's/^Database cluster state: */state: /p; s/^Latest checkpoint location: */checkpoint: /p'
+"#;
+
+/// Runs the arguments as one command, which leaves a server behind: that must not keep the session's output open.
+pub(super) const LAUNCH: &str = r#"
+"$@" >/dev/null 2>&1
+"#;
+
 /// Stops the server with a checkpoint, if it runs.
 pub(super) const STOP: &str = r#"
 pg_ctl -D "$data" -m fast -w -t 10 stop >/dev/null 2>&1

@@ -27,7 +27,7 @@ const LOCK_HELD: &str =
 /// Time between two attempts to open a connection beforehand.
 const RETRY: Duration = Duration::from_secs(2);
 /// Time between two looks at something that is waited for.
-const LOOK: Duration = Duration::from_millis(10);
+pub(super) const LOOK: Duration = Duration::from_millis(10);
 /// A WAL receiver that the startup process has not ended by then, because its replay is paused or waits for a query, is
 /// ended otherwise. Nobody starts it again before replay goes on, and then it has nowhere to connect to.
 const RECEIVER_GRACE: Duration = Duration::from_millis(200);
@@ -82,12 +82,12 @@ struct Kept {
 }
 
 /// A step over SQL that did not end well.
-enum Trouble {
+pub(super) enum Trouble {
     Failed(String),
     Unknown(String),
 }
 
-type Step<T = Outcome> = Result<T, Trouble>;
+pub(super) type Step<T = Outcome> = Result<T, Trouble>;
 
 impl From<Error> for Trouble {
     /// A server that answers with an error has not done it; what a lost connection means is not known.
@@ -210,7 +210,7 @@ impl Sql {
 
     /// Takes one step on the kept connection, or on a new one. The connection of a step that is cancelled, or that was
     /// lost, is not used again: what comes over it next may belong to that step.
-    async fn on(&self, node: NodeId, step: impl AsyncFnOnce(&Client) -> Step) -> Outcome {
+    pub(super) async fn on(&self, node: NodeId, step: impl AsyncFnOnce(&Client) -> Step) -> Outcome {
         let Some(slot) = self.slots.get(&node) else { return unconfigured(node) };
         let mut kept = slot.kept.lock().await;
         let session = match kept.session.take().filter(|session| !session.is_closed()) {

@@ -101,6 +101,11 @@ pub(crate) enum Fault {
         on: bool,
         lasts: Time,
     },
+    /// A client is in a transaction.
+    Busy {
+        whom: Whom,
+        lasts: Time,
+    },
     /// Somebody else promotes a standby.
     Usurp {
         whom: Whom,
@@ -151,6 +156,8 @@ pub(crate) struct Plan {
     pub(crate) forced: Vec<(Step, Trick)>,
     /// How many starts in a hundred take long.
     pub(crate) slow_starts: u64,
+    /// How long a clean stop takes, where that is not left to chance.
+    pub(crate) stop_takes: Option<Time>,
     /// Milliseconds from one commit to the next.
     pub(crate) commit_every: u64,
     /// How many commits in a hundred are large.
@@ -183,6 +190,7 @@ impl Plan {
             tricks: 0,
             forced: Vec::new(),
             slow_starts: 0,
+            stop_takes: None,
             commit_every: 40,
             big_writes: 0,
             upstreams: vec![None; servers],
@@ -258,6 +266,7 @@ impl Plan {
         self.retry_interval = Duration::from_secs(rng.pick(&[1, 5]));
         self.supervisor = rng.percent(35).then(|| rng.millis(500, 8_000));
         self.slow_starts = rng.pick(&[0, 0, 10]);
+        self.stop_takes = rng.percent(8).then(|| rng.millis(2_000, 20_000));
         self.big_writes = rng.pick(&[0, 0, 3]);
         self.commit_every = rng.between(20, 120);
         self.tricks = rng.pick(&[0, 0, 5, 15, 30]);
@@ -309,8 +318,12 @@ fn chosen_fault(rng: &mut Rng, servers: usize) -> Fault {
         78..=81 => Fault::Usurp { whom: standby },
         82..=83 => Fault::Foreign { whom },
         84 => Fault::Lose { whom },
-        85..=92 => Fault::KillPgherd { back: rng.millis(0, 5_000) },
-        93..=97 => Fault::SecondPgherd { lasts },
+        85..=89 => Fault::KillPgherd { back: rng.millis(0, 5_000) },
+        90..=93 => Fault::SecondPgherd { lasts },
+        94 => Fault::Busy { whom: Whom::Primary, lasts },
+        95..=98 => {
+            Fault::Ordered(Order::Switchover { to: rng.percent(50).then(|| node(rng.index(servers))) })
+        }
         _ => Fault::Ordered(chosen_order(rng, servers)),
     }
 }

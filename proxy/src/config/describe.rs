@@ -129,6 +129,7 @@ impl Config {
             ("failover.cold_grace", Some(show_duration(failover.cold_grace))),
             ("failover.max_data_loss", Some(show_size(failover.max_data_loss))),
             ("failover.min_interval", Some(show_duration(failover.min_interval))),
+            ("failover.switchover_timeout", Some(show_duration(failover.switchover_timeout))),
             ("failover.write_wait", Some(show_duration(failover.write_wait))),
             ("failover.max_waiting", Some(failover.max_waiting.to_string())),
             ("failover.ssh.user", Some(failover.ssh.user.clone())),

@@ -109,6 +109,7 @@ pub(crate) static KEYS: &[Key] = &[
     key("failover.cold_grace", "10s"),
     key("failover.max_data_loss", "1MiB"),
     key("failover.min_interval", "10s"),
+    key("failover.switchover_timeout", "10s"),
     key("failover.write_wait", "30s"),
     key("failover.max_waiting", "10000"),
     key("failover.ssh.user", "postgres"),

@@ -220,6 +220,7 @@ impl Bridge<'_> {
         let cold_grace = self.get("failover.cold_grace", value::duration(GRACE));
         let max_data_loss = self.get("failover.max_data_loss", value::size);
         let min_interval = self.get("failover.min_interval", value::duration(GRACE));
+        let switchover_timeout = self.get("failover.switchover_timeout", value::duration(GRACE));
         let write_wait = self.get("failover.write_wait", value::duration(GRACE));
         let max_waiting = self.get("failover.max_waiting", value::integer(0..=1_000_000));
         let ssh = self.ssh();
@@ -233,6 +234,7 @@ impl Bridge<'_> {
             cold_grace: cold_grace?,
             max_data_loss: max_data_loss?,
             min_interval: min_interval?,
+            switchover_timeout: switchover_timeout?,
             write_wait: write_wait?,
             max_waiting: max_waiting?,
             ssh: ssh?,

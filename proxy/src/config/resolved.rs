@@ -115,6 +115,8 @@ pub(crate) struct Failover {
     pub(crate) max_data_loss: u64,
     /// The least time between two failovers.
     pub(crate) min_interval: Duration,
+    /// How long a switchover waits for open transactions.
+    pub(crate) switchover_timeout: Duration,
     /// How long writes wait for a primary before they fail.
     pub(crate) write_wait: Duration,
     /// The most clients that wait for a primary; further ones fail at once.

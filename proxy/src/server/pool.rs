@@ -72,6 +72,8 @@ struct Inner {
     renewed_at: Option<Instant>,
     /// An operator wants nothing lent, and nothing kept.
     paused: bool,
+    /// Writes wait: nothing more is lent for now.
+    withheld: bool,
     /// Those that are open, and some that are not any more.
     members: Vec<Member>,
     /// The server is out of the table: nothing is lent any more.
@@ -98,7 +100,7 @@ pub(crate) enum Checkout {
     Granted(Grant),
     /// When its turn comes: its seat will tell.
     Queued,
-    /// The server is out of the table.
+    /// The server is out of the table, or writes wait.
     Closed,
 }
 
@@ -119,6 +121,7 @@ impl Pool {
                 vacated_until: None,
                 renewed_at: None,
                 paused: false,
+                withheld: false,
                 members: Vec::new(),
                 closed: false,
             }),
@@ -137,7 +140,7 @@ impl Pool {
         // Closed outside of the lock.
         let mut dead = Vec::new();
         let mut inner = self.inner.lock();
-        if inner.closed {
+        if inner.closed || inner.withheld {
             return Checkout::Closed;
         }
         if let Some(connection) = inner.take_own(worker, parameters, &mut dead) {
@@ -218,13 +221,8 @@ impl Pool {
         let mut inner = self.inner.lock();
         inner.closed = true;
         let idle = inner.take_idle();
-        let waiters: Vec<_> = inner.waiters.iter_mut().flat_map(std::mem::take).collect();
-        drop(inner);
+        send_away(inner);
         drop(idle);
-        for Waiter { seat, ticket, .. } in waiters {
-            // Who does not wait any more needs not be told.
-            let _ = seat.end_wait(ticket, WaitEnd::Closed);
-        }
     }
 
     /// True if one that asks now need not wait for others.
@@ -401,6 +399,16 @@ impl Inner {
     fn longest(&self) -> Option<(usize, Instant)> {
         let fronts = self.waiters.iter().enumerate();
         fronts.filter_map(|(worker, waiters)| Some((worker, waiters.front()?.since))).min_by_key(|it| it.1)
+    }
+}
+
+/// Tells those that wait that there is nothing to wait for here.
+fn send_away(mut inner: MutexGuard<'_, Inner>) {
+    let waiters: Vec<_> = inner.waiters.iter_mut().flat_map(std::mem::take).collect();
+    drop(inner);
+    for Waiter { seat, ticket, .. } in waiters {
+        // Who does not wait any more needs not be told.
+        let _ = seat.end_wait(ticket, WaitEnd::Closed);
     }
 }
 

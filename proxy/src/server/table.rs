@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
-use pgherd_failover::{Epoch, Routing, Writes};
+use pgherd_failover::{Clients, Epoch, Routing, Writes};
 use pgherd_health::{Node, NodeId};
 use tokio::sync::watch;
 
@@ -15,7 +15,7 @@ use super::connection::Cutter;
 use super::gates::Gates;
 use super::pool::{Pool, PoolLimits};
 use super::quota::QuotaBook;
-use crate::config::Live;
+use crate::config::{Live, PoolMode};
 use crate::traffic::Account;
 
 /// Whose a pool is.
@@ -37,6 +37,8 @@ pub(crate) struct Server {
     quotas: Mutex<QuotaBook>,
     cutters: Mutex<Vec<Weak<Cutter>>>,
     retired: AtomicBool,
+    /// Writes wait: nothing more is lent for now.
+    withheld: AtomicBool,
     /// It could not be reached: nobody tries again before this moment.
     retry_at: Mutex<Option<Instant>>,
 }
@@ -52,6 +54,9 @@ impl Server {
             // Under the lock: who closes the gate afterwards finds the pool.
             if self.gates.is_paused(database) {
                 pool.pause();
+            }
+            if self.withheld.load(Ordering::SeqCst) {
+                pool.withhold();
             }
             pool
         });
@@ -124,6 +129,27 @@ impl Server {
         pools.values().for_each(|pool| pool.reap(now));
         pools.retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_unused());
         self.quotas.lock().tidy();
+    }
+
+    /// Writes wait, or do so no more. What is lent when they begin to wait comes to its end.
+    fn withhold(&self, wait: bool) {
+        if self.withheld.swap(wait, Ordering::SeqCst) == wait {
+            return;
+        }
+        let pools: Vec<_> = self.pools.lock().values().cloned().collect();
+        for pool in pools {
+            if wait { pool.withhold() } else { pool.grant() }
+        }
+    }
+
+    /// How many connections are lent for transactions, where no more are. Sessions that keep theirs are not counted.
+    fn lent(&self) -> Option<usize> {
+        let config = self.config.load();
+        let pools = self.pools.lock();
+        let counted = pools
+            .iter()
+            .filter(|((database, user), _)| config.pool.mode_for(database, user) != PoolMode::Session);
+        counted.map(|(_, pool)| pool.lent()).sum()
     }
 
     /// The server is out of the table: nothing is lent any more. A former primary's connections are cut, so that nothing
@@ -236,7 +262,14 @@ impl Backends {
         };
         let readable = routing.readable.iter().filter_map(|id| self.server(known, *id, None)).collect();
         let after = Arc::new(Table { writes, readable });
+        // Nobody who has seen an older table than this begins anything once writes wait.
+        if let Target::Open(server) = &after.writes {
+            server.withhold(false);
+        }
         self.current.store(Arc::clone(&after));
+        if let Target::Held { keep: Some(server), .. } = &after.writes {
+            server.withhold(true);
+        }
         for server in before.servers() {
             if !after.servers().any(|kept| Arc::ptr_eq(kept, server)) {
                 server.retire();
@@ -270,6 +303,7 @@ impl Backends {
             quotas: Mutex::default(),
             cutters: Mutex::default(),
             retired: AtomicBool::new(false),
+            withheld: AtomicBool::new(false),
             retry_at: Mutex::default(),
         }))
     }
@@ -294,5 +328,14 @@ impl Backends {
     /// See [`Server::reap`].
     pub(crate) fn reap(&self, now: Instant) {
         self.load().servers().for_each(|server| server.reap(now));
+    }
+}
+
+impl Clients for Backends {
+    fn lent(&self, primary: NodeId) -> Option<usize> {
+        match &self.load().writes {
+            Target::Held { keep: Some(server), .. } if server.node.id == primary => server.lent(),
+            _ => None,
+        }
     }
 }

@@ -82,8 +82,12 @@ pub(crate) struct Notes {
     tried: BTreeSet<Id>,
     /// When a fence of it has ended last.
     fenced: Vec<Option<Time>>,
-    /// It ran, and a fence has stopped it.
+    /// It ran, and a fence or a switchover has stopped it.
     stopped: BTreeMap<Id, Time>,
+    /// It was told to stop for a switchover, and has not been seen in another run since.
+    told_to_stop: BTreeSet<Id>,
+    /// It was stopped for a switchover that goes on.
+    handed_over: Option<Id>,
     pub(crate) opened: Option<(Id, Branch)>,
     /// Where the served primary was last seen.
     primary_at: Lsn,
@@ -117,6 +121,8 @@ impl Notes {
             tried: BTreeSet::new(),
             fenced: vec![None; servers],
             stopped: BTreeMap::new(),
+            told_to_stop: BTreeSet::new(),
+            handed_over: None,
             opened: None,
             primary_at: Lsn::default(),
             runs: Vec::new(),
@@ -156,6 +162,9 @@ impl World {
                     notes.primary_at = report.furthest();
                 }
                 let another_run = notes.known[id].as_ref().is_none_or(|it| it.run != report.started_at);
+                if another_run {
+                    notes.told_to_stop.remove(&id);
+                }
                 if another_run && notes.stopped.get(&id).is_some_and(|at| asked_at >= *at) {
                     notes.stopped.remove(&id);
                 }
@@ -181,6 +190,10 @@ impl World {
                 }
                 match outcome {
                     Outcome::Frozen { lsn } => notes.frozen[server] = Some((*lsn, now)),
+                    Outcome::Stopped { .. } => {
+                        notes.stopped.insert(server, now);
+                        notes.handed_over = Some(server);
+                    }
                     Outcome::Fenced { stopped: true } => {
                         notes.stopped.insert(server, now);
                     }

@@ -4,6 +4,7 @@ use pgherd_failover::{Command, Step};
 
 use pgherd_health::Standing;
 
+use super::routing::commits;
 use crate::model::{Id, Time, Way, name, node, server_of};
 use crate::world::World;
 
@@ -19,6 +20,8 @@ impl World {
             Step::Fence if self.served(pgherd) == Some(id) => {
                 self.violate(format!("{} takes writes, and is fenced", name(id)));
             }
+            Step::Stop => self.judge_stop(pgherd, id),
+            Step::Start => self.judge_start(pgherd, id),
             Step::Unfreeze => {
                 let notes = &mut self.pgherds[pgherd].notes;
                 notes.frozen[id] = None;
@@ -38,6 +41,7 @@ impl World {
             .receives(pgherd)
             .or_else(|| self.better_than(pgherd, candidate))
             .or_else(|| self.lacks(pgherd, candidate))
+            .or_else(|| self.lacks_what_was_handed_over(pgherd, candidate))
         {
             self.violate(what);
         }
@@ -113,6 +117,40 @@ impl World {
             .then(|| format!("(d): {} is {behind} bytes behind", name(candidate)))
     }
 
+    /// I2: who takes the place of a primary that was stopped for it has every commit of that, also where none waited.
+    fn lacks_what_was_handed_over(&self, pgherd: usize, candidate: Id) -> Option<String> {
+        let notes = &self.pgherds[pgherd].notes;
+        let old = &self.servers[notes.handed_over?];
+        let same = notes.opened.as_ref().is_some_and(|(_, branch)| *branch == old.wal.branch);
+        if !same || !old.is_ours() || self.judge.excused.loss {
+            return None;
+        }
+        let have = self.commits_of(candidate);
+        let missing = commits(old.wal.records()).find(|tx| !have.contains(tx))?;
+        Some(format!("I2: {} takes the place of {}, and lacks {missing}", name(candidate), old.name()))
+    }
+
+    /// Only who takes writes is stopped for another.
+    fn judge_stop(&mut self, pgherd: usize, id: Id) {
+        let notes = &mut self.pgherds[pgherd].notes;
+        notes.told_to_stop.insert(id);
+        if notes.opened.as_ref().is_none_or(|(primary, _)| *primary != id) {
+            self.violate(format!("{} is stopped for a switchover, and is not the primary", name(id)));
+        }
+    }
+
+    /// A primary that was stopped for another does not come back beside it.
+    fn judge_start(&mut self, pgherd: usize, id: Id) {
+        self.pgherds[pgherd].notes.handed_over = None;
+        let branch = self.servers[id].wal.branch.clone();
+        let promotions = self.judge.promotions.iter();
+        let mut others = promotions.filter(|it| it.pgherd == Some(pgherd) && it.parent == branch);
+        if let Some(other) = others.find(|it| !self.void(it)) {
+            let what = format!("{} is started again, and {} was promoted", name(id), name(other.server));
+            self.violate(what);
+        }
+    }
+
     /// Only what pgherd has stopped, or what is superseded and stands by, is rewound; never who takes writes.
     fn judge_rejoin(&mut self, pgherd: usize, id: Id, upstream: Id) {
         let living = (0..self.pgherds.len()).filter(|at| self.pgherds[*at].alive);
@@ -124,7 +162,7 @@ impl World {
             self.violate(format!("{} takes writes, and is rewound", name(id)));
         } else if self.served(pgherd) != Some(upstream) {
             self.violate(format!("{} is rewound to a server that is not served", name(id)));
-        } else if !standby && !notes.stopped.contains_key(&id) {
+        } else if !standby && !notes.stopped.contains_key(&id) && !notes.told_to_stop.contains(&id) {
             self.violate(format!("{} is started again, and pgherd has not stopped it", name(id)));
         }
         let now = self.now;

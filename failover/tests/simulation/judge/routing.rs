@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pgherd_failover::{Command, Event, Routing, Writes, transitions};
+use pgherd_failover::{Command, Event, Routing, StateName, Writes, transitions};
 use pgherd_health::{Branch, Relation, Standing};
 
 use crate::model::{Id, OURS, TxId, What, name, node, server_of};
@@ -34,7 +34,7 @@ impl World {
         let (was, is) = (&before.writes, &after.writes);
         if let (Writes::Open(epoch), Writes::Held { .. }) = (was, is) {
             self.pgherds[pgherd].notes.held_since = self.now;
-            self.judge_closed(server_of(epoch.primary), event);
+            self.judge_closed(pgherd, server_of(epoch.primary), event);
         }
         if let Writes::Open(epoch) = is
             && was != is
@@ -57,8 +57,8 @@ impl World {
         }
     }
 
-    /// I11: no silence of a standby, and no mere time, closes the writes.
-    fn judge_closed(&mut self, primary: Id, event: &Event) {
+    /// I11: no silence of a standby, and no mere time, closes the writes, unless an operator wants another primary.
+    fn judge_closed(&mut self, pgherd: usize, primary: Id, event: &Event) {
         let blameless = match event {
             Event::Probed { node, outcome, .. } => {
                 server_of(*node) != primary && !matches!(outcome, pgherd_health::ProbeOutcome::Answered(_))
@@ -66,7 +66,8 @@ impl World {
             Event::Tick | Event::Ended { .. } => true,
             Event::Ordered(_) => false,
         };
-        if blameless {
+        let ordered = self.pgherds[pgherd].machine.status().state == StateName::Switchover;
+        if blameless && !ordered {
             self.violate(format!("I11: writes to {} were closed by {event:?}", name(primary)));
         }
     }
@@ -128,6 +129,7 @@ impl World {
         let notes = &mut self.pgherds[pgherd].notes;
         notes.primary_at = known.furthest;
         notes.opened = Some((id, known.branch));
+        notes.handed_over = None;
         if !resumed {
             notes.tried.clear();
         }
@@ -135,11 +137,16 @@ impl World {
 
     /// I2: what was acknowledged when enough standbys had it is there.
     pub(super) fn judge_complete(&mut self, id: Id) {
-        let have: BTreeSet<TxId> = commits(self.servers[id].wal.records()).collect();
+        let have = self.commits_of(id);
         let missing: Vec<TxId> = self.ledger.durable().filter(|tx| !have.contains(tx)).collect();
         if !missing.is_empty() {
             self.violate(format!("I2: {} lacks the acknowledged commits {missing:?}", name(id)));
         }
+    }
+
+    /// The transactions that a server has.
+    pub(crate) fn commits_of(&self, id: Id) -> BTreeSet<TxId> {
+        commits(self.servers[id].wal.records()).collect()
     }
 
     /// After every step.

@@ -41,7 +41,7 @@ impl World {
     }
 
     /// A candidate that died of its promotion, before it was seen: it is fenced, and nobody has written there.
-    fn void(&self, earlier: &Promotion) -> bool {
+    pub(super) fn void(&self, earlier: &Promotion) -> bool {
         let opened = |pgherd: usize| {
             let opened = self.pgherds[pgherd].notes.opened.as_ref();
             opened.is_some_and(|(server, branch)| *server == earlier.server && *branch != earlier.parent)

@@ -81,6 +81,10 @@ pub(crate) struct Server {
     pub(crate) apply_delay: Time,
     /// Commits that wait for standbys.
     pub(crate) waiting: Vec<(Lsn, TxId)>,
+    /// Until then a client is in a transaction.
+    pub(crate) busy_until: Time,
+    /// It was shut down cleanly, and its last record begins there.
+    pub(crate) shut_down_at: Option<Lsn>,
     /// Who holds the promotion lock: a pgherd, and which of its connections.
     pub(crate) lock: Option<(usize, u64)>,
     pub(crate) promoting: bool,
@@ -121,6 +125,8 @@ impl Server {
             replay_paused: false,
             apply_delay: Time::ZERO,
             waiting: Vec::new(),
+            busy_until: Time::ZERO,
+            shut_down_at: None,
             lock: None,
             promoting: false,
             rejoining: false,
@@ -178,6 +184,8 @@ impl Server {
         self.receiver = None;
         self.has_streamed = false;
         self.waiting.clear();
+        self.busy_until = Time::ZERO;
+        self.shut_down_at = None;
         self.lock = None;
         self.promoting = false;
         self.buffered.clear();

@@ -48,6 +48,11 @@ impl Wal {
         Lsn(self.records.last().map_or(BEGINNING, |record| record.end))
     }
 
+    /// Where the last record begins.
+    pub(crate) fn last_begins(&self) -> Lsn {
+        Lsn(self.records.iter().nth_back(1).map_or(BEGINNING, |record| record.end))
+    }
+
     pub(crate) fn append(&mut self, number: u64, size: u64, what: What) -> Lsn {
         let end = self.end().0 + size;
         self.records.push(Record { end, what, number });

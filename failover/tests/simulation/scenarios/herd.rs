@@ -135,6 +135,32 @@ impl Herd {
         self.tells(Event::Ordered(order))
     }
 
+    /// Another primary is ordered; what the operator is told in the end.
+    pub(crate) fn switches_over(&mut self, to: Option<Id>, within: Time) -> Result<String, String> {
+        self.orders(Order::Switchover { to: to.map(node) }).verdict(within)
+    }
+
+    /// What whoever ordered a switchover is told.
+    pub(crate) fn verdict(&mut self, within: Time) -> Result<String, String> {
+        let end = self.world.now + within;
+        loop {
+            let pgherd = self.pgherd();
+            if let Some(verdict) = self.world.pgherds[pgherd].machine.take_verdict() {
+                return verdict;
+            }
+            assert!(self.world.now < end, "nothing is told in {within:?}\n{}", self.story());
+            self.runs(millis(5));
+        }
+    }
+
+    /// Who is served has every commit that was acknowledged, also where none waited for a standby.
+    pub(crate) fn has_all_commits(&self) {
+        let id = self.served().unwrap_or_else(|| panic!("nobody is served\n{}", self.story()));
+        let have = self.world.commits_of(id);
+        let missing: Vec<_> = self.world.ledger.all_acknowledged().filter(|tx| !have.contains(tx)).collect();
+        assert!(missing.is_empty(), "{} lacks {missing:?}\n{}", name(id), self.story());
+    }
+
     /// The next command of this kind goes wrong so.
     pub(crate) fn next_goes(&mut self, step: Step, trick: Trick) -> &mut Self {
         self.world.plan.forced.push((step, trick));

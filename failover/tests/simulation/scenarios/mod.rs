@@ -7,6 +7,7 @@ mod losses;
 mod orders;
 mod promotions;
 mod surprises;
+mod switchover;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +21,8 @@ fn note_taken(rows: &BTreeSet<&'static str>) {
 
 /// Tells every story; the rows of the table that they take.
 pub(crate) fn tell_all() -> BTreeSet<&'static str> {
-    let all = [guards::ALL, holds::ALL, losses::ALL, orders::ALL, promotions::ALL, surprises::ALL];
+    let all =
+        [guards::ALL, holds::ALL, losses::ALL, orders::ALL, promotions::ALL, surprises::ALL, switchover::ALL];
     all.iter().copied().flatten().for_each(|story| story());
     TAKEN.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

@@ -12,9 +12,13 @@ use crate::world::{Happening, World};
 pub(crate) struct Flight {
     pgherd: usize,
     epoch: Epoch,
+    /// The run of the server that it was sent to.
+    incarnation: u64,
     size: u64,
     /// pgherd has cut its connection: nothing is acknowledged any more.
     cut: bool,
+    /// It was lost on its way, or its answer was.
+    lost: bool,
     pub(crate) acknowledged: Option<Time>,
     /// Enough standbys had it before it was acknowledged.
     pub(crate) synchronous: bool,
@@ -44,6 +48,26 @@ impl Ledger {
         for flight in self.flights.iter_mut().filter(|flight| flight.pgherd == pgherd) {
             flight.cut = true;
         }
+    }
+
+    /// A client of this pgherd waits for the answer of this run of a server.
+    pub(crate) fn is_open(&self, pgherd: usize, server: Id, incarnation: u64) -> bool {
+        self.flights[self.settled..].iter().any(|it| {
+            let there = server_of(it.epoch.primary) == server && it.incarnation == incarnation;
+            let over = it.cut || it.lost || it.acknowledged.is_some();
+            it.pgherd == pgherd && there && !over
+        })
+    }
+
+    /// Transactions whose clients were told an error, or will be.
+    pub(crate) fn failed(&self) -> usize {
+        self.flights.iter().filter(|it| it.acknowledged.is_none() && (it.cut || it.lost)).count()
+    }
+
+    /// All commits that were acknowledged, whoever had them.
+    pub(crate) fn all_acknowledged(&self) -> impl Iterator<Item = TxId> {
+        let flights = self.flights.iter().enumerate();
+        flights.filter(|(_, it)| it.acknowledged.is_some()).map(|(tx, _)| tx)
     }
 
     /// Acknowledged commits that standbys had when they were.
@@ -80,7 +104,17 @@ impl World {
         let Writes::Open(epoch) = self.pgherds[pgherd].routing.writes else { return };
         let size = if self.rng.percent(self.plan.big_writes) { 700_000 } else { self.rng.between(60, 900) };
         let tx = self.ledger.flights.len();
-        let flight = Flight { pgherd, epoch, size, cut: false, acknowledged: None, synchronous: false };
+        let incarnation = self.servers[server_of(epoch.primary)].incarnation;
+        let flight = Flight {
+            pgherd,
+            epoch,
+            incarnation,
+            size,
+            cut: false,
+            lost: false,
+            acknowledged: None,
+            synchronous: false,
+        };
         self.ledger.flights.push(flight);
         let delay = self.wire();
         self.after(delay, Happening::Arrive { tx, tries: 0 });
@@ -96,6 +130,8 @@ impl World {
             // It lies in a socket.
             if tries < 200 {
                 self.after(Time::from_millis(100), Happening::Arrive { tx, tries: tries + 1 });
+            } else {
+                self.ledger.flights[tx].lost = true;
             }
             return;
         }
@@ -113,6 +149,8 @@ impl World {
                 self.servers[id].waiting.push((lsn, tx));
                 self.release_commits(id);
             }
+        } else {
+            self.ledger.flights[tx].lost = true;
         }
     }
 
@@ -145,6 +183,7 @@ impl World {
     /// The server's word arrives; the client has it if its connection was not cut.
     pub(crate) fn acknowledge(&mut self, tx: TxId, from: Id, synchronous: bool) {
         if !self.network.passes(from, self.network.pgherd()) || self.servers[from].host_down {
+            self.ledger.flights[tx].lost = true;
             return;
         }
         let flight = &mut self.ledger.flights[tx];

@@ -80,6 +80,11 @@ impl World {
                 });
                 self.ends_after(on, lasts, Fault::PauseReplay { whom: Whom::This(id), on: false, lasts });
             }
+            Fault::Busy { whom, lasts } => {
+                let (id, until) = (self.target(whom), self.now + lasts);
+                tell!(self, "a client of {} is in a transaction for {lasts:?}", name(id));
+                self.servers[id].busy_until = until;
+            }
             Fault::Lag { whom, on, lasts } => {
                 let id = self.change(whom, "lagging", on, |server| server.lagging = on);
                 self.ends_after(on, lasts, Fault::Lag { whom: Whom::This(id), on: false, lasts });

@@ -2,7 +2,7 @@
 
 use pgherd_health::{RepmgrNodeType, TimelineId};
 
-use crate::model::{Id, Late, Process, Server, Wal, What, name, repmgr_id};
+use crate::model::{Id, Late, Process, Server, Time, Wal, What, name, repmgr_id};
 use crate::story::tell;
 use crate::world::{Happening, World};
 
@@ -21,6 +21,7 @@ impl World {
         tell!(self, "{} starts, as a {}", name(id), role(&self.servers[id]));
         let server = &mut self.servers[id];
         server.process = Process::Starting;
+        server.shut_down_at = None;
         server.orphans = false;
         server.incarnation += 1;
         let incarnation = server.incarnation;
@@ -87,9 +88,11 @@ impl World {
 
     /// A fast shutdown.
     pub(crate) fn stop(&mut self, id: Id) {
-        let delay = self.rng.millis(50, 600);
+        let delay = self.rng.millis(50, 300);
+        let delay = self.plan.stop_takes.filter(|_| !self.servers[id].standby).unwrap_or(delay);
         let server = &mut self.servers[id];
-        if !server.responds() || server.process == Process::Stopping {
+        // One that is frozen obeys when it is thawed.
+        if server.process == Process::Down || server.process == Process::Stopping || server.host_down {
             return;
         }
         if server.process == Process::Starting {
@@ -122,6 +125,10 @@ impl World {
             self.ship(standby, connection);
         }
         self.end_processes(id);
+        if self.calm && !self.servers[id].lost {
+            self.after(Time::from_secs(5), Happening::Supervise { server: id });
+        }
+        self.servers[id].shut_down_at = Some(self.servers[id].wal.last_begins());
         tell!(self, "{} is down, at {}", name(id), self.servers[id].wal.end());
     }
 

@@ -47,6 +47,7 @@ impl World {
                 self.servers[server].cut_off = false;
                 self.answer(run, Outcome::Done);
             }
+            Step::Quiesce { within } => self.quiesce(run, server, within, phase),
             Step::Checkpoint if phase == 0 => self.act_after(run, 30, 500, 1),
             Step::Checkpoint => {
                 self.servers[server].control_timeline = self.servers[server].wal.branch.timeline.0;
@@ -79,6 +80,21 @@ impl World {
             Process::Down => Access::Denied("connection refused"),
             Process::Starting => Access::Denied("the database system is starting up"),
             Process::Stopping => Access::Denied("the database system is shutting down"),
+        }
+    }
+
+    /// In phase 1 nobody was in a transaction at the look before.
+    fn quiesce(&mut self, run: usize, server: Id, within: Time, phase: u8) {
+        let (pgherd, begun) = (self.runs[run].pgherd, self.runs[run].begun);
+        let it = &self.servers[server];
+        let busy = it.busy_until > self.now || !it.waiting.is_empty();
+        let quiet = !busy && !self.ledger.is_open(pgherd, server, it.incarnation);
+        if quiet && phase == 1 {
+            self.answer(run, Outcome::Done);
+        } else if !quiet && self.now >= begun + within {
+            self.answer(run, Outcome::Failed("process 1 is idle in transaction".to_owned()));
+        } else {
+            self.act_after(run, 10, 14, u8::from(quiet));
         }
     }
 

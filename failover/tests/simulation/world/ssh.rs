@@ -44,6 +44,9 @@ impl World {
         }
         match self.runs[run].command.step.clone() {
             Step::Fence => self.fence(run, phase),
+            Step::Rehearse => self.rehearse(run),
+            Step::Stop => self.stop_cleanly(run, phase),
+            Step::Start => self.start_again(run, phase),
             Step::CanLogIn { target } => self.can_log_in(run, server_of(target), phase),
             Step::Promote => self.repmgr_promote(run, phase),
             Step::Follow { upstream } => self.repmgr_follow(run, server_of(upstream), phase),
@@ -68,6 +71,52 @@ impl World {
         }
         self.servers[server].orphans = false;
         self.answer(run, Outcome::Fenced { stopped: running });
+    }
+
+    fn rehearse(&mut self, run: usize) {
+        let runs = self.servers[self.runs[run].server()].process != Process::Down;
+        let not = || Outcome::Failed("exit status 3: no server runs".to_owned());
+        self.answer(run, if runs { Outcome::Done } else { not() });
+    }
+
+    fn stop_cleanly(&mut self, run: usize, phase: u8) {
+        let server = self.runs[run].server();
+        let process = self.servers[server].process;
+        match (phase, process) {
+            (0, Process::Down) => {
+                self.answer(run, Outcome::Failed("exit status 3: no server runs".to_owned()));
+            }
+            (0, _) => {
+                self.stop(server);
+                self.act_after(run, 5, 20, 1);
+            }
+            (_, Process::Stopping) => self.act_after(run, 10, 14, 1),
+            (_, Process::Down) => {
+                let clean = self.servers[server].shut_down_at.filter(|_| !self.servers[server].standby);
+                let outcome = match clean {
+                    Some(checkpoint) => Outcome::Stopped { checkpoint },
+                    None => Outcome::Unknown("it is down, and says: in production".to_owned()),
+                };
+                if let Some(delay) = self.plan.supervisor {
+                    self.after(delay, Happening::Supervise { server });
+                }
+                self.answer(run, outcome);
+            }
+            _ => self.answer(run, Outcome::Unknown("it is down, and says: in production".to_owned())),
+        }
+    }
+
+    fn start_again(&mut self, run: usize, phase: u8) {
+        let server = self.runs[run].server();
+        match (phase, self.servers[server].process) {
+            (0, Process::Down) => {
+                self.start(server);
+                self.act_after(run, 100, 110, 1);
+            }
+            (1, Process::Starting) => self.act_after(run, 100, 110, 1),
+            (1, Process::Up) => self.answer(run, Outcome::Done),
+            _ => self.answer(run, Outcome::Unknown("exit status 5".to_owned())),
+        }
     }
 
     fn can_log_in(&mut self, run: usize, target: Id, phase: u8) {

@@ -46,7 +46,13 @@ impl Run {
     pub(crate) const fn is_sql(&self) -> bool {
         matches!(
             self.command.step,
-            Step::Freeze | Step::Unfreeze | Step::Lock | Step::Unlock | Step::VerifyWrite | Step::Checkpoint
+            Step::Freeze
+                | Step::Unfreeze
+                | Step::Lock
+                | Step::Unlock
+                | Step::VerifyWrite
+                | Step::Checkpoint
+                | Step::Quiesce { .. }
         )
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{CHANGE_THREADS_AFTER, Connection, Inner, Pool, PoolLimits};
+use super::{CHANGE_THREADS_AFTER, Connection, Inner, Pool, PoolLimits, send_away};
 use crate::server::lease::{Lease, Permit};
 use crate::worker::WorkerId;
 
@@ -17,6 +17,26 @@ impl Pool {
         let idle = inner.take_idle();
         drop(inner);
         drop(idle);
+    }
+
+    /// Lends nothing more as long as writes wait: who has a connection ends what it does with it. What is idle stays.
+    pub(crate) fn withhold(&self) {
+        let mut inner = self.inner.lock();
+        inner.withheld = true;
+        send_away(inner);
+    }
+
+    /// Ends [`Pool::withhold`].
+    pub(crate) fn grant(&self) {
+        self.inner.lock().withheld = false;
+    }
+
+    /// How many connections are lent, or being opened, but for those of pinned sessions, where no more are; none where more
+    /// may be.
+    pub(crate) fn lent(&self) -> Option<usize> {
+        let inner = self.inner.lock();
+        let idle: usize = inner.idle.iter().map(VecDeque::len).sum();
+        inner.withheld.then(|| inner.regular.saturating_sub(idle))
     }
 
     /// Lends again.
@@ -94,7 +114,7 @@ impl Pool {
     pub(crate) fn lend_rested(self: &Arc<Self>, rested: Duration) -> Option<Lease> {
         let mut dead = Vec::new();
         let mut inner = self.inner.lock();
-        if inner.closed || inner.paused || inner.longest().is_some() {
+        if inner.closed || inner.paused || inner.withheld || inner.longest().is_some() {
             return None;
         }
         let now = Instant::now();
