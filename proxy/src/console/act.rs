@@ -1,9 +1,12 @@
 //! What an administrator orders.
 
 use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use pgherd_health::Node;
 use pgherd_protocol::error::ClientError;
 
 use super::command::{Command, Shutdown};
@@ -57,7 +60,7 @@ impl Dialogue {
             }
             Command::WaitClose(database) => {
                 let name = self.ordinary(database.as_deref())?.map(str::to_owned);
-                let shared = std::sync::Arc::clone(&self.worker.shared);
+                let shared = Arc::clone(&self.worker.shared);
                 self.wait_until(|| shared.backends.stale(name.as_deref()) == 0).await?;
                 Ok(Reply::done("WAIT_CLOSE"))
             }
@@ -83,10 +86,36 @@ impl Dialogue {
             Command::Suspend => Err(ClientError::new("0A000", "SUSPEND is not supported")
                 .detail("PgBouncer needs it to hand its connections over to another process.")
                 .hint("PAUSE waits until no server connection is in use.")),
+            Command::Switchover(to) => self.switch_over(to.as_deref()).await,
             Command::Reload => self.reload().await,
             Command::Set(name, value) => self.set(name, value.as_deref()).await,
             Command::Shutdown(how) => Ok(self.shut_down(*how)),
             _ => Err(ClientError::new("XX000", "not an order: a defect of pgherd")),
+        }
+    }
+
+    /// Makes another server the primary, and says so when it is. Who leaves while it waits has ordered it nevertheless.
+    async fn switch_over(&mut self, to: Option<&str>) -> Result<Reply, ClientError> {
+        let control = self.worker.shared.control.clone();
+        let nodes = Arc::clone(&control.routing.borrow().nodes);
+        let is_meant = |node: &Node, name: &str| node.host == name || node.id.to_string() == name;
+        let to = match to {
+            None => None,
+            Some(name) => match nodes.iter().find(|node| is_meant(node, name)) {
+                Some(node) => Some(node.id),
+                None => {
+                    return Err(ClientError::new("42704", format!("there is no server \"{name}\""))
+                        .hint("A server is named by its number or its host, as in SHOW TOPOLOGY."));
+                }
+            },
+        };
+        let ended = self.wait_for(async move { control.switch_over(to).await }).await;
+        match ended.map_err(|error| error.detail("The switchover goes on."))? {
+            Ok(done) => {
+                self.notice(&done, "");
+                Ok(Reply::done("SWITCHOVER"))
+            }
+            Err(why) => Err(ClientError::new("55000", format!("no switchover: {why}"))),
         }
     }
 
@@ -142,7 +171,7 @@ impl Dialogue {
     /// Waits as PgBouncer does until the last server connection has come back and is closed. A cancel request takes it back.
     async fn pause(&mut self, database: Option<&str>) -> Result<Reply, ClientError> {
         let name = self.ordinary(database)?;
-        let shared = std::sync::Arc::clone(&self.worker.shared);
+        let shared = Arc::clone(&self.worker.shared);
         if !shared.backends.pause(name) {
             return Err(ClientError::new("55000", "already paused"));
         }
@@ -183,15 +212,22 @@ impl Dialogue {
         self.worker.summon_all();
     }
 
-    /// Waits, unless the client leaves, cancels it, or is sent away before.
     async fn wait_until(&mut self, done: impl Fn() -> bool) -> Result<(), ClientError> {
+        let come = async {
+            while !done() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        self.wait_for(come).await
+    }
+
+    /// Waits, unless the client leaves, cancels it, or is sent away before.
+    async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Result<T, ClientError> {
         let Self { worker, stream, visitor, .. } = self;
         let seat = &visitor.seat;
         seat.begin_wait();
+        let mut what = pin!(what);
         let ended = loop {
-            if done() {
-                break Ok(());
-            }
             let disturbed = poll_fn(|cx| {
                 if seat.poll_wait(cx).is_ready() {
                     return Poll::Ready(("57014", "canceling statement due to user request"));
@@ -204,6 +240,7 @@ impl Dialogue {
             });
             tokio::select! {
                 biased;
+                come = &mut what => break Ok(come),
                 (sqlstate, why) = disturbed => break Err(ClientError::new(sqlstate, why)),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Suspend,
     /// WAIT_CLOSE [database]
     WaitClose(Option<String>),
+    /// SWITCHOVER [server]
+    Switchover(Option<String>),
     /// RELOAD
     Reload,
     /// SHUTDOWN
@@ -127,6 +129,7 @@ impl Words {
             "KILL_CLIENT" => self.kill_client()?,
             "SUSPEND" => Command::Suspend,
             "WAIT_CLOSE" => Command::WaitClose(self.name_if_any()?),
+            "SWITCHOVER" => Command::Switchover(self.name_if_any()?),
             "RELOAD" => Command::Reload,
             "SHUTDOWN" => self.shutdown()?,
             "BEGIN" | "START" => self.rest(Command::Begin),
@@ -286,6 +289,9 @@ mod tests {
         assert_eq!(one(" PAUSE "), Command::Pause(None));
         assert_eq!(one("pause App"), Command::Pause(Some("App".into())));
         assert_eq!(one("KILL \"my \"\"db\"\"\";;"), Command::Kill(Some("my \"db\"".into())));
+        assert_eq!(one("SWITCHOVER"), Command::Switchover(None));
+        assert_eq!(one("switchover 2"), Command::Switchover(Some("2".into())));
+        assert_eq!(one("switchover 'db-2.example'"), Command::Switchover(Some("db-2.example".into())));
         assert_eq!(one("kill_client 17"), Command::KillClient(17));
         assert_eq!(one("SHUTDOWN wait_for_clients"), Command::Shutdown(Shutdown::WaitForClients));
         assert_eq!(one("set pool.size = 5"), Command::Set("pool.size".into(), Some("5".into())));

@@ -11,3 +11,4 @@ mod primary_lost;
 mod reload;
 mod restart;
 mod standby_lost;
+mod switchover;
