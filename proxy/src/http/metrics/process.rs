@@ -1,0 +1,60 @@
+//! The process and its listener.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Unit;
+
+use super::family::{Family, Subject, encode as encode_all};
+use super::float;
+use crate::shared::Shared;
+
+pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let info = Unit::Other("info".to_owned());
+    let build = Family::gauge_in(info, "build", "The version that runs; always 1", |_| Some(1.0));
+    encode_all(&[build], &[Build], encoder)?;
+    encode_all(&families(), &[Process(shared)], encoder)
+}
+
+struct Build;
+
+impl Subject for Build {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        vec![("version", env!("CARGO_PKG_VERSION"))]
+    }
+}
+
+struct Process<'a>(&'a Shared);
+
+impl Subject for Process<'_> {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        Vec::new()
+    }
+}
+
+fn families<'a>() -> [Family<Process<'a>>; 5] {
+    [
+        Family::gauge_in(Unit::Seconds, "uptime", "How long the process has run", |it| {
+            Some(it.0.epoch.elapsed().as_secs_f64())
+        }),
+        Family::gauge("clients", "Clients that are logged in, consoles too", |it| {
+            Some(float(it.0.roster.len()))
+        }),
+        Family::gauge("clients_max", "The most clients: pool.max_clients", |it| {
+            Some(float(it.0.config.load().pool.max_clients))
+        }),
+        Family::gauge("clients_waiting_for_primary", "Clients that wait until there is a primary", |it| {
+            Some(float(it.0.waiting.count()))
+        }),
+        Family::gauge_in(
+            Unit::Seconds,
+            "tls_certificate_expiry_timestamp",
+            "When the first of the certificates that clients are shown expires, in seconds since 1970",
+            |it| {
+                let since = it.0.tls.expires_at()?.duration_since(SystemTime::UNIX_EPOCH);
+                Some(since.unwrap_or_default().as_secs_f64())
+            },
+        ),
+    ]
+}

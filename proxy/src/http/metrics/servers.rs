@@ -1,0 +1,120 @@
+//! The servers, as they were seen last, and what is decided about them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use pgherd_failover::{StateName, Status};
+use pgherd_health::{Lsn, Member, Node};
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Unit;
+
+use super::family::{Family, Subject, encode as encode_all};
+use super::{flag, float};
+use crate::server::table::{Table, Target};
+use crate::shared::Shared;
+
+pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let topology = Arc::clone(&shared.control.topology.borrow());
+    let table = shared.backends.load();
+    let config = shared.config.load();
+    let head = topology.leadership.primary().and_then(|id| topology.member(id)).and_then(Member::furthest);
+    let server = |node| Server::new(node, topology.member(node.id), &table, head);
+    let servers: Vec<_> = config.nodes.iter().map(server).collect();
+    encode_all(&of_servers(), &servers, encoder)?;
+
+    let status = Arc::clone(&shared.control.status.borrow());
+    let state = |name: StateName| State { name: name.to_string(), is_current: name == status.state };
+    let is_current =
+        Family::gauge("failover_state", "1 for the state of the failover machine", |it: &State| {
+            Some(flag(it.is_current))
+        });
+    encode_all(&[is_current], &StateName::ALL.map(state), encoder)?;
+    encode_all(&of_the_failover(), &[Failover { status: &status, table: &table }], encoder)
+}
+
+struct Server<'a> {
+    node: &'a Node,
+    id: String,
+    port: String,
+    member: Option<&'a Member>,
+    takes_writes: bool,
+    is_readable: bool,
+    /// How far the primary's WAL is.
+    head: Option<Lsn>,
+}
+
+impl<'a> Server<'a> {
+    fn new(node: &'a Node, member: Option<&'a Member>, table: &Table, head: Option<Lsn>) -> Self {
+        Self {
+            node,
+            id: node.id.to_string(),
+            port: node.port.to_string(),
+            member,
+            takes_writes: matches!(&table.writes, Target::Open(server) if server.node.id == node.id),
+            is_readable: table.readable.iter().any(|server| server.node.id == node.id),
+            head,
+        }
+    }
+}
+
+impl Subject for Server<'_> {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        vec![("node", &self.id), ("host", &self.node.host), ("port", &self.port)]
+    }
+}
+
+fn of_servers<'a>() -> [Family<Server<'a>>; 5] {
+    [
+        Family::gauge("server_up", "1 if the server answers", |server| {
+            Some(flag(server.member.is_some_and(Member::is_alive)))
+        }),
+        Family::gauge("server_takes_writes", "1 if writes go there", |server| {
+            Some(flag(server.takes_writes))
+        }),
+        Family::gauge("server_readable", "1 if it is a standby that may be read", |server| {
+            Some(flag(server.is_readable))
+        }),
+        Family::gauge_in(Unit::Bytes, "server_lag", "How far its WAL is behind the primary's", |server| {
+            Some(server.head?.bytes_since(server.member?.furthest()?) as f64)
+        }),
+        Family::gauge("server_timeline", "The timeline that it is on", |server| {
+            Some(f64::from(server.member?.report()?.timeline.0))
+        }),
+    ]
+}
+
+struct State {
+    name: String,
+    is_current: bool,
+}
+
+impl Subject for State {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        vec![("state", &self.name)]
+    }
+}
+
+struct Failover<'a> {
+    status: &'a Status,
+    table: &'a Table,
+}
+
+impl Subject for Failover<'_> {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        Vec::new()
+    }
+}
+
+fn of_the_failover<'a>() -> [Family<Failover<'a>>; 3] {
+    [
+        Family::gauge("writes_open", "1 if writes are served; 0 while they wait for a primary", |it| {
+            Some(flag(matches!(it.table.writes, Target::Open(_))))
+        }),
+        Family::gauge("failover_timeline", "The timeline that is served; 0 if there is none", |it| {
+            Some(it.status.epoch.map_or(0.0, |epoch| f64::from(epoch.timeline.0)))
+        }),
+        Family::gauge("failover_warnings", "Things that are wrong but stop nothing", |it| {
+            Some(float(it.status.warnings.len()))
+        }),
+    ]
+}
