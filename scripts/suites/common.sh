@@ -128,7 +128,7 @@ start() {
     declare -gA hosts=([direct]=$server) ports=([direct]=5432)
     for mode in $modes; do
         {
-            sed "s/^address = .*/address = \"127.0.0.1:$port\"/" "$config"
+            sed "/^\[listen\]/,/^\[/s/^address = .*/address = \"127.0.0.1:$port\"/; /^\[http\]/,/^\[/s/^address = .*/address = \"off\"/" "$config"
             printf '\n[pool]\nmode = "%s"\n' "$mode"
             cat "$work/pgherd.toml" 2>/dev/null || true
         } >"$work/$mode.toml"
