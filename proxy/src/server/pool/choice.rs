@@ -26,10 +26,31 @@ pub(super) enum Place {
 }
 
 impl Inner {
-    /// True if idle connections are to rest, since one more may be opened instead.
-    fn lets_rest(&self, connection: &Connection, now: Instant) -> bool {
-        self.limits.rests.is_some_and(|rests| now.saturating_duration_since(connection.idle_since) < rests)
-            && self.has_room(self.limits.size)
+    /// In session mode: the one that was idle for the longest time, on whatever worker, since beside a login a change of threads is
+    /// nothing. None as long as they are to rest and one more may be opened instead.
+    fn take_rested(
+        &mut self,
+        rests: Duration,
+        parameters: &Parameters,
+        dead: &mut Vec<Connection>,
+    ) -> Option<Connection> {
+        loop {
+            let fitting = self.idle.iter().enumerate().filter_map(|(at, idle)| {
+                let place = idle.iter().take(LOOKED_AT).position(|connection| connection.fits(parameters))?;
+                Some((idle.get(place)?.idle_since, at, place))
+            });
+            let (since, at, place) = fitting.min()?;
+            let is_resting = reactor::now().saturating_duration_since(since) < rests;
+            if is_resting && self.has_room(self.limits.size) {
+                return None;
+            }
+            let connection = self.idle.get_mut(at)?.remove(place)?;
+            if connection.is_quiet() {
+                return Some(connection);
+            }
+            self.regular -= 1;
+            dead.push(connection);
+        }
     }
 
     /// The worker's own that was given back last, since its memory is warm; of those that were used of late, rather one on
@@ -40,8 +61,8 @@ impl Inner {
         parameters: &Arc<Parameters>,
         dead: &mut Vec<Connection>,
     ) -> Option<Connection> {
-        if self.idle.get(worker.0)?.front().is_some_and(|first| self.lets_rest(first, reactor::now())) {
-            return None;
+        if let Some(rests) = self.limits.rests {
+            return self.take_rested(rests, parameters, dead);
         }
         let round_robin = self.limits.round_robin;
         let idle = self.idle.get_mut(worker.0)?;

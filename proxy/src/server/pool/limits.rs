@@ -56,7 +56,7 @@ impl PoolLimits {
             wait_timeout: settings.query_wait_timeout_for(database, user),
             idle_timeout: settings.server_idle_timeout,
             lifetime: settings.server_lifetime_for(database, user),
-            round_robin: settings.server_round_robin || by_session,
+            round_robin: settings.server_round_robin,
             rests: by_session.then_some(RESTS),
         }
     }
