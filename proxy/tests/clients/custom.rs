@@ -3,7 +3,7 @@
 use pgherd_testkit::client::RawClient;
 use pgherd_testkit::{PgherdBuilder, Result, ensure};
 
-use crate::front::{Front, PATIENCE, execute, extended};
+use crate::front::{Front, PATIENCE, execute, extended, says};
 
 const SEEN: &str = "SELECT coalesce(current_setting('app.x', true), 'NULL')";
 
@@ -13,13 +13,6 @@ async fn front(settings: impl FnOnce(PgherdBuilder) -> PgherdBuilder) -> Result<
         CREATE FUNCTION has() RETURNS text LANGUAGE sql SET app.x = 'g' AS $$ SELECT current_setting('app.x') $$";
     front.server()?.query_in("app", functions).await?;
     Ok(front)
-}
-
-async fn says(client: &mut RawClient, sql: &str) -> Result<String> {
-    let answer = client.query(sql).await?;
-    ensure!(answer.error().is_none(), "{sql}: {answer:?}");
-    let value = answer.rows().into_iter().next().and_then(|row| row.into_iter().next()).flatten();
-    Ok(String::from_utf8(value.unwrap_or_default().to_vec())?)
 }
 
 /// What leaves a custom parameter on a connection.
@@ -94,8 +87,7 @@ async fn rounds(front: &Front) -> Result<Vec<Vec<String>>> {
             client.send(&message).await?;
             let answer = client.read_answer().await?;
             ensure!(answer.error().is_none(), "{answer:?}");
-            let pid = answer.rows().into_iter().next().and_then(|row| row.into_iter().next()).flatten();
-            pids.push(String::from_utf8(pid.unwrap_or_default().to_vec())?);
+            pids.push(answer.value().unwrap_or_default());
         }
         pids.dedup();
         rounds.push(pids);

@@ -118,6 +118,13 @@ impl Front {
     }
 }
 
+/// The first value that a text gives, which must not fail; empty if it gives none.
+pub(crate) async fn says(client: &mut RawClient, sql: &str) -> Result<String> {
+    let answer = client.query(sql).await?;
+    ensure!(answer.error().is_none(), "{sql}: {answer:?}");
+    Ok(answer.value().unwrap_or_default())
+}
+
 /// What can be compared of an answer: tags, and what the messages say but for what differs by nature.
 pub(crate) fn comparable(frames: &[Frame]) -> Vec<String> {
     frames.iter().map(describe).collect()
@@ -140,6 +147,15 @@ pub(crate) fn messages(build: impl FnOnce(&mut BytesMut) -> std::io::Result<()>)
     let mut bytes = BytesMut::new();
     build(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Parse and Sync of a statement.
+pub(crate) fn prepare(name: &str, sql: &str) -> Result<BytesMut> {
+    messages(|out| {
+        frontend::parse(name, sql, [], out)?;
+        frontend::sync(out);
+        Ok(())
+    })
 }
 
 /// Parse, Bind, Describe, Execute and Sync of a statement.

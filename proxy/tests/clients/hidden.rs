@@ -3,7 +3,7 @@
 use pgherd_testkit::client::RawClient;
 use pgherd_testkit::{PgherdBuilder, Result, ensure};
 
-use crate::front::{Front, PATIENCE, execute, extended};
+use crate::front::{Front, PATIENCE, execute, extended, says};
 
 /// Functions that leave something, and what leads to them.
 const SCHEMA: &str = "
@@ -75,13 +75,6 @@ async fn front(settings: impl FnOnce(PgherdBuilder) -> PgherdBuilder) -> Result<
     server.query("CREATE ROLE guest; GRANT guest TO app").await?;
     server.query_in("app", SCHEMA).await?;
     Ok(front)
-}
-
-async fn says(client: &mut RawClient, sql: &str) -> Result<String> {
-    let answer = client.query(sql).await?;
-    ensure!(answer.error().is_none(), "{sql}: {answer:?}");
-    let value = answer.rows().into_iter().next().and_then(|row| row.into_iter().next()).flatten();
-    Ok(String::from_utf8(value.unwrap_or_default().to_vec())?)
 }
 
 async fn sees(client: &mut RawClient, sql: &str) -> Result<bool> {

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use pgherd_testkit::client::{Frame, RawClient, frontend};
 use pgherd_testkit::{Result, ensure};
 
-use crate::front::{Front, bind, execute, messages};
+use crate::front::{Front, bind, execute, messages, prepare};
 
 /// All that an answer says but for the tables' numbers, and the lines of PostgreSQL's sources. Of an error, these fields.
 fn seen(frames: &[Frame], fields: &str) -> Vec<String> {
@@ -70,14 +70,6 @@ impl<'a> Stage<'a> {
     async fn query(&mut self, client: &mut RawClient, sql: &str) -> Result<()> {
         self.say(client, &messages(|out| frontend::query(sql, out))?).await
     }
-}
-
-fn prepare(name: &str, sql: &str) -> Result<BytesMut> {
-    messages(|out| {
-        frontend::parse(name, sql, [], out)?;
-        frontend::sync(out);
-        Ok(())
-    })
 }
 
 fn describe(name: &str) -> Result<BytesMut> {

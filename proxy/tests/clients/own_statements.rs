@@ -6,21 +6,13 @@ use bytes::BytesMut;
 use pgherd_testkit::client::{RawClient, frontend};
 use pgherd_testkit::{Result, ensure};
 
-use crate::front::{Front, comparable, execute, extended, messages};
+use crate::front::{Front, comparable, execute, extended, messages, prepare};
 
 const VIEW: &str =
     "SELECT name, statement, parameter_types, from_sql FROM pg_prepared_statements ORDER BY prepare_time";
 
 fn query(sql: &str) -> Result<BytesMut> {
     messages(|out| frontend::query(sql, out))
-}
-
-fn prepare(name: &str, sql: &str) -> Result<BytesMut> {
-    messages(|out| {
-        frontend::parse(name, sql, [], out)?;
-        frontend::sync(out);
-        Ok(())
-    })
 }
 
 /// Has clients say this, one after the other, and gives all that they are told. `number` says which of them speaks.

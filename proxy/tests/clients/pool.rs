@@ -12,9 +12,7 @@ const BACKEND: &str = "SELECT pg_backend_pid()";
 
 async fn backend(client: &mut RawClient) -> Result<String> {
     let answer = client.query(BACKEND).await?;
-    let row = answer.rows().into_iter().next().and_then(|row| row.into_iter().next().flatten());
-    let pid = row.ok_or_else(|| anyhow!("{answer:?}"))?;
-    Ok(String::from_utf8_lossy(&pid).into_owned())
+    answer.value().ok_or_else(|| anyhow!("{answer:?}"))
 }
 
 #[tokio::test]

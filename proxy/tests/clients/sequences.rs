@@ -42,10 +42,7 @@ async fn two(front: &Front, role: &str) -> Result<[RawClient; 2]> {
 fn outcome(answer: &Answer) -> String {
     match answer.error() {
         Some(error) => error.code().to_owned(),
-        None => {
-            let value = answer.rows().into_iter().next().and_then(|row| row.into_iter().next().flatten());
-            value.map_or_else(|| "nothing".to_owned(), |value| String::from_utf8_lossy(&value).into_owned())
-        }
+        None => answer.value().unwrap_or_else(|| "nothing".to_owned()),
     }
 }
 

@@ -397,6 +397,12 @@ impl Answer {
         self.frames.last().and_then(|frame| frame.payload.first()).map(|state| char::from(*state))
     }
 
+    /// The first value of the first row, as text; nothing if there is none, or it is null.
+    pub fn value(&self) -> Option<String> {
+        let value = self.rows().into_iter().next()?.into_iter().next()??;
+        Some(String::from_utf8_lossy(&value).into_owned())
+    }
+
     /// The values of all rows, as sent; nothing stands for null.
     pub fn rows(&self) -> Vec<Vec<Option<Bytes>>> {
         self.frames
