@@ -31,7 +31,7 @@ use crate::crew::Crew;
 use crate::descriptors::Bounds;
 use crate::failures::Failures;
 use crate::handover::{Estate, Household, Inherited, Met, Predecessor, Sockets};
-use crate::hidden::Hidden;
+use crate::hidden::Catalogues;
 use crate::hosts::Hosts;
 use crate::http::{self, Http};
 use crate::identities::Identities;
@@ -274,7 +274,7 @@ fn build(
         parameters: SharedParameters::default(),
         sequences: AllSequences::default(),
         statements: Statements::default(),
-        hidden: Hidden::default(),
+        catalogues: Catalogues::default(),
         hubs: Hubs::default(),
         cancel_keys: Arc::new(CancelKeys::default()),
         roster: Arc::default(),

@@ -168,7 +168,7 @@ impl Reloader {
 
     /// Puts a valid configuration into force.
     async fn take(&self, mut config: Config) -> Result<Reloaded, Problem> {
-        let Shared { config: live, backends, hidden, descriptors, control, .. } = &*self.shared;
+        let Shared { config: live, backends, catalogues, descriptors, control, .. } = &*self.shared;
         let before = live.load_full();
         let mut later: Vec<String> = config
             .keep_fixed(&before)
@@ -188,7 +188,7 @@ impl Reloader {
         self.log.change(config.log);
         live.replace(config);
         backends.resize_pools();
-        hidden.reconfigure(&live.load().pool);
+        catalogues.reconfigure(&live.load().pool);
         let pool = &live.load_full().pool;
         self.shared.sequences.follow(|database, user| pool.sequences_for(database, user));
         Ok(Reloaded { changed, later, doubts: Vec::new() })

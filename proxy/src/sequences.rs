@@ -6,21 +6,24 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pgherd_protocol::session::{SequencePolicy, Sequences};
 
-use crate::config::Live;
-
 /// So many databases and users are remembered at the most, besides those that have sessions.
 const REMEMBERED: usize = 10_000;
 
 /// A database and a user.
-type Kind = (Arc<str>, Arc<str>);
+type Key = (Arc<str>, Arc<str>);
 
-/// What is known of all, also of those that have no session now. Looked up at a login, and kept by the session.
+/// What is known by database and user, also of those that have no session now. Looked up at a login, and kept by the session.
 #[derive(Debug, Default)]
-pub(crate) struct AllSequences(Mutex<HashMap<Kind, Arc<Sequences>>>);
+pub(crate) struct AllSequences(Mutex<HashMap<Key, Arc<Sequences>>>);
 
 impl AllSequences {
-    /// What is known of this database and user.
-    pub(crate) fn of(&self, database: &Arc<str>, user: &Arc<str>, config: &Live) -> Arc<Sequences> {
+    /// What is known of this database and user. The policy is what is configured for them.
+    pub(crate) fn of(
+        &self,
+        database: &Arc<str>,
+        user: &Arc<str>,
+        policy: impl FnOnce() -> SequencePolicy,
+    ) -> Arc<Sequences> {
         let key = (Arc::clone(database), Arc::clone(user));
         let mut all = self.0.lock();
         if let Some(known) = all.get(&key) {
@@ -30,9 +33,8 @@ impl AllSequences {
             // A session that is logged in goes on with what it has.
             all.retain(|_, known| Arc::strong_count(known) > 1);
         }
-        // Under the lock, so that a reload misses none.
-        let policy = config.load().pool.sequences_for(database, user);
-        let sequences = Arc::new(Sequences::new(policy));
+        // The policy is read under the lock, so that a reload misses none.
+        let sequences = Arc::new(Sequences::new(policy()));
         all.insert(key, Arc::clone(&sequences));
         sequences
     }
@@ -52,17 +54,17 @@ mod tests {
     #[test]
     fn what_was_learnt_outlives_the_session_and_a_change_of_the_configuration() {
         let all = AllSequences::default();
-        let [app, other]: [Arc<str>; 2] = ["app".into(), "other".into()];
-        let key = (Arc::clone(&app), Arc::clone(&app));
-        all.0.lock().insert(key, Arc::new(Sequences::new(SequencePolicy::Auto)));
-        let known = Arc::clone(&all.0.lock()[&(Arc::clone(&app), Arc::clone(&app))]);
+        let app: Arc<str> = "app".into();
+        let known = all.of(&app, &app, || SequencePolicy::Auto);
         assert!(!known.pin() && known.note_asked() && !known.note_asked() && known.pin());
-        all.follow(|database, _| match database {
-            "app" => SequencePolicy::Off,
+        drop(known);
+        all.follow(|database, user| match (database, user) {
+            ("app", "app") => SequencePolicy::Off,
             _ => SequencePolicy::Pin,
         });
+        let known = all.of(&app, &app, || SequencePolicy::Auto);
         assert!(!known.pin());
         all.follow(|_, _| SequencePolicy::Auto);
-        assert!(known.pin() && !all.0.lock().contains_key(&(app, other)));
+        assert!(known.pin());
     }
 }

@@ -22,7 +22,7 @@ use crate::console::is_console;
 use crate::credentials::Credentials;
 use crate::descriptors::Bounds;
 use crate::failures::Failures;
-use crate::hidden::Hidden;
+use crate::hidden::Catalogues;
 use crate::hosts::Hosts;
 use crate::identities::Identities;
 use crate::places::{By, Gauge};
@@ -54,8 +54,8 @@ pub(crate) struct Shared {
     pub(crate) sequences: AllSequences,
     /// Prepared statements of all sessions.
     pub(crate) statements: Statements,
-    /// What texts do not show.
-    pub(crate) hidden: Hidden,
+    /// What the databases' catalogues say that texts do not show.
+    pub(crate) catalogues: Catalogues,
     /// Connections that listen for several sessions.
     pub(crate) hubs: Hubs,
     /// Sessions by their cancel keys.

@@ -264,7 +264,7 @@ async fn run(
         () = worker.tend_pools(executor) => {}
         // The first worker does it for all.
         () = keep_pools(&worker) => {}
-        () = keep_known(&worker) => {}
+        () = keep_catalogues(&worker) => {}
         () = serve_all(&worker, &mut inbox, executor) => {}
     }
 }
@@ -278,9 +278,9 @@ async fn keep_pools(worker: &Worker) {
 }
 
 /// Never ends.
-async fn keep_known(worker: &Worker) {
+async fn keep_catalogues(worker: &Worker) {
     if worker.id.0 == 0 {
-        hidden::keep_known(worker).await;
+        hidden::keep_read(worker).await;
     }
     std::future::pending::<()>().await;
 }

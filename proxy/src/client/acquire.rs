@@ -63,7 +63,7 @@ pub(crate) struct Access {
     pub(super) account: Arc<Account>,
     /// What its texts are suspected of; none in session mode.
     pub(super) outlook: Option<Arc<Outlook>>,
-    /// What is known of how its kind uses sequences.
+    /// How the sessions of its database and user use sequences, as far as that is known.
     pub(super) sequences: Arc<Sequences>,
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,

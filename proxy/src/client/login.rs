@@ -178,10 +178,11 @@ pub(super) async fn log_in(
         }
         PoolMode::Transaction | PoolMode::Statement => None,
     };
-    access.outlook = Some(shared.hidden.outlook(&config.pool, &access.database, &access.user));
+    access.outlook = Some(shared.catalogues.outlook(&config.pool, &access.database, &access.user));
     let pid =
         early.as_mut().and_then(|held| held.lease.connection()).map(|connection| connection.cancel.pid());
-    access.sequences = shared.sequences.of(&access.database, &access.user, &shared.config);
+    let policy = || shared.config.load().pool.sequences_for(&access.database, &access.user);
+    access.sequences = shared.sequences.of(&access.database, &access.user, policy);
     access.account = shared.traffic.account(&access.database, &access.user);
     let registration = shared.cancel_keys.register(&seat, pid, minor);
     let listed = shared.roster.enter(&seat);

@@ -1,4 +1,4 @@
-//! Looks at the catalogues of the databases that are used. One task does it, on the first worker, over connections of the pools.
+//! Reads the catalogues of the databases that are used. One task does it, on the first worker, over connections of the pools.
 
 use std::io;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use pgherd_protocol::statement::Names;
 use tokio::time::MissedTickBehavior;
 
 use super::catalogue::{BEGIN, Catalogue, FINGERPRINT, MOST_ROWS, QUESTION};
-use super::{Due, Known};
+use super::{Due, Reading};
 use crate::client::acquire::{Access, Held};
 use crate::seat::Seat;
 use crate::server::connection::ServerConnection;
 use crate::worker::{Stage, Worker};
 
-/// How often it is looked whether a catalogue has to be.
+/// How often it is looked whether a catalogue is to be read.
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Who has not used a connection for so long will not miss it.
 const RESTED: Duration = Duration::from_millis(200);
@@ -24,20 +24,20 @@ const RESTED: Duration = Duration::from_millis(200);
 const WAITS: Duration = Duration::from_secs(5);
 
 /// Ends when the worker begins to drain.
-pub(crate) async fn keep_known(worker: &Worker) {
+pub(crate) async fn keep_read(worker: &Worker) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while worker.stage() == Stage::Serving {
         interval.tick().await;
-        for due in worker.shared.hidden.due(Instant::now(), worker.shared.statements.generation()) {
-            look_at(worker, due).await;
+        for due in worker.shared.catalogues.due(Instant::now(), worker.shared.statements.generation()) {
+            read(worker, due).await;
         }
     }
 }
 
-async fn look_at(worker: &Worker, Due { database, users, known, is_urgent }: Due) {
+async fn read(worker: &Worker, Due { database, users, before, is_urgent }: Due) {
     let shared = &worker.shared;
-    // Before the question: what changes meanwhile is looked at again.
+    // Before the question: what changes meanwhile is read again.
     let generation = shared.statements.generation();
     let mut held = None;
     for user in users {
@@ -50,15 +50,17 @@ async fn look_at(worker: &Worker, Due { database, users, known, is_urgent }: Due
     let Some(mut held) = held else { return };
     let Some(connection) = held.lease.connection() else { return };
     let begun = Instant::now();
-    match ask(connection, worker, known).await {
-        Ok(Some(known)) => {
+    match ask(connection, worker, before).await {
+        Ok(Some(reading)) => {
             held.lease.give_back();
-            tracing::debug!(%database, names = known.names.known.len(), "the catalogue was looked at");
-            shared.hidden.learn(&database, Known { generation, ..known }, begun.elapsed());
+            tracing::debug!(%database, names = reading.names.known.len(), "the catalogue was read");
+            shared.catalogues.on_read(&database, Reading { generation, ..reading }, begun.elapsed());
         }
         // The connection is closed: what is open there is rolled back.
-        Ok(None) => shared.hidden.fail(&database, "the server refused the question, or it took too long"),
-        Err(error) => shared.hidden.fail(&database, &error.to_string()),
+        Ok(None) => {
+            shared.catalogues.on_failure(&database, "the server refused the question, or it took too long");
+        }
+        Err(error) => shared.catalogues.on_failure(&database, &error.to_string()),
     }
 }
 
@@ -66,27 +68,27 @@ async fn look_at(worker: &Worker, Due { database, users, known, is_urgent }: Due
 async fn ask(
     connection: &mut ServerConnection,
     worker: &Worker,
-    before: Option<Known>,
-) -> io::Result<Option<Known>> {
+    before: Option<Reading>,
+) -> io::Result<Option<Reading>> {
     let buffers = &worker.buffers;
     if !matches!(connection.run_all([BEGIN], buffers).await?, [Ok(())]) {
         return Ok(None);
     }
     let mut buffer = buffers.take();
     let Some(fingerprint) = connection.ask(FINGERPRINT, 1, &mut buffer).await?.rows else { return Ok(None) };
-    let known = match before.filter(|before| before.fingerprint == fingerprint) {
-        Some(known) => known,
+    let reading = match before.filter(|before| before.fingerprint == fingerprint) {
+        Some(unchanged) => unchanged,
         None => {
             let rows = connection.ask(QUESTION, MOST_ROWS, &mut buffer).await?.rows;
             let Some(catalogue) = rows.and_then(|rows| Catalogue::read(&rows)) else { return Ok(None) };
             let Catalogue { known, too_many, parameters } = catalogue;
-            let names = Names { number: worker.shared.hidden.number(), known, too_many };
-            Known { names: Arc::new(names), parameters: parameters.into(), generation: 0, fingerprint }
+            let names = Names { number: worker.shared.catalogues.number(), known, too_many };
+            Reading { names: Arc::new(names), parameters: parameters.into(), generation: 0, fingerprint }
         }
     };
     buffers.give(buffer);
     let ended = connection.run_all(["COMMIT"], buffers).await?;
-    Ok(matches!(ended, [Ok(())]).then_some(known))
+    Ok(matches!(ended, [Ok(())]).then_some(reading))
 }
 
 /// A connection of the pool of this database and user. Who uses the pool is not to notice: one that nobody has used for a moment; and

@@ -39,7 +39,7 @@ async fn a_custom_parameter_that_one_session_sets_is_not_there_for_others() -> R
     for mode in ["transaction", "session"] {
         let front = front(|pgherd| pgherd.set("pool.mode", mode).set("log.level", "debug")).await?;
         says(&mut front.raw().await?, "SELECT 1").await?;
-        front.pgherd.wait_log("the catalogue was looked at", PATIENCE).await?;
+        front.pgherd.wait_log("the catalogue was read", PATIENCE).await?;
         let mut told = async |what: &str, client: &mut RawClient| -> Result<()> {
             let seen = says(client, SEEN).await?;
             if seen != "NULL" {

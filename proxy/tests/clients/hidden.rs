@@ -89,7 +89,7 @@ async fn last_queries(front: &Front) -> Result<String> {
 
 /// Waits until pgherd knows the functions of the database, which is used.
 async fn wait_known(front: &Front) -> Result<()> {
-    front.pgherd.wait_log("the catalogue was looked at", PATIENCE).await.map(drop)
+    front.pgherd.wait_log("the catalogue was read", PATIENCE).await.map(drop)
 }
 
 #[tokio::test]
