@@ -178,7 +178,8 @@ pub(super) async fn log_in(
         }
         PoolMode::Transaction | PoolMode::Statement => None,
     };
-    access.outlook = Some(shared.catalogues.outlook(&config.pool, &access.database, &access.user));
+    let wanted = || shared.config.load().pool.hidden_state_for(&access.database, &access.user);
+    access.outlook = Some(shared.catalogues.outlook(&access.database, &access.user, wanted));
     let pid =
         early.as_mut().and_then(|held| held.lease.connection()).map(|connection| connection.cancel.pid());
     let policy = || shared.config.load().pool.sequences_for(&access.database, &access.user);

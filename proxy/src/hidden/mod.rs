@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pgherd_protocol::statement::Names;
 
-use crate::config;
+use crate::config::{self, HiddenState};
 pub(crate) use outlook::Outlook;
 pub(crate) use refresh::keep_read;
 
@@ -84,15 +84,20 @@ struct Due {
 }
 
 impl Catalogues {
-    /// What the sessions of this database and user go by.
-    pub(crate) fn outlook(&self, settings: &config::Pool, database: &str, user: &str) -> Arc<Outlook> {
+    /// What the sessions of this database and user go by. `wanted` is what is configured for them.
+    pub(crate) fn outlook(
+        &self,
+        database: &str,
+        user: &str,
+        wanted: impl FnOnce() -> HiddenState,
+    ) -> Arc<Outlook> {
         let mut databases = self.databases.lock();
         let known = databases.entry(database.into()).or_default();
         if let Some(outlook) = known.outlooks.get(user) {
             return Arc::clone(outlook);
         }
-        let wanted = settings.hidden_state_for(database, user);
-        let outlook = Arc::new(Outlook::new(wanted, known.reading.as_ref()));
+        // The setting is read under the lock, so that a reload misses none.
+        let outlook = Arc::new(Outlook::new(wanted(), known.reading.as_ref()));
         known.outlooks.insert(user.into(), Arc::clone(&outlook));
         outlook
     }
