@@ -6,7 +6,7 @@ use pgherd_health::{Lsn, Member, MemberState, NodeId, Position, Report};
 
 use crate::state::{Attempt, State};
 use crate::synchronous::Synchronous;
-use crate::{Machine, Mode, Outcome, Step, election};
+use crate::{Machine, Mode, Outcome, election};
 
 /// What a guard says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,10 +188,17 @@ fn within_loss(machine: &Machine, attempt: &Attempt, best: Lsn) -> Result<(), St
 
 /// A primary that a switchover has stopped may be about to come back.
 fn started(machine: &Machine, attempt: &Attempt) -> Verdict {
-    let mut starts = machine.orders.under_way().filter(|placed| placed.step == Step::Start);
-    match starts.find(|placed| Some(placed.node) == attempt.old) {
-        Some(placed) => Verdict::Wait(format!("node {} is being started again", placed.node)),
-        None => Verdict::Pass,
+    let start = attempt.old.and_then(|old| machine.orders.last_start(old));
+    let Some((start, member)) = start.and_then(|start| Some((start, machine.topology.member(start.node)?)))
+    else {
+        return Verdict::Pass;
+    };
+    match &start.ended {
+        None => Verdict::Wait(format!("node {} is being started again", start.node)),
+        Some((at, _)) if !member.asked_since(*at) => {
+            Verdict::Wait(format!("node {} has not answered since it was started again", start.node))
+        }
+        Some(_) => Verdict::Pass,
     }
 }
 

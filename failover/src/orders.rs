@@ -125,6 +125,11 @@ impl Orders {
         })
     }
 
+    /// The last order to start that server.
+    pub(crate) fn last_start(&self, node: NodeId) -> Option<&Placed> {
+        self.placed.values().rev().find(|placed| placed.node == node && placed.step == Step::Start)
+    }
+
     /// True if a command that stops a primary is under way there.
     pub(crate) fn unmaking(&self, node: NodeId) -> bool {
         self.under_way().any(|placed| placed.node == node && placed.unmakes())

@@ -257,6 +257,27 @@ stories! {
         }
     }
 
+    /// A fence would end its start.
+    fn an_old_primary_that_takes_long_to_start_again_is_waited_for() {
+        let mut herd = Herd::of(2);
+        herd.world.plan.slow_starts = 100;
+        herd.next_goes(Step::Freeze, Trick::Fails).switches_over(None, seconds(3)).expect_err("it fails");
+        herd.serves(PG01, seconds(30));
+        assert_eq!(herd.commands(PG01, |step| *step == Step::Fence), 0, "{}", herd.story());
+        assert_eq!(herd.promotions(), 0);
+    }
+
+    /// What a server said before it was stopped says nothing of it.
+    fn a_primary_that_was_stopped_before_it_could_be_asked_again_does_not_lead() {
+        let mut herd = Herd::of(3);
+        herd.orders(Order::Switchover { to: Some(node(PG02)) });
+        until(&mut herd, PG01, is_stop);
+        herd.world.network.slowness[PG01] = millis(500);
+        herd.verdict(seconds(3)).expect("it is done");
+        assert_eq!(herd.served(), Some(PG02), "{}", herd.story());
+        herd.has_all_commits();
+    }
+
     fn an_old_primary_that_cannot_be_started_again_is_replaced_like_any_other() {
         let mut herd = Herd::of(2);
         herd.next_goes(Step::Freeze, Trick::Fails).next_goes(Step::Start, Trick::Fails);
