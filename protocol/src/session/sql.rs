@@ -127,7 +127,7 @@ impl Session {
                 let mut change = self.send_change(placed.change, server);
                 // Behind what forgets it, or in the middle of a COPY, there is nobody to ask.
                 if (forgets && !mention.forgotten) || findings.copies {
-                    self.do_not_ask(change.ask.take());
+                    self.do_not_ask(&mut change, server);
                 }
                 sent.push((mention.statement, change));
             }
@@ -312,10 +312,14 @@ impl Session {
         }
     }
 
-    /// The server is not asked after all: most likely the same text drops the statement, and the question would be an error.
-    fn do_not_ask(&mut self, ask: Option<Ask>) {
-        if ask.is_some_and(|ask| ask.typed.is_some()) {
+    /// The server is not asked after all: most likely the same text drops the statement, and the question would be an error. One
+    /// that cannot be prepared elsewhere then is not among those that may have to make place for others.
+    fn do_not_ask(&mut self, sent: &mut Sent, server: &mut ServerStatements) {
+        if let Some(Ask { statement, typed: Some(_) }) = sent.ask.take() {
             self.keep(Some(Pin::SqlPrepare));
+            self.preparing -= 1;
+            server.remove(statement.id);
+            sent.about = About::Uses(statement.id);
         }
     }
 

@@ -157,6 +157,8 @@ impl Scribe {
             // Else it might be carried out and told to have failed.
             self.write(&Action::Sync);
         }
+        // What is waited for before one of them must not make sure of what another will change.
+        texts.iter().filter_map(mentioned).for_each(|name| self.uses(name));
         texts.iter().for_each(|text| self.mentions(text));
         self.values.remove("");
         self.changes("");

@@ -53,6 +53,18 @@ fn the_types_that_a_prepare_gives_are_asked_for_so_that_other_servers_get_them()
 }
 
 #[test]
+fn a_statement_that_no_other_server_can_be_given_makes_no_place_for_others() {
+    let mut world = transaction_mode().with_prepared_limit(0);
+    // Behind a COPY the server cannot be asked for the type.
+    world.sends(A, [query("prepare s (text) as select 'a' || $1; copy u to stdout")]);
+    world.sends(A, [parse("t", "select 'b'"), sync(), parse("u", "select 'c'"), sync()]);
+    assert!(world.held(A).is_some());
+    world.clients[A].got.clear();
+    world.sends(A, [query("execute s ('')")]);
+    world.gets(A, ROW);
+}
+
+#[test]
 fn execute_finds_what_the_protocol_has_prepared_and_deallocate_leaves_it_to_others() {
     let mut world = transaction_mode();
     for client in [A, B] {
