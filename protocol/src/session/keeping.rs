@@ -65,6 +65,13 @@ impl Session {
         true
     }
 
+    /// True if custom parameters may have values on the connection of which neither the session nor the server can tell: it needs
+    /// RESET ALL before anybody else sees it.
+    #[must_use]
+    pub const fn may_hide_parameters(&self) -> bool {
+        self.ran_any
+    }
+
     /// There is this reason, if any, to keep the server connection.
     pub(super) fn keep(&mut self, pin: Option<Pin>) {
         let Some(it) = pin else { return };
@@ -81,6 +88,7 @@ impl Session {
         self.keep(findings.pin);
         // Whether it still listens is found out when it has done nothing else for a while.
         let leaves = findings.pin.is_some_and(|pin| pin.can_be_asked_about() && pin != Pin::Listen);
+        self.ran_any |= findings.runs_any;
         self.unasked |= leaves || findings.suspect || (findings.undoes && self.pin.is_some());
     }
 

@@ -132,6 +132,8 @@ pub struct Session {
     lasting: Option<Pin>,
     /// It may have left something on the server connection, or undone what it has left there.
     unasked: bool,
+    /// It may have set custom parameters there of which nobody knows the names.
+    ran_any: bool,
     /// A library was loaded into the server process: no other session is to have that.
     has_loaded: bool,
     /// What its texts are suspected of.
@@ -284,6 +286,7 @@ impl Session {
             pin: None,
             lasting: (pooling == Pooling::Session).then_some(Pin::SessionMode),
             unasked: false,
+            ran_any: false,
             has_loaded: false,
             suspects: Arc::default(),
             customs: startup.customs().clone(),
@@ -365,6 +368,7 @@ impl Session {
         // It has the startup packet's parameters.
         self.restore_due = false;
         self.unasked = false;
+        self.ran_any = false;
         self.has_customs_here = false;
         self.unnamed.placed = Placed::No;
         self.lease_start = server.statements.now();

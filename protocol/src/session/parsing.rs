@@ -32,7 +32,7 @@ impl Session {
         }
         self.note_customs(findings.sets_custom, split_cstr(definition).map_or(definition, |(text, _)| text));
         // It is run when it is bound.
-        self.note_leftovers(Scan { suspect: false, ..findings });
+        self.note_leftovers(Scan { suspect: false, runs_any: false, ..findings });
         self.see_asking(findings, (server, lookup), out);
         let is_own = self.has_own_names();
         if is_own && (self.pooling == Pooling::Session || !name.is_empty()) {

@@ -27,7 +27,7 @@ pub fn scan_start(text: &[u8]) -> (Scan, Rest) {
     let Scan { pin, names, sets, sets_custom, resets, sees, asks, .. } = findings.conclude(true);
     let pin = pin.or(prepares.then_some(Pin::SqlPrepare));
     let known = Scan { pin, names, sets, sets_custom, resets, sees, asks, ..Scan::UNKNOWN };
-    (Scan { suspect: is_do, ..known }, Rest::new(is_do))
+    (Scan { suspect: is_do, runs_any: is_do, ..known }, Rest::new(is_do))
 }
 
 /// True for the first word of a DO.
@@ -58,6 +58,7 @@ struct Findings<'a> {
     undoes: bool,
     sees: Sight,
     suspect: bool,
+    runs_any: bool,
     draws: Draws,
     asks: bool,
     /// SHOW
@@ -317,6 +318,7 @@ impl<'a> Findings<'a> {
             // What it executes may be made up of parts.
             7 if word.is("execute") => {
                 self.suspect = true;
+                self.runs_any = true;
                 self.sees = self.sees.max(Sight::OfPrepare);
             }
             7 | 10 if word.is("discard") || word.is("deallocate") => self.forgets = true,
@@ -370,7 +372,7 @@ impl<'a> Findings<'a> {
         let exits = self.exits && single;
         let draws = if unclear { self.draws.max(Draws::Perhaps) } else { self.draws };
         let Self { pin, forgets, names, alters, sets, sets_custom, resets, .. } = self;
-        let Self { copies, undoes, suspect, asks, sees, .. } = self;
+        let Self { copies, undoes, suspect, runs_any, asks, sees, .. } = self;
         Scan {
             pin,
             effect,
@@ -385,6 +387,7 @@ impl<'a> Findings<'a> {
             undoes,
             sees,
             suspect,
+            runs_any,
             draws,
             asks,
             whole: true,

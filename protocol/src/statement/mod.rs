@@ -187,6 +187,8 @@ pub struct Scan {
     pub sees: Sight,
     /// It may leave something in the session that it does not show: see [`Suspects`].
     pub suspect: bool,
+    /// It may run a text that it does not show, and so set custom parameters of which no server tells, for it has to know their names.
+    pub runs_any: bool,
     /// It may take numbers of sequences.
     pub draws: Draws,
     /// It asks which number its session has taken last: `currval()`, `lastval()`.
@@ -227,6 +229,7 @@ impl Scan {
         undoes: true,
         sees: Sight::Nothing,
         suspect: false,
+        runs_any: false,
         draws: Draws::Perhaps,
         asks: false,
         whole: false,
@@ -252,6 +255,7 @@ impl Scan {
         undoes: false,
         sees: Sight::Nothing,
         suspect: false,
+        runs_any: false,
         draws: Draws::Perhaps,
         asks: false,
         whole: true,
@@ -280,6 +284,7 @@ impl Scan {
             undoes: self.undoes || other.undoes,
             sees: self.sees.max(other.sees),
             suspect: self.suspect || other.suspect,
+            runs_any: self.runs_any || other.runs_any,
             draws: self.draws.max(other.draws),
             asks: self.asks || other.asks,
             whole: self.whole && other.whole,

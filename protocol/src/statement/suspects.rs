@@ -32,6 +32,8 @@ pub struct Named {
     pub sets_custom: SetsCustom,
     /// It sets run-time parameters, if only for the transaction.
     pub alters: bool,
+    /// It runs texts that nobody sees beforehand.
+    pub runs_any: bool,
 }
 
 impl Names {
@@ -70,7 +72,7 @@ impl Names {
 impl Named {
     /// Of a text that is not known.
     pub(crate) const ANY: Self =
-        Self { suspect: true, pin: None, sets_custom: SetsCustom::Nothing, alters: false };
+        Self { suspect: true, pin: None, sets_custom: SetsCustom::Nothing, alters: false, runs_any: true };
 
     /// Both.
     #[must_use]
@@ -80,17 +82,19 @@ impl Named {
             pin: Pin::worse(self.pin, other.pin),
             sets_custom: self.sets_custom.max(other.sets_custom),
             alters: self.alters || other.alters,
+            runs_any: self.runs_any || other.runs_any,
         }
     }
 
     /// How many bits [`Named::to_bits`] may set.
-    pub(crate) const BITS: u32 = 6;
+    pub(crate) const BITS: u32 = 7;
 
     /// For an atomic number.
     pub(crate) const fn to_bits(self) -> u64 {
         let pin = match self.pin {
             None => 0,
             Some(Pin::Load) => 2,
+            Some(Pin::Parameter) => 6,
             Some(_) => 4,
         };
         let sets_custom = match self.sets_custom {
@@ -98,13 +102,14 @@ impl Named {
             SetsCustom::Named | SetsCustom::Suspected => 8,
             SetsCustom::Hidden => 16,
         };
-        ((self.alters as u64) << 5) + sets_custom + pin + self.suspect as u64
+        ((self.runs_any as u64) << 6) + ((self.alters as u64) << 5) + sets_custom + pin + self.suspect as u64
     }
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
         let pin = match bits & 6 {
             0 => None,
             2 => Some(Pin::Load),
+            6 => Some(Pin::Parameter),
             _ => Some(Pin::SessionFunction),
         };
         let sets_custom = match bits & 24 {
@@ -112,7 +117,7 @@ impl Named {
             8 => SetsCustom::Suspected,
             _ => SetsCustom::Hidden,
         };
-        Self { suspect: bits & 1 == 1, pin, sets_custom, alters: bits & 32 == 32 }
+        Self { suspect: bits & 1 == 1, pin, sets_custom, alters: bits & 32 == 32, runs_any: bits & 64 == 64 }
     }
 }
 
@@ -146,14 +151,16 @@ impl Suspects {
     #[inline]
     pub(crate) fn judge(&self, scan: Scan, find: impl FnOnce(&Names) -> Named) -> Scan {
         if self.trust == Trust::Blind {
-            return Scan { suspect: false, ..scan };
+            return Scan { suspect: false, runs_any: false, ..scan };
         }
         let named = if self.names.is_empty() { Named::default() } else { find(&self.names) };
         let acts = self.trust == Trust::Nothing && matches!(scan.effect, Effect::Write | Effect::MayCommit);
         let suspect = scan.suspect || named.suspect || acts;
         let sets_custom = scan.sets_custom.max(named.sets_custom);
         let alters = scan.alters || named.alters;
-        Scan { suspect, sets_custom, alters, pin: Pin::worse(scan.pin, named.pin), ..scan }
+        // Of functions of which nothing is known, each may.
+        let runs_any = scan.runs_any || named.runs_any || (acts && self.names.number == 0);
+        Scan { suspect, sets_custom, alters, runs_any, pin: Pin::worse(scan.pin, named.pin), ..scan }
     }
 
     /// The same of a text that was not looked at before.
@@ -262,10 +269,10 @@ mod tests {
         assert!(remembered.recall(&suspects.names, b"not looked at again").suspect);
         let others = Names { number: 2, ..Names::default() };
         assert!(!remembered.recall(&others, b"SELECT make()").suspect);
-        for pin in [None, Some(Pin::Load), Some(Pin::SessionFunction)] {
+        for pin in [None, Some(Pin::Load), Some(Pin::SessionFunction), Some(Pin::Parameter)] {
             for sets_custom in [SetsCustom::Nothing, SetsCustom::Suspected, SetsCustom::Hidden] {
                 for suspect in [false, true] {
-                    let named = Named { suspect, pin, sets_custom, alters: suspect };
+                    let named = Named { suspect, pin, sets_custom, alters: suspect, runs_any: !suspect };
                     assert_eq!(Named::from_bits(named.to_bits()), named);
                     assert!(named.to_bits() >> Named::BITS == 0);
                 }

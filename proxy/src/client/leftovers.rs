@@ -58,7 +58,8 @@ impl Session {
             let parameters = parameters.with_customs(machine.customs());
             self.access.parameters = self.worker.shared.parameters.share(parameters);
             *self.access.seat.card().parameters.lock() = Arc::clone(&self.access.parameters);
-            connection.applied = Some(Arc::clone(&self.access.parameters));
+            let is_known = !machine.may_hide_parameters();
+            connection.applied = is_known.then(|| Arc::clone(&self.access.parameters));
             connection.state.parameters_lost = false;
         }
         Ok(())

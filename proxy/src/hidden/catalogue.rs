@@ -30,8 +30,8 @@ pub(super) const FINGERPRINT: &str = "SELECT count(*)::text, coalesce(sum(seen.x
     UNION ALL SELECT xmin::text FROM pg_inherits \
     UNION ALL SELECT xmin::text FROM pg_constraint WHERE oid >= 16384) AS seen (x)";
 
-/// Gives a row for each name: the name, and what using it means: `ask`; `load` or `keep` where no server tells later what was left;
-/// `custom` where it sets a custom parameter, `hidden` where nobody knows which; `alter` where it sets any parameter that may change
+/// Gives a row for each name: the name, and what using it means: `ask`; `any` where it runs texts that are not in its source;
+/// `load`, `keep` or `unnamed` (a custom parameter of which it makes the name up) where no server tells later what was left; `custom` where it sets a custom parameter, `hidden` where nobody knows which; `alter` where it sets any parameter that may change
 /// what other texts mean. Custom parameters are rows, too.
 pub(super) const QUESTION: &str = r#"WITH RECURSIVE sources AS MATERIALIZED (
     SELECT p.oid, p.proname::text AS name, p.proconfig, l.lanname = 'c' OR l.lanname = 'internal' AS is_closed,
@@ -46,16 +46,23 @@ pub(super) const QUESTION: &str = r#"WITH RECURSIVE sources AS MATERIALIZED (
             WHEN source ~ '\mload\s+''' THEN 'load'
             WHEN source ~ 'dblink_connect|pg_(backup_start|start_backup)|_replication_slot|pg_replication_origin_session_setup'
                 THEN 'keep'
+            WHEN regexp_replace(source, sets_locally, ' ', 'g') ~ gives_name
+                OR source ~ '[''"$]set\s+(session\s+)?[a-z0-9_.]*(%|''+\s*\|\|)'
+                THEN 'unnamed'
         END AS pin,
         NOT is_closed AND (
             source ~ '\m(temp|temporary|pg_temp|listen|prepare|hold|spi_exec\w*|spi_query|spi_prepare)\M|pg_(try_)?advisory_lock'
             OR source ~ '\mexecute\M(?!\s+(function|procedure|on)\M)'
-            OR regexp_replace(source, 'set_config\s*\([^()]*,\s*true\s*\)', ' ', 'g') ~ 'set_config'
+            OR regexp_replace(source, sets_locally, ' ', 'g') ~ 'set_config'
             OR source ~ begins_set OR regexp_replace(source, '--[^\n]*|/\*.*?\*/', ' ', 'g') ~ begins_set
         ) AS is_suspect,
-        NOT is_closed AND source ~ 'set_config|\mset\s+(local|session|search_path|role)\M' AS alters
-    FROM sources CROSS JOIN (VALUES
-        ('(^|[;''$"]|\m(begin|then|else|loop|atomic)\M)\s*set\s+(?!(local|transaction|constraints)\M)')) AS set (begins_set)
+        NOT is_closed AND source ~ 'set_config|\mset\s+(local|session|search_path|role)\M' AS alters,
+        NOT is_closed AND (source ~ gives_name OR source ~ '[''"$]set\s+local\s+[a-z0-9_.]*(%|''+\s*\|\|)') AS is_unnamed,
+        NOT is_closed AND source ~ '\m(execute\M(?!\s+(function|procedure|on)\M)|spi_exec|spi_query|spi_prepare)' AS runs_any
+    FROM sources CROSS JOIN (VALUES (
+        '(^|[;''$"]|\m(begin|then|else|loop|atomic)\M)\s*set\s+(?!(local|transaction|constraints)\M)',
+        'set_config\s*\([^()]*(\([^()]*\)[^()]*)*,\s*true\s*\)',
+        'set_config\s*\(\s*([^''[:space:]]|''[^'']*''\s*\|\|)')) AS set (begins_set, sets_locally, gives_name)
 ), customs AS MATERIALIZED (
     -- In a text that is to be executed, quotation marks are doubled.
     SELECT oid, name, (regexp_matches(source,
@@ -74,11 +81,12 @@ pub(super) const QUESTION: &str = r#"WITH RECURSIVE sources AS MATERIALIZED (
   UNION
     SELECT false, oid, name, 'custom' FROM customs
   UNION
-    SELECT false, oid, name, 'hidden' FROM marked
-    WHERE NOT is_closed AND source ~ 'set_config\s*\(\s*([^''[:space:]]|''[^'']*''\s*\|\|)'
+    SELECT false, oid, name, 'hidden' FROM marked WHERE is_unnamed
+  UNION
+    SELECT false, oid, name, 'any' FROM marked WHERE runs_any
   UNION
     -- A rule or a default that calls one of PostgreSQL's own.
-    SELECT true, c.oid, c.relname::text, CASE WHEN tree.text ~ ':funcid 2078\M' THEN 'ask,hidden' ELSE 'ask' END
+    SELECT true, c.oid, c.relname::text, CASE WHEN tree.text ~ ':funcid 2078\M' THEN 'unnamed' ELSE 'ask' END
     FROM (SELECT ev_class, ev_action::text FROM pg_rewrite WHERE oid >= 16384
         UNION ALL SELECT adrelid, adbin::text FROM pg_attrdef
         UNION ALL SELECT polrelid, concat(polqual, polwithcheck) FROM pg_policy) AS tree (relation, text)
@@ -147,6 +155,14 @@ fn meaning(kind: &[u8]) -> Named {
     let none = Named::default();
     match kind {
         b"load" => Named { suspect: true, pin: Some(Pin::Load), ..none },
+        b"unnamed" => Named {
+            suspect: true,
+            pin: Some(Pin::Parameter),
+            sets_custom: SetsCustom::Hidden,
+            alters: true,
+            ..none
+        },
+        b"any" => Named { runs_any: true, ..none },
         b"keep" => Named { suspect: true, pin: Some(Pin::SessionFunction), ..none },
         b"custom" => Named { sets_custom: SetsCustom::Suspected, ..none },
         b"alter" => Named { alters: true, ..none },
@@ -169,8 +185,12 @@ mod tests {
     fn kinds_of_one_name_count_together() {
         let rows = [row("f", "ask"), row("g", "custom,load"), row("app.x", "parameter")];
         let Catalogue { known, too_many, parameters } = Catalogue::read(&rows).unwrap();
-        let load =
-            Named { suspect: true, pin: Some(Pin::Load), sets_custom: SetsCustom::Suspected, alters: false };
+        let load = Named {
+            suspect: true,
+            pin: Some(Pin::Load),
+            sets_custom: SetsCustom::Suspected,
+            ..Named::default()
+        };
         assert_eq!(known.get(&b"g"[..]), Some(&load));
         assert!(known.len() == 2 && known.get(&b"f"[..]).is_some_and(|named| named.suspect) && !too_many);
         assert_eq!(parameters, ["app.x".into()]);

@@ -25,6 +25,9 @@ const SCHEMA: &str = "
     CREATE FUNCTION takes_lock() RETURNS int LANGUAGE sql AS $$ SELECT pg_advisory_lock(7); SELECT 1 $$;
     CREATE FUNCTION listens() RETURNS int LANGUAGE plpgsql AS $$ BEGIN LISTEN heard; RETURN 1; END $$;
     CREATE FUNCTION sets_custom() RETURNS text LANGUAGE sql AS $$ SELECT set_config('app.left', 'here', false) $$;
+    CREATE FUNCTION sets_named(n text) RETURNS text LANGUAGE sql AS $$ SELECT set_config(n, 'here', false) $$;
+    CREATE FUNCTION sets_made_up(n text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'SET ' || n || ' = here'; RETURN 1; END $$;
+    CREATE FUNCTION sets_locally(n text) RETURNS text LANGUAGE sql AS $$ SELECT set_config(n, coalesce('here'), true) $$;
     CREATE FUNCTION sets_role() RETURNS int LANGUAGE plpgsql AS $$ BEGIN SET ROLE guest; RETURN 1; END $$;
     CREATE FUNCTION sets_memory() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
         -- Not for long.
@@ -40,6 +43,7 @@ const LOCK: &str =
     "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())::text";
 const LISTENS: &str = "SELECT EXISTS (SELECT FROM pg_listening_channels())::text";
 const CUSTOM: &str = "SELECT (current_setting('app.left', true) IS NOT DISTINCT FROM 'here')::text";
+const UP: &str = "SELECT (current_setting('app.up', true) IS NOT DISTINCT FROM 'here')::text";
 const ROLE: &str = "SELECT (current_user = 'guest')::text";
 const MEMORY: &str = "SELECT (current_setting('work_mem') = '9MB')::text";
 const CURSOR: &str = "SELECT EXISTS (SELECT FROM pg_cursors WHERE is_holdable)::text";
@@ -115,6 +119,41 @@ async fn what_a_function_leaves_stays_with_its_session_and_reaches_no_other() ->
             let mut next = front.raw().await?;
             if sees(&mut next, left).await? {
                 wrong.push(format!("{act}: reaches the next, known: {known}"));
+            }
+        }
+        wait_known(&front).await?;
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// What sets a custom parameter of which no source has the name; and whether its session keeps it once the functions are known.
+const MADE_UP: &[(&str, bool)] = &[
+    ("SELECT sets_named('app.up')", true),
+    ("SELECT sets_made_up('app.up')", true),
+    ("SELECT sets_locally('app.up')", false),
+    ("SELECT executes('SET app.up = here')", false),
+    ("DO $$ BEGIN EXECUTE 'SE' || 'T app.up = here'; END $$", false),
+    ("PREPARE p AS SELECT sets_made_up('app.up'); EXECUTE p", true),
+];
+
+#[tokio::test]
+async fn a_parameter_whose_name_is_made_up_reaches_no_other() -> Result<()> {
+    let front = front(|pgherd| pgherd).await?;
+    let mut wrong = Vec::new();
+    for known in [false, true] {
+        for (act, is_kept) in MADE_UP {
+            let mut one = front.raw().await?;
+            says(&mut one, act).await?;
+            if sees(&mut front.raw().await?, UP).await? {
+                wrong.push(format!("{act}: reaches another, known: {known}"));
+            }
+            if known && sees(&mut one, UP).await? != *is_kept {
+                wrong.push(format!("{act}: is kept: {}", !is_kept));
+            }
+            drop(one);
+            if sees(&mut front.raw().await?, UP).await? {
+                wrong.push(format!("{act}: reaches another at the end, known: {known}"));
             }
         }
         wait_known(&front).await?;
