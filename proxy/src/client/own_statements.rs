@@ -40,13 +40,17 @@ impl Session {
     /// True if the server has refused none. What is notified meanwhile is told.
     async fn request_all(&mut self, held: &mut Held, requests: &[Vec<u8>]) -> io::Result<bool> {
         let Some(connection) = held.lease.connection() else { return Ok(false) };
+        let buffers = &self.worker.buffers;
+        // With what the server has said behind earlier answers.
+        let mut buffer = self.front.down.buffer.take().unwrap_or_else(|| buffers.take());
         let mut is_done = true;
         for requests in requests.chunks(AT_ONCE) {
             let (refused, notifications) =
-                connection.request(&requests.concat(), requests.len(), &self.worker.buffers).await?;
+                connection.request(&requests.concat(), requests.len(), &mut buffer).await?;
             is_done &= !refused;
             self.front.down.append().extend_from_slice(&notifications);
         }
+        self.front.down.take_over(buffer, buffers);
         Ok(is_done)
     }
 }

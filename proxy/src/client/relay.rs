@@ -136,7 +136,8 @@ impl Front {
             if let Poll::Ready(event) = self.poll_down(server, (buffers, lookup)) {
                 return Poll::Ready(event);
             }
-            if self.machine.awaits_privacy() && self.up.is_flushed() {
+            // Half of what the server says on its own must not be taken for an answer.
+            if self.machine.awaits_privacy() && self.up.is_flushed() && !self.down.has_input() {
                 return Poll::Ready(Event::Looks);
             }
             if was_stalled && !self.machine.is_stalled() {

@@ -149,7 +149,7 @@ impl ServerConnection {
     }
 
     /// Sends messages of pgherd's own that end so many batches; whether the server refused any, and the notifications that came with its
-    /// answers, as they came.
+    /// answers, as they came. What it has said behind them is left in `buffer`.
     ///
     /// # Errors
     /// The loss of the connection.
@@ -157,24 +157,19 @@ impl ServerConnection {
         &mut self,
         messages: &[u8],
         batches: usize,
-        buffers: &Buffers,
+        buffer: &mut Buffer,
     ) -> io::Result<(bool, Vec<u8>)> {
-        let mut buffer = buffers.take();
         let answers = async {
             self.stream.write_all(messages).await?;
             let (mut refused, mut notifications) = (false, Vec::new());
             for _ in 0..batches {
-                let seen = self.seen(&mut buffer, 0).await?;
+                let seen = self.seen(buffer, 0).await?;
                 refused |= seen.body.is_some();
                 notifications.extend(seen.notifications);
             }
             Ok((refused, notifications))
         };
-        let answers = tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answers)
-            .await
-            .unwrap_or_else(|_| Err(no_answer()))?;
-        buffers.give(buffer);
-        Ok(answers)
+        tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answers).await.unwrap_or_else(|_| Err(no_answer()))
     }
 
     /// Reads up to the next ReadyForQuery.
