@@ -63,8 +63,12 @@ impl Session {
 
     /// True if the server is sure to refuse to parse it: in a failed transaction it takes nothing but what ends it.
     fn refuses(&self, findings: &Scan) -> bool {
+        !findings.is_parsed_when_aborted() && self.stays_failed()
+    }
+
+    /// True in a failed transaction that nothing ends which was sent.
+    pub(super) fn stays_failed(&self) -> bool {
         self.answered.transaction() == Transaction::Failed
-            && !findings.is_parsed_when_aborted()
             && !self.expected.iter().any(|e| e.kind.runs() && e.effect > Effect::Harmless)
     }
 

@@ -280,8 +280,8 @@ impl Session {
             self.note_asked(lookup);
         }
         if may_ask && self.numbers.may_be_anothers(self.batch) {
-            let is_failed = self.answered.transaction() == Transaction::Failed && self.expected.is_empty();
-            if !is_failed {
+            // It would be refused, and the server skip a Query or FunctionCall that it would answer else.
+            if !self.stays_failed() {
                 self.have_forgotten(in_batch, (server, lookup), out);
             } else if !findings.single {
                 // It may end the transaction and then ask; nothing can be said between.
@@ -400,6 +400,10 @@ impl Session {
         )
         .hint("End the transaction in a message of its own before asking for currval() or lastval().")
         .write(&mut answer, Severity::Error);
+        if !self.expected.is_empty() {
+            // The server may keep to itself what is to be said before that.
+            write::empty(out, b'H');
+        }
         self.expect_answer(Kind::QueryAnswer, answer);
         Some(Pass::Drop)
     }

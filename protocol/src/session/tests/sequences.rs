@@ -1,6 +1,6 @@
 //! Who is told which number of a sequence, and what pgherd says to servers for that.
 
-use super::wire::{bind, execute_some, parse, query, sync};
+use super::wire::{bind, close_statement, execute_some, function_call, parse, query, sync};
 use super::world::{World, transaction_mode};
 use super::{A, B};
 use crate::session::SequencePolicy;
@@ -62,6 +62,21 @@ fn who_asks_on_a_connection_with_others_numbers_has_it_forget_them() {
     world.sends(B, [query(ASK)]);
     world.gets(B, UNDEFINED);
     world.server_got(0, [&ask]);
+}
+
+#[test]
+fn in_a_failed_transaction_a_batch_without_its_sync_is_not_made_to_fail_by_it() {
+    let mut world = transaction_mode();
+    inserts(&mut world, A, 1);
+    world.sends(B, [query("begin"), query("selec")]);
+    world.clients[B].got.clear();
+    // Nothing that a function call may ask for is there, and the server answers the call.
+    world.sends(B, [close_statement(""), function_call(7)]);
+    let refused =
+        "ErrorResponse 25P02 current transaction is aborted, commands ignored until end of transaction block";
+    world.gets(B, ["CloseComplete", refused, "ReadyForQuery E"]);
+    world.sends(B, [close_statement(""), query("rollback; select lastval()")]);
+    world.gets(B, ["CloseComplete", refused, "ReadyForQuery E"]);
 }
 
 #[test]
