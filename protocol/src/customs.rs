@@ -19,18 +19,17 @@ pub struct Customs {
 }
 
 impl Customs {
-    /// Takes one in, whose name is in lower case.
-    pub fn add(&mut self, name: &str) {
+    /// Takes one in, whose name is in lower case. False if its name is not kept: then nobody can ask for its value.
+    pub fn add(&mut self, name: &str) -> bool {
+        let Err(place) = self.names.binary_search_by(|known| (**known).cmp(name)) else { return true };
         // Others look different to a server whose client has another encoding.
-        if self.any || !name.is_ascii() || name.len() > LONGEST_NAME {
-            return self.add_any();
-        }
-        if let Err(place) = self.names.binary_search_by(|known| (**known).cmp(name)) {
-            if self.names.len() >= MOST {
-                return self.add_any();
-            }
+        let is_kept = name.is_ascii() && name.len() <= LONGEST_NAME && self.names.len() < MOST;
+        if is_kept {
             self.names.insert(place, name.into());
+        } else {
+            self.add_any();
         }
+        is_kept
     }
 
     /// Takes one in whose name is not known.
@@ -43,7 +42,9 @@ impl Customs {
         if self == others {
             return;
         }
-        others.names.iter().for_each(|name| self.add(name));
+        for name in &others.names {
+            self.add(name);
+        }
         self.any |= others.any;
     }
 
@@ -73,7 +74,9 @@ mod tests {
 
     fn customs(names: &[&str]) -> Customs {
         let mut customs = Customs::default();
-        names.iter().for_each(|name| customs.add(name));
+        for name in names {
+            customs.add(name);
+        }
         customs
     }
 
@@ -88,6 +91,14 @@ mod tests {
         let mut sum = one;
         sum.add_all(&both);
         assert_eq!(sum, both);
+    }
+
+    #[test]
+    fn a_name_is_known_although_there_may_be_others() {
+        let mut known = customs(&["app.a"]);
+        known.add_any();
+        assert!(known.add("app.b") && known.names().eq(["app.a", "app.b"]));
+        assert!(!known.add("app.\u{e9}") && !known.are_all_in(&customs(&["app.a", "app.b"])));
     }
 
     #[test]

@@ -72,7 +72,9 @@ impl Parameters {
         carried.sort();
         carried.dedup_by(|one, other| one.0 == other.0);
         let mut customs = self.customs.clone();
-        carried.iter().filter(|(name, _)| is_custom(name)).for_each(|(name, _)| customs.add(name));
+        for (name, _) in carried.iter().filter(|(name, _)| is_custom(name)) {
+            customs.add(name);
+        }
         Some(Self { values: carried, customs })
     }
 

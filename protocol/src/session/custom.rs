@@ -2,7 +2,7 @@
 
 use super::{Pooling, Session};
 use crate::customs::Customs;
-use crate::statement::{SetsCustom, custom_names};
+use crate::statement::{Pin, Scan, SetsCustom, custom_names};
 
 impl Session {
     /// The custom parameters that the session has set.
@@ -20,14 +20,21 @@ impl Session {
     }
 
     /// Takes in the names in a text, which is run now or later.
-    pub(super) fn note_customs(&mut self, sets_custom: SetsCustom, text: &[u8]) {
-        if sets_custom == SetsCustom::Nothing {
+    pub(super) fn note_customs(&mut self, findings: Scan, text: &[u8]) {
+        if findings.sets_custom == SetsCustom::Nothing {
             return;
         }
+        let mut all_kept = true;
         custom_names(text, |name| match name {
-            Some(name) => self.customs.add(name),
-            None => self.customs.add_any(),
+            Some(name) => all_kept &= self.customs.add(name),
+            None => {
+                self.customs.add_any();
+                all_kept = false;
+            }
         });
+        if !all_kept && findings.sets {
+            self.keep(Some(Pin::Parameter));
+        }
         // There a Bind does not say what it runs.
         self.has_customs_here |= self.pooling == Pooling::Session;
     }
@@ -38,7 +45,10 @@ impl Session {
             SetsCustom::Nothing => {}
             SetsCustom::Named => self.has_customs_here = true,
             SetsCustom::Suspected => {
-                self.suspects.parameters.iter().for_each(|name| self.customs.add(name));
+                for name in &*self.suspects.parameters {
+                    // What cannot be asked for is not to be seen by others.
+                    self.ran_any |= !self.customs.add(name);
+                }
                 self.has_customs_here = true;
             }
             SetsCustom::Hidden => {

@@ -134,7 +134,7 @@ impl Session {
             return wait;
         }
         let view = findings.view.filter(|_| self.takes_in_band());
-        self.note_customs(findings.sets_custom, frame.body);
+        self.note_customs(findings, frame.body);
         self.see(findings);
         let resets = std::mem::take(&mut self.resets);
         // A simple Query destroys the unnamed statement, as in PostgreSQL, and ends a batch as Sync does.

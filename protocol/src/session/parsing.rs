@@ -30,7 +30,7 @@ impl Session {
         if self.parses_in_band(name, findings.view) {
             return Pass::Drop;
         }
-        self.note_customs(findings.sets_custom, split_cstr(definition).map_or(definition, |(text, _)| text));
+        self.note_customs(findings, split_cstr(definition).map_or(definition, |(text, _)| text));
         // It is run when it is bound.
         self.note_leftovers(Scan { suspect: false, runs_any: false, ..findings });
         self.see_asking(findings, (server, lookup), out);

@@ -382,7 +382,9 @@ impl Access {
             return Ok(held);
         }
         let set = self.parameters.to_sql().unwrap_or_default();
-        self.parameters.custom_names().for_each(|name| connection.state.customs.add(name));
+        for name in self.parameters.custom_names() {
+            connection.state.customs.add(name);
+        }
         // In messages of their own: the second is read under the server's own settings, not under the last client's. What
         // goes wrong with the first is no fault of this client.
         match connection.run_all([RESET, &set], &worker.buffers).await {

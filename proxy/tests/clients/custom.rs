@@ -148,3 +148,29 @@ async fn a_custom_parameter_is_carried_and_pins_nobody() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_parameter_keeps_its_value_beside_others_whose_names_are_not_known() -> Result<()> {
+    let front = front(|pgherd| pgherd.set("pool.pinned_size", 3)).await?;
+    let many: Vec<_> = (0..40).map(|n| format!("SET LOCAL app.n{n} = 1")).collect();
+    let many = format!("BEGIN; {}; COMMIT", many.join("; "));
+    for hidden in ["SELECT set_config('app.' || 'y', '1', true)", &many] {
+        let mut clients = vec![front.raw().await?, front.raw().await?, front.raw().await?];
+        for client in &mut clients {
+            says(client, hidden).await?;
+            says(client, "DISCARD ALL").await?;
+        }
+        for round in 0..3 {
+            for (number, client) in clients.iter_mut().enumerate() {
+                let seen = says(client, SEEN).await?;
+                let own = if round == 0 { String::new() } else { format!("{number}") };
+                ensure!(
+                    seen == own || (round == 0 && seen == "NULL"),
+                    "{hidden}: {number} sees {seen} in {round}"
+                );
+                says(client, &format!("SET app.x = '{number}'")).await?;
+            }
+        }
+    }
+    Ok(())
+}
