@@ -150,7 +150,8 @@ const SHAPE_OF: usize = 8 * 1024;
 
 /// Stands for what PostgreSQL does not let change in a prepared statement: the names and types of the columns in this
 /// RowDescription, or that it gives no rows (NoData). From which tables they come does not count.
-pub(crate) fn shape(frame: &Frame<'_>) -> u64 {
+#[must_use]
+pub fn shape(frame: &Frame<'_>) -> u64 {
     /// Behind a name: the table, the column's number in it, the type, its length, its modifier, the format.
     const FIELD: usize = 18;
     let mut hasher = DefaultHasher::new();

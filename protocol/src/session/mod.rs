@@ -40,6 +40,7 @@ use loss::Answered;
 pub use loss::Loss;
 use names::Names;
 pub use overtime::{Overtime, transaction_timeout};
+pub use privacy::OwnRequest;
 use privacy::Privacy;
 use sequences::Numbers;
 pub use sequences::{Drawers, SequencePolicy, Sequences};

@@ -18,6 +18,15 @@ pub(super) enum Privacy {
     Private,
 }
 
+/// What is sent for a session that is to have its statements for itself: it ends with a Sync.
+#[derive(Debug)]
+pub struct OwnRequest {
+    /// The messages.
+    pub messages: Vec<u8>,
+    /// The statement that they prepare must give this: see [`shape`](crate::prepared::shape).
+    pub gives: Option<u64>,
+}
+
 impl Session {
     /// True if names of statements mean on the server what they mean to the client.
     pub(super) fn has_own_names(&self) -> bool {
@@ -51,14 +60,18 @@ impl Session {
     /// What has the server drop all statements and prepare the session's own, in the order in which that was done before: requests, each
     /// with one ReadyForQuery. `None` if that cannot be.
     #[must_use]
-    pub fn own_statements(&self) -> Option<Vec<Vec<u8>>> {
+    pub fn own_statements(&self) -> Option<Vec<OwnRequest>> {
         let mut requests = vec![utility("DEALLOCATE ALL")];
         for (name, statement) in self.names.in_order() {
-            requests.push(match &statement.source {
-                Some(source) => utility_message(source),
-                None if statement.is_kept() => parse(name, &statement.definition_again()),
+            // As in PostgreSQL, a statement never becomes one that gives something else.
+            let known = statement.description();
+            let described = known.map(|_| name);
+            let messages = match &statement.source {
+                Some(source) => utility_message(source, described),
+                None if statement.is_kept() => parse(name, &statement.definition_again(), described),
                 None => return None,
-            });
+            };
+            requests.push(OwnRequest { messages, gives: known.map(|known| known.shape) });
         }
         match self.transaction {
             Transaction::Idle => {}
@@ -76,7 +89,7 @@ impl Session {
 
     /// What has the server drop all statements.
     #[must_use]
-    pub fn no_statements() -> Vec<u8> {
+    pub fn no_statements() -> OwnRequest {
         utility("DEALLOCATE ALL")
     }
 
@@ -104,11 +117,11 @@ impl Session {
 }
 
 /// A statement without parameters and rows, by the extended protocol: the client's unnamed statement and portal stay what they are.
-fn utility(sql: &str) -> Vec<u8> {
-    utility_message(sql.as_bytes())
+fn utility(sql: &str) -> OwnRequest {
+    OwnRequest { messages: utility_message(sql.as_bytes(), None), gives: None }
 }
 
-fn utility_message(sql: &[u8]) -> Vec<u8> {
+fn utility_message(sql: &[u8], described: Option<&[u8]>) -> Vec<u8> {
     let name = ESCAPED_PREFIX.as_bytes();
     let mut out = Vec::new();
     let close = |out: &mut Vec<u8>| {
@@ -136,16 +149,26 @@ fn utility_message(sql: &[u8]) -> Vec<u8> {
         out.extend_from_slice(&[0; 4]);
     });
     close(&mut out);
-    write::empty(&mut out, b'S');
+    describe_and_sync(described, &mut out);
     out
 }
 
-fn parse(name: &[u8], definition: &[u8]) -> Vec<u8> {
+fn parse(name: &[u8], definition: &[u8], described: Option<&[u8]>) -> Vec<u8> {
     let mut out = Vec::new();
     write::message(&mut out, b'P', |out| {
         write::cstr(out, name);
         out.extend_from_slice(definition);
     });
-    write::empty(&mut out, b'S');
+    describe_and_sync(described, &mut out);
     out
+}
+
+fn describe_and_sync(described: Option<&[u8]>, out: &mut Vec<u8>) {
+    if let Some(name) = described {
+        write::message(out, b'D', |out| {
+            out.push(b'S');
+            write::cstr(out, name);
+        });
+    }
+    write::empty(out, b'S');
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pgherd_protocol::session::Session as Machine;
+use pgherd_protocol::session::{OwnRequest, Session as Machine};
 
 use super::acquire::Held;
 use super::relay::{Event, Lost};
@@ -37,16 +37,15 @@ impl Session {
         Ok(())
     }
 
-    /// True if the server has refused none. What is notified meanwhile is told.
-    async fn request_all(&mut self, held: &mut Held, requests: &[Vec<u8>]) -> io::Result<bool> {
+    /// True if the server has refused none, and each statement gives what it is to give. What is notified meanwhile is told.
+    async fn request_all(&mut self, held: &mut Held, requests: &[OwnRequest]) -> io::Result<bool> {
         let Some(connection) = held.lease.connection() else { return Ok(false) };
         let buffers = &self.worker.buffers;
         // With what the server has said behind earlier answers.
         let mut buffer = self.front.down.buffer.take().unwrap_or_else(|| buffers.take());
         let mut is_done = true;
         for requests in requests.chunks(AT_ONCE) {
-            let (refused, notifications) =
-                connection.request(&requests.concat(), requests.len(), &mut buffer).await?;
+            let (refused, notifications) = connection.request(requests, &mut buffer).await?;
             is_done &= !refused;
             self.front.down.append().extend_from_slice(&notifications);
         }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::frame::{Frame, backend_header};
 use pgherd_protocol::parameters::Parameters;
+use pgherd_protocol::prepared::shape;
 use pgherd_protocol::server::ServerState;
+use pgherd_protocol::session::OwnRequest;
 use pgherd_protocol::write;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
@@ -148,23 +150,23 @@ impl ServerConnection {
         Ok(Answer { rows: (body.is_none() && !too_much).then_some(rows), notifications })
     }
 
-    /// Sends messages of pgherd's own that end so many batches; whether the server refused any, and the notifications that came with its
-    /// answers, as they came. What it has said behind them is left in `buffer`.
+    /// Sends requests of pgherd's own, all at once; whether the server refused any, or a statement gives something else than it is to
+    /// give, and the notifications that came with the answers, as they came. What it has said behind them is left in `buffer`.
     ///
     /// # Errors
     /// The loss of the connection.
     pub(crate) async fn request(
         &mut self,
-        messages: &[u8],
-        batches: usize,
+        requests: &[OwnRequest],
         buffer: &mut Buffer,
     ) -> io::Result<(bool, Vec<u8>)> {
+        let messages: Vec<u8> = requests.iter().flat_map(|request| &request.messages).copied().collect();
         let answers = async {
-            self.stream.write_all(messages).await?;
+            self.stream.write_all(&messages).await?;
             let (mut refused, mut notifications) = (false, Vec::new());
-            for _ in 0..batches {
+            for request in requests {
                 let seen = self.seen(buffer, 0).await?;
-                refused |= seen.body.is_some();
+                refused |= seen.body.is_some() || (request.gives.is_some() && request.gives != seen.gives);
                 notifications.extend(seen.notifications);
             }
             Ok((refused, notifications))
@@ -212,6 +214,7 @@ impl ServerConnection {
             }
             b'E' => seen.body = Some(frame.body.into()),
             b'Z' => seen.ready = true,
+            b'T' | b'n' => seen.gives = Some(shape(&frame)),
             b'D' if frame.is_complete() && seen.rows.len() < seen.most => seen.rows.push(frame.body.into()),
             b'D' => seen.too_much = true,
             b'A' if frame.is_complete() && seen.notifications.len() < MOST_NOTIFIED => {
@@ -244,6 +247,8 @@ struct Seen {
     notifications: Vec<u8>,
     /// There were more rows, or longer ones, than are kept.
     too_much: bool,
+    /// The columns of what was described, or asked, last.
+    gives: Option<u64>,
     ready: bool,
 }
 

@@ -196,3 +196,25 @@ async fn a_look_that_cannot_be_had_changes_nothing() -> Result<()> {
     ensure!(error.as_ref().is_some_and(|error| error.code() == "42P01"), "{error:?}");
     Ok(())
 }
+
+/// A statement that gives something else by now must not become that because its session has looked.
+#[tokio::test]
+async fn a_statement_from_before_a_migration_is_what_it_was_when_its_session_has_looked() -> Result<()> {
+    let front = front().await?;
+    let mut client: RawClient = front.raw().await?;
+    ensure!(client.query("CREATE TABLE grows (n int)").await?.error().is_none());
+    client.send(&prepare("s", "SELECT * FROM grows")?).await?;
+    ensure!(client.read_answer().await?.error().is_none());
+    for sql in ["PREPARE p AS SELECT * FROM grows", "ALTER TABLE grows ADD COLUMN m int"] {
+        ensure!(client.query(sql).await?.error().is_none(), "{sql}");
+    }
+    for _ in 0..2 {
+        ensure!(client.query(VIEW).await?.error().is_none());
+        client.send(&execute("s", &[])?).await?;
+        let errors = [client.read_answer().await?.error(), client.query("EXECUTE p").await?.error()];
+        for error in errors {
+            ensure!(error.as_ref().is_some_and(|error| error.code() == "0A000"), "{error:?}");
+        }
+    }
+    Ok(())
+}
