@@ -62,6 +62,10 @@ impl Session {
     #[must_use]
     pub fn own_statements(&self) -> Option<Vec<OwnRequest>> {
         let mut requests = vec![utility("DEALLOCATE ALL")];
+        if self.numbers.may_be_anothers(self.batch) {
+            // Later that would take a statement of pgherd's, which the session would see.
+            requests.push(utility("DISCARD SEQUENCES"));
+        }
         for (name, statement) in self.names.in_order() {
             // As in PostgreSQL, a statement never becomes one that gives something else.
             let known = statement.description();
@@ -97,6 +101,9 @@ impl Session {
     pub fn become_private(&mut self, server: &mut ServerStatements) {
         server.clear();
         self.misread.clear();
+        if self.numbers.may_be_anothers(self.batch) {
+            self.numbers.forget(false);
+        }
         // What they do when they are executed is not looked at any more.
         for (_, statement) in self.names.in_order() {
             let Scan { pin, sets, .. } = statement.scan;

@@ -166,7 +166,7 @@ impl Numbers {
 
     /// True if the connection may tell another session's number where this one asks in this batch. Where both have taken
     /// some, it is trusted that the session asks for what it has just taken.
-    fn may_be_anothers(&self, batch: u64) -> bool {
+    pub(super) fn may_be_anothers(&self, batch: u64) -> bool {
         if self.forgetting.is_some_and(|forgetting| forgetting.batch == batch) {
             return false;
         }
@@ -207,7 +207,7 @@ impl Numbers {
     }
 
     /// The connection has forgotten everything, on the client's behalf or on pgherd's; `draws` if it may have learnt more since.
-    fn forget(&mut self, draws: bool) {
+    pub(super) fn forget(&mut self, draws: bool) {
         self.drawers = if draws { Drawers::One(self.session) } else { Drawers::Nobody };
     }
 

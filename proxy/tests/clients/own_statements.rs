@@ -218,3 +218,26 @@ async fn a_statement_from_before_a_migration_is_what_it_was_when_its_session_has
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn nothing_of_pgherds_own_is_seen_where_others_have_taken_numbers() -> Result<()> {
+    let front = front().await?;
+    let mut other = front.raw().await?;
+    ensure!(
+        other
+            .query("CREATE TABLE taken (id serial); INSERT INTO taken DEFAULT VALUES")
+            .await?
+            .error()
+            .is_none()
+    );
+    let mut client = front.raw().await?;
+    client.send(&prepare("s", "INSERT INTO taken DEFAULT VALUES RETURNING id")?).await?;
+    ensure!(client.read_answer().await?.error().is_none());
+    for _ in 0..2 {
+        let rows = client.query(VIEW).await?.rows();
+        ensure!(rows.len() == 1 && rows[0][0].as_deref() == Some(b"s"), "{rows:?}");
+        client.send(&execute("s", &[])?).await?;
+        ensure!(client.read_answer().await?.error().is_none());
+    }
+    Ok(())
+}
