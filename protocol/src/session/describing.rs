@@ -113,6 +113,23 @@ impl Session {
         if is_known { Readiness::Unsure } else { Readiness::Ready }
     }
 
+    /// Sees to it that the server takes a statement's name for taken. It need not be what it was, nor fit the schema.
+    pub(super) fn ensure_taken(
+        &mut self,
+        statement: &Arc<Statement>,
+        name: &[u8],
+        server: &mut ServerStatements,
+        out: &mut Vec<u8>,
+    ) {
+        if !statement.is_kept() || self.find_prepared(statement.id, name, server) {
+            return;
+        }
+        self.prepare(statement, &[0, 0, 0], server, out);
+        self.expect_hidden(Kind::Parse, About::Prepares(statement.id));
+        // What uses it has to have it prepared.
+        server.make_stale(statement.id);
+    }
+
     /// True if a Query has to wait until it is known whether the statements that it names are what they were.
     pub(super) fn is_unsure_of(
         &mut self,
@@ -126,7 +143,7 @@ impl Session {
             let Some(statement) = known.filter(|known| known.description().is_some()).cloned() else {
                 continue;
             };
-            if mention.verb != Verb::Deallocate {
+            if mention.verb == Verb::Execute {
                 let readiness = self.ensure_prepared(&statement, &mention.name, server, out);
                 is_unsure |= readiness == Readiness::Unsure;
             }

@@ -87,8 +87,7 @@ impl Session {
         server: &mut ServerStatements,
         out: &mut Vec<u8>,
     ) -> Pass {
-        // Whatever it is by now.
-        let _ = self.ensure_prepared(existing, name, server, out);
+        self.ensure_taken(existing, name, server, out);
         self.expected.push_back(Expected {
             about: About::Uses(existing.id),
             undo: Some(Box::new(Undo { name: name.into(), before: Some(Arc::clone(existing)) })),

@@ -196,8 +196,7 @@ impl Session {
                 Readiness::Denied(_) => (NOWHERE, Change::Denied, Some(statement.scan)),
             },
             (Verb::Prepare { .. }, Some(statement)) if !self.is_unsure(name) => {
-                // Whatever it is by now.
-                let _ = self.ensure_prepared(&statement, name, server, out);
+                self.ensure_taken(&statement, name, server, out);
                 (statement.id, Change::PreparesAgain { name: name.clone(), statement }, None)
             }
             (Verb::Prepare { body, typed }, _) => {
