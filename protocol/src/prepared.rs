@@ -425,6 +425,11 @@ impl ServerStatements {
         })
     }
 
+    /// All that may be there.
+    pub fn ids(&self) -> impl Iterator<Item = u64> {
+        self.last_use.keys().chain(&self.stale).copied()
+    }
+
     /// How many are prepared there.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,7 +1,6 @@
 //! Messages from the client.
 
 use super::placement::{Name, Resolved, write_statement_message};
-use super::privacy::Privacy;
 use super::sql::Sent;
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Stall, Undo, in_band_answer};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
@@ -52,9 +51,7 @@ impl Session {
         let pass = self.take_in(frame, server, lookup, out);
         if pass != Pass::Wait {
             self.forget_denials();
-            if self.privacy == Privacy::Declined {
-                self.privacy = Privacy::Shared;
-            }
+            self.privacy.is_settled = false;
         }
         pass
     }
@@ -126,10 +123,10 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Pass {
         let findings = self.scan_or_watch(frame, frame.body, lookup);
-        if let Some(wait) = self.await_privacy(findings, self.unsynced) {
+        if let Some(wait) = self.await_privacy(findings, self.unsynced, server) {
             return wait;
         }
-        let names = findings.names && !self.has_own_names();
+        let names = findings.names && self.has_others_names();
         if names && let Some(wait) = self.await_named(frame, server, out) {
             return wait;
         }
@@ -403,7 +400,7 @@ impl Session {
             return self.pass_on(Kind::Close);
         };
         let Some((name, _)) = split_cstr(rest) else { return self.pass_on(Kind::Close) };
-        if self.has_own_names() && !name.is_empty() {
+        if self.has_own(name) {
             return self.pass_on(Kind::Close);
         }
         if name.is_empty() {

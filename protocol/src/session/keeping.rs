@@ -95,7 +95,7 @@ impl Session {
     /// The session has left nothing any more, but for the library that it has loaded.
     pub(super) fn forget_leftovers(&mut self) {
         self.pin = None;
-        self.privacy = Privacy::Shared;
+        self.privacy = Privacy::default();
         self.lasting = self.has_loaded.then_some(Pin::Load);
     }
 

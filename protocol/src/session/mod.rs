@@ -304,7 +304,7 @@ impl Session {
             describing: None,
             stall: Stall::No,
             numbers: Numbers::new(number),
-            privacy: Privacy::Shared,
+            privacy: Privacy::default(),
             sql: None,
             unnamed: Unnamed::NONE,
             bound: Scan::CURSOR,

@@ -23,7 +23,7 @@ impl Session {
         } else {
             Scan { forgets: false, ..self.scan_or_watch(frame, definition, lookup) }
         };
-        if let Some(wait) = self.await_privacy(findings, self.in_batch) {
+        if let Some(wait) = self.await_privacy(findings, self.in_batch, server) {
             return wait;
         }
         self.tally.client_parses += 1;
@@ -34,8 +34,7 @@ impl Session {
         // It is run when it is bound.
         self.note_leftovers(Scan { suspect: false, runs_any: false, ..findings });
         self.see_asking(findings, (server, lookup), out);
-        let is_own = self.has_own_names();
-        if is_own && (self.pooling == Pooling::Session || !name.is_empty()) {
+        if self.has_own(name) || (self.has_own_names() && !name.is_empty() && self.is_unsure(name)) {
             self.parsed_reset |= findings.resets == Resets::ForSession;
             self.see_customs(findings.sets_custom);
             if findings.sets && self.pooling == Pooling::Transaction {
@@ -43,9 +42,11 @@ impl Session {
                 self.keep(Some(Pin::Parameter));
             }
             self.tally.server_parses += 1;
-            return self.pass_on(Kind::Parse);
+            let undo = self.take_over(name);
+            self.expected.push_back(Expected { undo, ..Expected::new(Kind::Parse) });
+            return Pass::Forward;
         }
-        let names = findings.names && frame.is_complete() && !is_own;
+        let names = findings.names && frame.is_complete() && self.has_others_names();
         let mention = if names { mention(definition) } else { Ok(None) };
         if mention.is_err() {
             self.keep(Some(Pin::SqlPrepare));

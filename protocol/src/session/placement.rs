@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::describing::{NOWHERE, Readiness};
 use super::frontend::ESCAPED_PREFIX;
 use super::sql::Rendered;
-use super::{About, Expected, Held, Kind, Migration, Placed, Pooling, Session, Transaction, Undo};
+use super::{About, Expected, Held, Kind, Migration, Placed, Session, Transaction, Undo};
 use crate::prepared::{SERVER_PREFIX, ServerStatements, Statement, Statements, write_server_name};
 use crate::statement::{Effect, Mention, Scan};
 use crate::write;
@@ -98,7 +98,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Option<Resolved> {
         let found = |target, findings| Some(Resolved { target, findings, rendered: None });
-        if self.has_own_names() && (self.pooling == Pooling::Session || !name.is_empty()) {
+        if self.has_own(name) {
             return found(Target::AsItIs, Scan::UNKNOWN);
         }
         if name.is_empty() {

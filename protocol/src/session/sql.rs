@@ -36,6 +36,10 @@ pub(super) enum Change {
         name: Box<[u8]>,
         statement: Arc<Statement>,
     },
+    /// On the server, under the client's own name.
+    PreparesOwn {
+        name: Box<[u8]>,
+    },
     /// Where others may use the statement, a stand-in is dropped.
     Deallocates {
         name: Box<[u8]>,
@@ -122,18 +126,19 @@ impl Session {
                 self.see(executes);
                 findings = findings.worse(executes);
             }
-            if let Some(name) = placed.name {
-                renaming.rename(mention, &name);
-                let mut change = self.send_change(placed.change, server);
-                // Behind what forgets it, or in the middle of a COPY, there is nobody to ask.
-                if (forgets && !mention.forgotten) || findings.copies {
-                    self.do_not_ask(&mut change, server);
-                }
-                sent.push((mention.statement, change));
+            if placed.name.is_none() && !matches!(placed.change, Change::PreparesOwn { .. }) {
+                continue;
             }
+            placed.name.iter().for_each(|name| renaming.rename(mention, name));
+            let mut change = self.send_change(placed.change, server);
+            // Behind what forgets it, or in the middle of a COPY, there is nobody to ask.
+            if (forgets && !mention.forgotten) || findings.copies {
+                self.do_not_ask(&mut change, server);
+            }
+            sent.push((mention.statement, change));
         }
         resets = resets.max(std::mem::take(&mut self.resets));
-        if renaming.is_needless() {
+        if renaming.is_needless() && sent.is_empty() {
             return self.send_query(frame, findings, resets, out);
         }
         if !is_understood {
@@ -187,6 +192,11 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Option<Placed> {
         let name = &mention.name;
+        let prepares = matches!(mention.verb, Verb::Prepare { .. });
+        if self.has_own_names() && (known.is_none() || (prepares && self.is_unsure(name))) {
+            let change = if prepares { Change::PreparesOwn { name: name.clone() } } else { Change::Escaped };
+            return Some(Placed { name: None, change, executes: None });
+        }
         let (id, change, executes) = match (&mention.verb, known) {
             (Verb::Execute, Some(statement)) => match self.ensure_prepared(&statement, name, server, out) {
                 Readiness::Ready => {
@@ -233,6 +243,7 @@ impl Session {
                 let about = About::Prepares(statement.id);
                 (about, undo(name, before), Some(Ask { statement, typed }))
             }
+            Change::PreparesOwn { name } => (About::Nothing, self.take_over(&name), None),
             Change::PreparesAgain { name, statement } => {
                 (About::Uses(statement.id), undo(name, Some(statement)), None)
             }

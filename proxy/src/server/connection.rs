@@ -150,7 +150,7 @@ impl ServerConnection {
         Ok(Answer { rows: (body.is_none() && !too_much).then_some(rows), notifications })
     }
 
-    /// Sends requests of pgherd's own, all at once; whether the server refused any, or a statement gives something else than it is to
+    /// Sends requests of pgherd's own, all at once; of each whether the server refused it, or a statement gives something else than it is to
     /// give, and the notifications that came with the answers, as they came. What it has said behind them is left in `buffer`.
     ///
     /// # Errors
@@ -159,14 +159,15 @@ impl ServerConnection {
         &mut self,
         requests: &[OwnRequest],
         buffer: &mut Buffer,
-    ) -> io::Result<(bool, Vec<u8>)> {
+    ) -> io::Result<(Vec<bool>, Vec<u8>)> {
         let messages: Vec<u8> = requests.iter().flat_map(|request| &request.messages).copied().collect();
         let answers = async {
             self.stream.write_all(&messages).await?;
-            let (mut refused, mut notifications) = (false, Vec::new());
+            let (mut refused, mut notifications) = (Vec::new(), Vec::new());
             for request in requests {
                 let seen = self.seen(buffer, 0).await?;
-                refused |= seen.body.is_some() || (request.gives.is_some() && request.gives != seen.gives);
+                let is_other = request.gives.is_some() && request.gives != seen.gives;
+                refused.push(seen.body.is_some() || is_other);
                 notifications.extend(seen.notifications);
             }
             Ok((refused, notifications))

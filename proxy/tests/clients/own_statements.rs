@@ -173,28 +173,170 @@ async fn a_connection_is_clean_when_who_looked_has_left() -> Result<()> {
     Ok(())
 }
 
-/// Where a statement does not fit the schema any more it cannot be prepared under the client's name: all goes on as before.
+/// All but those that need the table that is gone.
+const OTHERS: &str = "SELECT name, statement, parameter_types, from_sql FROM pg_prepared_statements \
+                      WHERE statement NOT LIKE '%gone%' ORDER BY name";
+const ALL: &str =
+    "SELECT name, statement, parameter_types, from_sql FROM pg_prepared_statements ORDER BY name";
+
+/// What a session says that has statements of which some need a table that it then drops.
+fn prepare_and_drop() -> Result<Vec<(usize, BytesMut)>> {
+    Ok(vec![
+        (0, query("CREATE TABLE gone (n int)")?),
+        (0, query("PREPARE p AS SELECT n + 1 FROM gone")?),
+        (0, query("PREPARE q AS SELECT 'q'")?),
+        (0, prepare("x", "SELECT n + $1 FROM gone")?),
+        (0, prepare("y", "SELECT $1::int")?),
+        (1, prepare("theirs", "SELECT 'theirs'")?),
+        (0, query("DROP TABLE gone")?),
+    ])
+}
+
 #[tokio::test]
-async fn a_look_that_cannot_be_had_changes_nothing() -> Result<()> {
+async fn one_that_does_not_fit_the_schema_any_more_is_known_all_the_same() -> Result<()> {
     let front = front().await?;
-    let mut client: RawClient = front.raw().await?;
-    for sql in [
-        "CREATE TABLE gone (n int)",
-        "PREPARE p AS SELECT n FROM gone",
-        "PREPARE q AS SELECT 'q'",
+    let mut said = prepare_and_drop()?;
+    let there_and_gone = [
+        (0, query(OTHERS)?),
+        (0, query("EXECUTE q")?),
+        (0, execute("y", &["1"])?),
+        (0, query("EXECUTE p")?),
+        (0, execute("x", &["1"])?),
+        (0, query("EXECUTE q; EXECUTE p; EXECUTE q")?),
+        (0, query("PREPARE p AS SELECT 'again'")?),
+        (0, prepare("x", "SELECT 'again'")?),
+        (0, query("PREPARE q AS SELECT 'again'")?),
+        (0, extended("", "PREPARE p AS SELECT 'again'", &[])?),
+        (0, query("EXECUTE p")?),
+        (0, query(OTHERS)?),
+        (0, query("BEGIN")?),
+        (0, query(OTHERS)?),
+        (0, query("SAVEPOINT a")?),
+        (0, query("EXECUTE p")?),
+        (0, query("ROLLBACK TO a")?),
+        (0, query("EXECUTE q")?),
+        (0, query("COMMIT")?),
+        (0, prepare("z", "SELECT 'z'")?),
+        (1, execute("theirs", &[])?),
+    ];
+    said.extend(there_and_gone);
+    let back = [
+        (0, query("CREATE TABLE gone AS SELECT 1 AS n")?),
+        (0, query("EXECUTE p")?),
+        (0, execute("x", &["1"])?),
+        (0, execute("z", &[])?),
+        (0, query(ALL)?),
+        (0, query("EXECUTE p; EXECUTE q")?),
+        (0, execute("x", &["1"])?),
+        (0, query("DROP TABLE gone")?),
+        (0, query("EXECUTE p")?),
+        (0, query("PREPARE p AS SELECT 'again'")?),
+        (0, query("DEALLOCATE p")?),
+        (0, query(ALL)?),
+        (0, query("DISCARD ALL")?),
+        (0, execute("x", &["1"])?),
+        (0, query("EXECUTE p")?),
+        (0, query(ALL)?),
+    ];
+    said.extend(back);
+    front.same("one that is gone", async |address| talk(&front, address, &said).await).await.map(drop)
+}
+
+#[tokio::test]
+async fn the_name_of_one_that_does_not_fit_can_be_given_to_another() -> Result<()> {
+    let front = front().await?;
+    let mut said = prepare_and_drop()?;
+    let anew = messages(|out| {
+        frontend::close(b'S', "x", out)?;
+        frontend::parse("x", "SELECT 'x'", [], out)?;
+        crate::front::bind("x", &[], out)?;
+        frontend::execute("", 0, out)?;
+        frontend::sync(out);
+        Ok(())
+    })?;
+    let failing = messages(|out| {
+        frontend::parse("", "SELECT 1 FROM nosuch", [], out)?;
+        frontend::close(b'S', "x", out)?;
+        frontend::parse("x", "SELECT 'x'", [], out)?;
+        frontend::sync(out);
+        Ok(())
+    })?;
+    let given = [
+        (0, query("BEGIN")?),
+        (0, query(OTHERS)?),
+        (0, query("COMMIT")?),
+        (0, failing),
+        (0, execute("x", &["1"])?),
+        (0, anew),
+        (0, execute("x", &[])?),
+        (0, query("SELECT 1/0; DEALLOCATE p")?),
+        (0, query("EXECUTE p")?),
+        (0, query("BEGIN; DEALLOCATE p; PREPARE p AS SELECT 'p'; EXECUTE p; COMMIT")?),
+        (0, query("EXECUTE p; EXECUTE q")?),
+        (0, query("DEALLOCATE q")?),
+        (0, query("SELECT name, from_sql FROM pg_prepared_statements ORDER BY name")?),
+        (0, query("DEALLOCATE ALL; PREPARE x AS SELECT 'x'; EXECUTE x")?),
+        (0, query(ALL)?),
+    ];
+    said.extend(given);
+    front.same("another", async |address| talk(&front, address, &said).await).await.map(drop)
+}
+
+#[tokio::test]
+async fn so_it_can_where_nothing_before_was_answered_yet() -> Result<()> {
+    let front = front().await?;
+    let mut said = prepare_and_drop()?;
+    let close = messages(|out| {
+        frontend::close(b'S', "x", out)?;
+        frontend::sync(out);
+        Ok(())
+    })?;
+    let batches = [close, prepare("x", "SELECT 'x'")?, execute("x", &[])?, query("EXECUTE p")?];
+    let forgotten = [query("DEALLOCATE ALL")?, query("PREPARE p AS SELECT 'p'")?, query("EXECUTE p")?];
+    said.push((0, query(OTHERS)?));
+    for batches in [&batches[..], &forgotten[..]] {
+        said.push((0, BytesMut::from(&*batches.concat())));
+        // Their other answers.
+        said.extend(batches.iter().skip(1).map(|_| (0, BytesMut::new())));
+    }
+    said.push((0, query(ALL)?));
+    front.same("pipelined", async |address| talk(&front, address, &said).await).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_table_that_is_back_is_found_from_within_a_function_too() -> Result<()> {
+    let front = front().await?;
+    let mut said = prepare_and_drop()?;
+    for text in [
+        OTHERS,
+        "CREATE TABLE gone AS SELECT 1 AS n",
+        "DO $$ BEGIN EXECUTE 'EXECUTE p'; END $$",
+        "DEALLOCATE p",
+        "DO $$ BEGIN EXECUTE 'EXECUTE p'; END $$",
+        ALL,
         "DROP TABLE gone",
     ] {
-        ensure!(client.query(sql).await?.error().is_none(), "{sql}");
+        said.push((0, query(text)?));
     }
-    for begin in ["SELECT 1", "BEGIN"] {
-        ensure!(client.query(begin).await?.error().is_none());
-        let error = client.query(VIEW).await?.error();
-        ensure!(error.is_none(), "{begin}: {error:?}");
-        ensure!(client.query("EXECUTE q").await?.rows() == [[Some("q".into())]]);
-    }
-    let error = client.query("EXECUTE p").await?.error();
-    ensure!(error.as_ref().is_some_and(|error| error.code() == "42P01"), "{error:?}");
-    Ok(())
+    front.same("from within", async |address| talk(&front, address, &said).await).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_name_stays_taken_where_its_statement_cannot_be_prepared_any_more() -> Result<()> {
+    let front = front().await?;
+    let mut said = prepare_and_drop()?;
+    let taken = [
+        (1, query("DISCARD ALL")?),
+        (0, query("PREPARE p AS SELECT 'again'")?),
+        (0, prepare("x", "SELECT 'again'")?),
+        (0, query("EXECUTE p")?),
+        (0, query("CREATE TABLE gone AS SELECT 1 AS n")?),
+        (0, query("EXECUTE p")?),
+        (0, execute("x", &["1"])?),
+        (0, query("DROP TABLE gone")?),
+    ];
+    said.extend(taken);
+    front.same("taken", async |address| talk(&front, address, &said).await).await.map(drop)
 }
 
 /// A statement that gives something else by now must not become that because its session has looked.
