@@ -1,6 +1,7 @@
 //! Which role a name stood for at its last login, and what its sessions began with.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -14,36 +15,76 @@ pub(crate) struct Identity {
     pub(crate) settings: Option<i64>,
 }
 
-/// The last identity of each name. As many entries as there are roles.
+/// What a login tells of its name that was not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Nothing.
+    Nothing,
+    /// The role has other settings than at the login before.
+    Settings,
+    /// Another role had this name at the login before.
+    Role,
+    /// Another role has this name by now.
+    Outdated,
+}
+
+/// The last identity of each name, and as of when it was that. As many entries as there are roles.
 #[derive(Debug, Default)]
-pub(crate) struct Identities(Mutex<HashMap<Box<str>, Identity>>);
+pub(crate) struct Identities(Mutex<HashMap<Box<str>, (Identity, Instant)>>);
 
 impl Identities {
-    /// Notes who logs in under this name. True if it was somebody else at the login before.
-    pub(crate) fn note(&self, user: &str, identity: Identity) -> bool {
-        let mut known = self.0.lock();
-        match known.get_mut(user) {
-            Some(before) => std::mem::replace(before, identity) != identity,
-            None => {
-                known.insert(user.into(), identity);
-                false
-            }
+    /// Notes who logs in under this name, as the servers said at this time. What they have said later counts.
+    pub(crate) fn note(&self, user: &str, identity: Identity, as_of: Instant) -> Change {
+        let mut all = self.0.lock();
+        let Some(known) = all.get_mut(user) else {
+            all.insert(user.into(), (identity, as_of));
+            return Change::Nothing;
+        };
+        let (before, before_as_of) = *known;
+        if as_of < before_as_of {
+            return if before.oid == identity.oid { Change::Nothing } else { Change::Outdated };
         }
+        *known = (identity, as_of);
+        if before.oid != identity.oid {
+            Change::Role
+        } else if before == identity {
+            Change::Nothing
+        } else {
+            Change::Settings
+        }
+    }
+
+    /// True if this role still has the name.
+    pub(crate) fn stands(&self, user: &str, identity: Identity) -> bool {
+        self.0.lock().get(user).is_none_or(|(known, _)| known.oid == identity.oid)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn a_name_that_stands_for_another_role_or_other_settings_is_told_once() {
-        let known = Identities::default();
+        let (known, start) = (Identities::default(), Instant::now());
+        let mut seconds = 0;
+        let mut note = |user: &str, identity| {
+            seconds += 1;
+            known.note(user, identity, start + Duration::from_secs(seconds))
+        };
         let first = Identity { oid: 1, settings: None };
-        assert!(!known.note("a", first) && !known.note("a", first));
-        assert!(!known.note("b", Identity { oid: 2, settings: None }));
         let set = Identity { settings: Some(7), ..first };
-        assert!(known.note("a", set) && !known.note("a", set));
-        assert!(known.note("a", Identity { oid: 3, settings: Some(7) }));
+        let other = Identity { oid: 3, settings: Some(7) };
+        assert_eq!([note("a", first), note("a", first)], [Change::Nothing; 2]);
+        assert_eq!(note("b", Identity { oid: 2, settings: None }), Change::Nothing);
+        assert_eq!([note("a", set), note("a", set)], [Change::Settings, Change::Nothing]);
+        assert_eq!([note("a", other), note("a", other)], [Change::Role, Change::Nothing]);
+        assert!(known.stands("a", other) && !known.stands("a", set) && known.stands("c", set));
+        // A login that took longer.
+        assert_eq!(known.note("a", set, start), Change::Outdated);
+        assert_eq!(known.note("a", Identity { settings: None, ..other }, start), Change::Nothing);
+        assert_eq!(known.note("a", other, start + Duration::from_secs(60)), Change::Nothing);
     }
 }

@@ -317,13 +317,6 @@ impl Applicant<'_> {
         if let Some((credential, as_of)) = credential {
             self.shared.credentials.set(user, credential, as_of);
         }
-        if let Known::Role(role) = &known
-            && let Some(identity) = role.identity
-            && self.shared.identities.note(user, identity)
-        {
-            self.shared.welcomes.forget(user);
-            self.shared.backends.renew_of_user(user);
-        }
         Ok(match known {
             Known::Role(role) => Some(role),
             Known::Nobody | Known::Nothing(_) => None,

@@ -20,6 +20,7 @@ use super::welcome;
 use crate::cancel::Registration;
 use crate::config::{Config, PoolMode};
 use crate::console::{self, Visitor};
+use crate::identities::{Change, Identity};
 use crate::peer::Peer;
 use crate::places::Places;
 use crate::roster::{Card, Listed};
@@ -143,6 +144,7 @@ pub(super) async fn log_in(
     let applicant =
         Applicant { shared, config: &config, stream, peer, startup: &startup, replication, begun_at };
     let role = applicant.authenticate().await?;
+    let identity = note_identity(worker, &startup.user, role.as_deref())?;
     drop(place);
     if console::is_console(&startup.database) {
         return Ok(Admitted::ToConsole(console::admit(worker, &startup, peer, stream)?));
@@ -187,8 +189,40 @@ pub(super) async fn log_in(
     access.account = shared.traffic.account(&access.database, &access.user);
     let registration = shared.cancel_keys.register(&seat, pid, minor);
     let listed = shared.roster.enter(&seat);
+    // Who was not listed yet when another of this name came was not sent away.
+    if identity.is_some_and(|identity| !shared.identities.stands(&startup.user, identity)) {
+        return Err(is_another(&startup.user).into());
+    }
     stream.write_all(&greeting(welcome.iter(), &registration.key)).await?;
     Ok(Admitted::ToServers(LoggedIn { access, registration, counted, listed, mode, early }))
+}
+
+/// Where the role has other settings than at the login before, or is another one, no connection of before is lent to it; and those who
+/// logged in as the other one are sent away, for they would go on as this one.
+fn note_identity(worker: &Worker, user: &str, role: Option<&Role>) -> Result<Option<Identity>, ClientError> {
+    let shared = &worker.shared;
+    let Some((role, identity)) = role.and_then(|role| Some((role, role.identity?))) else { return Ok(None) };
+    let change = shared.identities.note(user, identity, role.fetched_at);
+    match change {
+        Change::Nothing => return Ok(Some(identity)),
+        Change::Outdated => return Err(is_another(user)),
+        Change::Settings | Change::Role => {}
+    }
+    shared.welcomes.forget(user);
+    shared.backends.renew_of_user(user);
+    if change == Change::Role {
+        let is_its =
+            |seat: &&Arc<Seat>| *seat.card().user == *user && !console::is_console(&seat.card().database);
+        shared.roster.all().iter().filter(is_its).for_each(|seat| seat.dismiss());
+        worker.summon_all();
+    }
+    Ok(Some(identity))
+}
+
+/// The client has proven to be a role that was dropped meanwhile.
+fn is_another(user: &str) -> ClientError {
+    ClientError::new("28000", format!("role \"{user}\" was dropped, and another one has its name"))
+        .hint("Connect again.")
 }
 
 /// All that a client is told that is let in, up to the first ReadyForQuery.

@@ -395,8 +395,16 @@ async fn a_login_after_a_change_of_its_role_has_the_session_that_postgresql_woul
         ensure!(asks("SHOW work_mem").await? == "7MB", "{mode}: ALTER DATABASE");
         server.query("ALTER ROLE anna RESET search_path; ALTER DATABASE app RESET work_mem").await?;
         ensure!(asks("SHOW search_path").await?.contains("$user"), "{mode}: RESET");
-        server.query("DROP ROLE anna; CREATE ROLE anna LOGIN PASSWORD 'pw'").await?;
+        let mut one = RawClient::login(front.pgherd.address(), "anna", "app", "pw").await?;
+        ensure!(one.query("SELECT 1").await?.error().is_none());
+        server.query("DROP ROLE anna; CREATE ROLE anna LOGIN PASSWORD 'pw' SUPERUSER").await?;
         ensure!(asks("SELECT current_user").await? == "anna", "{mode}: another role of this name");
+        let told = one.query("SELECT current_user").await.map(|answer| answer.rows());
+        ensure!(
+            told.as_ref().map_or(true, Vec::is_empty),
+            "{mode}: who was the other role must not become this one: {told:?}"
+        );
+        server.query("DROP ROLE anna").await?;
     }
     Ok(())
 }
