@@ -212,6 +212,8 @@ pub struct Statements {
     known: Mutex<Known>,
     /// Counts what may have changed the meaning of texts on servers.
     generation: AtomicU64,
+    /// Counts what may have added to the schema.
+    catalogue_generation: AtomicU64,
     hasher: RandomState,
     discard_sequences: OnceLock<Arc<Statement>>,
 }
@@ -235,6 +237,17 @@ impl Statements {
     /// that would fail with "cached plan must not change result type".
     pub fn renew(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Something may have been added to the schema: functions, say, that leave something in a session.
+    pub fn renew_catalogue(&self) {
+        self.catalogue_generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts that; see [`Statements::renew_catalogue`].
+    #[must_use]
+    pub fn catalogue_generation(&self) -> u64 {
+        self.catalogue_generation.load(Ordering::Relaxed)
     }
 
     /// As [`Statements::renew`], if nobody has said so since a statement of this generation was made.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::migration::changes_schema;
+use super::migration::{Change, changes_schema};
 use super::names::client_name;
 use super::{
     About, Altered, Expected, Kind, Migration, OwnWords, Placed, Pooling, Session, Transaction, Undo,
@@ -216,12 +216,14 @@ impl Session {
             }
             // Of a temporary table, most likely.
             b"DROP TABLE\0" if self.pin == Some(Pin::Temporary) => {}
-            tag if changes_schema(tag) => {
-                self.migration = Migration::Open;
-                // What is used in the same transaction is not known yet.
-                self.unasked = true;
+            tag => {
+                if let Some(change) = changes_schema(tag) {
+                    self.migration = Migration::Open;
+                    // What is used in the same transaction is not known yet.
+                    self.unasked |= change == Change::Adds;
+                    self.adds |= change == Change::Adds;
+                }
             }
-            _ => {}
         }
         if std::mem::take(&mut self.copying_in) {
             self.copy_syncs = 0;

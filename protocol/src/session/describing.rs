@@ -331,6 +331,9 @@ impl Session {
     pub fn tell_migrations(&mut self, statements: &Statements) {
         if self.take_migrated() {
             statements.renew();
+            if std::mem::take(&mut self.adds) {
+                statements.renew_catalogue();
+            }
         }
         if let Some(generation) = self.describing.as_mut().and_then(|describing| describing.renews.take()) {
             statements.renew_after(generation);

@@ -1,7 +1,16 @@
 //! Command tags of what changes the schema.
 
-/// True for the tags of statements after which another one may have other columns than before, or call other functions.
-pub(super) fn changes_schema(tag: &[u8]) -> bool {
+/// How a statement changes the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It drops what others may have used.
+    Drops,
+    /// It may also add what others will use.
+    Adds,
+}
+
+/// What the tags of statements say after which another one may have other columns than before, or call other functions.
+pub(super) fn changes_schema(tag: &[u8]) -> Option<Change> {
     const OBJECTS: [&[u8]; 16] = [
         b"TABLE\0",
         b"VIEW\0",
@@ -30,15 +39,19 @@ pub(super) fn changes_schema(tag: &[u8]) -> bool {
         b"POLICY\0",
         b"EXTENSION\0",
     ];
-    match tag.strip_prefix(b"ALTER ").or_else(|| tag.strip_prefix(b"DROP ")) {
-        Some(object) => OBJECTS.contains(&object),
-        None => tag.strip_prefix(b"CREATE ").is_some_and(|object| MADE.contains(&object)),
+    let is_one = |verb: &[u8], objects: &[&[u8]]| {
+        tag.strip_prefix(verb).is_some_and(|object| objects.contains(&object))
+    };
+    if is_one(b"DROP ", &OBJECTS) {
+        Some(Change::Drops)
+    } else {
+        (is_one(b"ALTER ", &OBJECTS) || is_one(b"CREATE ", &MADE)).then_some(Change::Adds)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::changes_schema;
+    use super::{Change, changes_schema};
 
     #[test]
     fn what_changes_columns_is_told_by_its_tag() {
@@ -50,7 +63,9 @@ mod tests {
             "CREATE TRIGGER\0",
             "ALTER MATERIALIZED VIEW\0",
         ] {
-            assert!(changes_schema(tag.as_bytes()), "{tag}");
+            let drops = tag.starts_with("DROP");
+            let change = if drops { Change::Drops } else { Change::Adds };
+            assert_eq!(changes_schema(tag.as_bytes()), Some(change), "{tag}");
         }
         for tag in [
             "SELECT 1\0",
@@ -61,7 +76,7 @@ mod tests {
             "DELETE 3\0",
             "",
         ] {
-            assert!(!changes_schema(tag.as_bytes()), "{tag}");
+            assert_eq!(changes_schema(tag.as_bytes()), None, "{tag}");
         }
     }
 }

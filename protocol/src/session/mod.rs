@@ -105,6 +105,8 @@ pub struct Session {
     carries: bool,
     altered: Altered,
     migration: Migration,
+    /// That may have added what others will use.
+    adds: bool,
     /// Stands for the database and the user: the same text may mean other tables there.
     place: u64,
     /// Statements of different scopes are never shared; see [`crate::prepared::Statements::intern`].
@@ -275,6 +277,7 @@ impl Session {
             carries: false,
             altered: Altered::No,
             migration: Migration::None,
+            adds: false,
             transaction: Transaction::Idle,
             expected: VecDeque::new(),
             batch: 0,

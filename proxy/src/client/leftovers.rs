@@ -69,7 +69,7 @@ impl Session {
     /// told.
     pub(super) async fn find_customs(&self, connection: &mut ServerConnection) -> Option<()> {
         let Some(outlook) = &self.access.outlook else { return Some(()) };
-        let suspects = outlook.suspects(self.worker.shared.statements.generation()).clone();
+        let suspects = outlook.suspects(self.worker.shared.statements.catalogue_generation()).clone();
         if suspects.parameters.is_empty() {
             return Some(());
         }

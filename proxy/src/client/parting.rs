@@ -57,6 +57,7 @@ impl Session {
         self.clean_up(held).await;
         if migrated {
             self.worker.shared.statements.renew();
+            self.worker.shared.statements.renew_catalogue();
         }
         Turn::End
     }

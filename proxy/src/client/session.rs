@@ -129,7 +129,7 @@ impl Session {
         let Some(connection) = held.lease.connection() else { return Turn::Next };
         self.front.machine.attach(&connection.state);
         if let Some(outlook) = &self.access.outlook {
-            self.front.machine.heed(&outlook.suspects(self.worker.shared.statements.generation()));
+            self.front.machine.heed(&outlook.suspects(self.worker.shared.statements.catalogue_generation()));
         }
         let mut leases = 1;
         if self.listening.is_shared()

@@ -29,7 +29,9 @@ pub(crate) async fn keep_read(worker: &Worker) {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while worker.stage() == Stage::Serving {
         interval.tick().await;
-        for due in worker.shared.catalogues.due(Instant::now(), worker.shared.statements.generation()) {
+        for due in
+            worker.shared.catalogues.due(Instant::now(), worker.shared.statements.catalogue_generation())
+        {
             read(worker, due).await;
         }
     }
@@ -38,7 +40,7 @@ pub(crate) async fn keep_read(worker: &Worker) {
 async fn read(worker: &Worker, Due { database, users, before, is_urgent }: Due) {
     let shared = &worker.shared;
     // Before the question: what changes meanwhile is read again.
-    let generation = shared.statements.generation();
+    let generation = shared.statements.catalogue_generation();
     let mut held = None;
     for user in users {
         held = connection(worker, (&database, &user), is_urgent).await;
