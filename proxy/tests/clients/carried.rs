@@ -1,9 +1,10 @@
 //! Run-time parameters that a session sets are in force for it on whatever connection it is served, and for nobody else.
 
 use pgherd_testkit::client::{ErrorFields, RawClient, frontend};
-use pgherd_testkit::{Result, anyhow, ensure};
+use pgherd_testkit::{Result, anyhow, ensure, eventually};
 
-use crate::front::{Front, comparable, execute, extended, messages};
+use crate::front::{Front, PATIENCE, comparable, execute, extended, messages};
+use crate::http::metric;
 
 const SEEN: &str = "SELECT name || '=' || setting FROM pg_settings \
                     WHERE name IN ('work_mem', 'search_path', 'TimeZone', 'DateStyle', 'application_name', \
@@ -146,6 +147,12 @@ async fn what_was_set_survives_its_connection() -> Result<()> {
     succeeds(&mut one, "SET work_mem = '7MB'; SET search_path = mine").await?;
     let shown = "SELECT current_setting('work_mem') || current_setting('search_path')";
     ensure!(one.query(shown).await?.rows() == [[Some("7MBmine".into())]]);
+    // The client has its answer a moment before its connection is given back.
+    eventually("the session has no connection", PATIENCE, || async {
+        let active = metric(&front, r#"pgherd_pool_servers_active{database="app",user="app"}"#).await?;
+        Ok((active < 1.0).then_some(()))
+    })
+    .await?;
     end_connections(&front).await?;
     ensure!(one.query(shown).await?.rows() == [[Some("7MBmine".into())]]);
 

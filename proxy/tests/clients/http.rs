@@ -26,7 +26,7 @@ async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
 }
 
 /// The value of one metric with these labels.
-async fn metric(front: &Front, name: &str) -> Result<f64> {
+pub(crate) async fn metric(front: &Front, name: &str) -> Result<f64> {
     let (status, text) = get(front.pgherd.http_address()?, "/metrics").await?;
     ensure!(status == 200 && text.ends_with("# EOF\n"), "{status}: {text}");
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
