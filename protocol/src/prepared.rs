@@ -358,8 +358,8 @@ impl Known {
 #[derive(Debug)]
 pub struct ServerStatements {
     last_use: HashMap<u64, u64>,
-    /// Still there, but to be closed before anything is prepared under that number again.
-    stale: Vec<u64>,
+    /// Still there, but to be closed before anything is prepared under that number again; and the use that it was put there for.
+    stale: Vec<(u64, u64)>,
     uses: u64,
     limit: usize,
 }
@@ -391,9 +391,20 @@ impl ServerStatements {
 
     /// Records that it is there but of no use any more.
     pub fn make_stale(&mut self, id: u64) {
+        self.make_stale_after(id, 0);
+    }
+
+    /// The same of one that must still be there for what is sent now.
+    pub fn make_stale_behind(&mut self, id: u64) {
+        self.uses += 1;
+        self.make_stale_after(id, self.uses);
+    }
+
+    fn make_stale_after(&mut self, id: u64, last: u64) {
         self.last_use.remove(&id);
-        if !self.stale.contains(&id) {
-            self.stale.push(id);
+        match self.stale.iter_mut().find(|(stale, _)| *stale == id) {
+            Some((_, known)) => *known = last.max(*known),
+            None => self.stale.push((id, last)),
         }
     }
 
@@ -412,7 +423,7 @@ impl ServerStatements {
 
     /// True if it has to be closed before it is prepared; it is then taken for closed.
     pub fn take_stale(&mut self, id: u64) -> bool {
-        let place = self.stale.iter().position(|&stale| stale == id);
+        let place = self.stale.iter().position(|(stale, _)| *stale == id);
         place.map(|place| self.stale.swap_remove(place)).is_some()
     }
 
@@ -425,8 +436,8 @@ impl ServerStatements {
     /// Takes out one that is stale, or the one used longest ago when there are more than the limit and nothing since
     /// `lease_start` needs it.
     pub fn evict(&mut self, lease_start: u64) -> Option<u64> {
-        if let Some(id) = self.stale.pop() {
-            return Some(id);
+        if let Some(place) = self.stale.iter().rposition(|(_, last)| *last <= lease_start) {
+            return Some(self.stale.swap_remove(place).0);
         }
         if self.last_use.len() <= self.limit {
             return None;
@@ -440,7 +451,7 @@ impl ServerStatements {
 
     /// All that may be there.
     pub fn ids(&self) -> impl Iterator<Item = u64> {
-        self.last_use.keys().chain(&self.stale).copied()
+        self.last_use.keys().copied().chain(self.stale.iter().map(|(id, _)| *id))
     }
 
     /// How many are prepared there.
@@ -488,6 +499,22 @@ mod tests {
         let statements = Statements::default();
         let first = statements.intern(1, b"select 1\0\0\0").id;
         assert!(statements.intern(1, b"select 1\0\0\0").id > first);
+    }
+
+    #[test]
+    fn a_stale_one_goes_at_once_unless_it_is_needed_in_this_lease() {
+        let mut server = ServerStatements::new(10);
+        let start = server.now();
+        server.insert(1);
+        server.insert(2);
+        server.make_stale(1);
+        server.make_stale_behind(2);
+        assert_eq!(server.evict(start), Some(1));
+        assert_eq!(server.evict(start), None);
+        assert_eq!(server.evict(server.now()), Some(2));
+        server.insert(2);
+        server.make_stale_behind(2);
+        assert!(server.take_stale(2) && !server.take_stale(2), "it is closed before it is prepared again");
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Session {
         self.prepare(statement, &[0, 0, 0], server, out);
         self.expect_hidden(Kind::Parse, About::Prepares(statement.id));
         // What uses it has to have it prepared.
-        server.make_stale(statement.id);
+        server.make_stale_behind(statement.id);
     }
 
     /// True if a Query has to wait until it is known whether the statements that it names are what they were.

@@ -65,6 +65,23 @@ fn a_statement_that_no_other_server_can_be_given_makes_no_place_for_others() {
 }
 
 #[test]
+fn a_name_stays_taken_though_there_is_no_place_for_its_statement() {
+    let mut world = transaction_mode().with_prepared_limit(0);
+    let texts = ["prepare s as select 'p'", "prepare s as select 'p'; deallocate s"];
+    for (text, other) in texts.into_iter().zip(["t", "u"]) {
+        world.sends(A, [query("prepare s as select 'p'")]);
+        world.gets(A, ["CommandComplete PREPARE", "ReadyForQuery I"]);
+        // Others have it make place.
+        world.sends(B, [parse(other, "select 'b'"), sync()]);
+        world.gets(B, ["ParseComplete", "ReadyForQuery I"]);
+        world.sends(A, [query(text)]);
+        world.gets(A, ["ErrorResponse 42P05 prepared statement \"s\" already exists", "ReadyForQuery I"]);
+        world.sends(A, [query("deallocate s")]);
+        world.gets(A, ["CommandComplete DEALLOCATE", "ReadyForQuery I"]);
+    }
+}
+
+#[test]
 fn execute_finds_what_the_protocol_has_prepared_and_deallocate_leaves_it_to_others() {
     let mut world = transaction_mode();
     for client in [A, B] {
