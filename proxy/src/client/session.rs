@@ -172,7 +172,8 @@ impl Session {
                 Event::AtRest => {}
                 other => return Box::pin(self.part(held, other)).await,
             }
-            if self.front.machine.is_to_be_asked() {
+            let is_asked = self.front.machine.is_to_be_asked();
+            if is_asked {
                 // It is pinned as long as the server has not said otherwise.
                 self.front.machine.lasting_pin().into_iter().for_each(|pin| self.access.seat.pin(pin));
                 let asked = Box::pin(self.ask_what_is_left(&mut held)).await;
@@ -180,6 +181,10 @@ impl Session {
                 if let Err(lost) = asked {
                     return Box::pin(self.part(held, lost)).await;
                 }
+            }
+            // What the server has said behind its answer, that it ends for one, must not be taken for the next one's words.
+            if is_asked && self.front.down.has_input() {
+                continue;
             }
             if self.front.machine.pin().is_none() {
                 return self.give_back(held).await;
