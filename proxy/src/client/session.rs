@@ -115,6 +115,7 @@ impl Session {
     }
 
     /// One lease: from the client's first message to the moment when the server connection can go back.
+    #[expect(clippy::too_many_lines, reason = "one lease from its beginning to its end")]
     async fn turn(&mut self) -> Turn {
         let mut held = match self.early.take() {
             Some(held) => held,
