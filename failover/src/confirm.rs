@@ -31,11 +31,7 @@ pub(crate) const ROWS: &[Transition] = &[
         commands: "none",
         reason: "nothing has been done yet: the epoch never ended",
         when: |machine, _| recovered(machine, machine.state.epoch()?),
-        then: |machine, _, _| {
-            if let Some(epoch) = machine.state.epoch() {
-                machine.state = State::Steady { epoch };
-            }
-        },
+        then: |machine, _, _| machine.resume(),
     },
     Transition {
         name: "ask over ssh",

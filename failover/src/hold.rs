@@ -56,11 +56,7 @@ pub(crate) const ROWS: &[Transition] = &[
         commands: "none",
         reason: "the epoch never ended",
         when: |machine, _| recovered(machine, guarded(machine)?.epoch?),
-        then: |machine, _, _| {
-            if let Some(epoch) = machine.state.epoch() {
-                machine.state = State::Steady { epoch };
-            }
-        },
+        then: |machine, _, _| machine.resume(),
     },
     Transition {
         name: "led again while held",

@@ -303,6 +303,21 @@ impl Machine {
         }
     }
 
+    /// The primary of the epoch goes on, or begins, to take writes.
+    pub(crate) fn resume(&mut self) {
+        if let Some(epoch) = self.state.epoch() {
+            self.state = State::Steady { epoch };
+        }
+    }
+
+    /// The primary of the epoch may be lost.
+    pub(crate) fn suspect(&mut self, now: Instant) {
+        if let Some(epoch) = self.state.epoch() {
+            self.state = State::Suspect { epoch, since: now };
+            self.look_at_once();
+        }
+    }
+
     /// Everything is looked at afresh.
     pub(crate) fn discover(&mut self, now: Instant) {
         if let Some(attempt) = self.state.attempt().cloned() {

@@ -32,12 +32,7 @@ pub(crate) const ROWS: &[Transition] = &[
         commands: "probe all at once",
         reason: "new writes wait until it is clear what happened",
         when: |machine, _| failure(machine, machine.state.epoch()?),
-        then: |machine, now, _| {
-            if let Some(epoch) = machine.state.epoch() {
-                machine.state = State::Suspect { epoch, since: now };
-                machine.look_at_once();
-            }
-        },
+        then: |machine, now, _| machine.suspect(now),
     },
     Transition {
         name: "surprised while suspecting",
@@ -59,11 +54,7 @@ pub(crate) const ROWS: &[Transition] = &[
         commands: "none",
         reason: "the epoch never ended",
         when: |machine, _| recovered(machine, machine.state.epoch()?),
-        then: |machine, _, _| {
-            if let Some(epoch) = machine.state.epoch() {
-                machine.state = State::Steady { epoch };
-            }
-        },
+        then: |machine, _, _| machine.resume(),
     },
     Transition {
         name: "primary given up",

@@ -79,7 +79,7 @@ pub(crate) const ROWS: &[Transition] = &[
             let (epoch, phase) = under_way(machine)?;
             failure(machine, epoch).filter(|_| !matches!(phase, Phase::Stop(_)))
         },
-        then: suspect,
+        then: |machine, now, _| machine.suspect(now),
     },
     Transition {
         name: "switchover given up",
@@ -91,7 +91,7 @@ pub(crate) const ROWS: &[Transition] = &[
         commands: "none",
         reason: "nothing has been done yet: new transactions go on where they went before",
         when: given_up,
-        then: resume,
+        then: |machine, _, _| machine.resume(),
     },
     Transition {
         name: "primary is prepared",
@@ -167,7 +167,7 @@ pub(crate) const ROWS: &[Transition] = &[
             (node, Outcome::Failed(why)) => Some(format!("node {node} could not be stopped: {why}")),
             _ => None,
         },
-        then: resume,
+        then: |machine, _, _| machine.resume(),
     },
     Transition {
         name: "primary hangs in its stop",
@@ -200,7 +200,7 @@ pub(crate) const ROWS: &[Transition] = &[
             let (node, outcome) = stopped(machine)?;
             Some(format!("node {node} was told to stop: {outcome}"))
         },
-        then: suspect,
+        then: |machine, now, _| machine.suspect(now),
     },
 ];
 
@@ -308,19 +308,6 @@ fn go_on(machine: &mut Machine, now: Instant, step: Step, into: fn(crate::Comman
     let State::Switchover { epoch, to, .. } = machine.state else { return };
     let id = machine.order(now, epoch.primary, step);
     machine.state = State::Switchover { epoch, to, phase: into(id) };
-}
-
-fn resume(machine: &mut Machine, _: Instant, _: &str) {
-    if let Some(epoch) = machine.state.epoch() {
-        machine.state = State::Steady { epoch };
-    }
-}
-
-fn suspect(machine: &mut Machine, now: Instant, _: &str) {
-    if let Some(epoch) = machine.state.epoch() {
-        machine.state = State::Suspect { epoch, since: now };
-        machine.look_at_once();
-    }
 }
 
 /// From here on it is the replacement of a primary that is gone.

@@ -85,11 +85,7 @@ pub(crate) const ROWS: &[Transition] = &[
         commands: "none",
         reason: "the others are told whom to follow in the background",
         when: |machine, _| machine.state.epoch().map(|epoch| epoch.to_string()),
-        then: |machine, _, _| {
-            if let Some(epoch) = machine.state.epoch() {
-                machine.state = State::Steady { epoch };
-            }
-        },
+        then: |machine, _, _| machine.resume(),
     },
 ];
 
