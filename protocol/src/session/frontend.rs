@@ -1,6 +1,6 @@
 //! Messages from the client.
 
-use super::placement::{Name, Resolved, write_statement_message};
+use super::placement::{Name, Resolved, write_close_portal, write_statement_message};
 use super::sql::Sent;
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Stall, Undo, in_band_answer};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
@@ -311,10 +311,7 @@ impl Session {
 
     /// The reply to a Close that changes nothing says that the server has answered all Syncs before it.
     fn add_barrier(&mut self, out: &mut Vec<u8>) {
-        write::message(out, b'C', |out| {
-            out.push(b'P');
-            write::cstr(out, ESCAPED_PREFIX.as_bytes());
-        });
+        write_close_portal(out);
         write::empty(out, b'S');
         self.expect_hidden(Kind::Close, About::Nothing);
         self.expect_hidden(Kind::Sync, About::Nothing);

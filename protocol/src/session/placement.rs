@@ -258,6 +258,29 @@ pub(super) fn write_statement_message(tag: u8, name: Name<'_>, out: &mut Vec<u8>
     });
 }
 
+/// Appends a Close of the portal that is pgherd's own.
+pub(super) fn write_close_portal(out: &mut Vec<u8>) {
+    write::message(out, b'C', |out| {
+        out.push(b'P');
+        Name::Escaped(b"").write(out);
+    });
+}
+
+/// Appends Bind and Execute of a statement without parameters in that portal, so that the unnamed one stays the client's, and its
+/// Close.
+pub(super) fn write_run(statement: Name<'_>, out: &mut Vec<u8>) {
+    write::message(out, b'B', |out| {
+        Name::Escaped(b"").write(out);
+        statement.write(out);
+        out.extend_from_slice(&[0; 6]);
+    });
+    write::message(out, b'E', |out| {
+        Name::Escaped(b"").write(out);
+        out.extend_from_slice(&[0; 4]);
+    });
+    write_close_portal(out);
+}
+
 /// What a statement's name means.
 pub(super) struct Resolved {
     pub(super) target: Target,

@@ -2,8 +2,7 @@
 //! and nobody else's, until it says DISCARD ALL or leaves. One that does not fit the schema any more cannot be there: it is prepared as all
 //! are in other sessions when it is used, and under its own name at the next look, if it fits again.
 
-use super::frontend::ESCAPED_PREFIX;
-use super::placement::{Name, write_statement_message};
+use super::placement::{Name, write_close_portal, write_run, write_statement_message};
 use super::{Pass, Pooling, Session, Stall, Transaction, Undo};
 use crate::prepared::ServerStatements;
 use crate::statement::{Pin, Scan, Sight};
@@ -201,33 +200,18 @@ fn utility(sql: &str) -> OwnRequest {
 }
 
 fn utility_message(sql: &[u8], described: Option<&[u8]>) -> Vec<u8> {
-    let name = ESCAPED_PREFIX.as_bytes();
     let mut out = Vec::new();
-    let close = |out: &mut Vec<u8>| {
-        for kind in *b"PS" {
-            write::message(out, b'C', |out| {
-                out.push(kind);
-                write::cstr(out, name);
-            });
-        }
-    };
+    let own = || Name::Escaped(b"");
     // What has failed before has not come to its end.
-    close(&mut out);
+    write_close_portal(&mut out);
+    write_statement_message(b'C', own(), &mut out);
     write::message(&mut out, b'P', |out| {
-        write::cstr(out, name);
+        own().write(out);
         write::cstr(out, sql);
         out.extend_from_slice(&[0, 0]);
     });
-    write::message(&mut out, b'B', |out| {
-        write::cstr(out, name);
-        write::cstr(out, name);
-        out.extend_from_slice(&[0; 6]);
-    });
-    write::message(&mut out, b'E', |out| {
-        write::cstr(out, name);
-        out.extend_from_slice(&[0; 4]);
-    });
-    close(&mut out);
+    write_run(own(), &mut out);
+    write_statement_message(b'C', own(), &mut out);
     describe_and_sync(described, &mut out);
     out
 }

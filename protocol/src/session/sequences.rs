@@ -5,8 +5,11 @@
 //! there is none, as in a new session; a session of which it is known that it may ask keeps the connection from the moment it
 //! takes a number. Sequences do not care for transactions: what was taken stays taken after a rollback.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+mod policy;
 
+pub use policy::{SequencePolicy, Sequences};
+
+use super::placement::{Name, write_run};
 use super::{About, Expected, Kind, Pass, Pooling, Reply, Session, Transaction};
 use crate::error::{ClientError, Severity};
 use crate::frame::{Frame, split_cstr};
@@ -17,67 +20,6 @@ use crate::write;
 
 /// The OIDs of `currval()` and `lastval()`.
 const ASKING_FUNCTIONS: [u32; 2] = [1575, 2559];
-
-/// The portal in which a connection forgets numbers, so that the unnamed one stays the client's.
-const PORTAL: &[u8] = b"pgherd_!";
-
-/// What is done about sequences for a database and user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum SequencePolicy {
-    /// Sessions keep their connections for the numbers that they have taken once one of them has asked for such a number.
-    #[default]
-    Auto = 0,
-    /// They do so from the beginning.
-    Pin = 1,
-    /// Nothing: a session may be told another's number.
-    Off = 2,
-}
-
-/// What is known of the sessions of a database and user. They share it; a look at it takes no lock.
-#[derive(Debug, Default)]
-pub struct Sequences {
-    policy: AtomicU8,
-    /// One of them has asked.
-    asked: AtomicBool,
-}
-
-impl Sequences {
-    /// Of sessions none of which has asked.
-    #[must_use]
-    pub fn new(policy: SequencePolicy) -> Self {
-        Self { policy: AtomicU8::new(policy as u8), asked: AtomicBool::new(false) }
-    }
-
-    /// What is done from now on.
-    pub fn follow(&self, policy: SequencePolicy) {
-        self.policy.store(policy as u8, Ordering::Relaxed);
-    }
-
-    /// True if sessions keep their connections for the numbers that they have taken.
-    #[must_use]
-    pub fn pin(&self) -> bool {
-        match self.policy.load(Ordering::Relaxed) {
-            policy if policy == SequencePolicy::Off as u8 => false,
-            policy => policy == SequencePolicy::Pin as u8 || self.has_asked(),
-        }
-    }
-
-    /// True if one of the sessions has asked.
-    #[must_use]
-    pub fn has_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
-    }
-
-    fn is_off(&self) -> bool {
-        self.policy.load(Ordering::Relaxed) == SequencePolicy::Off as u8
-    }
-
-    /// A session asks. Also called for those of which it is known otherwise that they will. True for the first.
-    pub fn note_asked(&self) -> bool {
-        !self.has_asked() && !self.asked.swap(true, Ordering::Relaxed)
-    }
-}
 
 /// The sessions whose numbers a server connection may know. Sessions are known by numbers, of which none is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -354,19 +296,7 @@ impl Session {
             self.expect_hidden(Kind::Parse, About::Prepares(statement.id));
             self.evict(server, out);
         }
-        write::message(out, b'B', |out| {
-            write::cstr(out, PORTAL);
-            crate::prepared::write_server_name(out, statement.id);
-            out.extend_from_slice(&[0; 6]);
-        });
-        write::message(out, b'E', |out| {
-            write::cstr(out, PORTAL);
-            out.extend_from_slice(&[0; 4]);
-        });
-        write::message(out, b'C', |out| {
-            out.push(b'P');
-            write::cstr(out, PORTAL);
-        });
+        write_run(Name::Server(statement.id), out);
         self.expect_hidden(Kind::Bind, About::Uses(statement.id));
         self.expect_hidden(Kind::Execute, About::Numbers);
         self.expect_hidden(Kind::Close, About::Nothing);
