@@ -5,12 +5,13 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::test_runner::TestCaseError;
 
 use super::play::{cases, play, starts, turns};
 use super::postgres::Backend;
 use super::scripts::{Profile, Script, script};
 use super::wire;
-use super::world::transaction_mode;
+use super::world::{World, transaction_mode};
 use crate::session::SequencePolicy;
 
 /// The numbers of each client are its own.
@@ -46,6 +47,19 @@ fn is_same(got: &[String], expected: &[String]) -> bool {
         && got.iter().zip(expected).all(|(got, expected)| got == expected || both_fail(got, expected))
 }
 
+/// Each client was answered as on a server of its own.
+fn as_alone(world: &World, scripts: &[Script], settings: &[(String, String)]) -> Result<(), TestCaseError> {
+    for (client, script) in scripts.iter().enumerate() {
+        let got = wire::replies(&world.clients[client].got);
+        let expected = alone(script, settings);
+        prop_assert!(
+            is_same(&got, &expected),
+            "client {client}: {got:#?}\nis not {expected:#?}\n{script:#?}"
+        );
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(cases(200))]
 
@@ -60,11 +74,7 @@ proptest! {
         let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity);
         let mut world = world.with_strict_servers();
         play(&mut world, &scripts, &turns, &starts);
-        for (client, script) in scripts.iter().enumerate() {
-            let got = wire::replies(&world.clients[client].got);
-            let expected = alone(script, &[]);
-            prop_assert!(is_same(&got, &expected), "client {client}: {got:#?}\nis not {expected:#?}\n{script:#?}");
-        }
+        as_alone(&world, &scripts, &[])?;
     }
 
     #[test]
@@ -78,11 +88,7 @@ proptest! {
         let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity).with_startup("work_mem", "home");
         let mut world = world.with_strict_servers();
         play(&mut world, &scripts, &turns, &starts);
-        for (client, script) in scripts.iter().enumerate() {
-            let got = wire::replies(&world.clients[client].got);
-            let expected = alone(script, &[("work_mem".into(), "home".into())]);
-            prop_assert!(is_same(&got, &expected), "client {client}: {got:#?}\nis not {expected:#?}\n{script:#?}");
-        }
+        as_alone(&world, &scripts, &[("work_mem".into(), "home".into())])?;
     }
 
     #[test]
@@ -95,11 +101,7 @@ proptest! {
         let mut world = transaction_mode().with_capacity(capacity).with_strict_servers();
         world.sequences.follow(SequencePolicy::Pin);
         play(&mut world, &scripts, &turns, &starts);
-        for (client, script) in scripts.iter().enumerate() {
-            let got = wire::replies(&world.clients[client].got);
-            let expected = alone(script, &[]);
-            prop_assert!(is_same(&got, &expected), "client {client}: {got:#?}\nis not {expected:#?}\n{script:#?}");
-        }
+        as_alone(&world, &scripts, &[])?;
     }
 
     #[test]
