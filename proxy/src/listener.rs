@@ -104,6 +104,22 @@ fn open(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// What is accepted next while `accepting` says so. None when nobody will say so any more.
+pub(crate) async fn while_open<T, F: Future<Output = io::Result<T>>>(
+    accepting: &mut watch::Receiver<bool>,
+    accept: impl Fn() -> F,
+) -> Option<io::Result<T>> {
+    loop {
+        let is_open = *accepting.borrow_and_update();
+        // No connection is lost in the one that is dropped.
+        tokio::select! {
+            biased;
+            changed = accepting.changed() => changed.ok()?,
+            accepted = accept(), if is_open => return Some(accepted),
+        }
+    }
+}
+
 /// Accepts while `accepting` says so, and hands each connection to a worker. At most `pool.max_clients` connections, and those that may
 /// be logging in, are open at once.
 pub(crate) async fn accept(
@@ -114,15 +130,7 @@ pub(crate) async fn accept(
 ) {
     let (mut turned_away, mut failed) = (Rarely::default(), Rarely::default());
     loop {
-        let is_open = *accepting.borrow_and_update();
-        let accepted = tokio::select! {
-            biased;
-            changed = accepting.changed() => match changed {
-                Ok(()) => continue,
-                Err(_) => return,
-            },
-            accepted = listeners.accept(), if is_open => accepted,
-        };
+        let Some(accepted) = while_open(&mut accepting, || listeners.accept()).await else { return };
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {

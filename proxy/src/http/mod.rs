@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::handover::Inherited;
+use crate::listener;
 use crate::shared::Shared;
 
 /// Connections at a time; more wait to be accepted.
@@ -105,24 +106,12 @@ impl Drop for Http {
     }
 }
 
-async fn serve(
-    listener: &tokio::net::TcpListener,
-    routes: axum::Router,
-    mut accepting: watch::Receiver<bool>,
-) {
+async fn serve(socket: &tokio::net::TcpListener, routes: axum::Router, mut accepting: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         // Where another pgherd serves at the same socket, it is for that one to answer.
-        let is_open = *accepting.borrow_and_update();
-        let accepted = tokio::select! {
-            biased;
-            changed = accepting.changed() => match changed {
-                Ok(()) => continue,
-                Err(_) => return,
-            },
-            accepted = listener.accept(), if is_open => accepted,
-        };
+        let Some(accepted) = listener::while_open(&mut accepting, || socket.accept()).await else { return };
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
