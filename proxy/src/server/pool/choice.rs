@@ -44,13 +44,25 @@ impl Inner {
             if is_resting && self.has_room(self.limits.size) {
                 return None;
             }
-            let connection = self.idle.get_mut(at)?.remove(place)?;
-            if connection.is_quiet() {
+            if let Some(connection) = self.take_quiet((at, place), dead) {
                 return Some(connection);
             }
-            self.regular -= 1;
-            dead.push(connection);
         }
+    }
+
+    /// The idle connection at this place, unless the server has ended it.
+    pub(super) fn take_quiet(
+        &mut self,
+        (worker, place): (usize, usize),
+        dead: &mut Vec<Connection>,
+    ) -> Option<Connection> {
+        let connection = self.idle.get_mut(worker)?.remove(place)?;
+        if connection.is_quiet() {
+            return Some(connection);
+        }
+        self.regular -= 1;
+        dead.push(connection);
+        None
     }
 
     /// The worker's own that was given back last, since its memory is warm; of those that were used of late, rather one on
@@ -65,20 +77,17 @@ impl Inner {
             return self.take_rested(rests, parameters, dead);
         }
         let round_robin = self.limits.round_robin;
-        let idle = self.idle.get_mut(worker.0)?;
         loop {
+            let idle = self.idle.get(worker.0)?;
             let place = if round_robin {
                 idle.iter().take(LOOKED_AT).position(|connection| connection.fits(parameters))?
             } else {
                 let place = latest(idle, |it| it.fits(parameters) && it.has(parameters));
                 place.or_else(|| latest(idle, |it| it.fits(parameters)))?
             };
-            let connection = idle.remove(place)?;
-            if connection.is_quiet() {
+            if let Some(connection) = self.take_quiet((worker.0, place), dead) {
                 return Some(connection);
             }
-            self.regular -= 1;
-            dead.push(connection);
         }
     }
 

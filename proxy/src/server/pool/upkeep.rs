@@ -120,13 +120,10 @@ impl Pool {
         let now = Instant::now();
         let is_rested = |c: &Connection| now.saturating_duration_since(c.idle_since) >= rested;
         loop {
-            let idle = inner.idle.iter_mut().find(|idle| idle.front().is_some_and(is_rested))?;
-            let connection = idle.pop_front()?;
-            if connection.is_quiet() {
+            let at = inner.idle.iter().position(|idle| idle.front().is_some_and(is_rested))?;
+            if let Some(connection) = inner.take_quiet((at, 0), &mut dead) {
                 return Some(Lease::new(self, connection));
             }
-            inner.regular -= 1;
-            dead.push(connection);
         }
     }
 
