@@ -115,7 +115,6 @@ impl Session {
     }
 
     /// One lease: from the client's first message to the moment when the server connection can go back.
-    #[expect(clippy::too_many_lines, reason = "one lease from its beginning to its end")]
     async fn turn(&mut self) -> Turn {
         let mut held = match self.early.take() {
             Some(held) => held,
@@ -173,8 +172,7 @@ impl Session {
                 Event::AtRest => {}
                 other => return Box::pin(self.part(held, other)).await,
             }
-            let is_asked = self.front.machine.is_to_be_asked();
-            if is_asked {
+            if self.front.machine.is_to_be_asked() {
                 // It is pinned as long as the server has not said otherwise.
                 self.front.machine.lasting_pin().into_iter().for_each(|pin| self.access.seat.pin(pin));
                 let asked = Box::pin(self.ask_what_is_left(&mut held)).await;
@@ -183,14 +181,16 @@ impl Session {
                     return Box::pin(self.part(held, lost)).await;
                 }
             }
-            // What the server has said behind its answer, that it ends for one, must not be taken for the next one's words.
-            if is_asked && self.front.down.has_input() {
-                continue;
-            }
-            if self.front.machine.pin().is_none() {
+            if self.may_go_back() {
                 return self.give_back(held).await;
             }
         }
+    }
+
+    /// True if nothing keeps the lease of a session that is at rest: no state, and nothing that the server has said behind its
+    /// last answer, that it ends for one, which would be taken for the next one's words.
+    fn may_go_back(&self) -> bool {
+        self.front.machine.pin().is_none() && !self.front.down.has_input()
     }
 
     /// A server connection for the client's next message. `Err`: what comes instead.
