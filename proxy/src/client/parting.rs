@@ -24,8 +24,6 @@ use crate::worker::{Stage, Worker};
 
 /// How long a look whether a server lives may take.
 const LOOK: Duration = Duration::from_secs(2);
-/// A server that has begun to stop may have let somebody begin a login just before.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Session {
     /// Every end of a lease but the ordinary one.
@@ -224,13 +222,8 @@ impl Session {
     }
 }
 
-/// True if the server takes connections, and still does a moment later, so that it was no stop of the server that ended one.
+/// True if the server takes connections, so that it was no stop of the server that ended one.
 async fn server_lives(server: &Server, access: &Access, worker: &Worker) -> bool {
     let limit = worker.shared.config.load().pool.server_connect_timeout.min(LOOK);
-    let look = || takes_connections(&server.node, (&access.user, &access.database), limit);
-    if !look().await {
-        return false;
-    }
-    tokio::time::sleep(LOOK_AGAIN).await;
-    look().await
+    takes_connections(&server.node, (&access.user, &access.database), limit).await
 }

@@ -71,11 +71,9 @@ impl Lost {
         matches!(self.sqlstate(), Some(b"08P01" | b"25P03" | b"25P04" | b"57P05"))
     }
 
-    /// True if somebody ended this connection (`pg_terminate_backend()`), or stops the server: the server says the same of both. That
-    /// its postmaster is gone it says with the same SQLSTATE, and from elsewhere.
+    /// True if somebody ended this connection (`pg_terminate_backend()`), or stops the server: the server says the same of both.
     pub(super) fn is_by_order(&self) -> bool {
-        let routine = self.last_error.as_ref().map(|body| ErrorFields::parse(body).routine);
-        self.sqlstate() == Some(b"57P01") && routine == Some(b"ProcessInterrupts")
+        self.sqlstate() == Some(b"57P01")
     }
 
     fn sqlstate(&self) -> Option<&[u8]> {
