@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use tokio::process::Command;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::command::{Place, run};
-use crate::credentials::{Credentials, write_secret};
+use crate::command::Place;
+use crate::credentials::Credentials;
+use crate::files::{make_client_key, node, prepare};
 use crate::lease::Lease;
 use crate::network::{Namespaces, Network, Party, address, proxy_host, proxy_namespace, server_namespace};
-use crate::postgres::{SERVER_CONF, program_directory, server_conf};
+use crate::postgres::program_directory;
 use crate::processes::adopt_daemons;
-use crate::repmgr::{Node, replace_rows};
+use crate::repmgr::replace_rows;
 use crate::server::{Parts, Server};
-use crate::sshd::{self, ClientKey, generate_key, known_hosts_line};
-use crate::template::{Template, postgres_id};
+use crate::sshd::ClientKey;
+use crate::template::Template;
 use crate::wait::eventually;
 
 const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
@@ -248,13 +248,18 @@ impl Cluster {
     /// Waits until one server is writable and all others stream from it.
     pub async fn wait_healthy(&self) -> Result<()> {
         eventually("a primary from which all others stream", HEALTHY_WITHIN, || async {
-            let primary = self.primary().await?;
-            let streaming = primary
-                .scalar("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name LIKE 'pg%'")
-                .await?;
-            Ok((streaming == (self.servers.len() - 1).to_string()).then_some(()))
+            Ok(self.is_healthy().await?.then_some(()))
         })
         .await
+    }
+
+    /// Whether one server is writable and all others stream from it, by a look now.
+    pub async fn is_healthy(&self) -> Result<bool> {
+        let primary = self.primary().await?;
+        let streaming = primary
+            .scalar("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name LIKE 'pg%'")
+            .await?;
+        Ok(streaming == (self.servers.len() - 1).to_string())
     }
 
     /// Makes a standby the primary with repmgr, without pgherd; all others follow it.
@@ -405,8 +410,11 @@ impl Cluster {
             started??;
         }
         let Some((primary, standbys)) = self.servers.split_first() else { return Ok(()) };
-        let rows: Vec<String> =
-            self.servers.iter().map(|server| self.node(server, programs).row(primary.id())).collect();
+        let rows: Vec<String> = self
+            .servers
+            .iter()
+            .map(|server| node(server, programs, self.directory()).row(primary.id()))
+            .collect();
         primary.query_in("repmgr", &replace_rows(&rows)).await?;
         let registered = primary.scalar("SELECT pg_current_wal_lsn()").await?;
         for standby in standbys {
@@ -415,100 +423,4 @@ impl Cluster {
         }
         Ok(())
     }
-
-    fn node<'a>(&self, server: &'a Server, programs: &'a Path) -> Node<'a> {
-        node(server, programs, self.directory())
-    }
-}
-
-fn node<'a>(server: &'a Server, programs: &'a Path, cluster_directory: &Path) -> Node<'a> {
-    Node {
-        id: server.id(),
-        name: server.name(),
-        conninfo: format!(
-            "host={} port={} user=repmgr dbname=repmgr connect_timeout=2",
-            server.address(),
-            server.port()
-        ),
-        directory: server.directory(),
-        programs,
-        ssh_options: format!(
-            "-q -o BatchMode=yes -o ConnectTimeout=5 -o UserKnownHostsFile={directory}/known_hosts -i {directory}/ssh_key_postgres -p {}",
-            server.ssh_port(),
-            directory = cluster_directory.display()
-        ),
-    }
-}
-
-/// The clients' key, once for this process and once for the user `postgres`.
-async fn make_client_key(directory: &Path) -> Result<ClientKey> {
-    let key =
-        ClientKey { private: directory.join("ssh_key"), for_postgres: directory.join("ssh_key_postgres") };
-    let public = generate_key(&key.private, "testkit").await?;
-    fs::write(directory.join("authorized_keys"), public)?;
-    write_secret(&key.for_postgres, &fs::read_to_string(&key.private)?)?;
-    give_to_postgres(&key.for_postgres).await?;
-    fs::create_dir(directory.join("by-host"))?;
-    Ok(key)
-}
-
-async fn give_to_postgres(path: &Path) -> Result<()> {
-    std::os::unix::fs::chown(path, Some(postgres_id("-u").await?), Some(postgres_id("-g").await?))
-        .with_context(|| path.display().to_string())
-}
-
-/// Makes the files of one server; gives its line of `known_hosts`.
-async fn prepare(
-    server: Server,
-    template: PathBuf,
-    primary: Ipv4Addr,
-    cluster_directory: PathBuf,
-    settings: Vec<(String, String)>,
-    disk_mebibytes: Option<u32>,
-) -> Result<String> {
-    let directory = server.directory();
-    fs::create_dir(directory)?;
-    if let Some(size) = disk_mebibytes {
-        // The sweep of the lease unmounts it.
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}M"), "testkit"]).arg(directory);
-        run(&format!("{}: disk", server.name()), &mut mount).await?;
-    }
-    give_to_postgres(directory).await?;
-    std::os::unix::fs::symlink(
-        directory,
-        cluster_directory.join("by-host").join(server.address().to_string()),
-    )?;
-    let mut copy = Command::new("cp");
-    copy.args(["--archive", "--reflink=auto"]).arg(&template).arg(server.data_directory());
-    run(&format!("{}: copy of the template", server.name()), &mut copy).await?;
-
-    let conf = server_conf(server.name(), server.address(), server.port(), directory, &settings);
-    fs::write(directory.join(SERVER_CONF), conf)?;
-    if server.address() != primary {
-        let conninfo = format!(
-            "host={primary} port={} user=repmgr application_name={} connect_timeout=2",
-            server.port(),
-            server.name()
-        );
-        fs::write(server.data_directory().join("standby.signal"), "")?;
-        give_to_postgres(&server.data_directory().join("standby.signal")).await?;
-        let auto_conf = server.data_directory().join("postgresql.auto.conf");
-        fs::write(
-            auto_conf,
-            format!("primary_conninfo = '{conninfo}'\nrecovery_target_timeline = 'latest'\n"),
-        )?;
-    }
-    let programs = program_directory()?;
-    fs::write(server.repmgr_conf(), node(&server, &programs, &cluster_directory).configuration())?;
-    let sshd = sshd::configuration(server.address(), server.ssh_port(), directory, &cluster_directory);
-    fs::write(directory.join("sshd_config"), sshd)?;
-    let pgpass = directory.join("pgpass");
-    write_secret(&pgpass, &format!("*:*:*:repmgr:{}\n", server.password("repmgr")))?;
-    let host_key = directory.join("ssh_host_key");
-    let public = generate_key(&host_key, server.name()).await?;
-    for secret in [pgpass, host_key] {
-        give_to_postgres(&secret).await?;
-    }
-    Ok(known_hosts_line(server.address(), server.ssh_port(), &public))
 }

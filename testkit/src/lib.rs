@@ -24,6 +24,7 @@ pub mod client;
 mod cluster;
 mod command;
 mod credentials;
+mod files;
 pub mod history;
 mod lease;
 mod network;
