@@ -20,6 +20,7 @@
 #![allow(clippy::print_stderr)]
 
 mod certificates;
+mod chance;
 pub mod client;
 mod cluster;
 mod command;
@@ -27,12 +28,14 @@ mod credentials;
 mod files;
 pub mod history;
 mod lease;
+mod log_tail;
 mod network;
 mod pgherd;
 mod postgres;
 mod processes;
 mod repmgr;
 mod server;
+mod server_changes;
 mod server_tls;
 pub mod soak;
 mod sshd;
@@ -43,6 +46,7 @@ pub use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 pub use certificates::{Authority, Identity, Purpose};
 pub use cluster::{Cluster, ClusterBuilder};
 pub use credentials::Credentials;
+pub use log_tail::LogTail;
 pub use network::{Network, Party};
 pub use pgherd::{Pgherd, PgherdBuilder};
 pub use server::Server;

@@ -15,6 +15,7 @@ use crate::client::connection_string;
 use crate::cluster::Cluster;
 use crate::command::Place;
 use crate::credentials::{Credentials, write_secret};
+use crate::log_tail::LogTail;
 use crate::processes::signal;
 use crate::wait::eventually;
 
@@ -149,6 +150,11 @@ impl Pgherd {
         }
     }
 
+    /// The program that is run where none is named.
+    pub fn program() -> Result<PathBuf> {
+        find_binary()
+    }
+
     /// Where it answers HTTP.
     pub fn http_address(&self) -> Result<SocketAddr> {
         let address = self.settings.get("http").and_then(|http| http.get("address")).and_then(Value::as_str);
@@ -185,6 +191,11 @@ impl Pgherd {
     pub fn log(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// What it logs from now on.
+    pub fn log_tail(&self) -> LogTail {
+        LogTail::of(&self.log)
     }
 
     /// Waits for a line of its log that contains `part`, from its first start on, and gives the line.

@@ -21,6 +21,15 @@ pub(crate) fn working_in(directory: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// Whether the command line of a process names `path`.
+pub(crate) fn named_by(path: &Path) -> bool {
+    let (path, Ok(entries)) = (path.display().to_string(), fs::read_dir("/proc")) else { return false };
+    entries.filter_map(Result::ok).any(|entry| {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(&path)
+    })
+}
+
 /// The children of a process.
 pub(crate) fn children(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();

@@ -70,12 +70,13 @@ impl Node<'_> {
     }
 }
 
-/// The statements that replace all rows. They do not wait for a synchronous standby: none may stream yet.
+/// The statements that replace all rows, and begin repmgrd's count of elections. They do not wait for a synchronous standby:
+/// none may stream yet.
 pub(crate) fn replace_rows(rows: &[String]) -> String {
     format!(
         "SET synchronous_commit = local; BEGIN; DELETE FROM repmgr.nodes; INSERT INTO repmgr.nodes (node_id, \
          upstream_node_id, active, node_name, type, location, priority, conninfo, repluser, slot_name, config_file) \
-         VALUES {}; COMMIT",
+         VALUES {}; DELETE FROM repmgr.voting_term; INSERT INTO repmgr.voting_term (term) VALUES (1); COMMIT",
         rows.join(", ")
     )
 }

@@ -15,7 +15,7 @@ use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 use crate::client::{Session, connection_string};
 use crate::command::{Place, run, succeeded};
 use crate::credentials::Credentials;
-use crate::processes::{children, signal, state, wait_gone, working_in};
+use crate::processes::{children, named_by, signal, state, wait_gone, working_in};
 use crate::sshd::SSHD;
 use crate::wait::eventually;
 
@@ -149,6 +149,12 @@ impl Server {
         Ok(self.scalar("SELECT pg_is_in_recovery()").await? == "t")
     }
 
+    /// The timeline that it writes; an error while it is a standby.
+    pub async fn timeline(&self) -> Result<u32> {
+        let name = self.scalar("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)").await?;
+        u32::from_str_radix(&name, 16).with_context(|| format!("{}: timeline {name}", self.0.name))
+    }
+
     /// Waits until this server is a standby that receives WAL.
     pub async fn wait_streaming(&self) -> Result<()> {
         eventually(format!("{} streams", self.0.name), PATIENCE, || async {
@@ -185,6 +191,12 @@ impl Server {
         let pid = text.lines().next()?.trim().parse().ok()?;
         let works_there = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data);
         (works_there && state(pid).is_some()).then_some(pid)
+    }
+
+    /// Whether PostgreSQL runs here, or a program works on its files: one that rewinds it, starts it or stops it.
+    pub fn is_attended(&self) -> bool {
+        let data = self.data_directory();
+        !working_in(&data).is_empty() || [&data, &self.repmgr_conf()].into_iter().any(|path| named_by(path))
     }
 
     /// Starts PostgreSQL and waits until it answers.
@@ -359,9 +371,15 @@ impl Server {
     }
 
     fn pg_ctl(&self) -> Command {
-        let mut command = self.0.place.command_as_postgres(self.0.programs.join("pg_ctl"));
-        command.env("PGPASSFILE", self.0.directory.join("pgpass"));
+        let mut command = self.command("pg_ctl");
         command.arg("--pgdata").arg(self.data_directory());
+        command
+    }
+
+    /// One of PostgreSQL's programs or repmgr's, as the user `postgres` at this server.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = self.0.place.command_as_postgres(self.0.programs.join(program));
+        command.env("PGPASSFILE", self.0.directory.join("pgpass"));
         command
     }
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::{Outcome, Record};
+use super::{Outcome, Read, Record, Seen};
 
 /// A row of the table `history`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +34,14 @@ pub struct Report {
     pub unknown_present: Vec<Row>,
     /// Unknown, and not in the table.
     pub unknown_absent: Vec<Row>,
+    /// How many reads saw what they must.
+    pub reads: usize,
+    /// Reads that got no answer, by SQLSTATE or `lost`.
+    pub reads_refused: BTreeMap<String, usize>,
+    /// In the table, and not seen by the client that had written it.
+    pub stale: Vec<Row>,
+    /// Sums of all accounts that were wrong.
+    pub wrong_sums: Vec<String>,
     /// Errors and warnings by SQLSTATE; `lost` counts attempts whose connection ended without one.
     pub sqlstates: BTreeMap<String, usize>,
     /// How often an established connection was lost.
@@ -42,6 +50,8 @@ pub struct Report {
     pub logins_failed: usize,
     /// When each acknowledgement came, in order.
     acknowledgements: Vec<Instant>,
+    /// When each right answer to a read came, in order.
+    answers: Vec<Instant>,
 }
 
 impl Report {
@@ -63,9 +73,26 @@ impl Report {
             attempted.insert(attempt.row);
             report.judge(&attempt.outcome, attempt.row, attempt.ended, present.contains(&attempt.row));
         }
+        for read in &record.reads {
+            report.judge_read(read, &present);
+        }
         report.unexpected = present.difference(&attempted).copied().collect();
         report.acknowledgements.sort_unstable();
+        report.answers.sort_unstable();
         report
+    }
+
+    fn judge_read(&mut self, read: &Read, present: &BTreeSet<Row>) {
+        match &read.seen {
+            Seen::Right => {
+                self.reads += 1;
+                self.answers.push(read.ended);
+            }
+            // One that is not in the table is lost, which counts already.
+            Seen::Missing(row) => self.stale.extend(present.get(row)),
+            Seen::WrongSum(sum) => self.wrong_sums.push(sum.clone()),
+            Seen::Refused { sqlstate } => *self.reads_refused.entry(sqlstate.clone()).or_default() += 1,
+        }
     }
 
     fn judge(&mut self, outcome: &Outcome, row: Row, ended: Instant, is_present: bool) {
@@ -106,9 +133,12 @@ impl Report {
         self.missing.is_empty() && self.is_exact()
     }
 
-    /// Whether nothing is in the table that must not be; with asynchronous replication, rows may be missing.
+    /// Whether nothing is in the table that must not be, and every read saw what it must; with asynchronous replication, rows may be
+    /// missing.
     pub fn is_exact(&self) -> bool {
-        self.present_refused.is_empty() && self.duplicates.is_empty() && self.unexpected.is_empty()
+        let table =
+            self.present_refused.is_empty() && self.duplicates.is_empty() && self.unexpected.is_empty();
+        table && self.stale.is_empty() && self.wrong_sums.is_empty()
     }
 
     /// The longest time without an acknowledgement among those that end after `moment`: from the last acknowledged write
@@ -116,9 +146,18 @@ impl Report {
     ///
     /// An answer that was under way at `moment` may come just after it; so the longest gap counts, not the first.
     pub fn write_outage(&self, moment: Instant) -> Option<Duration> {
-        let gaps = self.acknowledgements.iter().zip(self.acknowledgements.iter().skip(1));
-        gaps.filter(|(_, after)| **after > moment).map(|(before, after)| *after - *before).max()
+        longest_gap(&self.acknowledgements, moment)
     }
+
+    /// The same for reads.
+    pub fn read_outage(&self, moment: Instant) -> Option<Duration> {
+        longest_gap(&self.answers, moment)
+    }
+}
+
+fn longest_gap(instants: &[Instant], moment: Instant) -> Option<Duration> {
+    let gaps = instants.iter().zip(instants.iter().skip(1));
+    gaps.filter(|(_, after)| **after > moment).map(|(before, after)| *after - *before).max()
 }
 
 impl fmt::Display for Report {
@@ -126,7 +165,8 @@ impl fmt::Display for Report {
         write!(
             formatter,
             "{} acknowledged, {} refused, {} unknown (present {}, absent {}); lost {}, lost as announced {}, present though \
-             refused {}, twice {}, from nowhere {}; connections lost {}, logins failed {}; by SQLSTATE {:?}",
+             refused {}, twice {}, from nowhere {}; connections lost {}, logins failed {}; by SQLSTATE {:?}; {} reads, stale {}, \
+             wrong {}, by SQLSTATE {:?}",
             self.acknowledged,
             self.refused,
             self.unknown_present.len() + self.unknown_absent.len(),
@@ -140,6 +180,10 @@ impl fmt::Display for Report {
             self.connections_lost,
             self.logins_failed,
             self.sqlstates,
+            self.reads,
+            self.stale.len(),
+            self.wrong_sums.len(),
+            self.reads_refused,
         )
     }
 }

@@ -8,12 +8,13 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Attempt, Outcome, Record, Row};
+use super::reader::{Reader, read_back};
+use super::{Attempt, Outcome, Record, Row, bank};
 use crate::client::{Answer, ErrorFields, RawClient, Session};
 use crate::server::Server;
 
 /// Between two attempts to log in again.
-const LOGIN_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LOGIN_PAUSE: Duration = Duration::from_millis(50);
 const LOST: &str = "lost";
 
 /// How a client commits its rows.
@@ -36,7 +37,8 @@ pub struct Workload {
     password: String,
     clients: i32,
     commit: Commit,
-    pause: Duration,
+    pub(super) pause: Duration,
+    readers: Option<i32>,
 }
 
 /// A workload at work.
@@ -58,7 +60,15 @@ impl Workload {
             clients: 8,
             commit: Commit::Both,
             pause: Duration::from_millis(5),
+            readers: None,
         }
+    }
+
+    /// Each explicit transaction moves money between accounts as well, and every client reads back each row that it wrote. So many
+    /// further clients do nothing but read the sum of all accounts.
+    pub fn audited(mut self, readers: i32) -> Self {
+        self.readers = Some(readers);
+        self
     }
 
     /// How many connections.
@@ -79,14 +89,36 @@ impl Workload {
         self
     }
 
-    /// Makes the table, empty, through this workload's address.
+    /// Makes the tables, with no row of a client in them, through this workload's address.
     pub async fn create_table(&self) -> Result<()> {
         let mut client = self.login().await?;
         let sql = "DROP TABLE IF EXISTS history; CREATE TABLE history (client int, seq bigint, PRIMARY KEY (client, seq))";
-        match client.query(sql).await?.error() {
-            Some(error) => bail!("the table of the workload: {error}"),
-            None => Ok(()),
+        let accounts = self.readers.map(|_| bank::make());
+        for sql in [Some(sql.to_owned()), accounts].into_iter().flatten() {
+            if let Some(error) = client.query(&sql).await?.error() {
+                bail!("the tables of the workload: {error}");
+            }
         }
+        Ok(())
+    }
+
+    /// Holds the accounts of `server` against its rows; gives what is wrong.
+    pub async fn audit(&self, server: &Server) -> Result<Vec<String>> {
+        let session = server.connect("app", "app").await?;
+        let audit = bank::audit(&session, |row| self.transfers(row));
+        audit.await.with_context(|| format!("{}: the accounts", server.name()))
+    }
+
+    const fn is_explicit(&self, row: Row) -> bool {
+        match self.commit {
+            Commit::Auto => false,
+            Commit::Explicit => true,
+            Commit::Both => row.sequence % 2 == 0,
+        }
+    }
+
+    const fn transfers(&self, row: Row) -> bool {
+        self.readers.is_some() && self.is_explicit(row)
     }
 
     /// Starts to write. The table must be there, and a first login must succeed.
@@ -94,9 +126,14 @@ impl Workload {
         drop(self.login().await?);
         let mut running =
             Running { stop: CancellationToken::new(), acknowledged: Arc::default(), clients: JoinSet::new() };
+        let workload = Arc::new(self.clone());
+        for _ in 0..self.readers.unwrap_or_default() {
+            let (workload, stop) = (Arc::clone(&workload), running.stop.clone());
+            running.clients.spawn(Reader { workload, stop, record: Record::default() }.run());
+        }
         for client in 0..self.clients {
             let writer = Writer {
-                workload: self.clone(),
+                workload: Arc::clone(&workload),
                 client,
                 sequence: 0,
                 record: Record::default(),
@@ -108,7 +145,7 @@ impl Workload {
         Ok(running)
     }
 
-    async fn login(&self) -> Result<RawClient> {
+    pub(super) async fn login(&self) -> Result<RawClient> {
         RawClient::login(self.address, &self.user, &self.database, &self.password).await
     }
 }
@@ -135,6 +172,7 @@ impl Running {
         while let Some(client) = self.clients.join_next().await {
             let client = client?;
             record.attempts.extend(client.attempts);
+            record.reads.extend(client.reads);
             record.logins_failed.extend(client.logins_failed);
             record.connections_lost += client.connections_lost;
         }
@@ -143,7 +181,7 @@ impl Running {
 }
 
 /// The rows of the table `history` as `server` has them, past pgherd and past any index.
-pub(crate) async fn rows(session: &Session) -> Result<Vec<Row>> {
+pub(super) async fn rows(session: &Session) -> Result<Vec<Row>> {
     session.batch_execute("SET enable_indexscan = off; SET enable_indexonlyscan = off").await?;
     let rows = session.query("SELECT client, seq FROM history", &[]).await?;
     rows.iter().map(|row| Ok(Row { client: row.try_get(0)?, sequence: row.try_get(1)? })).collect()
@@ -159,7 +197,7 @@ impl Server {
 
 /// One client of the workload.
 struct Writer {
-    workload: Workload,
+    workload: Arc<Workload>,
     client: i32,
     sequence: i64,
     record: Record,
@@ -191,21 +229,23 @@ impl Writer {
         while !self.stop.is_cancelled() {
             self.sequence += 1;
             let row = Row { client: self.client, sequence: self.sequence };
-            let explicit = match self.workload.commit {
-                Commit::Auto => false,
-                Commit::Explicit => true,
-                Commit::Both => self.sequence % 2 == 0,
-            };
             let begun = Instant::now();
-            let End { outcome, connected } = if explicit {
-                in_transaction(&mut connection, row).await
+            let End { outcome, mut connected } = if self.workload.is_explicit(row) {
+                let transfer = self.workload.transfers(row).then(|| bank::transfer(row));
+                in_transaction(&mut connection, row, transfer).await
             } else {
                 alone(&mut connection, row).await
             };
-            if outcome == Outcome::Acknowledged {
+            let (ended, is_acknowledged) = (Instant::now(), outcome == Outcome::Acknowledged);
+            self.record.attempts.push(Attempt { row, begun, ended, outcome });
+            if is_acknowledged {
                 self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                if self.workload.readers.is_some() {
+                    let (read, still_connected) = read_back(&mut connection, row).await;
+                    connected = still_connected;
+                    self.record.reads.push(read);
+                }
             }
-            self.record.attempts.push(Attempt { row, begun, ended: Instant::now(), outcome });
             if !connected {
                 self.record.connections_lost += 1;
                 return;
@@ -223,8 +263,9 @@ async fn alone(connection: &mut RawClient, row: Row) -> End {
     commit(connection.query(&insert(row)).await, "INSERT 0 1")
 }
 
-async fn in_transaction(connection: &mut RawClient, row: Row) -> End {
-    for statement in ["BEGIN".to_owned(), insert(row)] {
+async fn in_transaction(connection: &mut RawClient, row: Row, transfer: Option<[String; 2]>) -> End {
+    let statements = ["BEGIN".to_owned(), insert(row)];
+    for statement in statements.into_iter().chain(transfer.into_iter().flatten()) {
         let refused = match connection.query(&statement).await {
             Ok(answer) => answer.error(),
             // No commit was sent: whatever the reason, the row cannot be there.
@@ -271,7 +312,7 @@ fn leaves_open(error: &ErrorFields) -> bool {
 }
 
 /// The SQLSTATE of the FATAL error that a connection ended with, or `lost`.
-fn last_word(error: &anyhow::Error) -> String {
+pub(super) fn last_word(error: &anyhow::Error) -> String {
     error.downcast_ref::<ErrorFields>().map_or(LOST, ErrorFields::code).to_owned()
 }
 

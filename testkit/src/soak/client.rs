@@ -8,6 +8,7 @@ use postgres_protocol::message::frontend;
 use tokio::time::Instant;
 
 use super::{Account, Common};
+use crate::chance::Chance;
 use crate::client::{Answer, RawClient};
 
 /// No server connection came free in time: there are more clients than a pool has room for.
@@ -35,7 +36,7 @@ pub(super) enum Fate {
 
 impl Client {
     pub(super) fn new(common: Arc<Common>, owner: u32, seed: u64, account: Account) -> Self {
-        Self { common, owner, account, chance: Chance(seed | 1), key: Vec::new(), nonce: seed }
+        Self { common, owner, account, chance: Chance::new(seed), key: Vec::new(), nonce: seed }
     }
 
     /// Goes on until the time is over; gives back who it is and what its counter must be.
@@ -148,18 +149,4 @@ pub(super) async fn swallow(connection: &mut RawClient, messages: u64) -> Result
         }
     }
     Ok(())
-}
-
-/// Numbers by chance that a seed repeats.
-#[derive(Clone, Debug)]
-pub(super) struct Chance(u64);
-
-impl Chance {
-    /// One of 0 to `limit`, without `limit`.
-    pub(super) const fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
 }
