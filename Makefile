@@ -12,7 +12,7 @@ endif
 SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 
 .DEFAULT_GOAL := help
-.PHONY: help up test setup bench campaign soak regress drivers $(SUITES) fmt lint clean
+.PHONY: help up test setup bench faults pgpool soak regress drivers $(SUITES) fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -47,9 +47,16 @@ bench: ## Measure pgherd beside pgbouncer, pgpool, haproxy and a plain relay (op
 	@$(CARGO) build --release --bin pgherd --bin pgherd-bench
 	@$(CARGO) run --quiet --release --bin pgherd-bench -- $(ARGS)
 
-campaign: setup ## Kill the primary twenty times under load, and print the outages (KILLS=20)
+faults: setup ## Faults of every kind under a workload that checks itself, and the outages (FAULTS=100, SEED=1, ARGS=--help)
 	@echo "==> building (release)"
-	@PGHERD_KILLS=$${KILLS:-20} $(CARGO) test --release --package pgherd --test failover campaign -- --nocapture --test-threads=1
+	@$(CARGO) build --release --bin pgherd --bin pgherd-faults
+	@$(CARGO) run --quiet --release --bin pgherd-faults -- $(ARGS)
+
+pgpool: ## pgpool and pgherd lose their primaries side by side (PGPOOL=5 times in each way)
+	@scripts/setup pgpool
+	@echo "==> building (release)"
+	@$(CARGO) build --release --bin pgherd --bin pgherd-faults
+	@PGPOOL=$${PGPOOL:-5} $(CARGO) run --quiet --release --bin pgherd-faults -- --faults=0 --switchovers=0 --cut-off=0
 
 soak: setup ## Ten minutes of cancel storms, aborted clients and used up pools (SOAK_SECONDS=600, SOAK_SEED=1)
 	@echo "==> building (release)"

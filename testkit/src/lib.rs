@@ -25,6 +25,7 @@ pub mod client;
 mod cluster;
 mod command;
 mod credentials;
+pub mod faults;
 mod files;
 pub mod history;
 mod lease;
