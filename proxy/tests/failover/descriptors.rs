@@ -4,16 +4,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use pgherd_testkit::client::RawClient;
-use pgherd_testkit::{Cluster, Context, Result, ensure};
+use pgherd_testkit::{Cluster, Pgherd, Result, ensure};
 
 use crate::herd::Herd;
 
 #[tokio::test]
 async fn clients_that_use_up_the_file_descriptors_cause_no_failover_and_no_outage() -> Result<()> {
     let cluster = Cluster::builder().start().await?;
-    let program = std::env::current_exe()?;
-    let program = program.ancestors().skip(1).take(2).map(|directory| directory.join("pgherd"));
-    let program = program.into_iter().find(|path| path.is_file()).context("no pgherd")?;
+    let program = Pgherd::program()?;
     let wrapper = cluster.directory().join("pgherd-with-few-descriptors");
     std::fs::write(&wrapper, format!("#!/bin/sh\nulimit -n 100\nexec {} \"$@\"\n", program.display()))?;
     std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755))?;

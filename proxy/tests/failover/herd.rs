@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgherd_testkit::client::{RawClient, Session};
 use pgherd_testkit::history::{Record, Report, Workload};
-use pgherd_testkit::{Cluster, Pgherd, PgherdBuilder, Result, Server, ensure, eventually};
+use pgherd_testkit::{Cluster, Context, Pgherd, PgherdBuilder, Result, Server, ensure, eventually};
 
 /// How long anything may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,13 +60,36 @@ impl Herd {
         Ok(workload)
     }
 
-    /// Holds what the writers saw against what the present primary has. Nothing may be there that must not be.
+    /// Holds what the writers saw against what the present primary has. Nothing may be there that must not be, and nobody was
+    /// refused a login.
     pub(crate) async fn compare(&self, record: &Record) -> Result<Report> {
+        ensure!(record.logins_failed.is_empty(), "{:?}", record.logins_failed);
+        self.compare_rows(record).await
+    }
+
+    /// The same where pgherd itself was away, so that logins failed.
+    pub(crate) async fn compare_rows(&self, record: &Record) -> Result<Report> {
         let report = Report::compare(record, self.cluster.primary().await?.history().await?);
         eprintln!("{report}");
         ensure!(report.is_exact(), "{report}");
-        ensure!(record.logins_failed.is_empty(), "{:?}", record.logins_failed);
         Ok(report)
+    }
+
+    /// All that pgherd has logged.
+    pub(crate) fn log(&self) -> String {
+        self.pgherd.log().join("\n")
+    }
+
+    /// Waits until the last word of pgherd's log on it is that these servers, by pgherd's numbers, may be read.
+    pub(crate) async fn wait_readable(&self, servers: &str) -> Result<()> {
+        let words = format!("readable=[{servers}]");
+        eventually(format!("{words} in pgherd's log"), PATIENCE, || async {
+            let log = self.pgherd.log();
+            let last = log.iter().rev().find(|line| line.contains("readable=["));
+            Ok(last.is_some_and(|line| line.contains(&words)).then_some(()))
+        })
+        .await
+        .with_context(|| self.log())
     }
 
     /// Waits until `primary` is writable, these servers stream from it, and repmgr's rows say so too.

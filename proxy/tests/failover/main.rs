@@ -2,13 +2,21 @@
 
 #![allow(clippy::print_stderr, reason = "what was measured is part of a test's output")]
 
+mod all_lost;
 mod campaign;
+mod candidate_fails;
 mod cold_start;
+mod cut_off;
 mod descriptors;
+mod forks;
 mod herd;
+mod impostor;
+mod old_primary;
+mod other_deciders;
 mod outage;
 mod primary_lost;
 mod reload;
 mod restart;
+mod scenarios;
 mod standby_lost;
 mod switchover;

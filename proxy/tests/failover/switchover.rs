@@ -9,13 +9,9 @@ use crate::herd::{Herd, PATIENCE, timeline};
 
 impl Herd {
     /// An administrator at the console.
-    async fn console(&self) -> Result<RawClient> {
+    pub(crate) async fn console(&self) -> Result<RawClient> {
         let password = self.cluster.monitor_password();
         RawClient::login(self.pgherd.address(), "repmgr", "pgherd", password).await
-    }
-
-    fn log(&self) -> String {
-        self.pgherd.log().join("\n")
     }
 }
 

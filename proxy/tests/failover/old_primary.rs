@@ -1,0 +1,64 @@
+//! An old primary that comes back writable, of which pgherd has seen neither the end nor the return.
+
+use pgherd_testkit::client::psql;
+use pgherd_testkit::{Cluster, Context, Pgherd, Result, Server, ensure};
+
+use crate::herd::{Herd, PATIENCE};
+
+/// Writes past pgherd, on a server that should not be writable any more.
+async fn write_there(server: &Server) -> Result<()> {
+    server.query_in("app", "CREATE TABLE stray AS SELECT generate_series(1, 1000) AS n").await.map(drop)
+}
+
+/// Whether what was written past pgherd is there.
+async fn has_stray(server: &Server) -> Result<bool> {
+    let rows = server.query_in("app", "SELECT to_regclass('stray') IS NOT NULL").await?;
+    Ok(rows.first().and_then(|row| row.get(0)) == Some("t"))
+}
+
+#[tokio::test]
+async fn an_old_primary_that_comes_back_with_wal_of_its_own_while_pgherd_restarts_never_gets_a_write()
+-> Result<()> {
+    let mut herd = Herd::start().await?;
+    let old = herd.cluster.server(1)?;
+    let running = herd.workload().await?.start().await?;
+    running.wait_acknowledged(50, PATIENCE).await?;
+    old.kill9_all().await?;
+    running.wait_acknowledged(100, PATIENCE).await?;
+    let new = herd.cluster.primary().await?;
+    herd.pgherd.kill9().await?;
+    old.start().await?;
+    write_there(&old).await?;
+    let starts = herd.pgherd.log().len();
+    herd.pgherd.start().await?;
+    running.wait_acknowledged(100, PATIENCE).await.with_context(|| herd.log())?;
+    // The writers go on while it is rewound.
+    let others: Vec<_> = herd.cluster.servers().iter().filter(|it| it.id() != new.id()).collect();
+    herd.wait_led_by(&new, &others).await.with_context(|| herd.log())?;
+    herd.compare_rows(&running.stop().await?).await?;
+    ensure!(old.is_in_recovery().await? && !has_stray(&old).await? && !has_stray(&new).await?);
+    let log = herd.pgherd.log();
+    let served = log.iter().skip(starts).find(|line| line.contains("writes are open"));
+    ensure!(served.is_some_and(|line| line.contains("on timeline 2 ")), "{}", herd.log());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_primary_that_was_replaced_while_pgherd_was_down_is_not_served_but_made_a_standby() -> Result<()> {
+    let cluster = Cluster::builder().start().await?;
+    let [old, new, other] = [cluster.server(1)?, cluster.server(2)?, cluster.server(3)?];
+    old.kill9_all().await?;
+    new.must_repmgr("standby promote").await?;
+    other.must_repmgr("standby follow --upstream-node-id=2").await?;
+    old.start().await?;
+    write_there(&old).await?;
+
+    let pgherd = Pgherd::builder(&cluster).start().await?;
+    psql(&pgherd.connection_string("app", "app"), "CREATE TABLE t AS SELECT 1 AS n").await?;
+    let there = new.query_in("app", "SELECT n FROM t").await?;
+    ensure!(there.len() == 1, "the write went to the new primary");
+    let herd = Herd { cluster, pgherd };
+    herd.wait_led_by(&new, &[&old, &other]).await.with_context(|| herd.log())?;
+    ensure!(!has_stray(&old).await? && new.timeline().await? == 2);
+    Ok(())
+}
