@@ -7,6 +7,7 @@ mod routes;
 
 use std::io;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -28,8 +29,8 @@ use crate::shared::Shared;
 const CONNECTIONS: usize = 32;
 /// How long a request's head may take, and the next request of a connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long a connection may last.
-const CONNECTION_LASTS: Duration = Duration::from_secs(600);
+/// How long a connection may be asked over. What was asked by then has as long again to be answered and read.
+const CONNECTION_LASTS: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -128,12 +129,17 @@ async fn serve(socket: &tokio::net::TcpListener, routes: axum::Router, mut accep
     }
 }
 
+/// Serves one connection. Whoever says nothing, or does not read its answers, leaves its place to others after a while.
 async fn converse(stream: TcpStream, routes: axum::Router) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_headers(64)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    let mut served = pin!(served);
     // Who leaves in the middle, or says what is not HTTP, is no news.
-    let _ = tokio::time::timeout(CONNECTION_LASTS, served).await;
+    if tokio::time::timeout(CONNECTION_LASTS, served.as_mut()).await.is_err() {
+        served.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(CONNECTION_LASTS, served).await;
+    }
 }

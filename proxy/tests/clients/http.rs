@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use pgherd_testkit::{Cluster, Context, Pgherd, Purpose, Result, ensure, eventually};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::front::{Front, PATIENCE};
 use crate::tls;
@@ -153,5 +153,25 @@ async fn who_says_nothing_or_garbage_keeps_nobody_from_asking() -> Result<()> {
     garbage.read_to_end(&mut answer).await?;
     ensure!(answer.starts_with(b"HTTP/1.1 400") || answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
     ensure!(get(address, "/healthz").await?.0 == 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_asks_and_does_not_read_keeps_nobody_from_asking() -> Result<()> {
+    let front = Front::start().await?;
+    let address = front.pgherd.http_address()?;
+    // Far more than sockets hold is to be said to each.
+    let request = b"GET /metrics HTTP/1.1\r\nHost: pgherd\r\n\r\n".repeat(2000);
+    let mut slow = Vec::new();
+    for _ in 0..32 {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4096)?;
+        let mut stream = socket.connect(address).await?;
+        // It may be that not all of it is read.
+        let _ = tokio::time::timeout(Duration::from_millis(100), stream.write_all(&request)).await;
+        slow.push(stream);
+    }
+    let (status, _) = tokio::time::timeout(Duration::from_secs(40), get(address, "/healthz")).await??;
+    ensure!(status == 200);
     Ok(())
 }
