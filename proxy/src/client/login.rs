@@ -28,7 +28,7 @@ use crate::seat::Seat;
 use crate::shared::Shared;
 use crate::strangers::Place;
 use crate::stream::Stream;
-use crate::verifiers::Role;
+use crate::verifiers::{LookupError, Role};
 use crate::worker::Worker;
 
 /// A client that has proven who it is, and what it needs a server for.
@@ -150,9 +150,10 @@ pub(super) async fn log_in(
         return Ok(Admitted::ToConsole(console::admit(worker, &startup, peer, stream)?));
     }
     check_gates(shared, &startup.database)?;
+    let server_user = config.auth.server_user(&startup.database, &startup.user);
+    let identity_there = note_identity_there(worker, server_user, &startup.user).await?;
     // Those who have not proven who they are keep nobody out.
     let counted = take_places(shared, &config, &startup, role.as_deref())?;
-    let server_user = config.auth.server_user(&startup.database, &startup.user);
     let parameters = shared.parameters.share(parameters(&startup, server_user, &config)?);
     let (database, user) = (Arc::<str>::from(&*startup.database), Arc::<str>::from(server_user));
     let names = (Arc::clone(&database), Arc::clone(&user));
@@ -190,11 +191,34 @@ pub(super) async fn log_in(
     let registration = shared.cancel_keys.register(&seat, pid, minor);
     let listed = shared.roster.enter(&seat);
     // Who was not listed yet when another of this name came was not sent away.
-    if identity.is_some_and(|identity| !shared.identities.stands(&startup.user, identity)) {
-        return Err(is_another(&startup.user).into());
-    }
+    check_identity(shared, &startup.user, identity)?;
+    check_identity(shared, server_user, identity_there)?;
     stream.write_all(&greeting(welcome.iter(), &registration.key)).await?;
     Ok(Admitted::ToServers(LoggedIn { access, registration, counted, listed, mode, early }))
+}
+
+/// As [`note_identity`] for the user that the client is at the servers, if that is another. Where none can be asked now, nothing is known.
+async fn note_identity_there(
+    worker: &Worker,
+    server_user: &str,
+    user: &str,
+) -> Result<Option<Identity>, ClientError> {
+    if server_user == user {
+        return Ok(None);
+    }
+    match worker.shared.verifiers.lookup(server_user).await {
+        Ok(role) => note_identity(worker, server_user, Some(&role)),
+        Err(LookupError::NoSuchRole) => {
+            Err(ClientError::new("28000", format!("role \"{server_user}\" does not exist")))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Refuses a client whose role was found to be another meanwhile.
+fn check_identity(shared: &Shared, user: &str, identity: Option<Identity>) -> Result<(), ClientError> {
+    let stands = identity.is_none_or(|identity| shared.identities.stands(user, identity));
+    if stands { Ok(()) } else { Err(is_another(user)) }
 }
 
 /// Where the role has other settings than at the login before, or is another one, no connection of before is lent to it; and those who

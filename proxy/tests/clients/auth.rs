@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pgherd_testkit::client::{ErrorFields, RawClient, psql, startup_packet};
 use pgherd_testkit::{Cluster, Pgherd, PgherdBuilder, Result, Server, ensure, eventually};
 
-use crate::front::{Front, PATIENCE};
+use crate::front::{Front, PATIENCE, says};
 use crate::login::refusal;
 
 /// A file for pgherd beside its configuration.
@@ -406,5 +406,44 @@ async fn a_login_after_a_change_of_its_role_has_the_session_that_postgresql_woul
         );
         server.query("DROP ROLE anna").await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_of_the_role_that_a_user_is_at_the_servers_counts_at_its_next_login() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).start().await?;
+    let server = cluster.server(1)?;
+    server.query("CREATE ROLE dora LOGIN PASSWORD 'pw'").await?;
+    let map = toml::from_str::<toml::Table>("map = [{ user = 'web', server_user = 'dora' }]")?.remove("map");
+    let pgherd = Pgherd::builder(&cluster)
+        .set("auth.userlist_file", file(&cluster, "userlist", "\"dora\" \"pw\"\n\"web\" \"web pw\"")?)
+        .set("auth.map", map.unwrap_or(toml::Value::Boolean(false)))
+        .set("pool.size", 1)
+        .start()
+        .await?;
+    pgherd.wait_log("writes are open", PATIENCE).await?;
+    let address = pgherd.address();
+    let asks = async |text: &str| -> Result<String> {
+        let mut client = RawClient::login(address, "web", "app", "web pw").await?;
+        let seen = says(&mut client, text).await?;
+        client.finish().await?;
+        Ok(seen)
+    };
+    let backend = asks("SELECT pg_backend_pid()").await?;
+    ensure!(asks("SELECT pg_backend_pid()").await? == backend, "the connection is used again");
+    server.query("ALTER ROLE dora SET search_path = elsewhere").await?;
+    ensure!(asks("SHOW search_path").await? == "elsewhere", "ALTER ROLE");
+    let mut before = RawClient::login(address, "web", "app", "web pw").await?;
+    ensure!(before.query("SELECT 1").await?.error().is_none());
+    server.query("DROP ROLE dora; CREATE ROLE dora LOGIN PASSWORD 'pw' SUPERUSER").await?;
+    ensure!(asks("SHOW is_superuser").await? == "on", "another role of this name");
+    let told = before.query("SELECT current_user").await.map(|answer| answer.rows());
+    ensure!(
+        told.as_ref().map_or(true, Vec::is_empty),
+        "who was the other must not become this one: {told:?}"
+    );
+    server.query("DROP ROLE dora").await?;
+    let refused = refusal(address, "web", "app", "web pw").await?;
+    ensure!(refused == "FATAL 28000: role \"dora\" does not exist", "{refused}");
     Ok(())
 }
