@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use cache::Cache;
 use reader::Request;
@@ -84,11 +85,12 @@ impl Verifiers {
             return Err(LookupError::NoSuchRole);
         }
         let known = self.cache.find(user);
-        let patience = if known.is_some() { self.timing.patience } else { self.timing.lookup_timeout };
-        let asked = match tokio::time::timeout(patience, self.ask(user)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(LookupError::Unavailable("no answer in time".into())),
+        let asked = if known.is_some() {
+            tokio::time::timeout(self.timing.patience, self.ask(user)).await
+        } else {
+            tokio::time::timeout(self.timing.lookup_timeout, self.insist(user)).await
         };
+        let asked = asked.unwrap_or_else(|_| Err(LookupError::Unavailable("no answer in time".into())));
         match (asked, known) {
             // An old answer is better than none; that the role is gone is an answer.
             // That too many ask is no outage: it must not bring old passwords back.
@@ -106,6 +108,18 @@ impl Verifiers {
     /// as soon as a server was asked for anything; before that, it is random.
     pub(crate) fn mock_secret(&self) -> [u8; 32] {
         self.cache.mock_secret()
+    }
+
+    /// Asks again for a while where all servers have failed: what ails them may be a moment's load, or a failover.
+    async fn insist(&self, user: &str) -> Result<Arc<Role>, LookupError> {
+        let until = Instant::now() + self.timing.insistence;
+        loop {
+            let asked = self.ask(user).await;
+            if !matches!(asked, Err(LookupError::Unavailable(_))) || Instant::now() >= until {
+                return asked;
+            }
+            tokio::time::sleep(self.timing.pause).await;
+        }
     }
 
     async fn ask(&self, user: &str) -> Result<Arc<Role>, LookupError> {

@@ -189,9 +189,9 @@ impl Servers {
     ) {
         let kept = self.kept.remove(&endpoint);
         let (settings, users) = (Arc::clone(settings), Arc::clone(users));
-        let timeout = self.timing.server_timeout;
+        let timeouts = (self.timing.server_timeout, self.timing.kept_timeout);
         race.spawn(async move {
-            let answer = server::ask(&endpoint, kept, &settings, &users, timeout).await;
+            let answer = server::ask(&endpoint, kept, &settings, &users, timeouts).await;
             (endpoint, answer)
         });
     }

@@ -88,11 +88,12 @@ pub(super) async fn ask(
     kept: Option<Connection>,
     settings: &Settings,
     users: &[Box<str>],
-    timeout: Duration,
+    (timeout, kept_timeout): (Duration, Duration),
 ) -> Result<(Connection, Answer), AskError> {
     let asking = async {
         if let Some(connection) = kept.filter(|connection| !connection.session.is_closed())
-            && let Ok(answer) = connection.answer(settings, users).await
+            && let Ok(Ok(answer)) =
+                tokio::time::timeout(kept_timeout, connection.answer(settings, users)).await
         {
             return Ok((connection, answer));
         }

@@ -52,8 +52,12 @@ pub(crate) struct Timing {
     pub(crate) patience: Duration,
     /// How long a login waits for an answer where there was none before.
     pub(crate) lookup_timeout: Duration,
+    /// How long such a login has servers asked again that all have failed.
+    pub(crate) insistence: Duration,
     /// Time for one server to connect and answer.
     pub(crate) server_timeout: Duration,
+    /// How much of that a connection from before may take: it may be dead without anybody's having been told.
+    pub(crate) kept_timeout: Duration,
     /// How long a server is waited for before the next one is asked too.
     pub(crate) head_start: Duration,
     /// How long a server that failed or was slow comes last.
@@ -71,7 +75,10 @@ impl Default for Timing {
         Self {
             patience: Duration::from_millis(500),
             lookup_timeout: Duration::from_secs(5),
-            server_timeout: Duration::from_secs(1),
+            insistence: Duration::from_secs(3),
+            // One that is slow keeps nobody waiting for it while there are others: see `head_start`.
+            server_timeout: Duration::from_secs(4),
+            kept_timeout: Duration::from_secs(1),
             head_start: Duration::from_millis(200),
             demotion: Duration::from_secs(5),
             pause: Duration::from_millis(250),

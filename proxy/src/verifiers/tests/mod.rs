@@ -78,7 +78,9 @@ impl Service {
 fn patient() -> Timing {
     Timing {
         server_timeout: Duration::from_secs(20),
+        kept_timeout: Duration::from_secs(20),
         lookup_timeout: Duration::from_secs(60),
+        insistence: Duration::ZERO,
         patience: Duration::from_secs(60),
         pause: Duration::ZERO,
         ..Timing::default()

@@ -30,6 +30,22 @@ async fn logins_go_on_while_no_server_answers() {
 }
 
 #[tokio::test]
+async fn who_was_not_here_before_waits_for_a_server_that_is_about_to_come_back() {
+    let mut server = Postgres::start().await;
+    let timing =
+        Timing { insistence: Duration::from_secs(60), pause: Duration::from_millis(50), ..patient() };
+    let service = Service::start(&[&server.endpoint], timing);
+    server.kill();
+    let verifiers = service.verifiers.clone();
+    let login = tokio::spawn(async move { verifiers.lookup("postgres").await });
+    // It has failed once.
+    assert!(service.verifiers.ask("postgres").await.is_err());
+    server.run().await;
+    assert!(opens(&login.await.unwrap().unwrap(), "postgres", SUPERUSER_PASSWORD));
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn who_was_here_before_does_not_wait_for_servers_that_are_silent() {
     let mut server = Postgres::start().await;
     let timing = Timing { patience: Duration::from_millis(50), ..patient() };
