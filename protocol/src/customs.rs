@@ -5,7 +5,7 @@
 //! what may be there.
 
 /// So many names are told apart.
-const MOST: usize = 32;
+pub const MOST: usize = 128;
 /// A longer name is not remembered.
 pub(crate) const LONGEST_NAME: usize = 63;
 
@@ -52,6 +52,12 @@ impl Customs {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.names.is_empty() && !self.any
+    }
+
+    /// True if this name, in lower case, is known.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.names.binary_search_by(|known| (**known).cmp(name)).is_ok()
     }
 
     /// Those of which the names are known.

@@ -30,17 +30,16 @@ pub struct Leftovers {
 /// Asks a server which run-time parameters are in force in a session; of custom ones it tells only by their names.
 #[must_use]
 pub fn parameters_question<'a>(customs: impl Iterator<Item = &'a str>) -> Cow<'static, str> {
-    let mut sql = Cow::Borrowed(IN_FORCE);
-    for name in customs {
-        let name = quote_literal(name);
-        // Writing to a string does not fail.
-        let _ = write!(
-            sql.to_mut(),
-            " UNION ALL SELECT {name}, pg_catalog.current_setting({name}, true) \
-             WHERE pg_catalog.current_setting({name}, true) IS NOT NULL"
-        );
+    let names: Vec<_> = customs.map(quote_literal).collect();
+    if names.is_empty() {
+        return Cow::Borrowed(IN_FORCE);
     }
-    sql
+    let names = names.join(",");
+    Cow::Owned(format!(
+        "{IN_FORCE} UNION ALL SELECT c.name, pg_catalog.current_setting(c.name, true) \
+         FROM pg_catalog.unnest(ARRAY[{names}]::pg_catalog.text[]) AS c (name) \
+         WHERE pg_catalog.current_setting(c.name, true) IS NOT NULL"
+    ))
 }
 
 /// Asks a server besides for all else that a session of `user` has left, whose startup packet said `startup`.
@@ -115,7 +114,7 @@ mod tests {
         let startup = Parameters::new(&[("role".into(), "it's".into())]).unwrap();
         let sql = question("me", &startup, ["app.'y"].into_iter());
         assert!(sql.contains("<>) 'it''s'") && sql.contains("<>) 'me'"), "{sql}");
-        assert!(sql.contains("current_setting('app.''y', true)"), "{sql}");
+        assert!(sql.contains("ARRAY['app.''y']"), "{sql}");
         assert!(!question("né", &startup, std::iter::empty()).contains("né"));
     }
 }

@@ -1,5 +1,7 @@
 //! Custom parameters that a session sets.
 
+use std::sync::Arc;
+
 use super::{Pooling, Session};
 use crate::customs::Customs;
 use crate::statement::{Pin, Scan, SetsCustom, custom_names};
@@ -39,22 +41,35 @@ impl Session {
         self.has_customs_here |= self.pooling == Pooling::Session;
     }
 
-    /// Takes in what a text does that is about to be run.
-    pub(super) fn see_customs(&mut self, sets_custom: SetsCustom) {
-        match sets_custom {
-            SetsCustom::Nothing => {}
-            SetsCustom::Named => self.has_customs_here = true,
-            SetsCustom::Suspected => {
-                for name in &*self.suspects.parameters {
-                    // What cannot be asked for is not to be seen by others.
-                    self.ran_any |= !self.customs.add(name);
-                }
-                self.has_customs_here = true;
-            }
+    /// Takes in what a text does that is about to be run. False if functions that it names may set some of which the names are not kept:
+    /// nobody can ask for their values.
+    pub(super) fn see_customs(&mut self, sets_custom: SetsCustom) -> bool {
+        let all_kept = match sets_custom {
+            SetsCustom::Nothing => return true,
+            SetsCustom::Named => true,
+            SetsCustom::Suspected => self.take_in_suspected(),
             SetsCustom::Hidden => {
                 self.customs.add_any();
-                self.has_customs_here = true;
+                true
             }
+        };
+        self.has_customs_here = true;
+        // What cannot be asked for is not to be seen by others.
+        self.ran_any |= !all_kept;
+        all_kept
+    }
+
+    /// Takes in all that functions may set. True if the names of all are kept.
+    fn take_in_suspected(&mut self) -> bool {
+        let parameters = &self.suspects.parameters;
+        if let Some((known, all_kept)) = &self.suspected
+            && Arc::ptr_eq(known, parameters)
+        {
+            return *all_kept;
         }
+        let kept = parameters.iter().filter(|name| self.customs.add(name)).count();
+        let all_kept = kept == parameters.len();
+        self.suspected = Some((Arc::clone(parameters), all_kept));
+        all_kept
     }
 }

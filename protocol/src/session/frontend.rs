@@ -195,7 +195,10 @@ impl Session {
     /// Takes in what a text says that is about to be run.
     pub(super) fn see(&mut self, findings: Scan) {
         self.note_leftovers(findings);
-        self.see_customs(findings.sets_custom);
+        if !self.see_customs(findings.sets_custom) && findings.suspect {
+            // Set for the session, the values would be lost with the connection.
+            self.keep(Some(Pin::Parameter));
+        }
         self.alters |= findings.alters;
         if findings.sets {
             self.alter();

@@ -143,6 +143,8 @@ pub struct Session {
     suspects: Arc<Suspects>,
     /// The custom parameters that it has set.
     customs: Customs,
+    /// Those that functions may set, as they were taken in last, and whether the names of all are kept.
+    suspected: Option<(Arc<[Box<str>]>, bool)>,
     /// They may be there where it is served now.
     has_customs_here: bool,
     /// Run-time parameters may not be those of the startup packet.
@@ -294,6 +296,7 @@ impl Session {
             has_loaded: false,
             suspects: Arc::default(),
             customs: startup.customs().clone(),
+            suspected: None,
             has_customs_here: false,
             alters: false,
             resets: Resets::Nothing,

@@ -120,7 +120,7 @@ UNION ALL
 SELECT command, 'ask' FROM unnest('{create,alter,drop,comment,grant,revoke,refresh,reindex,import,security}'::text[]) AS command
     WHERE EXISTS (SELECT FROM pg_event_trigger AS e JOIN found ON found.oid = e.evtfoid WHERE e.evtenabled <> 'D')
 UNION ALL
-(SELECT DISTINCT parameter, 'parameter' FROM customs LIMIT 33)"#;
+(SELECT DISTINCT parameter, 'parameter' FROM customs ORDER BY parameter LIMIT 129)"#;
 
 /// What a catalogue says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -195,6 +195,11 @@ mod tests {
         assert!(known.len() == 2 && known.get(&b"f"[..]).is_some_and(|named| named.suspect) && !too_many);
         assert_eq!(parameters, ["app.x".into()]);
         assert_eq!(Catalogue::read(&[b"\0\x01".as_slice().into()]), None);
+    }
+
+    #[test]
+    fn one_parameter_more_is_asked_for_than_a_session_can_have() {
+        assert!(QUESTION.ends_with(&format!(" LIMIT {})", pgherd_protocol::customs::MOST + 1)));
     }
 
     #[test]

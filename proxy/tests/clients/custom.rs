@@ -152,7 +152,7 @@ async fn a_custom_parameter_is_carried_and_pins_nobody() -> Result<()> {
 #[tokio::test]
 async fn a_parameter_keeps_its_value_beside_others_whose_names_are_not_known() -> Result<()> {
     let front = front(|pgherd| pgherd.set("pool.pinned_size", 3)).await?;
-    let many: Vec<_> = (0..40).map(|n| format!("SET LOCAL app.n{n} = 1")).collect();
+    let many: Vec<_> = (0..140).map(|n| format!("SET LOCAL app.n{n} = 1")).collect();
     let many = format!("BEGIN; {}; COMMIT", many.join("; "));
     for hidden in ["SELECT set_config('app.' || 'y', '1', true)", &many] {
         let mut clients = vec![front.raw().await?, front.raw().await?, front.raw().await?];

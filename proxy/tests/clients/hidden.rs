@@ -306,3 +306,34 @@ async fn a_library_that_one_session_loads_is_no_other_sessions() -> Result<()> {
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
+
+/// More than a session can ask for: whoever may have set one for the session keeps its connection, and so its value.
+#[tokio::test]
+async fn of_more_parameters_than_can_be_asked_for_none_is_lost() -> Result<()> {
+    for (count, is_pinned) in [(100, false), (200, true)] {
+        let front = Front::with(|pgherd| pgherd.set("pool.size", 1).set("log.level", "debug")).await?;
+        let functions: String = (0..count)
+            .map(|n| {
+                format!(
+                    "CREATE FUNCTION sets_{n:03}(v text) RETURNS text LANGUAGE sql AS \
+                     $$ SELECT set_config('app.p{n:03}', v, false) $$;"
+                )
+            })
+            .collect();
+        front.server()?.query_in("app", &functions).await?;
+        let (mut one, mut other) = (front.raw().await?, front.raw().await?);
+        says(&mut one, "SELECT 1").await?;
+        wait_known(&front).await?;
+        let last = count - 1;
+        let seen = format!("SELECT coalesce(current_setting('app.p{last:03}', true), '')");
+        ensure!(says(&mut one, &format!("SELECT sets_{last:03}('mine')")).await? == "mine");
+        for _ in 0..2 {
+            ensure!(says(&mut other, &seen).await? != "mine", "{count}: another sees it");
+            ensure!(says(&mut one, &seen).await? == "mine", "{count}: it is lost");
+        }
+        let mut console = front.console("pgherd").await?;
+        let pinned = console.query("SHOW PINS").await?.rows();
+        ensure!(pinned.is_empty() != is_pinned, "{count}: {pinned:?}");
+    }
+    Ok(())
+}
