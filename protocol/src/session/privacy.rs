@@ -8,6 +8,12 @@ use crate::prepared::ServerStatements;
 use crate::statement::{Pin, Scan, Sight};
 use crate::write;
 
+/// So long, in milliseconds, the server waits for the locks of tables at the most while it prepares a session's statements: PostgreSQL
+/// has them already, and does not wait.
+const LOCKS_WITHIN: usize = 1000;
+/// So long for one of them.
+const LOCK_WITHIN: usize = 100;
+
 /// How far a session has its connection's prepared statements for itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Privacy {
@@ -103,6 +109,8 @@ impl Session {
             Transaction::Failed => return None,
         };
         let mut requests = Vec::new();
+        let patience = (LOCKS_WITHIN / self.names.len().max(1)).clamp(1, LOCK_WITHIN);
+        let patience = format!("SELECT pg_catalog.set_config('lock_timeout', '{patience}ms', true)");
         // What goes wrong must not fail the transaction, and no lock on a table may stay.
         requests.extend(in_block.then(|| utility("SAVEPOINT pgherd")));
         requests.push(if self.privacy.is_private { close_all(server) } else { Self::no_statements() });
@@ -114,11 +122,16 @@ impl Session {
             // As in PostgreSQL, a statement never becomes one that gives something else.
             let known = statement.description();
             let described = known.map(|_| name);
-            let messages = match &statement.source {
-                Some(source) => utility_message(source, described),
-                None if statement.is_kept() => parse(name, &statement.definition_again(), described),
+            let mut messages = Vec::new();
+            write_utility(patience.as_bytes(), &mut messages);
+            match &statement.source {
+                Some(source) => write_utility(source, &mut messages),
+                None if statement.is_kept() => {
+                    write_parse(name, &statement.definition_again(), &mut messages);
+                }
                 None => return None,
-            };
+            }
+            describe_and_sync(described, &mut messages);
             let gives = known.map(|known| known.shape);
             requests.push(OwnRequest { messages, gives, name: Some(name.into()) });
             requests.extend(in_block.then(|| utility("ROLLBACK TO SAVEPOINT pgherd")));
@@ -147,6 +160,8 @@ impl Session {
         if messages.is_empty() {
             return None;
         }
+        // A PREPARE that was refused has not come to its end.
+        write_statement_message(b'C', Name::Escaped(b""), &mut messages);
         write::empty(&mut messages, b'S');
         Some(OwnRequest { messages, gives: None, name: None })
     }
@@ -194,36 +209,33 @@ impl Session {
     }
 }
 
-/// A statement without parameters and rows, by the extended protocol: the client's unnamed statement and portal stay what they are.
+/// A statement without parameters, by the extended protocol: the client's unnamed statement and portal stay what they are.
 fn utility(sql: &str) -> OwnRequest {
-    OwnRequest { messages: utility_message(sql.as_bytes(), None), gives: None, name: None }
+    let mut messages = Vec::new();
+    write_utility(sql.as_bytes(), &mut messages);
+    write::empty(&mut messages, b'S');
+    OwnRequest { messages, gives: None, name: None }
 }
 
-fn utility_message(sql: &[u8], described: Option<&[u8]>) -> Vec<u8> {
-    let mut out = Vec::new();
+fn write_utility(sql: &[u8], out: &mut Vec<u8>) {
     let own = || Name::Escaped(b"");
     // What has failed before has not come to its end.
-    write_close_portal(&mut out);
-    write_statement_message(b'C', own(), &mut out);
-    write::message(&mut out, b'P', |out| {
+    write_close_portal(out);
+    write_statement_message(b'C', own(), out);
+    write::message(out, b'P', |out| {
         own().write(out);
         write::cstr(out, sql);
         out.extend_from_slice(&[0, 0]);
     });
-    write_run(own(), &mut out);
-    write_statement_message(b'C', own(), &mut out);
-    describe_and_sync(described, &mut out);
-    out
+    write_run(own(), out);
+    write_statement_message(b'C', own(), out);
 }
 
-fn parse(name: &[u8], definition: &[u8], described: Option<&[u8]>) -> Vec<u8> {
-    let mut out = Vec::new();
-    write::message(&mut out, b'P', |out| {
+fn write_parse(name: &[u8], definition: &[u8], out: &mut Vec<u8>) {
+    write::message(out, b'P', |out| {
         write::cstr(out, name);
         out.extend_from_slice(definition);
     });
-    describe_and_sync(described, &mut out);
-    out
 }
 
 fn describe_and_sync(described: Option<&[u8]>, out: &mut Vec<u8>) {
