@@ -47,6 +47,8 @@ struct State {
 
 #[derive(Debug)]
 struct Wait {
+    /// It waits for no server connection: pgherd does something of its own on the one that it has.
+    is_work: bool,
     waker: Option<Waker>,
     end: Option<WaitEnd>,
     /// A cancel request has come since it ended, and before the session has seen that.
@@ -93,8 +95,8 @@ impl Seat {
         let state = self.state.lock();
         let business = match (&state.held, &state.wait) {
             (Some(point), _) => Business::Holding(Arc::clone(point)),
-            (None, Some(_)) => Business::Waiting,
-            (None, None) => Business::Idle,
+            (None, Some(wait)) if !wait.is_work => Business::Waiting,
+            (None, _) => Business::Idle,
         };
         (business, state.pin)
     }
@@ -129,10 +131,25 @@ impl Seat {
 
     /// Begins a wait.
     pub(crate) fn begin_wait(&self) -> Ticket {
+        self.begin(false)
+    }
+
+    /// pgherd begins something of its own on the session's connection: no cancel request is to hit that, and one that comes is told
+    /// as the end of a wait.
+    pub(crate) fn begin_work(&self) {
+        self.begin(true);
+    }
+
+    fn begin(&self, is_work: bool) -> Ticket {
         let mut state = self.state.lock();
         state.last.0 += 1;
-        state.wait = Some(Wait { waker: None, end: None, is_cancelled: false });
+        state.wait = Some(Wait { is_work, waker: None, end: None, is_cancelled: false });
         state.last
+    }
+
+    /// That work has ended. True if a cancel request has come meanwhile that nobody was told of.
+    pub(crate) fn end_work(&self) -> bool {
+        self.state.lock().wait.take().is_some_and(|wait| wait.is_cancelled)
     }
 
     /// Ready when the wait has ended; none is under way afterwards.
@@ -234,6 +251,17 @@ mod tests {
         assert!(matches!(poll(&seat), Poll::Ready(WaitEnd::Cancelled)));
         seat.begin_wait();
         assert!(poll(&seat).is_pending(), "the next wait is another");
+    }
+
+    #[test]
+    fn a_cancel_request_that_comes_while_pgherd_works_for_the_session_is_told_once() {
+        let seat = seat();
+        seat.begin_work();
+        assert!(matches!(seat.business(), (Business::Idle, None)), "it waits for nobody");
+        assert!(seat.cancel().is_none(), "it is not sent to the server");
+        assert!(seat.end_work() && !seat.end_work());
+        seat.begin_work();
+        assert!(!seat.end_work());
     }
 
     #[test]

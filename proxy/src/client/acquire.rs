@@ -441,7 +441,7 @@ pub(crate) async fn connect(
 }
 
 /// Ends the wait on a seat, however it ends.
-struct LeaveAtEnd<'a>(&'a Seat);
+pub(super) struct LeaveAtEnd<'a>(pub(super) &'a Seat);
 
 impl Drop for LeaveAtEnd<'_> {
     fn drop(&mut self) {
@@ -449,7 +449,8 @@ impl Drop for LeaveAtEnd<'_> {
     }
 }
 
-fn cancelled() -> ClientError {
+/// What a client is told whose statement was cancelled before any server had it.
+pub(super) fn cancelled() -> ClientError {
     ClientError::new("57014", "canceling statement due to user request")
 }
 

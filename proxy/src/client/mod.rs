@@ -9,6 +9,7 @@ pub(crate) mod listen;
 mod login;
 mod meter;
 mod own_statements;
+mod own_work;
 mod parting;
 mod pipe;
 mod proxied;

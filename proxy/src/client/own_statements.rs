@@ -12,10 +12,18 @@ use super::session::Session;
 const AT_ONCE: usize = 64;
 
 impl Session {
+    /// As [`Session::prepare_own_statements`]. A cancel request that comes meanwhile is for the text that waits for it.
+    pub(super) async fn have_own_statements(&mut self, held: &mut Held) -> Result<(), Event> {
+        self.access.seat.begin_work();
+        let done = self.prepare_own_statements(held).await;
+        self.front.held_over.add(self.access.seat.end_work());
+        done
+    }
+
     /// Has the server prepare the session's statements under its own names, and no others, so that `pg_prepared_statements` shows what it
     /// would on a connection of the session's own, but for those that do not fit the schema any more. Where that cannot be, all
     /// stays as it is.
-    pub(super) async fn have_own_statements(&mut self, held: &mut Held) -> Result<(), Event> {
+    async fn prepare_own_statements(&mut self, held: &mut Held) -> Result<(), Event> {
         let Some(connection) = held.lease.connection() else { return Ok(()) };
         // A cancel request that is still on its way would hit this.
         let is_clear = connection.cancel.is_clear() || connection.cancel.cleared().await;

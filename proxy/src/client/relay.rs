@@ -10,6 +10,7 @@ use pgherd_protocol::session::{Session as Machine, Transaction};
 use pgherd_protocol::write;
 
 use super::meter::Meter;
+use super::own_work::HeldOver;
 use super::pipe::{Filled, Pipe};
 use super::watch::Overdue;
 use crate::buffer::Buffers;
@@ -108,6 +109,8 @@ pub(super) struct Front {
     pub(super) held_back: bool,
     /// A cancel request of pgherd's own was sent: it must not meet what comes next.
     pub(super) is_cancelled: bool,
+    /// A cancel request has come before what it is for was sent.
+    pub(super) held_over: HeldOver,
     /// False in statement mode: no transaction block may be opened.
     pub(super) has_blocks: bool,
     /// The process id that the client knows, for the log.

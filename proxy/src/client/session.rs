@@ -18,6 +18,7 @@ use super::acquire::{Access, Attempt, Failure, Held, Slow};
 use super::listen::{Listening, Settling};
 use super::login::LoggedIn;
 use super::meter::{Meter, count, stage};
+use super::own_work::HeldOver;
 use super::pipe::{Filled, Pipe};
 use super::relay::{Event, Front, Lost};
 use super::vacate::Vacating;
@@ -81,6 +82,7 @@ impl Session {
             ending: None,
             held_back: false,
             is_cancelled: false,
+            held_over: HeldOver::default(),
             has_blocks: mode != PoolMode::Statement,
             pid: registration.key.pid,
         };
@@ -172,14 +174,10 @@ impl Session {
                 Event::AtRest => {}
                 other => return Box::pin(self.part(held, other)).await,
             }
-            if self.front.machine.is_to_be_asked() {
-                // It is pinned as long as the server has not said otherwise.
-                self.front.machine.lasting_pin().into_iter().for_each(|pin| self.access.seat.pin(pin));
-                let asked = Box::pin(self.ask_what_is_left(&mut held)).await;
-                self.access.seat.release();
-                if let Err(lost) = asked {
-                    return Box::pin(self.part(held, lost)).await;
-                }
+            if self.front.machine.is_to_be_asked()
+                && let Err(event) = Box::pin(self.settle(&mut held)).await
+            {
+                return Box::pin(self.part(held, event)).await;
             }
             if self.may_go_back() {
                 return self.give_back(held).await;
@@ -321,6 +319,7 @@ impl Session {
         let mut pinned = false;
         let mut vacating = Vacating::default();
         let mut settling = Settling::default();
+        let mut held_over = std::mem::take(&mut front.held_over);
         if front.machine.owes_nothing() {
             // Sent on another lease, or waited for since.
             watch.take_cancelled();
@@ -330,6 +329,7 @@ impl Session {
             front.is_cancelled = watch.is_cancelled();
             let event = front.poll_relay(server, lent);
             if event.is_pending() {
+                held_over.send(front, (&access.seat, worker));
                 vacating.poll(&mut front.machine, (&held.server, &access.user), cx);
                 let pin = front.machine.lasting_pin().filter(|pin| *pin != Pin::SessionMode);
                 if let Some(pin) = pin

@@ -7,6 +7,7 @@ mod auth_files;
 mod auth_tls;
 mod cancel;
 mod cancel_late;
+mod cancel_own_work;
 mod carried;
 mod console;
 mod console_set;

@@ -203,7 +203,7 @@ impl Session {
 
     /// Has the session listen on the connection that it holds, as if it had never done so anywhere else.
     pub(in crate::client) async fn take_channels_back(&mut self, held: &mut Held) -> Result<(), Event> {
-        let Self { worker, front, listening, .. } = self;
+        let Self { worker, front, access, listening, .. } = self;
         let Some(subscription) = listening.end() else { return Ok(()) };
         // From now on the loss of the connection is the loss of what it listens to.
         front.machine.listens_here();
@@ -212,7 +212,10 @@ impl Session {
         let mut conversation = Conversation::new(connection, worker.buffers.take());
         let mut behind = Vec::new();
         let taken = take_back(&subscription, &mut conversation, &mut behind);
+        // A cancel request that comes meanwhile is for the statement that waits for it.
+        access.seat.begin_work();
         let taken = timeout(TOLD_WITHIN, taken).await.unwrap_or_else(|_| Err(late()));
+        front.held_over.add(access.seat.end_work());
         // All that came before the mark has come.
         let _ = subscription.mailbox.poll_take(front.down.append(), &Context::from_waker(Waker::noop()));
         front.down.append().extend_from_slice(&behind);

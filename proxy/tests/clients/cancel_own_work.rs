@@ -1,0 +1,126 @@
+//! Cancel requests that come while pgherd does something of its own on the session's connection: they are for what the client waits for.
+
+use std::time::{Duration, Instant};
+
+use pgherd_testkit::client::{RawClient, Session};
+use pgherd_testkit::{Result, ensure};
+use tokio_postgres::NoTls;
+
+use crate::front::{Front, prepare, says};
+
+/// Less than pgherd waits for an answer to a question of its own.
+const SOON: Duration = Duration::from_secs(8);
+
+/// A client whose leftovers are being asked for, which takes until the lock of a catalogue is given back by whoever is returned with it.
+async fn asked_about(front: &Front) -> Result<(Session, RawClient)> {
+    let [postgresql, _] = front.both()?;
+    let session = front.connect().await?;
+    let mut locker = RawClient::login(postgresql, "postgres", "app", front.password("postgres")).await?;
+    for text in ["BEGIN", "LOCK pg_catalog.pg_depend IN ACCESS EXCLUSIVE MODE"] {
+        says(&mut locker, text).await?;
+    }
+    // The server is to be asked whether there is a lock, and of whatever else may be there.
+    session.simple_query("SELECT pg_advisory_lock(1)").await?;
+    front.wait_running("pg_listening_channels").await?;
+    Ok((session, locker))
+}
+
+#[tokio::test]
+async fn a_statement_that_waits_behind_a_question_of_pgherds_own_can_be_cancelled() -> Result<()> {
+    let front = Front::start().await?;
+    let (session, mut locker) = asked_about(&front).await?;
+    let token = session.cancel_token();
+    let begun = Instant::now();
+    let mut statement = std::pin::pin!(session.simple_query("SELECT 1"));
+    let answer = loop {
+        // The request may come before the statement: then it is for nothing.
+        tokio::select! {
+            answer = &mut statement => break answer,
+            () = tokio::time::sleep(Duration::from_millis(200)) => token.cancel_query(NoTls).await?,
+        }
+    };
+    let code = answer.err().and_then(|error| error.code().cloned());
+    ensure!(code.as_ref().is_some_and(|code| code.code() == "57014"), "{code:?}");
+    ensure!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    says(&mut locker, "COMMIT").await?;
+    let held = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()";
+    let rows = session.query(held, &[]).await?;
+    ensure!(rows.len() == 1, "the session keeps what it has: {rows:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_comes_when_all_was_answered_does_not_end_a_question_of_pgherds_own() -> Result<()> {
+    let front = Front::start().await?;
+    let (session, mut locker) = asked_about(&front).await?;
+    session.cancel_token().cancel_query(NoTls).await?;
+    let statement = session.simple_query("SELECT 1");
+    let (answer, released) = tokio::join!(statement, async {
+        ensure!(front.wait_running("pg_listening_channels").await.is_ok(), "the question was cancelled");
+        says(&mut locker, "COMMIT").await
+    });
+    released?;
+    answer?;
+    session.simple_query("SELECT pg_advisory_unlock(1)").await?;
+    Ok(())
+}
+
+/// PostgreSQL has a session's statements already, and waits for no table when it shows them.
+#[tokio::test]
+async fn a_look_at_its_statements_does_not_wait_for_a_locked_table() -> Result<()> {
+    const LOOK: &str = "SELECT name FROM pg_prepared_statements ORDER BY name";
+    let front = Front::start().await?;
+    let [postgresql, _] = front.both()?;
+    let mut locker = front.login(postgresql, &[]).await?;
+    says(&mut locker, "CREATE TABLE locked (n int)").await?;
+    for (begin, end) in [("SELECT 'no block'", "SELECT 'no block'"), ("BEGIN", "COMMIT")] {
+        let mut client = front.raw().await?;
+        for (name, text) in [("one", "SELECT n FROM locked"), ("other", "SELECT 'other'")] {
+            client.send(&prepare(name, text)?).await?;
+            ensure!(client.read_answer().await?.error().is_none());
+        }
+        says(&mut client, "PREPARE two AS SELECT n + 1 FROM locked").await?;
+        says(&mut client, begin).await?;
+        says(&mut locker, "BEGIN").await?;
+        says(&mut locker, "LOCK locked IN ACCESS EXCLUSIVE MODE").await?;
+        let begun = Instant::now();
+        let rows = client.query(LOOK).await?.rows();
+        ensure!(rows == [[Some("other".into())]], "{begin}: {rows:?}");
+        ensure!(begun.elapsed() < SOON, "{begin}: {:?}", begun.elapsed());
+        ensure!(says(&mut client, "SHOW lock_timeout").await? == "0");
+        says(&mut locker, "COMMIT").await?;
+        let rows = client.query(LOOK).await?.rows().concat();
+        ensure!(rows == [Some("one".into()), Some("other".into()), Some("two".into())], "{begin}: {rows:?}");
+        says(&mut client, "EXECUTE two").await?;
+        says(&mut client, end).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_look_that_waits_until_its_statements_are_prepared_can_be_cancelled() -> Result<()> {
+    let front = Front::start().await?;
+    let [postgresql, _] = front.both()?;
+    let mut locker = front.login(postgresql, &[]).await?;
+    says(&mut locker, "CREATE TABLE locked (n int)").await?;
+    let session = front.connect().await?;
+    for n in 0..10 {
+        session.simple_query(&format!("PREPARE p{n} AS SELECT n + {n} FROM locked")).await?;
+    }
+    says(&mut locker, "BEGIN").await?;
+    says(&mut locker, "LOCK locked IN ACCESS EXCLUSIVE MODE").await?;
+    let token = session.cancel_token();
+    let begun = Instant::now();
+    let look = session.simple_query("SELECT name FROM pg_prepared_statements, pg_sleep(30)");
+    let (answer, cancelled) = tokio::join!(look, async {
+        front.wait_running("FROM locked").await?;
+        Result::<()>::Ok(token.cancel_query(NoTls).await?)
+    });
+    cancelled?;
+    let code = answer.err().and_then(|error| error.code().cloned());
+    ensure!(code.as_ref().is_some_and(|code| code.code() == "57014"), "{code:?}");
+    ensure!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    says(&mut locker, "COMMIT").await?;
+    session.simple_query("EXECUTE p1").await?;
+    Ok(())
+}
