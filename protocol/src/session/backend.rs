@@ -35,6 +35,8 @@ impl Session {
     pub fn on_backend(&mut self, frame: &Frame<'_>, server: &mut ServerState, out: &mut Vec<u8>) -> Reply {
         let is_hidden = self.expected.front().is_some_and(|e| !e.shown && e.kind == Kind::Query);
         match frame.header.tag {
+            // The text is read twice.
+            b'N' if self.front() == Some(Kind::Probe) => Reply::Drop,
             b'N' | b'S' => Reply::Forward,
             b'A' => self.on_notification(frame, server.pid, out),
             b'Z' => self.on_ready(frame, &mut server.statements),
@@ -52,6 +54,7 @@ impl Session {
                 | (b'T', Some(Kind::Query | Kind::Part(_)))
                 | (b'V', Some(Kind::FunctionCall)) => Reply::Forward,
                 (b't', Some(Kind::Describe)) => self.on_parameters(frame),
+                (b'C', Some(Kind::Exit)) => self.on_exited(frame.body),
                 (b'C', Some(Kind::Execute | Kind::Query | Kind::Part(_))) => {
                     self.on_command_complete(frame, server)
                 }

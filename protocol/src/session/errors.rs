@@ -25,6 +25,14 @@ impl Session {
             }
             return self.on_hidden_error((failed, frame.body), server);
         }
+        if failed.kind == Kind::Probe {
+            return self.on_probed(failed, frame.body);
+        }
+        if failed.kind == Kind::Exit {
+            // A cancel request has met it. What stands behind it is refused, with what the transaction has failed for.
+            self.expected.push_front(failed);
+            return Reply::Drop;
+        }
         if failed.kind == Kind::Query && !failed.shown {
             self.expected.push_front(failed);
             return match self.answered.transaction() {

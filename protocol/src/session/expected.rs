@@ -92,6 +92,10 @@ pub(super) enum Kind {
     Query,
     /// So many more statements of the Query behind it.
     Part(usize),
+    /// A text that the server is to read and to refuse: see [`super::exit`].
+    Probe,
+    /// The first statement of a Query that is sent as two: see [`super::exit`]. Its answer is told, its ReadyForQuery is not.
+    Exit,
     FunctionCall,
     Parse,
     /// Parse of the unnamed statement.
@@ -116,16 +120,28 @@ pub(super) enum Kind {
 impl Kind {
     /// True for messages whose failure makes the server skip everything up to Sync.
     pub(super) const fn is_extended(self) -> bool {
-        !matches!(self, Self::Query | Self::QueryAnswer | Self::Part(_) | Self::FunctionCall | Self::Sync)
+        !matches!(
+            self,
+            Self::Query
+                | Self::QueryAnswer
+                | Self::Probe
+                | Self::Exit
+                | Self::Part(_)
+                | Self::FunctionCall
+                | Self::Sync
+        )
     }
 
     /// True for messages behind which the server takes part in the protocol again after an error.
     pub(super) const fn ends_batch(self) -> bool {
-        matches!(self, Self::Query | Self::QueryAnswer | Self::FunctionCall | Self::Sync)
+        matches!(
+            self,
+            Self::Query | Self::QueryAnswer | Self::Probe | Self::Exit | Self::FunctionCall | Self::Sync
+        )
     }
 
     /// True for messages that run a statement.
     pub(super) const fn runs(self) -> bool {
-        matches!(self, Self::Query | Self::FunctionCall | Self::Execute)
+        matches!(self, Self::Query | Self::Exit | Self::FunctionCall | Self::Execute)
     }
 }

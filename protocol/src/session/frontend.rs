@@ -1,5 +1,6 @@
 //! Messages from the client.
 
+use super::exit::Exit;
 use super::placement::{Name, Resolved, write_close_portal, write_statement_message};
 use super::sql::Sent;
 use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Stall, Undo, in_band_answer};
@@ -52,6 +53,7 @@ impl Session {
         if pass != Pass::Wait {
             self.forget_denials();
             self.privacy.is_settled = false;
+            self.exit = Exit::No;
         }
         pass
     }
@@ -117,6 +119,19 @@ impl Session {
     }
 
     fn on_query(
+        &mut self,
+        frame: &Frame<'_>,
+        (server, lookup): (&mut ServerStatements, Lookup<'_>),
+        out: &mut Vec<u8>,
+    ) -> Pass {
+        match self.on_query_in_two(frame, (server, lookup), out) {
+            Some(pass) => pass,
+            None => self.on_whole_query(frame, (server, lookup), out),
+        }
+    }
+
+    /// A Query, or what is left of it.
+    pub(super) fn on_whole_query(
         &mut self,
         frame: &Frame<'_>,
         (server, lookup): (&mut ServerStatements, Lookup<'_>),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::exit::Exit;
 use super::{Altered, Detached, Expected, Held, Kind, Placed, Session, Stall, Transaction};
 use crate::error::{ClientError, Severity};
 use crate::statement::{Effect, Resets, Scan};
@@ -46,7 +47,7 @@ impl Session {
     pub fn on_loss(&mut self, loss: &Loss, out: &mut Vec<u8>) -> Option<Detached> {
         let owed = std::mem::take(&mut self.expected);
         let mut aftermath = Aftermath::new(self.answered, &owed);
-        for owed in owed.iter().filter(|owed| owed.shown) {
+        for owed in owed.iter().filter(|owed| owed.shown || owed.kind == Kind::Exit) {
             aftermath.answer(owed.kind, owed.effect, loss, out);
         }
         // What waits for an answer is told now; where nothing does, what comes next.
@@ -65,6 +66,7 @@ impl Session {
         self.sql = None;
         self.describe_no_more();
         self.stall = Stall::No;
+        self.exit = Exit::No;
         self.altered = Altered::No;
         self.on_transaction(transaction);
         self.preparing = 0;
@@ -221,6 +223,14 @@ impl Aftermath {
 
     fn answer(&mut self, kind: Kind, effect: Effect, loss: &Loss, out: &mut Vec<u8>) {
         if matches!(kind, Kind::CopyEnd | Kind::Part(_)) {
+            return;
+        }
+        if kind == Kind::Exit {
+            // With the server it has ended in any case.
+            if self.answered.transaction != Transaction::Idle {
+                write::command_complete(out, "ROLLBACK");
+            }
+            self.answered = Answered::since(Transaction::Idle);
             return;
         }
         let before = self.answered.fate.transaction;

@@ -8,6 +8,7 @@ mod custom;
 mod describing;
 mod detached;
 mod errors;
+mod exit;
 mod expected;
 mod frontend;
 mod in_band;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 pub use backend::Reply;
 use describing::Describing;
 pub use detached::{Detached, Progress};
+use exit::Exit;
 use expected::{About, Expected, Kind, OwnWords, Placed, Undo};
 pub use frontend::Pass;
 use in_band::InBand;
@@ -168,6 +170,8 @@ pub struct Session {
     describing: Option<Box<Describing>>,
     /// What the client's message at hand waits for.
     stall: Stall,
+    /// What the server has got of the Query at hand, if that ends a failed transaction and goes on.
+    exit: Exit,
     numbers: Numbers,
     privacy: Privacy,
     /// What is kept for PREPARE, EXECUTE and DEALLOCATE in SQL.
@@ -231,6 +235,8 @@ enum Stall {
     Descriptions,
     /// The session's prepared statements are to be alone on its connection.
     Privacy,
+    /// The server says whether it can read it.
+    Exit,
 }
 
 /// The unnamed statement, kept so that it can be parsed again where it is missing.
@@ -309,6 +315,7 @@ impl Session {
             names: Names::default(),
             describing: None,
             stall: Stall::No,
+            exit: Exit::No,
             numbers: Numbers::new(number),
             privacy: Privacy::default(),
             sql: None,
@@ -411,6 +418,7 @@ impl Session {
             Stall::No => false,
             Stall::Descriptions => self.awaits_descriptions(),
             Stall::Privacy => true,
+            Stall::Exit => self.is_probing(),
         }
     }
 

@@ -16,6 +16,11 @@ pub(super) struct Shift {
 /// Where the server's places in a text differ from the client's, if they do.
 pub(super) type Shifts = Option<Box<[Shift]>>;
 
+/// Where the server counts so many characters before the client's first.
+pub(super) fn shifted_by(characters: usize) -> Shifts {
+    Some(Box::new([Shift { from: characters + 1, by: characters.cast_signed() }]))
+}
+
 /// A text in the making.
 pub(super) struct Renaming<'a> {
     text: &'a [u8],

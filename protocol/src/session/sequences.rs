@@ -311,6 +311,11 @@ impl Session {
         }
     }
 
+    /// True if a Query of which a text says this would have the server forget numbers before it.
+    pub(super) fn is_to_forget(&self, findings: Scan, lookup: Lookup<'_>) -> bool {
+        findings.asks && !lookup.sequences.is_off() && self.numbers.may_be_anothers(self.batch + 1)
+    }
+
     /// As [`Session::see_numbers`], for a Query. If it cannot be run it is refused here, as PostgreSQL refuses most in a failed
     /// transaction.
     pub(super) fn see_numbers_of_query(

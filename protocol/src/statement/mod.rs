@@ -9,6 +9,7 @@
 
 mod custom;
 mod database;
+mod exit;
 mod findings;
 mod first;
 mod lexer;
@@ -24,6 +25,7 @@ mod words;
 
 pub use custom::{SetsCustom, custom_names};
 pub use database::wanted_database;
+pub use exit::exit_first;
 pub use findings::{scan, scan_start};
 pub use mention::{Mention, Verb, executed_first, mentions};
 pub use pgpool::{PoolParameter, PoolView};

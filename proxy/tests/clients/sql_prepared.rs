@@ -207,3 +207,43 @@ async fn a_statement_of_sql_survives_its_connection_and_a_migration_is_noticed()
     ensure!(client.query("SELECT 1").await?.error().is_none());
     Ok(())
 }
+
+/// What PostgreSQL does of a text in a failed transaction: it reads all of it, and then ends the transaction and goes on.
+#[tokio::test]
+async fn a_text_that_ends_a_failed_transaction_goes_on_as_in_postgresql() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1).set("pool.pinned_size", 3)).await?;
+    front.server()?.query_in("app", "CREATE SEQUENCE taken; GRANT ALL ON SEQUENCE taken TO app").await?;
+    front
+        .same("exits", async |address| {
+            let mut client = front.login(address, &[]).await?;
+            let mut other = front.login(address, &[]).await?;
+            let mut all = Vec::new();
+            for text in [
+                "ROLLBACK; EXECUTE s",
+                "COMMIT AND NO CHAIN /* so */ ; EXECUTE s; SELECT 'behind'",
+                "ROLLBACK; EXECUTE s; SELECT nosuch",
+                "END; EXECUTE s; SELEC nosuch",
+                "ABORT; ROLLBACK; EXECUTE s",
+                "ROLLBACK; BEGIN; EXECUTE s; SELECT 1/0",
+                "ROLLBACK; EXECUTE nosuch",
+                "ROLLBACK; EXECUTE s(1)",
+                "ROLLBACK; SELECT lastval()",
+                "ROLLBACK; SELECT name FROM pg_prepared_statements",
+            ] {
+                for step in ["PREPARE s AS SELECT 'mine'", "SELECT 1/0"] {
+                    client.query(step).await?;
+                }
+                // The server connection is another's now, and then the client's again, which lacks its statement there.
+                for step in ["DISCARD ALL", "SELECT nextval('taken') > 0"] {
+                    ensure!(other.query(step).await?.error().is_none());
+                }
+                for step in ["BEGIN; SELECT 1/0", text, "SELECT 'then'", "ROLLBACK", "DISCARD ALL"] {
+                    all.push(format!("{text}, {step}"));
+                    all.extend(seen(&client.query(step).await?.frames));
+                }
+            }
+            Ok(all)
+        })
+        .await
+        .map(drop)
+}

@@ -113,17 +113,13 @@ fn when_one_has_asked_all_keep_their_connections_from_their_next_number_on() {
 }
 
 #[test]
-fn a_failed_transaction_that_ends_in_a_text_which_asks_is_refused() {
+fn a_text_that_ends_a_failed_transaction_and_asks_is_told_nobody_elses_number() {
     let mut world = transaction_mode();
     inserts(&mut world, A, 1);
     world.sends(B, [query("begin"), query("select fail()")]);
     world.client(B).got.clear();
-    let refused =
-        "ErrorResponse 25P02 current transaction is aborted, commands ignored until end of transaction block";
     world.sends(B, [query("rollback; select lastval()")]);
-    world.gets(B, [refused, "ReadyForQuery E"]);
-    world.sends(B, [query("rollback")]);
-    world.gets(B, ["CommandComplete ROLLBACK", "ReadyForQuery I"]);
+    world.gets(B, ["CommandComplete ROLLBACK", UNDEFINED[0], UNDEFINED[1], UNDEFINED[2]]);
 }
 
 #[test]

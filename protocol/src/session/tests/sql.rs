@@ -211,3 +211,31 @@ fn a_text_that_is_too_long_is_executed_and_one_that_prepares_pins() {
     );
     assert_eq!(world.held(A), Some(0));
 }
+
+/// A session in a failed transaction on a connection that lacks its statement `s`.
+fn failed_elsewhere() -> World {
+    let mut world = transaction_mode();
+    world.sends(A, [query("prepare s as select 'a'")]);
+    elsewhere(&mut world);
+    world.sends(A, [query("begin"), query("select fail()")]);
+    world.client(A).got.clear();
+    world
+}
+
+#[test]
+fn a_text_that_ends_a_failed_transaction_and_executes_finds_its_statement() {
+    let mut world = failed_elsewhere();
+    world.sends(A, [query("rollback; execute s"), query("execute s")]);
+    let [row, data, done, ready] = ROW;
+    world.gets(A, ["CommandComplete ROLLBACK", row, data, done, ready, row, data, done, ready]);
+    assert_eq!(world.held(A), None);
+}
+
+#[test]
+fn such_a_text_that_cannot_be_read_ends_nothing() {
+    let mut world = failed_elsewhere();
+    world.sends(A, [query("rollback; execute s; selec")]);
+    world.gets(A, ["ErrorResponse 42601 syntax error", "ReadyForQuery E"]);
+    world.sends(A, [query("rollback; execute s")]);
+    world.gets(A, ["CommandComplete ROLLBACK", ROW[0], ROW[1], ROW[2], ROW[3]]);
+}
