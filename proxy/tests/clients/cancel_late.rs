@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 use tokio_postgres::NoTls;
 
-use crate::front::Front;
+use crate::front::{Front, PATIENCE};
 
 #[tokio::test]
 async fn a_cancel_request_that_is_stuck_at_its_server_never_hits_the_next_client() -> Result<()> {
@@ -24,15 +24,14 @@ async fn a_cancel_request_that_is_stuck_at_its_server_never_hits_the_next_client
 
     // The postmaster is too busy to accept connections; its backends work.
     let (first, cancelled) = tokio::join!(session.simple_query("SELECT pg_sleep(2)"), async {
-        sleep(Duration::from_millis(300)).await;
+        front.wait_running("pg_sleep(2)").await?;
         kill_process(postmaster, Signal::STOP)?;
         token.cancel_query(NoTls).await?;
         Ok::<_, pgherd_testkit::Error>(())
     });
     cancelled?;
     eprintln!("the query that was to be cancelled: {:?}", first.map(|_| ()));
-    // Until pgherd has given the request up.
-    sleep(Duration::from_secs(6)).await;
+    front.pgherd.wait_log("a cancel request did not reach its server", PATIENCE).await?;
     let (answer, resumed) = tokio::join!(other.query("SELECT 'mine' FROM pg_sleep(3)"), async {
         sleep(Duration::from_secs(1)).await;
         kill_process(postmaster, Signal::CONT)

@@ -39,7 +39,7 @@ async fn half_a_message_of_a_copy_that_has_failed_is_not_left_on_a_server_connec
     let (rows, rest) = tokio::join!(
         soon("another client's query", async { Ok(other.query("SELECT 'mine'").await?.rows()) }),
         async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            front.wait_waiting(1).await?;
             one.send(&second[60_000..]).await
         }
     );

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use pgherd_testkit::client::{RawClient, frontend, startup_packet};
-use pgherd_testkit::{Result, ensure};
+use pgherd_testkit::{Result, ensure, eventually};
 
-use crate::front::{Front, messages};
+use crate::front::{Front, PATIENCE, messages};
 
 #[tokio::test]
 async fn sigterm_lets_open_work_finish_and_tells_idle_clients() -> Result<()> {
@@ -63,7 +63,7 @@ async fn a_second_signal_ends_it_at_once() -> Result<()> {
     let mut open = front.raw().await?;
     open.query("BEGIN").await?;
     front.pgherd.terminate()?;
-    front.pgherd.wait_log("draining", crate::front::PATIENCE).await?;
+    front.pgherd.wait_log("draining", PATIENCE).await?;
     front.pgherd.terminate()?;
     ensure!(!front.pgherd.wait_exit().await?.success());
     // SIGQUIT does so the first time.
@@ -105,11 +105,17 @@ async fn a_farewell_is_not_put_into_the_middle_of_a_row() -> Result<()> {
     let mut client = front.raw().await?;
     // Far more than sockets hold, and the client reads nothing for now.
     client.send(&messages(|out| frontend::query("SELECT repeat('x', 60000000)", out))?).await?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let server = front.server()?;
+    eventually("the server can write no more", PATIENCE, || async {
+        let stuck =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite' AND usename = 'app'";
+        Ok((server.scalar(stuck).await? == "1").then_some(()))
+    })
+    .await?;
     front.pgherd.terminate()?;
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    front.pgherd.wait_exit().await?;
     let bytes = client.read_bytes_to_end().await?;
     let end = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(200)..]).into_owned();
     ensure!(!end.contains("57P01"), "{} of 60000000 bytes of a value end with {end:?}", bytes.len());
-    front.pgherd.wait_exit().await.map(drop)
+    Ok(())
 }

@@ -19,6 +19,7 @@ mod front;
 mod hidden;
 mod http;
 mod in_band;
+mod last_words;
 mod leaks;
 mod leaving;
 mod limits;

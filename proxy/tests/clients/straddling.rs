@@ -100,10 +100,10 @@ async fn an_answer_whose_last_byte_is_in_the_next_buffer_is_an_answer() -> Resul
     ensure!(size(&expected) == BUFFER + 1, "{}", size(&expected));
 
     client.send(&messages(|out| frontend::query(&sql(pad), out))?).await?;
-    sleep(Duration::from_millis(200)).await;
+    front.wait_running("pg_sleep(0.5)").await?;
     // Meanwhile the server answers.
     front.pgherd.send(Signal::STOP)?;
-    sleep(Duration::from_secs(1)).await;
+    front.wait_all_idle(20).await?;
     front.pgherd.send(Signal::CONT)?;
     let frames = client.read_answer().await?.frames;
     ensure!(frames == expected, "{:?}", comparable(frames.get(17..).unwrap_or(&frames)));
