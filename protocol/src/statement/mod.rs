@@ -33,6 +33,7 @@ pub use recent::RecentScans;
 pub use rest::Rest;
 pub use sequences::Draws;
 pub use suspects::{Named, Names, Suspects, Trust};
+pub use words::untold_functions;
 
 use std::fmt;
 

@@ -26,6 +26,11 @@ pub(super) fn session_pin(name: &[u8]) -> Option<Pin> {
     SESSION_NAMES.iter().find(|(start, _)| begins(start)).map(|(_, pin)| *pin)
 }
 
+/// How the names begin of functions that leave in a session what the server does not tell of. Not all are in every version.
+pub fn untold_functions() -> impl Iterator<Item = &'static str> {
+    SESSION_NAMES.iter().filter(|(_, pin)| *pin == Pin::SessionFunction).map(|(start, _)| *start)
+}
+
 /// True for the names of the view of a session's prepared statements, and of the function behind it.
 pub(super) fn lists_statements(name: &[u8]) -> bool {
     [b"pg_prepared_statements".as_slice(), b"pg_prepared_statement"]

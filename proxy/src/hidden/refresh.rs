@@ -9,7 +9,7 @@ use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::statement::Names;
 use tokio::time::MissedTickBehavior;
 
-use super::catalogue::{BEGIN, Catalogue, FINGERPRINT, MOST_ROWS, QUESTION};
+use super::catalogue::{BEGIN, Catalogue, FINGERPRINT, MOST_ROWS, question};
 use super::{Due, Reading};
 use crate::client::acquire::{Access, Held};
 use crate::seat::Seat;
@@ -81,7 +81,7 @@ async fn ask(
     let reading = match before.filter(|before| before.fingerprint == fingerprint) {
         Some(unchanged) => unchanged,
         None => {
-            let rows = connection.ask(QUESTION, MOST_ROWS, &mut buffer).await?.rows;
+            let rows = connection.ask(&question(), MOST_ROWS, &mut buffer).await?.rows;
             let Some(catalogue) = rows.and_then(|rows| Catalogue::read(&rows)) else { return Ok(None) };
             let Catalogue { known, too_many, parameters } = catalogue;
             let names = Names { number: worker.shared.catalogues.number(), known, too_many };
