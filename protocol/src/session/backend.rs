@@ -61,7 +61,8 @@ impl Session {
                 (b'I' | b's', Some(Kind::Execute | Kind::Query)) => self.on_executed(b""),
                 (b'G', Some(Kind::Execute | Kind::Query | Kind::Part(_))) => self.on_copy_in(),
                 (b'T' | b'n', Some(Kind::Describe)) => {
-                    if self.expected.pop_front().is_none_or(|e| e.shown) {
+                    if let Some(described) = self.expected.pop_front().filter(|e| e.shown) {
+                        self.note_gives(described.about, frame);
                         return Reply::Forward;
                     }
                     self.on_description(frame, &mut server.statements);
@@ -260,6 +261,7 @@ impl Session {
             | About::Closes(_)
             | About::Escaped
             | About::Numbers
+            | About::Unnamed(_)
             | About::Denied => {}
         }
     }
@@ -293,6 +295,7 @@ impl Session {
                 | About::Escaped
                 | About::Numbers
                 | About::Denied
+                | About::Unnamed(_)
                 | About::Nothing => {}
             }
             let Some(undo) = &mut behind.undo else { continue };

@@ -76,8 +76,18 @@ impl Session {
         self.ask(statement, Why::Types(text), out);
     }
 
+    /// Has the server describe its unnamed statement, which this one stands for, and which it was given for a message that waits.
+    pub(super) fn ask_unnamed(&mut self, statement: &Arc<Statement>, out: &mut Vec<u8>) {
+        write_statement_message(b'D', Name::Unnamed, out);
+        self.await_answer(statement, Why::Again);
+    }
+
     fn ask(&mut self, statement: &Arc<Statement>, why: Why, out: &mut Vec<u8>) {
         write_statement_message(b'D', Name::Server(statement.id), out);
+        self.await_answer(statement, why);
+    }
+
+    fn await_answer(&mut self, statement: &Arc<Statement>, why: Why) {
         self.expect_hidden(Kind::Describe, About::Nothing);
         let asked = Asked { statement: Arc::clone(statement), why, types: None };
         self.describing.get_or_insert_default().asked.push_back(asked);
@@ -178,7 +188,7 @@ impl Session {
         self.describing.as_ref().is_some_and(|describing| describing.asked.iter().any(again))
     }
 
-    fn denial(&self, id: u64) -> Option<Denial> {
+    pub(super) fn denial(&self, id: u64) -> Option<Denial> {
         let denied = &self.describing.as_ref()?.denied;
         denied.iter().find(|(denied, _)| *denied == id).map(|(_, denial)| *denial)
     }
@@ -255,6 +265,13 @@ impl Session {
         let asked = self.describing.as_mut().and_then(|describing| describing.asked.front_mut());
         if let Some(asked) = asked.filter(|_| frame.is_complete()) {
             asked.types = Some(frame.body.into());
+        }
+    }
+
+    /// The client is told what a statement gives; of its unnamed one that is kept.
+    pub(super) fn note_gives(&mut self, about: About, frame: &Frame<'_>) {
+        if about == About::Unnamed(self.unnamed.number) {
+            self.unnamed.gives = Some(shape(frame));
         }
     }
 

@@ -78,6 +78,8 @@ pub(super) enum About {
     Escaped,
     /// It is not to be had.
     Denied,
+    /// Describes the unnamed one of this number.
+    Unnamed(u64),
 }
 
 /// `name` meant `before` until this message.

@@ -402,7 +402,9 @@ impl Session {
             self.note_types(name);
             return wait;
         };
-        self.expect_about(Kind::Describe, target.about());
+        let is_unnamed = name.is_empty() && target.about() == About::Nothing;
+        let about = if is_unnamed { About::Unnamed(self.unnamed.number) } else { target.about() };
+        self.expect_about(Kind::Describe, about);
         let Some(server_name) = target.name(name) else { return behind(out, start) };
         write_statement_message(b'D', server_name, out);
         Pass::Replaced { consumed: frame.header.len }

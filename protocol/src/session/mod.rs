@@ -51,6 +51,7 @@ pub use tally::Tally;
 
 use crate::customs::Customs;
 use crate::parameters::Parameters;
+use crate::prepared::Statement;
 use crate::server::ServerState;
 use crate::statement::{Effect, Mention, Pin, Resets, Rest, Scan, Suspects};
 
@@ -249,6 +250,12 @@ struct Unnamed {
     scan: Scan,
     /// The statement that it names, if it is PREPARE, EXECUTE or DEALLOCATE.
     mention: Option<Box<Mention>>,
+    /// Tells it from those before it.
+    number: u64,
+    /// What the client was told that it gives: see [`shape`](crate::prepared::shape).
+    gives: Option<u64>,
+    /// What stands for it where the server is asked whether it gives the same still.
+    again: Option<Arc<Statement>>,
 }
 
 impl Unnamed {
@@ -258,6 +265,9 @@ impl Unnamed {
         placed: Placed::No,
         scan: Scan::UNSEEN,
         mention: None,
+        number: 0,
+        gives: None,
+        again: None,
     };
 }
 

@@ -60,6 +60,8 @@ impl Session {
             }
             self.unnamed.placed = Placed::InBatch(self.batch);
             self.unnamed.scan = findings;
+            self.unnamed.number += 1;
+            (self.unnamed.gives, self.unnamed.again) = (None, None);
             self.tally.server_parses += 1;
             self.unnamed.mention = mention.ok().flatten().map(Box::new);
             return self.pass_on(Kind::ParseUnnamed);

@@ -6,7 +6,9 @@ use super::describing::{NOWHERE, Readiness};
 use super::frontend::ESCAPED_PREFIX;
 use super::sql::Rendered;
 use super::{About, Expected, Held, Kind, Migration, Placed, Session, Transaction, Undo};
-use crate::prepared::{SERVER_PREFIX, ServerStatements, Statement, Statements, write_server_name};
+use crate::prepared::{
+    Description, SERVER_PREFIX, ServerStatements, Statement, Statements, write_server_name,
+};
 use crate::statement::{Effect, Mention, Scan};
 use crate::write;
 
@@ -105,8 +107,11 @@ impl Session {
             if self.unnamed.held == Held::Here && self.unnamed.mention.is_some() {
                 return self.render_unnamed((server, statements), out);
             }
-            self.ensure_unnamed(out);
-            return found(Target::AsItIs, self.unnamed.scan);
+            return match self.ensure_unnamed(statements, out) {
+                Readiness::Ready => found(Target::AsItIs, self.unnamed.scan),
+                Readiness::Unsure => None,
+                Readiness::Denied(_) => found(Target::Denied, self.unnamed.scan),
+            };
         }
         if let Some(statement) = self.names.get(name).cloned() {
             if let Some(mention) = &statement.mention {
@@ -169,27 +174,40 @@ impl Session {
         Some(Resolved { target: Target::Prepared(statement.id), findings, rendered: Some(rendered) })
     }
 
-    /// Makes the server's unnamed statement this session's, or none if the session has none.
-    fn ensure_unnamed(&mut self, out: &mut Vec<u8>) {
-        let here = Placed::InBatch(self.batch);
-        if self.unnamed.placed == Placed::Surely || self.unnamed.placed == here {
-            return;
+    /// Makes the server's unnamed statement this session's, or none if the session has none; and sees to it that it gives what the
+    /// client was told.
+    fn ensure_unnamed(&mut self, statements: &Statements, out: &mut Vec<u8>) -> Readiness {
+        if let Some(denial) = self.unnamed.again.as_ref().and_then(|again| self.denial(again.id)) {
+            return Readiness::Denied(denial);
         }
-        if self.unnamed.held == Held::OnlyThere && self.unnamed.placed != Placed::No {
-            return;
+        let here = Placed::InBatch(self.batch);
+        let is_there = self.unnamed.placed == Placed::Surely || self.unnamed.placed == here;
+        if is_there || (self.unnamed.held == Held::OnlyThere && self.unnamed.placed != Placed::No) {
+            return Readiness::Ready;
         }
         self.unnamed.placed = here;
-        if self.unnamed.held == Held::Here {
-            write::message(out, b'P', |out| {
-                out.push(0);
-                out.extend_from_slice(&self.unnamed.definition);
-            });
-            self.tally.server_parses += 1;
-            self.expect_hidden(Kind::Parse, About::Nothing);
-        } else {
+        if self.unnamed.held != Held::Here {
             write_statement_message(b'C', Name::Unnamed, out);
             self.expect_hidden(Kind::Close, About::Nothing);
+            return Readiness::Ready;
         }
+        write::message(out, b'P', |out| {
+            out.push(0);
+            out.extend_from_slice(&self.unnamed.definition);
+        });
+        self.tally.server_parses += 1;
+        self.expect_hidden(Kind::Parse, About::Nothing);
+        let Some(shape) = self.unnamed.gives else { return Readiness::Ready };
+        let definition = &self.unnamed.definition;
+        let again = self.unnamed.again.get_or_insert_with(|| {
+            let again = statements.unshared(definition);
+            // Nobody else has it.
+            let _ = again.describe(Description { types: None, shape });
+            again
+        });
+        let again = Arc::clone(again);
+        self.ask_unnamed(&again, out);
+        Readiness::Unsure
     }
 
     /// Sends the Parse of a statement that the server does not have; the caller expects the reply.

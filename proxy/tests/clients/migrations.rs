@@ -216,3 +216,39 @@ async fn a_statement_from_before_a_migration_is_what_it_was_or_fails_as_in_postg
 async fn the_same_where_the_migration_does_not_go_through_pgherd() -> Result<()> {
     all_migrations(true).await
 }
+
+/// As drivers do that must know what it gives before they execute it.
+#[tokio::test]
+async fn the_unnamed_statement_is_what_its_client_was_told_too() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 3)).await?;
+    front
+        .same("the unnamed statement", async |address| {
+            let mut stage = Stage::new(&front, address).await?;
+            let mut other = front.login(address, &[]).await?;
+            for sql in ["DROP TABLE IF EXISTS m", "CREATE TABLE m (a int)", "INSERT INTO m VALUES (1)"] {
+                ensure!(other.query(sql).await?.error().is_none(), "{sql}");
+            }
+            for migration in ["SELECT 1", "ALTER TABLE m ADD b int", "ALTER TABLE m DROP a"] {
+                let mut client = stage.client().await?;
+                let parse = messages(|out| {
+                    frontend::parse("", "SELECT * FROM m", [], out)?;
+                    frontend::describe(b'S', "", out)?;
+                    frontend::sync(out);
+                    Ok(())
+                })?;
+                stage.say(&mut client, &parse).await?;
+                ensure!(other.query(migration).await?.error().is_none(), "{migration}");
+                for _ in 0..2 {
+                    stage.swap().await?;
+                    stage.say(&mut client, &execute("", &[])?).await?;
+                }
+                stage.query(&mut client, "BEGIN").await?;
+                stage.say(&mut client, &parse).await?;
+                stage.say(&mut client, &execute("", &[])?).await?;
+                stage.query(&mut client, "ROLLBACK").await?;
+            }
+            Ok(stage.all)
+        })
+        .await
+        .map(drop)
+}

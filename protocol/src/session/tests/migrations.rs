@@ -151,3 +151,28 @@ fn why_a_statement_cannot_be_prepared_again_is_told_and_not_tried_for_ever() {
         ],
     );
 }
+
+#[test]
+fn the_unnamed_statement_gives_what_the_client_was_told_or_nothing() {
+    for is_described in [true, false] {
+        let mut world = transaction_mode();
+        let describe = if is_described { describe_statement("") } else { Vec::new() };
+        world.sends(A, [parse("", TEXT), describe, sync()]);
+        world.client(A).got.clear();
+        world.sends(B, [query("alter table s add b int")]);
+        for place in [1, 0, 1] {
+            world.preferred = place;
+            world.sends(A, run(""));
+            if is_described {
+                world.gets(A, [CHANGED, "ReadyForQuery I"]);
+            } else {
+                world.gets(A, ["BindComplete", "DataRow s", "CommandComplete SELECT 1", "ReadyForQuery I"]);
+            }
+        }
+        world.sends(A, [parse("", TEXT), describe_statement(""), sync()]);
+        world.gets(A, ["ParseComplete", "ParameterDescription 0", "RowDescription", "ReadyForQuery I"]);
+        world.preferred = 0;
+        world.sends(A, run(""));
+        world.gets(A, ["BindComplete", "DataRow s", "CommandComplete SELECT 1", "ReadyForQuery I"]);
+    }
+}
