@@ -319,7 +319,12 @@ impl Actor {
     }
 
     fn step(&mut self, event: Event) {
+        let nodes = self.machine.nodes();
         let commands = self.machine.step(Instant::now(), event);
+        if !Arc::ptr_eq(&nodes, &self.machine.nodes()) {
+            self.journal.herd(&nodes, &self.machine.nodes());
+            self.wishes.contact_anew = true;
+        }
         self.topology.send_replace(self.machine.topology());
         let routing = self.machine.routing();
         let before = Arc::clone(&self.routing.borrow());

@@ -28,7 +28,7 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "primary found",
         from: StateName::Discover,
         on: On::Any,
-        guard: "every server was asked; one writable server that nobody who ever answered supersedes",
+        guard: "every server that is configured or registered was asked; one writable server that nobody who ever answered supersedes",
         to: StateName::Steady,
         commands: "none",
         reason: "the servers themselves are the truth",
@@ -101,7 +101,7 @@ fn assess(machine: &Machine, now: Instant, since: Instant) -> Assessment {
     let unasked = machine.topology.members.iter().find(|member| !member.asked_since(since));
     match unasked {
         Some(member) => Assessment::Wait(format!("node {} has not answered yet", member.node)),
-        None => judge(machine, now),
+        None => machine.unmet().map_or_else(|| judge(machine, now), Assessment::Wait),
     }
 }
 
@@ -190,7 +190,7 @@ fn leaderless(machine: &Machine, now: Instant) -> Assessment {
     let nobody =
         topology.members.iter().all(|member| member.seen.as_ref().is_none_or(|it| it.report.is_none()));
     if nobody {
-        return Assessment::Stuck("no server has answered yet".to_owned());
+        return Assessment::Stuck(machine.nobody_known());
     }
     match continued(machine) {
         Ok(_) => Assessment::Replace("no server is writable, and failover.cold_grace is over".to_owned()),

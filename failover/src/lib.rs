@@ -14,6 +14,7 @@ mod event;
 mod executor;
 mod freeze;
 mod guards;
+mod herd;
 mod history;
 mod hold;
 mod machine;

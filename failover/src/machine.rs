@@ -44,6 +44,8 @@ pub struct Machine {
     pub(crate) paused: bool,
     /// Another pgherd decides; this one looks on.
     pub(crate) aside: bool,
+    /// The servers of the configuration.
+    pub(crate) configured: Vec<Node>,
     /// An operator wants a failover; true if also at the price of acknowledged commits.
     pub(crate) wanted: Option<bool>,
     /// A switchover that an operator has just ordered, and that can be begun.
@@ -60,9 +62,9 @@ impl Machine {
     /// A machine that knows nothing but which servers there should be. `system_identifier` is the configured one.
     #[must_use]
     pub fn new(settings: Settings, nodes: Vec<Node>, system_identifier: Option<u64>, now: Instant) -> Self {
-        let knowledge = Knowledge::new(nodes, system_identifier);
+        let knowledge = Knowledge::new(nodes.clone(), system_identifier);
         let topology = Arc::new(Topology::derive(&knowledge, now, None));
-        let nodes = knowledge.shared_nodes();
+        let (configured, nodes) = (nodes, knowledge.shared_nodes());
         let reason = "pgherd has just started".to_owned();
         let writes = Writes::Held { keep: None, reason: reason.clone() };
         Self {
@@ -79,6 +81,7 @@ impl Machine {
             served: None,
             paused: false,
             aside: false,
+            configured,
             wanted: None,
             requested: None,
             switching: None,
@@ -115,6 +118,7 @@ impl Machine {
         if !self.aside {
             care::tend(self, now);
         }
+        self.follow_registrations(now);
         self.route(now);
         self.orders.take()
     }

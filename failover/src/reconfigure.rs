@@ -63,14 +63,25 @@ impl Machine {
         rests && !self.orders.under_way().any(of_an_attempt)
     }
 
+    /// Whether these may be the configured servers from now on, beside those that are registered.
+    pub(crate) fn can_have_configured(&self, configured: &[Node]) -> Result<(), Unready> {
+        self.can_have_nodes(&self.beside(configured))
+    }
+
+    /// Takes these servers for the configured ones from now on.
+    pub(crate) fn set_configured(&mut self, now: Instant, configured: Vec<Node>) -> Result<(), Unready> {
+        self.set_nodes(now, self.beside(&configured))?;
+        self.configured = configured;
+        Ok(())
+    }
+
     /// Whether these may be the servers from now on. Servers are taken away only beside a primary that is served: while there is
     /// none, what a server was known to have written must not be forgotten.
     pub(crate) fn can_have_nodes(&self, nodes: &[Node]) -> Result<(), Unready> {
-        let before = self.knowledge.nodes();
-        let gone: Vec<&Node> =
-            before.iter().filter(|old| !nodes.iter().any(|new| new.is_same(old))).collect();
+        let out = |old: &&Node| !nodes.iter().any(|new| new.is_same(old));
+        let before: Vec<&Node> = self.knowledge.nodes().iter().filter(out).collect();
         let epoch = self.state.epoch();
-        if let Some(primary) = gone.iter().find(|old| epoch.is_some_and(|epoch| epoch.primary == old.id)) {
+        if let Some(primary) = before.iter().find(|old| epoch.is_some_and(|epoch| epoch.primary == old.id)) {
             return Err(Unready::Refused(format!(
                 "{primary} is the primary: it can't be taken away while no other server has taken its place"
             )));
@@ -82,11 +93,13 @@ impl Machine {
                 self.state.name()
             ));
         }
-        if let (Some(old), false) = (gone.first(), matches!(self.state, State::Steady { .. })) {
+        // One that is still reached by another address is not gone.
+        let gone = |old: &&&Node| !nodes.iter().any(|new| new.is_at(&old.host, old.port));
+        if let (Some(old), false) = (before.iter().find(gone), matches!(self.state, State::Steady { .. })) {
             return later(format!("when there is a primary, since {old} may have been it"));
         }
         let busy = |node: NodeId| self.orders.under_way().any(|placed| placed.node == node);
-        match gone.iter().find(|old| busy(old.id)) {
+        match before.iter().find(|old| busy(old.id)) {
             Some(old) => later(format!("when the command that is under way on {old} has ended")),
             None => Ok(()),
         }

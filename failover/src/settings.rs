@@ -17,6 +17,8 @@ pub enum Mode {
 pub struct Settings {
     /// `failover.mode`.
     pub mode: Mode,
+    /// `backends.discover`: servers that repmgr has registered are watched like those that are configured.
+    pub discover: bool,
     /// `monitor.interval`: time between two probes of a server while all is well.
     pub interval: Duration,
     /// Time between two probes while something is wrong.
@@ -63,6 +65,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             mode: Mode::Automatic,
+            discover: false,
             interval: Duration::from_millis(500),
             suspicious_interval: Duration::from_millis(100),
             confirm: Duration::from_secs(4),

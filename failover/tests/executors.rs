@@ -94,6 +94,8 @@ fn executor_for(
             weight: 1.0,
             data_directory: server.data_directory().display().to_string(),
             may_be_promoted: true,
+            discovered: None,
+            known_as: None,
         })
         .collect();
     let password = Password::new(cluster.monitor_password().to_owned());

@@ -14,6 +14,8 @@ pub(crate) fn herd(of: u32) -> Knowledge {
         weight: 1.0,
         data_directory: String::new(),
         may_be_promoted: true,
+        discovered: None,
+        known_as: None,
     };
     Knowledge::new((0..of).map(node).collect(), None)
 }
@@ -44,5 +46,6 @@ pub(crate) fn report(system_identifier: u64, position: Position, rows: Vec<Repmg
         wal_receiver_timeout: Duration::from_secs(2),
         repmgr_nodes: Arc::new(rows),
         repmgrd_decides: false,
+        data_directory: None,
     }
 }

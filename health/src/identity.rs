@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::member::row_of;
-use crate::{Knowledge, Report};
+use crate::{Knowledge, Node, Report};
 
 /// What speaks for one identifier.
 #[derive(Debug, Default)]
@@ -16,7 +16,8 @@ struct Voices {
 
 /// The right system identifier: the configured one, else that of the accepted lineage, else the one whose `repmgr.nodes`
 /// name most of the configured servers, else that of the most servers, a writable one among them unless more than half
-/// of all configured servers agree. None before anybody answered.
+/// of all configured servers agree. None before anybody answered. Servers that were found have no say: they are there on the word
+/// of one that was configured.
 ///
 /// # Errors
 /// Why it cannot be told, in words for an operator.
@@ -46,13 +47,13 @@ pub fn settled(knowledge: &Knowledge) -> Option<u64> {
         let mut those = votes.iter().filter(|(_, voices)| such(voices)).map(|(identifier, _)| *identifier);
         those.next().filter(|_| those.next().is_none())
     };
-    let most = knowledge.nodes().len() / 2;
+    let most = configured(knowledge).count() / 2;
     only(&|voices| voices.vouched).or_else(|| only(&|voices| voices.servers > most))
 }
 
 fn votes(knowledge: &Knowledge) -> BTreeMap<u64, Voices> {
     let mut votes: BTreeMap<u64, Voices> = BTreeMap::new();
-    for node in knowledge.nodes() {
+    for node in configured(knowledge) {
         if let Some(dated) = knowledge.seen(node.id).and_then(|seen| seen.report.as_ref()) {
             let voices = votes.entry(dated.report.system_identifier).or_default();
             voices.servers += 1;
@@ -63,10 +64,13 @@ fn votes(knowledge: &Knowledge) -> BTreeMap<u64, Voices> {
     votes
 }
 
+fn configured(knowledge: &Knowledge) -> impl Iterator<Item = &Node> {
+    knowledge.nodes().iter().filter(|node| node.discovered.is_none())
+}
+
 fn names_most(knowledge: &Knowledge, report: &Report) -> bool {
-    let nodes = knowledge.nodes();
-    let named = nodes.iter().filter(|node| row_of(node, &report.repmgr_nodes).is_some()).count();
-    named * 2 > nodes.len()
+    let named = configured(knowledge).filter(|node| row_of(node, &report.repmgr_nodes).is_some()).count();
+    named * 2 > configured(knowledge).count()
 }
 
 fn undecided(votes: &BTreeMap<u64, Voices>) -> String {
@@ -118,6 +122,21 @@ mod tests {
         answers(&mut knowledge, 0, EMPTY, rows(1));
         assert_eq!(settled(&knowledge), None);
         answers(&mut knowledge, 1, OURS, rows(3));
+        assert_eq!(settled(&knowledge), Some(OURS));
+    }
+
+    #[test]
+    fn servers_that_were_found_settle_nothing() {
+        let mut knowledge = herd(3);
+        let found = |node: &Node| match node.id {
+            NodeId(0) => node.clone(),
+            _ => Node { discovered: Some(1), ..node.clone() },
+        };
+        knowledge.set_nodes(knowledge.nodes().iter().map(found).collect());
+        answers(&mut knowledge, 1, EMPTY, rows(3));
+        answers(&mut knowledge, 2, EMPTY, rows(3));
+        assert_eq!((settled(&knowledge), system_identifier(&knowledge)), (None, Ok(None)));
+        answers(&mut knowledge, 0, OURS, Vec::new());
         assert_eq!(settled(&knowledge), Some(OURS));
     }
 

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod fixtures;
+mod herd;
 mod identity;
 mod knowledge;
 mod leadership;
@@ -15,13 +16,14 @@ mod prober;
 mod report;
 mod topology;
 
+pub use herd::{MOST_SERVERS, herd, witness};
 pub use identity::{settled, system_identifier};
 pub use knowledge::{Contact, Dated, Knowledge, Lineage, Seen, Void};
 pub use leadership::{FalsePrimary, Leadership};
 pub use lineage::{Branch, Relation, Standing};
 pub use lsn::{Lsn, ParseLsnError};
 pub use member::{Member, MemberState, Receiving};
-pub use node::{Node, NodeId};
+pub use node::{Node, NodeId, fit_host, is_fit_directory};
 pub use prober::{
     ConnectFailure, Login, Password, Probe, Prober, ProberSettings, Session, connect, is_exhausted,
 };

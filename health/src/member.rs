@@ -218,7 +218,7 @@ fn receiving(dated: &Dated, now: Instant, nodes: &[Node], rows: &[RepmgrNode]) -
 
 fn sender_of(receiver: &WalReceiver, nodes: &[Node], rows: &[RepmgrNode]) -> Option<NodeId> {
     let at = |host: &str, port: u16| host == receiver.sender_host && port == receiver.sender_port;
-    let configured = nodes.iter().find(|node| at(&node.host, node.port));
+    let configured = nodes.iter().find(|node| node.is_at(&receiver.sender_host, receiver.sender_port));
     let registered =
         || nodes.iter().find(|node| row_of(node, rows).is_some_and(|row| at(&row.host, row.port)));
     configured.or_else(registered).map(|node| node.id)
@@ -246,7 +246,7 @@ fn name_unknown_senders(members: &mut [Member]) {
 
 /// repmgr's rows as the best witness has them: of the servers that answer the primary, else the standby that is furthest.
 /// What a lost primary had seen last may lack what it was told since, such as that a standby has been rejoined.
-fn repmgr_rows(knowledge: &Knowledge, right: Option<u64>) -> Arc<Vec<RepmgrNode>> {
+pub(crate) fn repmgr_rows(knowledge: &Knowledge, right: Option<u64>) -> Arc<Vec<RepmgrNode>> {
     let witness = knowledge
         .nodes()
         .iter()
@@ -262,7 +262,7 @@ fn repmgr_rows(knowledge: &Knowledge, right: Option<u64>) -> Arc<Vec<RepmgrNode>
 
 /// The row with the node's host and port, else the one that is named like its host.
 pub(crate) fn row_of<'a>(node: &Node, rows: &'a [RepmgrNode]) -> Option<&'a RepmgrNode> {
-    let by_address = rows.iter().find(|row| row.host == node.host && row.port == node.port);
+    let by_address = rows.iter().find(|row| node.is_at(&row.host, row.port));
     by_address.or_else(|| rows.iter().find(|row| row.node_name == node.host))
 }
 

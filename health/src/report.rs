@@ -65,6 +65,8 @@ pub struct Report {
     pub repmgr_nodes: Arc<Vec<RepmgrNode>>,
     /// A running, unpaused repmgrd with failover=automatic is on this server.
     pub repmgrd_decides: bool,
+    /// Its data directory, where the monitor user may know it.
+    pub data_directory: Option<String>,
 }
 
 /// Where a server is in the write-ahead log.

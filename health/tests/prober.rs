@@ -69,6 +69,8 @@ fn node(server: &Server) -> Node {
         weight: 1.0,
         data_directory: server.data_directory().display().to_string(),
         may_be_promoted: true,
+        discovered: None,
+        known_as: None,
     }
 }
 

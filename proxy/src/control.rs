@@ -1,13 +1,12 @@
 //! What of the configuration concerns the control loop and the reader of stored passwords, in their own terms.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pgherd_failover::actor::ControlSettings;
 use pgherd_failover::{ExecutorSettings, Mode, RepmgrSettings, SshSettings};
 use pgherd_health::{Password, ProberSettings};
 
-use crate::config::{self, Config, Executor, FailoverMode};
+use crate::config::{Config, Executor, FailoverMode};
 use crate::verifiers;
 
 /// How the servers are watched and acted on.
@@ -24,7 +23,7 @@ pub(crate) fn settings(config: &Config) -> ControlSettings {
         nodes: config.nodes.clone(),
         aside: false,
         system_identifier: None,
-        machine: decisions(failover, monitor.interval),
+        machine: decisions(config),
         prober,
         executor: ExecutorSettings {
             ssh: SshSettings {
@@ -44,13 +43,15 @@ pub(crate) fn settings(config: &Config) -> ControlSettings {
     }
 }
 
-fn decisions(failover: &config::Failover, interval: Duration) -> pgherd_failover::Settings {
+fn decisions(config: &Config) -> pgherd_failover::Settings {
+    let failover = &config.failover;
     pgherd_failover::Settings {
+        discover: config.discovers(),
         mode: match failover.mode {
             FailoverMode::Automatic => Mode::Automatic,
             FailoverMode::Manual => Mode::Manual,
         },
-        interval,
+        interval: config.monitor.interval,
         confirm: failover.confirm,
         restart_grace: failover.restart_grace,
         start_grace: failover.start_grace,

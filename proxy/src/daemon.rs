@@ -127,7 +127,7 @@ impl Process {
         tasks.spawn(reader.run(stop.clone()));
         let reloader = Reloader::new(read, Arc::clone(&shared), log, reloads);
         tasks.spawn(reloader.run(stop.clone()));
-        let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared.backends)));
+        let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared)));
         let broken = CancellationToken::new();
         let (crew, inboxes) = Crew::new(config.runtime.workers.get());
         let start = |(id, inbox)| {
@@ -238,10 +238,15 @@ impl Process {
 }
 
 /// Puts each decision of the control loop into force, until the loop ends.
-async fn publish(mut routing: watch::Receiver<Arc<Routing>>, backends: Arc<Backends>) {
+async fn publish(mut routing: watch::Receiver<Arc<Routing>>, shared: Arc<Shared>) {
+    let mut servers = shared.config.load().nodes.len();
     loop {
         let decision = Arc::clone(&routing.borrow_and_update());
-        backends.publish(&decision);
+        if servers != decision.nodes.len() {
+            servers = decision.nodes.len();
+            shared.descriptors.share_out(servers, shared.config.load().pool.most_connections());
+        }
+        shared.backends.publish(&decision);
         if routing.changed().await.is_err() {
             return;
         }

@@ -184,7 +184,8 @@ impl Reloader {
         if let Taken::Later(when) = taken {
             later.push(format!("backends.nodes, and how the servers are watched: take effect {when}"));
         }
-        descriptors.share_out(config.nodes.len(), config.pool.most_connections());
+        let servers = control.routing.borrow().nodes.len().max(config.nodes.len());
+        descriptors.share_out(servers, config.pool.most_connections());
         self.log.change(config.log);
         live.replace(config);
         backends.resize_pools();

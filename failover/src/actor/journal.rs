@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
 
-use pgherd_health::{NodeId, Position, ProbeOutcome};
+use pgherd_health::{Node, NodeId, Position, ProbeOutcome};
 use tracing::{info, warn};
 
 use crate::{Routing, StateName, Status, Writes};
@@ -37,6 +37,20 @@ impl Journal {
                 warn!(%node, %sqlstate, %message, "server is alive but rejects the monitor user");
             }
             ProbeOutcome::TimedOut => warn!(%node, "server does not answer in time"),
+        }
+    }
+
+    /// Servers have come or gone by what repmgr has registered.
+    pub(super) fn herd(&self, before: &[Node], now: &[Node]) {
+        let lacks = |nodes: &[Node], node: &Node| !nodes.iter().any(|other| other.is_same(node));
+        for node in before.iter().filter(|node| lacks(now, node)) {
+            match now.iter().find(|other| other.is_at(&node.host, node.port)) {
+                Some(same) => info!(server = %node, same = %same.id, "one server by two addresses"),
+                None => info!(server = %node, "server is not registered with repmgr any more"),
+            }
+        }
+        for node in now.iter().filter(|node| lacks(before, node)) {
+            info!(server = %node, "server found in repmgr.nodes");
         }
     }
 

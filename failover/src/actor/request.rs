@@ -42,6 +42,8 @@ pub(super) struct Wishes {
     switchover: Option<oneshot::Sender<Result<String, String>>>,
     /// No command is carried out.
     pub(super) looks_on: bool,
+    /// The servers are others than those that are asked.
+    pub(super) contact_anew: bool,
 }
 
 #[derive(Debug)]
@@ -116,14 +118,15 @@ impl Actor {
                 let _ = waiting.send(());
             }
         }
-        let Some(wanted) = &self.wishes.contacts else { return false };
-        if self.machine.can_have_nodes(&wanted.nodes).is_err() {
-            return false;
+        let others = std::mem::take(&mut self.wishes.contact_anew);
+        let Some(wanted) = &self.wishes.contacts else { return others };
+        if self.machine.can_have_configured(&wanted.nodes).is_err() {
+            return others;
         }
-        let Some(wanted) = self.wishes.contacts.take() else { return false };
-        if let Err(why) = self.machine.set_nodes(Instant::now(), wanted.nodes) {
+        let Some(wanted) = self.wishes.contacts.take() else { return others };
+        if let Err(why) = self.machine.set_configured(Instant::now(), wanted.nodes) {
             tracing::error!(?why, "the servers were not changed; this is a defect of pgherd");
-            return false;
+            return others;
         }
         self.prober = Arc::new(wanted.prober);
         self.executor_settings = wanted.executor;
@@ -133,9 +136,10 @@ impl Actor {
 
     fn reconfigure(&mut self, settings: ControlSettings) -> Result<Taken, String> {
         let ControlSettings { nodes, machine, prober, executor, .. } = settings;
-        let changes =
-            *self.machine.nodes() != nodes || *self.prober != prober || self.executor_settings != executor;
-        let ready = if changes { self.machine.can_have_nodes(&nodes) } else { Ok(()) };
+        let changes = self.machine.configured() != nodes
+            || *self.prober != prober
+            || self.executor_settings != executor;
+        let ready = if changes { self.machine.can_have_configured(&nodes) } else { Ok(()) };
         let taken = match ready {
             Ok(()) => Taken::Now,
             Err(Unready::Later(when)) => Taken::Later(when),

@@ -136,6 +136,8 @@ pub(crate) struct Plan {
     pub(crate) servers: usize,
     /// Who is the primary at first.
     pub(crate) primary: Id,
+    /// The only server that pgherd is told of; it finds the others.
+    pub(crate) named: Option<Id>,
     pub(crate) settings: Settings,
     pub(crate) identifier: Option<u64>,
     /// How many of the listed standbys a commit waits for.
@@ -177,6 +179,7 @@ impl Plan {
         Self {
             servers,
             primary: 0,
+            named: None,
             settings: Settings::default(),
             identifier: None,
             needed: 0,
@@ -236,7 +239,26 @@ impl Plan {
             let fault = chosen_fault(&mut rng, servers);
             plan.faults.push((at, fault));
         }
+        plan.name_one(seed);
         plan
+    }
+
+    /// In some stories pgherd is told of one server only: that must not be lost for good.
+    fn name_one(&mut self, seed: u64) {
+        let mut rng = Rng::new(seed ^ 0x0001_E44D);
+        let lost = |fault: &Fault| matches!(fault, Fault::Lose { .. } | Fault::Foreign { .. });
+        if rng.percent(25) && !self.faults.iter().any(|(_, fault)| lost(fault)) {
+            *self = self.clone().told_of(rng.index(self.servers));
+        }
+    }
+
+    /// pgherd is told of this server only.
+    pub(crate) fn told_of(mut self, id: Id) -> Self {
+        self.named = Some(id);
+        self.settings.discover = true;
+        // Servers that are found have no flag.
+        self.may_be_promoted = vec![true; self.servers];
+        self
     }
 
     fn choose_herd(&mut self, rng: &mut Rng) {

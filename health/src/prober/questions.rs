@@ -23,6 +23,7 @@ SELECT standby,
        s.system_identifier,
        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8 - 946684800000000 AS started_at,
        current_setting('synchronous_standby_names') AS synchronous_standby_names,
+       CASE WHEN pg_has_role('pg_read_all_settings', 'USAGE') THEN current_setting('data_directory') END AS data_directory,
        (extract(epoch FROM current_setting('wal_receiver_timeout')::interval) * 1000)::int8 AS receiver_timeout,
        (extract(epoch FROM current_setting('recovery_min_apply_delay')::interval) * 1000)::int8 AS apply_delay,
        CASE WHEN NOT standby THEN pg_walfile_name(pg_current_wal_insert_lsn()) END AS wal_file,
@@ -133,6 +134,7 @@ impl Questions {
             wal_receiver_timeout: milliseconds(&state, "receiver_timeout")?,
             repmgr_nodes: Arc::clone(&memory.repmgr_nodes),
             repmgrd_decides,
+            data_directory: get(&state, "data_directory")?,
         })
     }
 

@@ -13,6 +13,7 @@ impl Config {
     pub(crate) fn describe(&self) -> Vec<(&'static str, Option<String>)> {
         let mut rows = self.listen.describe();
         rows.push(("backends.nodes", Some(self.nodes.iter().map(nodes::show).collect::<Vec<_>>().join(","))));
+        rows.push(("backends.discover", Some(self.discover.word().to_owned())));
         rows.extend(self.describe_server_tls());
         rows.extend([
             ("monitor.user", Some(self.monitor.user.clone())),

@@ -45,6 +45,7 @@ pub(crate) static KEYS: &[Key] = &[
     bare("listen.tls.client_crl"),
     key("listen.tls.min_version", "1.2"),
     bare("backends.nodes"),
+    key("backends.discover", "auto"),
     aliased("backends.tls.mode", "prefer", "server_tls_sslmode"),
     bare_aliased("backends.tls.ca", "server_tls_ca_file"),
     bare_aliased("backends.tls.cert", "server_tls_cert_file"),

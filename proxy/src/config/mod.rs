@@ -48,8 +48,8 @@ pub(crate) use live::Live;
 pub(crate) use pool::{HiddenState, Pool, PoolMode, PoolOverride, Sizes, Timeouts};
 pub(crate) use problem::{Origin, Problem};
 pub(crate) use resolved::{
-    Admin, Config, Executor, Failover, FailoverMode, Http, Log, LogFormat, LogLevel, Monitor, Repmgr,
-    Runtime, Ssh,
+    Admin, Config, Discover, Executor, Failover, FailoverMode, Http, Log, LogFormat, LogLevel, Monitor,
+    Repmgr, Runtime, Ssh,
 };
 pub(crate) use secret::Secret;
 pub(crate) use set::{Change, Refusal, Sources};

@@ -1,9 +1,8 @@
 //! Reads `backends.nodes`: the short form `id:host:port:weight:datadir:flag`, or tables.
 
-use std::net::IpAddr;
 use std::str::FromStr;
 
-use pgherd_health::{Node, NodeId};
+use pgherd_health::{Node, NodeId, fit_host, is_fit_directory};
 
 use super::keys::NODE_FIELDS;
 use super::nearest;
@@ -131,7 +130,7 @@ impl Draft {
             "id" => self.id = Some(digits(text).ok_or_else(|| takes("a whole number from 0"))?),
             "host" => {
                 self.host =
-                    Some(host(text).ok_or_else(|| takes("a host name, an IPv4 or an [IPv6] address"))?);
+                    Some(fit_host(text).ok_or_else(|| takes("a host name, an IPv4 or an [IPv6] address"))?);
             }
             "port" => {
                 let port = digits(text).filter(|port| *port != 0);
@@ -142,9 +141,9 @@ impl Draft {
                 self.weight = Some(weight.ok_or_else(|| takes("a number from 0"))?);
             }
             "data_directory" => {
-                let absolute = text.starts_with('/') && !text.contains(char::is_control);
+                let fit = is_fit_directory(text);
                 self.data_directory =
-                    Some(absolute.then(|| text.to_owned()).ok_or_else(|| takes("an absolute path"))?);
+                    Some(fit.then(|| text.to_owned()).ok_or_else(|| takes("an absolute path"))?);
             }
             _ => {
                 self.may_be_promoted = Some(match text.to_ascii_uppercase().as_str() {
@@ -166,6 +165,8 @@ impl Draft {
             weight: self.weight.unwrap_or(1.0),
             data_directory: self.data_directory.unwrap_or_else(|| "/data".to_owned()),
             may_be_promoted: self.may_be_promoted.unwrap_or(true),
+            discovered: None,
+            known_as: None,
         })
     }
 }
@@ -173,17 +174,6 @@ impl Draft {
 /// A number of digits only: no sign.
 fn digits<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-/// A host that may stand in a path or a command of another machine: nothing but letters, digits, `-`, `_`, `.`, or an
-/// address. Brackets of an IPv6 address are taken away.
-fn host(text: &str) -> Option<String> {
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    if bare.parse::<IpAddr>().is_ok() {
-        return Some(bare.to_owned());
-    }
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (text.len() <= 253 && text.chars().all(fits) && !text.starts_with(['-', '.'])).then(|| text.to_owned())
 }
 
 /// The short form of a server, as [`read`] takes it.
@@ -262,7 +252,7 @@ mod tests {
         #[test]
         fn what_is_shown_reads_as_the_same(id: u32, port in 1_u16.., weight in 0.0_f64..1e6, v6: bool, allow: bool) {
             let host = if v6 { "fe80::2" } else { "pg-1.example" }.to_owned();
-            let node = Node { id: NodeId(id), host, port, weight, data_directory: "/d".into(), may_be_promoted: allow };
+            let node = Node { id: NodeId(id), host, port, weight, data_directory: "/d".into(), may_be_promoted: allow, discovered: None, known_as: None };
             prop_assert_eq!(list(&show(&node)).unwrap(), vec![node]);
         }
     }

@@ -68,6 +68,7 @@ impl Bridge<'_> {
     fn config(&mut self) -> Option<Config> {
         let listen = self.listen();
         let nodes = self.nodes();
+        let discover = self.get("backends.discover", value::choice);
         let server_tls = self.server_tls();
         let monitor = self.monitor();
         let pool = self.pool();
@@ -80,6 +81,7 @@ impl Bridge<'_> {
         Some(Config {
             listen: listen?,
             nodes: nodes?,
+            discover: discover?,
             server_tls: server_tls?,
             monitor: monitor?,
             pool: pool?,
@@ -98,6 +100,7 @@ impl Bridge<'_> {
             "listen" => config.listen = self.listen()?,
             "backends" => {
                 let (nodes, server_tls) = (self.nodes(), self.server_tls());
+                config.discover = self.get("backends.discover", value::choice)?;
                 (config.nodes, config.server_tls) = (nodes?, server_tls?);
             }
             "monitor" | "admin" => {

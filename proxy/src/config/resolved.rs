@@ -19,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) listen: Listen,
     /// `backends.nodes`: at least one, ids distinct, in the order in which they were given.
     pub(crate) nodes: Vec<Node>,
+    /// `backends.discover`
+    pub(crate) discover: Discover,
     /// `[backends.tls]`, the files read.
     pub(crate) server_tls: Arc<ServerTls>,
     /// `[monitor]`
@@ -37,6 +39,28 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     /// `[log]`
     pub(crate) log: Log,
+}
+
+/// Whether servers that are not in `backends.nodes` are found in `repmgr.nodes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Discover {
+    /// Where only one is in `backends.nodes`.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Config {
+    /// Servers are found in `repmgr.nodes`.
+    pub(crate) fn discovers(&self) -> bool {
+        match self.discover {
+            Discover::Auto => self.nodes.len() == 1,
+            Discover::On => true,
+            Discover::Off => false,
+        }
+    }
 }
 
 /// Where orchestrators and metrics are answered.

@@ -107,6 +107,7 @@ fn each_key_given_in_the_environment_comes_into_force() {
         ("listen.tls.mode", "disable"),
         ("listen.tls.min_version", "1.3"),
         ("backends.nodes", "7:x:1:1:/data:ALLOW_TO_FAILOVER"),
+        ("backends.discover", "off"),
         ("backends.tls.mode", "require"),
         ("backends.tls.ca", "33"),
         ("backends.tls.channel_binding", "disable"),

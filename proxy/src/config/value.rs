@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::raw::{Value, quoted};
 use super::units::{parse_duration, parse_size, show_duration};
-use super::{Executor, FailoverMode, HiddenState, LogFormat, LogLevel, PoolMode, Secret};
+use super::{Discover, Executor, FailoverMode, HiddenState, LogFormat, LogLevel, PoolMode, Secret};
 
 /// A typed value, or what is wrong with the raw one.
 pub(crate) type Read<T> = Result<T, String>;
@@ -43,6 +43,11 @@ impl Choice for HiddenState {
 impl Choice for SequencePolicy {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("pin", Self::Pin), ("off", Self::Off)];
+}
+
+impl Choice for Discover {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
 }
 
 impl Choice for FailoverMode {

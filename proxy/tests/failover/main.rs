@@ -8,6 +8,7 @@ mod candidate_fails;
 mod cold_start;
 mod cut_off;
 mod descriptors;
+mod discovery;
 mod forks;
 mod herd;
 mod impostor;

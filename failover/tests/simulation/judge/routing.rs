@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pgherd_failover::{Command, Event, Routing, StateName, Writes, transitions};
 use pgherd_health::{Branch, Relation, Standing};
 
-use crate::model::{Id, OURS, TxId, What, name, node, server_of};
+use crate::model::{Id, OURS, TxId, What, name, node, server_of, started_at};
 use crate::story::tell;
 use crate::world::World;
 
@@ -119,7 +119,7 @@ impl World {
             self.violate(format!("I3: {} is opened on {}, after {before:?}", name(id), known.branch));
         }
         let server = &self.servers[id];
-        let same = server.is_ours() && i64::try_from(server.incarnation) == Ok(known.run);
+        let same = server.is_ours() && started_at(server) == known.run;
         if !excused && !fork && same && server.wal.branch == known.branch {
             self.judge_complete(id);
         }

@@ -9,7 +9,7 @@ mod wal;
 
 pub(crate) use agenda::{Agenda, Time};
 pub(crate) use network::{Network, Way};
-pub(crate) use report::{Circumstances, Memory, answer, first_rows, repmgr_id};
+pub(crate) use report::{Circumstances, Memory, answer, first_rows, repmgr_id, started_at};
 pub(crate) use rng::Rng;
 pub(crate) use server::{Late, OURS, Process, Receiver, Sender, Server, name};
 pub(crate) use wal::{Record, Wal, What};

@@ -25,8 +25,14 @@ pub(crate) fn first_rows(servers: usize, primary: Id, priorities: &[i32]) -> Vec
     (0..servers).map(row).collect()
 }
 
+/// Also pgherd's number of a server that it finds there.
 pub(crate) fn repmgr_id(server: Id) -> i32 {
-    i32::try_from(server).unwrap_or(i32::MAX) + 1
+    i32::try_from(server).unwrap_or(i32::MAX)
+}
+
+/// When the server has started: no two have at the same moment.
+pub(crate) fn started_at(server: &Server) -> i64 {
+    i64::try_from(server.incarnation * 16).unwrap_or(i64::MAX) + i64::from(repmgr_id(server.id))
 }
 
 /// The last timeline that a WAL receiver was seen on, and in which run of the server.
@@ -65,12 +71,13 @@ fn report(server: &Server, around: &Circumstances<'_>, memory: &mut Memory) -> R
         system_identifier: server.system_identifier,
         timeline,
         history: branch,
-        started_at: i64::try_from(server.incarnation).unwrap_or(i64::MAX),
+        started_at: started_at(server),
         position,
         synchronous_standby_names: around.synchronous.to_owned(),
         wal_receiver_timeout: around.receiver_timeout,
         repmgr_nodes: rows.map(|version| Arc::clone(&around.rows[version])).unwrap_or_default(),
         repmgrd_decides: server.repmgrd,
+        data_directory: None,
     }
 }
 

@@ -5,6 +5,7 @@ use pgherd_health::RepmgrNodeType;
 
 use super::herd::{Herd, PG01, PG02, PG03, millis, seconds};
 use super::stories;
+use crate::model::repmgr_id;
 use crate::plan::{Fault, Packets, Plan, Whom};
 use crate::world::Trick;
 
@@ -19,7 +20,7 @@ stories! {
         let rows = herd.world.rows[version].clone();
         assert_eq!(rows[PG02].node_type, RepmgrNodeType::Primary);
         assert!(!rows[PG01].active && rows[PG02].active);
-        assert_eq!(rows[PG03].upstream_node_id, Some(2));
+        assert_eq!(rows[PG03].upstream_node_id, Some(repmgr_id(PG02)));
         assert_eq!(herd.promotions(), 1);
     }
 

@@ -1,5 +1,6 @@
 //! Stories told on purpose, each named for what the user sees.
 
+mod discovery;
 mod guards;
 mod herd;
 mod holds;

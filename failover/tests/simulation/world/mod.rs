@@ -127,8 +127,11 @@ impl World {
             weight: 1.0,
             data_directory: "/data".to_owned(),
             may_be_promoted: self.plan.may_be_promoted[id],
+            discovered: None,
+            known_as: None,
         };
-        (0..self.servers.len()).map(node).collect()
+        let told = |id: &Id| self.plan.named.is_none_or(|named| named == *id);
+        (0..self.servers.len()).filter(told).map(node).collect()
     }
 
     /// Lets time pass, up to that moment or to the first violation.

@@ -63,7 +63,13 @@ impl World {
         }
         let answers = matches!(outcome, ProbeOutcome::Answered(_));
         let incarnation = self.servers[server].incarnation;
+        let known = self.pgherds[pgherd].machine.nodes().iter().any(|it| it.id == node(server));
         let watch = &mut self.pgherds[pgherd].watches[server];
+        if !known {
+            // As if it had not been asked.
+            watch.asking = false;
+            return self.ask_again(pgherd, server);
+        }
         watch.kept = answers.then_some(incarnation);
         if !answers {
             let how = kind(&outcome);

@@ -25,6 +25,7 @@ pub(super) const TOPOLOGY: &[Column] = &[
     int("pools"),
     int("connections"),
     text("since"),
+    text("named_in"),
 ];
 
 /// SHOW FAILOVER
@@ -40,7 +41,7 @@ pub(super) fn topology(scene: &Scene<'_>) -> Vec<Row> {
     let shared = scene.shared();
     let topology = Arc::clone(&shared.control.topology.borrow());
     let table = shared.backends.load();
-    let config = shared.config.load();
+    let nodes = Arc::clone(&shared.control.routing.borrow().nodes);
     let head = topology.leadership.primary().and_then(|id| topology.member(id)).and_then(Member::furthest);
     let pools = shared.backends.pools(None);
     let row = |node: &pgherd_health::Node| {
@@ -65,9 +66,10 @@ pub(super) fn topology(scene: &Scene<'_>) -> Vec<Row> {
             own.clone().count().into(),
             own.map(|(_, _, pool)| pool.connections()).sum::<usize>().into(),
             changed.into(),
+            if node.discovered.is_some() { "repmgr.nodes" } else { "backends.nodes" }.into(),
         ]
     };
-    config.nodes.iter().map(row).collect()
+    nodes.iter().map(row).collect()
 }
 
 fn lag(head: Option<Lsn>, lsn: Option<Lsn>) -> Option<u64> {

@@ -168,7 +168,7 @@ fn each(scene: &Scene<'_>, row: impl Fn(&Shown<'_>, &Topology) -> Row) -> Vec<Ro
     let shared = scene.shared();
     let topology = Arc::clone(&shared.control.topology.borrow());
     let table = shared.backends.load();
-    let config = shared.config.load();
+    let nodes = Arc::clone(&shared.control.routing.borrow().nodes);
     let shown = |node| Shown {
         node,
         member: topology.member(node.id),
@@ -176,7 +176,7 @@ fn each(scene: &Scene<'_>, row: impl Fn(&Shown<'_>, &Topology) -> Row) -> Vec<Ro
         is_primary: is_primary(node, &table),
         reads: shared.backends.account(node.id).sums().of(Counter::Reads),
     };
-    config.nodes.iter().map(|node| row(&shown(node), &topology)).collect()
+    nodes.iter().map(|node| row(&shown(node), &topology)).collect()
 }
 
 fn is_primary(node: &Node, table: &Table) -> bool {
@@ -187,7 +187,7 @@ fn is_primary(node: &Node, table: &Table) -> bool {
 }
 
 pub(super) fn nodes(scene: &Scene<'_>) -> Vec<Row> {
-    let total: f64 = scene.shared().config.load().nodes.iter().map(|node| node.weight).sum();
+    let total: f64 = scene.shared().control.routing.borrow().nodes.iter().map(|node| node.weight).sum();
     each(scene, |shown, topology| {
         let primary = topology.leadership.primary().and_then(|id| topology.member(id));
         let sender = primary.and_then(|primary| sender(primary, shown.member?));
@@ -330,7 +330,8 @@ pub(super) fn status(scene: &Scene<'_>) -> Vec<Row> {
     let own = config.describe().into_iter().filter(|(key, _)| scene.is_admin || is_for_all(key));
     let own = own.map(|(key, value)| row(key.to_owned(), value.unwrap_or_default(), "a key of pgherd"));
     let mut rows: Vec<Row> = own.collect();
-    for node in &config.nodes {
+    let nodes = Arc::clone(&scene.shared().control.routing.borrow().nodes);
+    for node in nodes.iter() {
         let id = node.id;
         rows.push(row(format!("backend_hostname{id}"), node.host.clone(), "backend hostname"));
         rows.push(row(format!("backend_port{id}"), node.port.to_string(), "backend port number"));

@@ -16,10 +16,10 @@ use crate::shared::Shared;
 pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let topology = Arc::clone(&shared.control.topology.borrow());
     let table = shared.backends.load();
-    let config = shared.config.load();
+    let nodes = Arc::clone(&shared.control.routing.borrow().nodes);
     let head = topology.leadership.primary().and_then(|id| topology.member(id)).and_then(Member::furthest);
     let server = |node| Server::new(node, topology.member(node.id), &table, head);
-    let servers: Vec<_> = config.nodes.iter().map(server).collect();
+    let servers: Vec<_> = nodes.iter().map(server).collect();
     encode_all(&of_servers(), &servers, encoder)?;
 
     let status = Arc::clone(&shared.control.status.borrow());
@@ -63,7 +63,7 @@ impl Subject for Server<'_> {
     }
 }
 
-fn of_servers<'a>() -> [Family<Server<'a>>; 5] {
+fn of_servers<'a>() -> [Family<Server<'a>>; 6] {
     [
         Family::gauge("server_up", "1 if the server answers", |server| {
             Some(flag(server.member.is_some_and(Member::is_alive)))
@@ -77,6 +77,11 @@ fn of_servers<'a>() -> [Family<Server<'a>>; 5] {
         Family::gauge_in(Unit::Bytes, "server_lag", "How far its WAL is behind the primary's", |server| {
             Some(server.head?.bytes_since(server.member?.furthest()?) as f64)
         }),
+        Family::gauge(
+            "server_discovered",
+            "1 if it is not configured, but registered with repmgr",
+            |server| Some(flag(server.node.discovered.is_some())),
+        ),
         Family::gauge("server_timeline", "The timeline that it is on", |server| {
             Some(f64::from(server.member?.report()?.timeline.0))
         }),
