@@ -124,3 +124,39 @@ async fn a_look_that_waits_until_its_statements_are_prepared_can_be_cancelled() 
     session.simple_query("EXECUTE p1").await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_statement_that_waits_until_what_it_needs_is_prepared_can_be_cancelled() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
+    let [postgresql, _] = front.both()?;
+    let (mut other, mut locker) = (front.raw().await?, front.login(postgresql, &[]).await?);
+    says(&mut locker, "CREATE TABLE locked (n int)").await?;
+    let session = front.connect().await?;
+    let statement = session.prepare("SELECT n FROM locked").await?;
+    session.simple_query("PREPARE p AS SELECT n + 1 FROM locked").await?;
+    let token = session.cancel_token();
+    for by_protocol in [true, false] {
+        // The only server connection has to be given the statement once more.
+        says(&mut other, "DISCARD ALL").await?;
+        says(&mut locker, "BEGIN").await?;
+        says(&mut locker, "LOCK locked IN ACCESS EXCLUSIVE MODE").await?;
+        let executed = async {
+            if by_protocol {
+                session.query(&statement, &[]).await.map(drop)
+            } else {
+                session.simple_query("EXECUTE p").await.map(drop)
+            }
+        };
+        let (answer, cancelled) = tokio::join!(executed, async {
+            front.wait_running("FROM locked").await?;
+            Result::<()>::Ok(token.cancel_query(NoTls).await?)
+        });
+        cancelled?;
+        let code = answer.err().and_then(|error| error.code().cloned());
+        ensure!(code.as_ref().is_some_and(|code| code.code() == "57014"), "{by_protocol}: {code:?}");
+        says(&mut locker, "COMMIT").await?;
+        session.query(&statement, &[]).await?;
+        session.simple_query("EXECUTE p").await?;
+    }
+    Ok(())
+}
