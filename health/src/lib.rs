@@ -2,6 +2,7 @@
 //!
 //! Everything here is pure, time is an argument; only `prober` talks to servers.
 
+mod conninfo;
 #[cfg(test)]
 mod fixtures;
 mod herd;
@@ -16,6 +17,7 @@ mod prober;
 mod report;
 mod topology;
 
+pub use conninfo::Conninfo;
 pub use herd::{MOST_SERVERS, herd, witness};
 pub use identity::{settled, system_identifier};
 pub use knowledge::{Contact, Dated, Knowledge, Lineage, Seen, Void};

@@ -3,7 +3,6 @@
 //! Each server has a task of its own with one kept connection, so that a server that hangs delays no other's probe.
 
 mod connection;
-mod conninfo;
 mod history;
 mod login;
 mod questions;

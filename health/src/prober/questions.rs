@@ -8,9 +8,9 @@ use tokio_postgres::{Client, Row, Statement};
 use tracing::warn;
 
 use super::connection::ConnectFailure;
-use super::{conninfo, history};
+use super::history;
 use crate::{
-    Lsn, Node, Position, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId, WalReceiver,
+    Conninfo, Lsn, Node, Position, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId, WalReceiver,
     WalSender,
 };
 
@@ -267,7 +267,7 @@ fn wal_receiver(state: &Row) -> Result<WalReceiver, ConnectFailure> {
 
 fn repmgr_node(row: &Row) -> Result<RepmgrNode, ConnectFailure> {
     let conninfo: String = get(row, 6)?;
-    let (host, port) = conninfo::host_and_port(&conninfo).unwrap_or_default();
+    let (host, port) = Conninfo::parse(&conninfo).and_then(|it| it.host_and_port()).unwrap_or_default();
     let node_type: String = get(row, 2)?;
     Ok(RepmgrNode {
         node_id: get(row, 0)?,
