@@ -5,6 +5,7 @@
 
 mod frozen;
 mod quiesce;
+mod ran;
 mod remote;
 mod settings;
 mod shell;

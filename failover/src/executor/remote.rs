@@ -8,10 +8,11 @@ use pgherd_health::{Lsn, Node, NodeId, ProberSettings, RepmgrNode};
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::ran::{Failure, Ran, excerpt, judge};
 use super::settings::ExecutorSettings;
 use super::shell;
 use super::sql::Sql;
-use super::ssh::{Failure, Ran, Ssh};
+use super::ssh::Ssh;
 use crate::Outcome;
 
 /// repmgr's rows of the servers, as far as they are known.
@@ -189,36 +190,6 @@ async fn attached(outcome: Outcome, sql: &Sql, upstream: NodeId, name: &str) -> 
 fn shut_down(said: &str) -> Option<Lsn> {
     let of = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     (of("state")?.trim() == "shut down").then(|| of("checkpoint")?.trim().parse().ok()).flatten()
-}
-
-/// A status of 0 says "done", one of `unchanged` that nothing was changed; any other leaves it open.
-fn judge(ran: Result<Ran, Failure>, unchanged: &[u32]) -> Outcome {
-    match ran {
-        Ok(Ran { status: 0, .. }) => Outcome::Done,
-        Ok(Ran { status, output }) => {
-            let reason = format!("exit status {status}: {}", excerpt(&output));
-            if unchanged.contains(&status) { Outcome::Failed(reason) } else { Outcome::Unknown(reason) }
-        }
-        Err(Failure::NotStarted(reason)) => Outcome::Failed(format!("ssh: {reason}")),
-        Err(Failure::Lost(reason)) => Outcome::Unknown(format!("ssh: {reason}")),
-    }
-}
-
-/// The last lines of a program's output, without passwords.
-fn excerpt(output: &str) -> String {
-    let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines.get(lines.len().saturating_sub(4)..).unwrap_or_default().join("; ");
-    let mut shown = String::new();
-    for (index, part) in last.split("password=").enumerate() {
-        if index == 0 {
-            shown.push_str(part);
-        } else {
-            let end = part.find([' ', ';']).unwrap_or(part.len());
-            shown.push_str("password=...");
-            shown.push_str(part.get(end..).unwrap_or_default());
-        }
-    }
-    shown.chars().take(600).collect()
 }
 
 fn name_of(node: NodeId, rows: &RepmgrRows) -> Option<&str> {

@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use super::ran::{Failure, Ran};
 use super::settings::SshSettings;
 
 /// A session whose peer is silent for about four times this long is given up.
@@ -28,24 +29,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(5);
 /// More output of a command than this is thrown away.
 const OUTPUT_KEPT: usize = 64 * 1024;
-
-/// Why a script has no exit status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// It was never sent.
-    NotStarted(String),
-    /// It was sent, and then the connection was lost: it may run, or have run.
-    Lost(String),
-}
-
-/// How a script ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ran {
-    /// Its exit status.
-    pub(super) status: u32,
-    /// What it wrote.
-    pub(super) output: String,
-}
 
 /// The sessions to all servers.
 #[derive(Debug)]
@@ -99,7 +82,9 @@ impl Ssh {
 
     /// Runs a script with `sh`, on the open session if it is alive, else on a new one.
     pub(super) async fn run(&self, node: NodeId, script: String) -> Result<Ran, Failure> {
-        let (session, mut channel) = self.send(node, script).await.map_err(Failure::NotStarted)?;
+        let (session, mut channel) = self.send(node, script)
+            .await
+            .map_err(|why| Failure::Unreachable(format!("ssh: {why}")))?;
         let (mut status, mut output) = (None, Vec::new());
         loop {
             let message = match timeout(LOOK, channel.wait()).await {
@@ -121,7 +106,7 @@ impl Ssh {
         let output = String::from_utf8_lossy(&output).into_owned();
         match status {
             Some(status) => Ok(Ran { status, output }),
-            None => Err(Failure::Lost("the connection ended before the command did".to_owned())),
+            None => Err(Failure::Lost("ssh: the connection ended before the command did".to_owned())),
         }
     }
 
