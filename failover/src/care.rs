@@ -214,8 +214,8 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     }
     let member = machine.topology.member(node)?;
     let upstream = epoch.primary;
-    let registered = member.repmgr.is_some()
-        && machine.topology.member(upstream).is_some_and(|primary| primary.repmgr.is_some());
+    let registered = machine.may_act_on(member)
+        && machine.topology.member(upstream).is_some_and(|primary| machine.may_act_on(primary));
     let ours = member.report().is_none_or(|report| report.system_identifier == epoch.system_identifier);
     let divergence = match member.standing {
         Standing::Superseded { divergence, .. } => divergence,

@@ -80,15 +80,16 @@ fn bar(machine: &Machine, member: &Member, attempt: &Attempt, lsn: Lsn) -> Optio
     let Position::Standby { replay_paused, apply_delay, .. } = &report.position else {
         return Some("is no standby");
     };
-    let Some(row) = &member.repmgr else { return Some("is not registered with repmgr") };
+    let row = member.repmgr.as_ref();
     // Promoted from an older timeline it would fork off beside the lineage, whose own WAL would be lost.
     let behind = member.branch().as_ref() != Some(&attempt.branch) && machine.wanted != Some(true);
     let bars = [
+        (!machine.may_act_on(member), "is not registered with repmgr"),
         (attempt.passed_over.contains(&member.node), "failed to promote"),
         (!member.may_be_promoted, "is marked DISALLOW_TO_FAILOVER"),
-        (row.priority <= 0, "has priority 0"),
-        (!row.active, "is not active in repmgr"),
-        (row.node_type == RepmgrNodeType::Witness, "is a witness"),
+        (row.is_some_and(|row| row.priority <= 0), "has priority 0"),
+        (row.is_some_and(|row| !row.active), "is not active in repmgr"),
+        (row.is_some_and(|row| row.node_type == RepmgrNodeType::Witness), "is a witness"),
         (!continues(machine, attempt, member, lsn), "is not on the lineage"),
         (behind, "has not followed the last promotion: what came after it may be lost"),
         (*replay_paused, "has its replay paused"),

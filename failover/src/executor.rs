@@ -1,9 +1,11 @@
 //! Carries out what the machine decides.
 //!
-//! repmgr does the work, over ssh; what repmgr has no command for is done over SQL. An executor that does all of it over
-//! SQL fits in as another match in [`Executor::run`].
+//! Over ssh repmgr does the work. An operator may have given commands instead, or nothing: then SQL does what it can. What
+//! needs no more than SQL in any case, such as a freeze, is done in that way whatever does the rest.
 
+mod commands;
 mod frozen;
+mod local;
 mod quiesce;
 mod ran;
 mod remote;
@@ -11,19 +13,23 @@ mod settings;
 mod shell;
 mod sql;
 mod ssh;
+mod template;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_health::{Node, NodeId, ProberSettings};
 use tokio::time::timeout;
+use tracing::warn;
 
 use crate::{Command, Outcome, Step};
+use commands::Commands;
 pub use quiesce::Clients;
-use remote::Remote;
 pub use remote::RepmgrRows;
-pub use settings::{ExecutorSettings, RepmgrSettings, SshSettings};
+use remote::{OverSsh, Remote};
+pub use settings::{CommandSettings, ExecutorSettings, Means, RepmgrSettings, SshSettings};
 use sql::Sql;
+pub use template::Template;
 
 /// Carries out commands on all servers; cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,8 +38,16 @@ pub struct Executor(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     sql: Sql,
-    remote: Remote,
+    shell: Shell,
     clients: Option<Arc<dyn Clients>>,
+}
+
+/// What there is beside SQL.
+#[derive(Debug)]
+enum Shell {
+    Ssh(Remote),
+    Commands(Commands),
+    None,
 }
 
 impl Executor {
@@ -46,17 +60,23 @@ impl Executor {
         settings: ExecutorSettings,
         clients: Option<Arc<dyn Clients>>,
     ) -> Self {
-        Self(Arc::new(Parts {
-            sql: Sql::new(nodes, Arc::clone(monitor)),
-            remote: Remote::new(nodes, Arc::clone(monitor), settings),
-            clients,
-        }))
+        let shell = match settings.means {
+            Means::Ssh => Shell::Ssh(Remote::new(nodes, Arc::clone(monitor), &settings)),
+            Means::Command => Shell::Commands(Commands::new(nodes, settings.commands)),
+            Means::Sql => Shell::None,
+        };
+        Self(Arc::new(Parts { sql: Sql::new(nodes, Arc::clone(monitor)), shell, clients }))
     }
 
     /// Keeps an ssh session and a connection to `node` open, so that a failover need not wait for a login. Never ends;
     /// cancel-safe.
     pub async fn keep_sessions(&self, node: NodeId) {
-        tokio::join!(self.0.remote.ssh.keep_open(node), self.0.sql.keep_open(node));
+        let ssh = async {
+            if let Shell::Ssh(remote) = &self.0.shell {
+                remote.ssh.keep_open(node).await;
+            }
+        };
+        tokio::join!(ssh, self.0.sql.keep_open(node));
     }
 
     /// Carries out one command, within its deadline. `rows` are repmgr's names of the servers.
@@ -68,44 +88,77 @@ impl Executor {
     }
 
     async fn take(&self, command: &Command, rows: &RepmgrRows) -> Outcome {
-        let Parts { sql, remote, clients } = self.0.as_ref();
+        let Parts { sql, shell, clients } = self.0.as_ref();
         let node = command.node;
         match &command.step {
-            Step::Fence => remote.fence(node).await,
-            Step::CanLogIn { target } => remote.can_log_in(node, *target).await,
-            Step::Freeze => sql.freeze(node, remote).await,
+            Step::Freeze => sql.freeze(node, shell.ssh()).await,
             Step::Unfreeze => sql.unfreeze(node).await,
             Step::Lock => sql.lock(node).await,
             Step::Unlock => sql.unlock(node).await,
-            Step::Promote => remote.promote(node, rows, sql).await,
             Step::VerifyWrite => sql.verify_write(node).await,
             Step::Checkpoint => sql.checkpoint(node).await,
             Step::Quiesce { within } => sql.quiesce(node, *within, clients.as_ref()).await,
-            Step::Rehearse => remote.rehearse(node).await,
-            Step::Stop => remote.stop(node).await,
-            Step::Start => remote.start(node, rows).await,
+            _ => match shell {
+                Shell::Ssh(remote) => self.over_ssh(remote, command, rows).await,
+                Shell::Commands(commands) => match commands.take(command, rows, sql).await {
+                    Some(outcome) => outcome,
+                    None => sql.without_shell(command, rows).await,
+                },
+                Shell::None => sql.without_shell(command, rows).await,
+            },
+        }
+    }
+
+    async fn over_ssh(&self, remote: &Remote, command: &Command, rows: &RepmgrRows) -> Outcome {
+        let (sql, node) = (&self.0.sql, command.node);
+        let over_ssh = match &command.step {
+            Step::Promote => remote.promote(node, rows, sql).await,
             Step::Follow { upstream } => self.follow(node, *upstream, rows, command.deadline).await,
-            Step::Rejoin { upstream } => remote.rejoin(node, *upstream, rows, sql).await,
+            Step::Fence => Ok(remote.fence(node).await),
+            Step::CanLogIn { target } => Ok(remote.can_log_in(node, *target).await),
+            Step::Rehearse => Ok(remote.rehearse(node).await),
+            Step::Stop => Ok(remote.stop(node).await),
+            Step::Start => Ok(remote.start(node, rows).await),
+            Step::Rejoin { upstream } => Ok(remote.rejoin(node, *upstream, rows, sql).await),
+            _ => Err("it is no step over ssh".to_owned()),
+        };
+        let unreached = match over_ssh {
+            Ok(outcome) => return outcome,
+            Err(why) => why,
+        };
+        warn!(%node, step = ?command.step, reason = unreached, "it is done over SQL");
+        match sql.without_shell(command, rows).await {
+            Outcome::Failed(why) => Outcome::Failed(format!("{unreached}; over SQL: {why}")),
+            Outcome::Unknown(why) => Outcome::Unknown(format!("{unreached}; over SQL: {why}")),
+            outcome => outcome,
         }
     }
 
     /// Done as soon as the standby is seen to stream. repmgr looks for that once a second only, and then has nothing left
     /// to do but to write it down: it does so by itself, and a failover that comes meanwhile need not wait for it.
-    async fn follow(&self, node: NodeId, upstream: NodeId, rows: &RepmgrRows, deadline: Duration) -> Outcome {
+    async fn follow(&self, node: NodeId, upstream: NodeId, rows: &RepmgrRows, deadline: Duration) -> OverSsh {
         let (parts, rows) = (Arc::clone(&self.0), Arc::clone(rows));
         let Some(name) = rows.get(&node).map(|row| row.node_name.clone()) else {
-            return Outcome::Failed(format!("repmgr.nodes names node {node} nowhere"));
+            return Ok(Outcome::Failed(format!("repmgr.nodes names node {node} nowhere")));
         };
         let repmgr = tokio::spawn(async move {
-            timeout(deadline, parts.remote.follow(node, upstream, &rows, &parts.sql)).await
+            let remote = parts.shell.ssh().ok_or("there is no ssh")?;
+            let not_in_time = Outcome::Unknown(format!("not done within {deadline:?}"));
+            let following = timeout(deadline, remote.follow(node, upstream, &rows, &parts.sql));
+            following.await.unwrap_or(Ok(not_in_time))
         });
         tokio::select! {
-            ended = repmgr => match ended {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => Outcome::Unknown(format!("not done within {deadline:?}")),
-                Err(error) => Outcome::Unknown(error.to_string()),
-            },
-            () = self.0.sql.wait_streaming(upstream, &name) => Outcome::Done,
+            ended = repmgr => ended.unwrap_or_else(|error| Ok(Outcome::Unknown(error.to_string()))),
+            () = self.0.sql.wait_streaming(upstream, &name) => Ok(Outcome::Done),
+        }
+    }
+}
+
+impl Shell {
+    const fn ssh(&self) -> Option<&Remote> {
+        match self {
+            Self::Ssh(remote) => Some(remote),
+            Self::Commands(_) | Self::None => None,
         }
     }
 }

@@ -33,7 +33,10 @@ mod verify;
 
 pub use command::{Command, CommandId, Outcome, Step};
 pub use event::{Cadence, Event, Order};
-pub use executor::{Clients, Executor, ExecutorSettings, RepmgrRows, RepmgrSettings, SshSettings};
+pub use executor::{
+    Clients, CommandSettings, Executor, ExecutorSettings, Means, RepmgrRows, RepmgrSettings, SshSettings,
+    Template,
+};
 pub use history::{Decision, History};
 pub use machine::Machine;
 pub use routing::{Epoch, Routing, Writes};

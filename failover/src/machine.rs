@@ -285,6 +285,12 @@ impl Machine {
         matches!(self.topology.system_identifier, Ok(Some(right)) if right == report.system_identifier)
     }
 
+    /// It can be told to do something: it is registered with repmgr, or nobody is and repmgr is not needed.
+    pub(crate) fn may_act_on(&self, member: &Member) -> bool {
+        let unmanaged = || self.topology.members.iter().all(|member| member.repmgr.is_none());
+        member.repmgr.is_some() || (!self.settings.needs_repmgr && unmanaged())
+    }
+
     /// Every server is to be probed now.
     pub(crate) const fn look_at_once(&mut self) {
         self.at_once += 1;

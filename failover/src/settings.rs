@@ -41,6 +41,8 @@ pub struct Settings {
     /// What `synchronous_standby_names` is on the primary, for a start with the primary down; empty says that no commit
     /// waits for a standby, none that nothing is known. No key sets it yet.
     pub synchronous: Option<String>,
+    /// What acts on the servers needs repmgr's rows of them: a server without one is neither promoted nor repointed.
+    pub needs_repmgr: bool,
     /// How long the failover waits for the fence of the old primary: frozen standbys and the lineage are the safety,
     /// the fence only spares the old primary's own clients.
     pub fence_wait: Duration,
@@ -76,6 +78,7 @@ impl Default for Settings {
             min_interval: Duration::from_secs(10),
             switchover_timeout: Duration::from_secs(10),
             synchronous: None,
+            needs_repmgr: true,
             fence_wait: Duration::from_millis(300),
             look_wait: Duration::from_millis(300),
             command_deadline: Duration::from_secs(3),

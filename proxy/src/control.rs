@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgherd_failover::actor::ControlSettings;
-use pgherd_failover::{ExecutorSettings, Mode, RepmgrSettings, SshSettings};
+use pgherd_failover::{ExecutorSettings, Means, Mode, RepmgrSettings, SshSettings};
 use pgherd_health::{Password, ProberSettings};
 
 use crate::config::{Config, Executor, FailoverMode};
@@ -18,7 +18,6 @@ pub(crate) fn settings(config: &Config) -> ControlSettings {
         tls: Arc::clone(&config.server_tls),
         ..ProberSettings::new(monitor.user.clone(), password, monitor.database.clone(), monitor.interval)
     };
-    let Executor::Ssh = failover.executor;
     ControlSettings {
         nodes: config.nodes.clone(),
         aside: false,
@@ -26,6 +25,12 @@ pub(crate) fn settings(config: &Config) -> ControlSettings {
         machine: decisions(config),
         prober,
         executor: ExecutorSettings {
+            means: match failover.executor {
+                Executor::Ssh => Means::Ssh,
+                Executor::Sql => Means::Sql,
+                Executor::Command => Means::Command,
+            },
+            commands: failover.commands.clone(),
             ssh: SshSettings {
                 user: failover.ssh.user.clone(),
                 port: failover.ssh.port,
@@ -59,6 +64,7 @@ fn decisions(config: &Config) -> pgherd_failover::Settings {
         max_data_loss: failover.max_data_loss,
         min_interval: failover.min_interval,
         switchover_timeout: failover.switchover_timeout,
+        needs_repmgr: failover.executor == Executor::Ssh,
         ..pgherd_failover::Settings::default()
     }
 }

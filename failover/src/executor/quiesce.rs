@@ -8,7 +8,7 @@ use pgherd_health::NodeId;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, Row};
 
-use super::sql::{LOOK, Sql, Step};
+use super::sql::{LOOK, Sql, Taken};
 use crate::Outcome;
 
 /// Who is in a transaction, the oldest first. What the monitor user may not see counts as one; pgherd's own connections do not.
@@ -83,7 +83,7 @@ impl Sql {
     }
 }
 
-async fn busy(client: &Client) -> Step<Seen> {
+async fn busy(client: &Client) -> Taken<Seen> {
     let rows = client.query(BUSY, &[]).await?;
     if rows.is_empty() {
         return Ok(Seen::Nobody);

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::ran::{Failure, Ran, excerpt, judge};
-use super::settings::ExecutorSettings;
+use super::settings::{ExecutorSettings, RepmgrSettings};
 use super::shell;
 use super::sql::Sql;
 use super::ssh::Ssh;
@@ -23,18 +23,22 @@ const NEVER_RAN: [u32; 3] = [1, 126, 127];
 /// After repmgr has failed, the standby may yet attach for this long.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
+/// How a step ended, or why the server's sshd could not be reached: then nothing was done.
+pub(super) type OverSsh = Result<Outcome, String>;
+
 #[derive(Debug)]
 pub(super) struct Remote {
     nodes: BTreeMap<NodeId, Node>,
     monitor: Arc<ProberSettings>,
-    settings: ExecutorSettings,
+    repmgr: RepmgrSettings,
     pub(super) ssh: Ssh,
 }
 
 impl Remote {
-    pub(super) fn new(nodes: &[Node], monitor: Arc<ProberSettings>, settings: ExecutorSettings) -> Self {
+    pub(super) fn new(nodes: &[Node], monitor: Arc<ProberSettings>, settings: &ExecutorSettings) -> Self {
         let ssh = Ssh::new(nodes, settings.ssh.clone());
-        Self { nodes: nodes.iter().map(|node| (node.id, node.clone())).collect(), monitor, settings, ssh }
+        let nodes = nodes.iter().map(|node| (node.id, node.clone())).collect();
+        Self { nodes, monitor, repmgr: settings.repmgr.clone(), ssh }
     }
 
     pub(super) async fn fence(&self, node: NodeId) -> Outcome {
@@ -51,15 +55,7 @@ impl Remote {
     }
 
     pub(super) async fn stop(&self, node: NodeId) -> Outcome {
-        let ran = self.run(node, shell::STOP_CLEANLY, &[]).await;
-        let said = ran.as_ref().map_or_else(|_| String::new(), |ran| ran.output.clone());
-        match judge(ran, &[3]) {
-            Outcome::Done => shut_down(&said).map_or_else(
-                || Outcome::Unknown(format!("it is down, and says: {}", excerpt(&said))),
-                |checkpoint| Outcome::Stopped { checkpoint },
-            ),
-            outcome => outcome,
-        }
+        stopped(self.run(node, shell::STOP_CLEANLY, &[]).await, &[3])
     }
 
     /// As repmgr's configuration says how servers are started there.
@@ -87,14 +83,12 @@ impl Remote {
         }
     }
 
-    pub(super) async fn promote(&self, node: NodeId, rows: &RepmgrRows, sql: &Sql) -> Outcome {
-        if sql.has_lost_lock(node).await {
-            return Outcome::Failed("the connection that held its promotion lock was lost".to_owned());
+    pub(super) async fn promote(&self, node: NodeId, rows: &RepmgrRows, sql: &Sql) -> OverSsh {
+        if let Some(refused) = sql.refuse_without_lock(node).await {
+            return Ok(refused);
         }
-        match judge(self.repmgr(node, rows, shell::RUN, &["standby", "promote"]).await, &NEVER_RAN) {
-            Outcome::Unknown(reason) if sql.is_unpromoted(node).await => Outcome::Failed(reason),
-            outcome => outcome,
-        }
+        let ran = reached(self.repmgr(node, rows, shell::RUN, &["standby", "promote"]).await)?;
+        Ok(sql.settle(node, judge(ran, &NEVER_RAN)).await)
     }
 
     pub(super) async fn follow(
@@ -103,13 +97,14 @@ impl Remote {
         upstream: NodeId,
         rows: &RepmgrRows,
         sql: &Sql,
-    ) -> Outcome {
+    ) -> OverSsh {
         let (Some(name), Some(upstream_row)) = (name_of(node, rows), rows.get(&upstream)) else {
-            return Outcome::Failed(format!("repmgr.nodes names node {node} or node {upstream} nowhere"));
+            let why = format!("repmgr.nodes names node {node} or node {upstream} nowhere");
+            return Ok(Outcome::Failed(why));
         };
         let upstream_id = format!("--upstream-node-id={}", upstream_row.node_id);
-        let ran = self.repmgr(node, rows, shell::RUN, &["standby", "follow", &upstream_id]).await;
-        attached(judge(ran, &NEVER_RAN), sql, upstream, name).await
+        let ran = reached(self.repmgr(node, rows, shell::RUN, &["standby", "follow", &upstream_id]).await)?;
+        Ok(attached(judge(ran, &NEVER_RAN), sql, upstream, name).await)
     }
 
     pub(super) async fn rejoin(
@@ -151,11 +146,10 @@ impl Remote {
         let not_started = |reason: &str| Failure::NotStarted(reason.to_owned());
         let server = self.nodes.get(&node).ok_or_else(|| not_started("it is not configured"))?;
         let config = self
-            .settings
             .repmgr
             .config_of(server, name_of(node, rows))
             .ok_or_else(|| not_started("repmgr's name of it is not known"))?;
-        let program = [self.settings.repmgr.binary.as_str(), "-f", config.as_str()];
+        let program = [self.repmgr.binary.as_str(), "-f", config.as_str()];
         self.run(node, script, &[&program, command].concat()).await
     }
 
@@ -164,10 +158,17 @@ impl Remote {
             .nodes
             .get(&node)
             .ok_or_else(|| Failure::NotStarted(format!("node {node} is not configured")))?;
-        let programs = self.settings.repmgr.pg_bindir.as_deref().unwrap_or_default();
+        let programs = self.repmgr.pg_bindir.as_deref().unwrap_or_default();
         let script = shell::script(body, &[&[programs, &server.data_directory], arguments].concat())
             .ok_or_else(|| Failure::NotStarted("an argument has a NUL in it".to_owned()))?;
         self.ssh.run(node, script).await
+    }
+}
+
+fn reached(ran: Result<Ran, Failure>) -> Result<Result<Ran, Failure>, String> {
+    match ran {
+        Err(Failure::Unreachable(why)) => Err(why),
+        ran => Ok(ran),
     }
 }
 
@@ -187,9 +188,22 @@ async fn attached(outcome: Outcome, sql: &Sql, upstream: NodeId, name: &str) -> 
 }
 
 /// Where the last record of a server begins that was shut down as a primary, by its control file.
-fn shut_down(said: &str) -> Option<Lsn> {
-    let of = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    (of("state")?.trim() == "shut down").then(|| of("checkpoint")?.trim().parse().ok()).flatten()
+pub(super) fn shut_down(said: &str) -> Option<Lsn> {
+    let of = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let clean = of("Database cluster state")?.trim() == "shut down";
+    clean.then(|| of("Latest checkpoint location")?.trim().parse().ok()).flatten()
+}
+
+/// How a clean stop ended, by what `pg_controldata` says of the server afterwards.
+pub(super) fn stopped(ran: Result<Ran, Failure>, unchanged: &[u32]) -> Outcome {
+    let said = ran.as_ref().map_or_else(|_| String::new(), |ran| ran.output.clone());
+    match judge(ran, unchanged) {
+        Outcome::Done => shut_down(&said).map_or_else(
+            || Outcome::Unknown(format!("it is down, and says: {}", excerpt(&said))),
+            |checkpoint| Outcome::Stopped { checkpoint },
+        ),
+        outcome => outcome,
+    }
 }
 
 fn name_of(node: NodeId, rows: &RepmgrRows) -> Option<&str> {
@@ -211,11 +225,16 @@ mod tests {
 
     #[test]
     fn only_a_primary_that_was_shut_down_says_where_it_ends() {
-        let said = |state: &str| format!("waiting\nstate: {state}\ncheckpoint: 0/3000028\n");
+        let said = |state: &str| {
+            format!(
+                "waiting\nDatabase cluster state:               {state}\n\
+                 Latest checkpoint location:           0/3000028\nLatest checkpoint's REDO location: 0/0\n"
+            )
+        };
         assert_eq!(shut_down(&said("shut down")), Some(Lsn(0x0300_0028)));
         for state in ["shut down in recovery", "in production", "shutting down"] {
             assert_eq!(shut_down(&said(state)), None, "{state}");
         }
-        assert_eq!(shut_down("state: shut down\n"), None);
+        assert_eq!(shut_down("Database cluster state: shut down\n"), None);
     }
 }

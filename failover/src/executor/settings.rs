@@ -5,9 +5,27 @@ use std::time::Duration;
 
 use pgherd_health::Node;
 
+use super::template::Template;
+
+/// What carries out what the machine decides. What can be done over SQL just as well, such as a freeze, always is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Means {
+    /// repmgr on the servers, over ssh. Where sshd cannot be reached, a promotion and a follow go over SQL.
+    #[default]
+    Ssh,
+    /// SQL alone. It can promote and repoint, and neither stop a server nor bring one back.
+    Sql,
+    /// An operator's commands, run on pgherd's machine; SQL for the steps that have none.
+    Command,
+}
+
 /// What the executors need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecutorSettings {
+    /// What is used.
+    pub means: Means,
+    /// The operator's commands.
+    pub commands: CommandSettings,
     /// How to log in to the servers' operating systems.
     pub ssh: SshSettings,
     /// Where repmgr is there.
@@ -51,4 +69,21 @@ impl RepmgrSettings {
         let path = self.config.replace("{host}", &node.host).replace("{id}", &node.id.to_string());
         if path.contains("{node_name}") { Some(path.replace("{node_name}", node_name?)) } else { Some(path) }
     }
+}
+
+/// The commands of an operator for the steps that have one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandSettings {
+    /// Makes a standby the primary.
+    pub promote: Option<Template>,
+    /// Leaves no process of a server alive, or no machine.
+    pub fence: Option<Template>,
+    /// Has a standby follow another upstream.
+    pub follow: Option<Template>,
+    /// Makes an old primary a standby.
+    pub rejoin: Option<Template>,
+    /// Stops a primary cleanly, and writes what `pg_controldata` says of it then.
+    pub stop: Option<Template>,
+    /// Starts a server as what it was when it was stopped.
+    pub start: Option<Template>,
 }

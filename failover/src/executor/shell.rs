@@ -108,7 +108,7 @@ while [ -e "$data/postmaster.pid" ] && kill -0 "$postmaster" 2>/dev/null; do
   sleep 0.01
   round=$((round + 1))
 done
-pg_controldata -D "$data" | sed -n 's/^Database cluster state: */state: /p; s/^Latest checkpoint location: */checkpoint: /p'
+pg_controldata -D "$data"
 "#;
 
 /// Runs the arguments as one command, which leaves a server behind: that must not keep the session's output open.

@@ -1,7 +1,10 @@
 //! The steps that are taken over a connection to the server itself.
 
+mod fence;
+mod follow;
 mod freeze;
 mod lock;
+mod promote;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +15,8 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Error};
 
-use crate::Outcome;
+use super::remote::RepmgrRows;
+use crate::{Command, Outcome, Step};
 
 const NOT_IN_PREREQUISITE_STATE: &str = "55000";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
@@ -52,7 +56,7 @@ pub(super) enum Trouble {
     Unknown(String),
 }
 
-pub(super) type Step<T = Outcome> = Result<T, Trouble>;
+pub(super) type Taken<T = Outcome> = Result<T, Trouble>;
 
 impl From<Error> for Trouble {
     /// A server that answers with an error has not done it; what a lost connection means is not known.
@@ -124,9 +128,32 @@ impl Sql {
         }
     }
 
+    /// What SQL can do of a step for which a shell on the server would be needed.
+    pub(super) async fn without_shell(&self, command: &Command, rows: &RepmgrRows) -> Outcome {
+        let node = command.node;
+        let failed = |what: &str| Outcome::Failed(format!("without ssh or a command for it {what}"));
+        match &command.step {
+            Step::Promote => self.promote(node, rows).await,
+            Step::Follow { upstream } => self.follow(node, *upstream, rows).await,
+            Step::Fence => self.end_clients(node).await,
+            Step::CanLogIn { .. } => Outcome::Unknown("there is no shell to ask it with".to_owned()),
+            Step::Rehearse | Step::Stop => failed("a primary cannot be stopped"),
+            Step::Start => failed(&format!("node {node} cannot be started: an operator must start it")),
+            Step::Rejoin { upstream } => failed(&format!(
+                "node {node} cannot be made a standby of node {upstream}: an operator must stop it, rewind or clone it, \
+                 and start it"
+            )),
+            other => Outcome::Failed(format!("{other:?} is no step of a shell")),
+        }
+    }
+
+    fn node(&self, node: NodeId) -> Option<&Node> {
+        self.slots.get(&node).map(|slot| &slot.node)
+    }
+
     /// Takes one step on the kept connection, or on a new one. The connection of a step that is cancelled, or that was
     /// lost, is not used again: what comes over it next may belong to that step.
-    pub(super) async fn on(&self, node: NodeId, step: impl AsyncFnOnce(&Client) -> Step) -> Outcome {
+    pub(super) async fn on(&self, node: NodeId, step: impl AsyncFnOnce(&Client) -> Taken) -> Outcome {
         let Some(slot) = self.slots.get(&node) else { return unconfigured(node) };
         let mut kept = slot.kept.lock().await;
         let session = match kept.session.take().filter(|session| !session.is_closed()) {
@@ -153,7 +180,7 @@ impl Sql {
     }
 }
 
-async fn in_recovery(client: &Client) -> Step<bool> {
+async fn in_recovery(client: &Client) -> Taken<bool> {
     Ok(client.query_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)?)
 }
 

@@ -82,9 +82,8 @@ impl Ssh {
 
     /// Runs a script with `sh`, on the open session if it is alive, else on a new one.
     pub(super) async fn run(&self, node: NodeId, script: String) -> Result<Ran, Failure> {
-        let (session, mut channel) = self.send(node, script)
-            .await
-            .map_err(|why| Failure::Unreachable(format!("ssh: {why}")))?;
+        let (session, mut channel) =
+            self.send(node, script).await.map_err(|why| Failure::Unreachable(format!("ssh: {why}")))?;
         let (mut status, mut output) = (None, Vec::new());
         loop {
             let message = match timeout(LOOK, channel.wait()).await {

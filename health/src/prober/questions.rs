@@ -10,8 +10,8 @@ use tracing::warn;
 use super::connection::ConnectFailure;
 use super::history;
 use crate::{
-    Conninfo, Lsn, Node, Position, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId, WalReceiver,
-    WalSender,
+    Conninfo, Lsn, Node, Position, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId,
+    WalReceiver, WalSender,
 };
 
 /// The role is read once: a standby that is promoted while this runs is still reported as one, and the functions that

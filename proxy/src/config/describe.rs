@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgherd_failover::Template;
 use pgherd_tls::Authorities;
 
 use super::units::{show_duration, show_size};
@@ -120,6 +121,8 @@ impl Config {
 
     fn describe_failover(&self) -> Vec<(&'static str, Option<String>)> {
         let failover = &self.failover;
+        let commands = &failover.commands;
+        let shown = |command: &Option<Template>| command.as_ref().map(ToString::to_string);
         let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
         vec![
             ("failover.mode", Some(failover.mode.word().to_owned())),
@@ -141,6 +144,12 @@ impl Config {
             ("failover.repmgr.binary", Some(failover.repmgr.binary.clone())),
             ("failover.repmgr.config", Some(failover.repmgr.config.clone())),
             ("failover.repmgr.pg_bindir", failover.repmgr.pg_bindir.clone()),
+            ("failover.command.promote", shown(&commands.promote)),
+            ("failover.command.fence", shown(&commands.fence)),
+            ("failover.command.follow", shown(&commands.follow)),
+            ("failover.command.rejoin", shown(&commands.rejoin)),
+            ("failover.command.stop", shown(&commands.stop)),
+            ("failover.command.start", shown(&commands.start)),
         ]
     }
 }

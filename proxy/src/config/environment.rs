@@ -11,6 +11,9 @@ use super::{file, nearest};
 /// Names the configuration file.
 pub(crate) const CONFIG_VARIABLE: &str = "PGHERD_CONFIG";
 
+/// What an operator's command is told of its step, which may ask a pgherd something.
+const OF_A_COMMAND: &str = "PGHERD_COMMAND_";
+
 /// The variables of the process that are not empty. An empty one counts as not set, since compose files pass on
 /// variables that they have no value for.
 pub(crate) struct Environment(BTreeMap<String, OsString>);
@@ -49,7 +52,7 @@ impl Environment {
 /// Adds what the `PGHERD_...` variables say to `raw`.
 pub(crate) fn read(environment: &Environment, raw: &mut Raw) {
     for name in environment.names("PGHERD_") {
-        if name == CONFIG_VARIABLE || is_service_link(name) {
+        if name == CONFIG_VARIABLE || name.starts_with(OF_A_COMMAND) || is_service_link(name) {
             continue;
         }
         let origin = Origin::Variable(name.to_owned());

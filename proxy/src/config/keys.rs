@@ -121,6 +121,12 @@ pub(crate) static KEYS: &[Key] = &[
     key("failover.repmgr.binary", "repmgr"),
     key("failover.repmgr.config", "/etc/repmgr.conf"),
     bare("failover.repmgr.pg_bindir"),
+    bare("failover.command.promote"),
+    bare("failover.command.fence"),
+    bare("failover.command.follow"),
+    bare("failover.command.rejoin"),
+    bare("failover.command.stop"),
+    bare("failover.command.start"),
     key("http.address", "127.0.0.1:8080"),
     bare("runtime.workers"),
     key("runtime.drain_timeout", "30s"),
@@ -204,11 +210,16 @@ impl Key {
         self.alias.map(|alias| format!("{section}.{alias}"))
     }
 
-    /// True if a text is an array of tables, which can't be written otherwise in a variable:
+    /// True if a text is an array that can't be written otherwise in a variable:
     /// `PGHERD_POOL__OVERRIDE=[{ database = "a", mode = "session" }]`.
     pub(crate) fn takes_toml(&self, text: &str) -> bool {
-        matches!(self.name, "pool.override" | "auth.map" | "backends.nodes")
-            && text.trim_start().starts_with('[')
+        let takes = matches!(self.name, "pool.override" | "auth.map" | "backends.nodes");
+        (takes || self.is_program()) && text.trim_start().starts_with('[')
+    }
+
+    /// It names a program that pgherd runs on its own machine.
+    pub(crate) fn is_program(&self) -> bool {
+        self.name.starts_with("failover.command.")
     }
 
     /// The environment variable of the key: `PGHERD_POOL__SIZE`.

@@ -38,6 +38,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use pgherd_failover::CommandSettings;
 use pgherd_tls::{ChannelBinding, Mode, ServerTls};
 
 pub(crate) use auth::{Auth, ServerPassword, UserMap};
@@ -127,28 +128,40 @@ fn load_from(
     }
 }
 
+/// What becomes of a herd that pgherd can reach over SQL alone.
+const WITHOUT_SSH: &str = "without ssh pgherd promotes and repoints standbys over SQL, and can neither stop a server nor make an \
+                           old primary a standby";
+
 /// What is valid, and yet hardly meant.
 fn doubts(config: &Config) -> Vec<Problem> {
     let doubt =
         |key: &str, message: &str| Problem { origin: None, key: Some(key.into()), message: message.into() };
     let missing = |path: &Option<PathBuf>| path.is_none();
-    let Failover { mode, executor: Executor::Ssh, ssh, .. } = &config.failover;
+    let Failover { mode, executor, ssh, commands, .. } = &config.failover;
     let mut doubts = Vec::new();
     if let Ok(Some(acceptor)) = Acceptor::load(&config.listen.tls)
         && acceptor.expires_at() < SystemTime::now()
     {
         doubts.push(doubt("listen.tls.cert", "has expired: clients that verify it do not connect"));
     }
-    if *mode == FailoverMode::Automatic && config.nodes.len() > 1 {
+    if *mode == FailoverMode::Automatic && config.nodes.len() > 1 && *executor == Executor::Ssh {
         if missing(&ssh.key) {
-            doubts.push(doubt("failover.ssh.key", "is not set: pgherd can't promote a standby without it"));
+            let what = format!("is not set: {WITHOUT_SSH}");
+            doubts.push(doubt("failover.ssh.key", &what));
         }
         if missing(&ssh.known_hosts) {
-            doubts.push(doubt(
-                "failover.ssh.known_hosts",
-                "is not set: no host key is trusted, so pgherd can't promote a standby",
-            ));
+            let what = format!("is not set, so that no host key is trusted: {WITHOUT_SSH}");
+            doubts.push(doubt("failover.ssh.known_hosts", &what));
         }
+    }
+    let given = *commands != CommandSettings::default();
+    if given != (*executor == Executor::Command) {
+        let what = if given {
+            "has commands, which are not used: failover.executor is not `command`"
+        } else {
+            "has no command: failover.executor = `command` does no more than `sql`"
+        };
+        doubts.push(doubt("failover.command", what));
     }
     doubts.extend(doubts_of_tls(&config.server_tls).map(|(key, message)| doubt(key, &message)));
     doubts.extend(auth::doubts(config));

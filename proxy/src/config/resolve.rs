@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgherd_failover::CommandSettings;
 use pgherd_tls::ServerTls;
 
 use super::keys;
@@ -228,6 +229,7 @@ impl Bridge<'_> {
         let max_waiting = self.get("failover.max_waiting", value::integer(0..=1_000_000));
         let ssh = self.ssh();
         let repmgr = self.repmgr();
+        let commands = self.commands();
         Some(Failover {
             mode: mode?,
             executor: executor?,
@@ -242,6 +244,7 @@ impl Bridge<'_> {
             max_waiting: max_waiting?,
             ssh: ssh?,
             repmgr: repmgr?,
+            commands,
         })
     }
 
@@ -260,6 +263,17 @@ impl Bridge<'_> {
         let config = self.get("failover.repmgr.config", value::repmgr_config);
         let pg_bindir = self.get("failover.repmgr.pg_bindir", value::text);
         Some(Repmgr { binary: binary?, config: config?, pg_bindir })
+    }
+
+    fn commands(&mut self) -> CommandSettings {
+        CommandSettings {
+            promote: self.get("failover.command.promote", value::command(false)),
+            fence: self.get("failover.command.fence", value::command(false)),
+            follow: self.get("failover.command.follow", value::command(true)),
+            rejoin: self.get("failover.command.rejoin", value::command(true)),
+            stop: self.get("failover.command.stop", value::command(false)),
+            start: self.get("failover.command.start", value::command(false)),
+        }
     }
 
     fn runtime(&mut self) -> Option<Runtime> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgherd_failover::CommandSettings;
 use pgherd_health::Node;
 use pgherd_tls::ServerTls;
 
@@ -115,8 +116,12 @@ impl FailoverMode {
 /// What carries out a failover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Executor {
-    /// repmgr on the servers, over ssh.
+    /// repmgr on the servers, over ssh; SQL where sshd can't be reached.
     Ssh,
+    /// SQL alone.
+    Sql,
+    /// Commands of the operator's, and SQL where there is none.
+    Command,
 }
 
 /// When and how a standby is promoted.
@@ -149,6 +154,8 @@ pub(crate) struct Failover {
     pub(crate) ssh: Ssh,
     /// `[failover.repmgr]`
     pub(crate) repmgr: Repmgr,
+    /// `[failover.command]`
+    pub(crate) commands: CommandSettings,
 }
 
 /// How the ssh executor logs in to the servers.

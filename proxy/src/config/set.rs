@@ -38,6 +38,8 @@ pub(crate) enum Refusal {
     Unknown(String),
     /// It takes a restart.
     Fixed(&'static str),
+    /// It names a program: who may use the console need not be somebody who may run one on this machine.
+    Program(&'static str),
     /// It is a setting of PgBouncer's that is not needed here; why.
     Needless(&'static str),
     /// The value cannot be read.
@@ -63,6 +65,9 @@ impl Change {
         };
         if FIXED.contains(&key.name) {
             return Err(Refusal::Fixed(key.name));
+        }
+        if key.is_program() {
+            return Err(Refusal::Program(key.name));
         }
         let Some(text) = text else { return Ok(Self { key, value: None }) };
         let value = if key.takes_toml(text) {
@@ -202,6 +207,7 @@ mod tests {
         assert!(why("listen_port", "3").contains("listen.address"));
         assert!(why("server_check_query", "x").starts_with("Needless"));
         assert_eq!(why("listen.address", "0.0.0.0:1"), "Fixed(\"listen.address\")");
+        assert_eq!(why("failover.command.fence", "[\"/bin/x\"]"), "Program(\"failover.command.fence\")");
         assert!(why("pool.size", "many").starts_with("SET: pool.size: takes a whole number"));
         assert!(why("pool.query_timeout", "5").contains("`5s`"), "the file's rules hold for the full name");
         assert!(why("pool.override", "[{ size = 3 }]").contains("names neither a database nor a user"));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use pgherd_failover::Template;
 use pgherd_protocol::session::SequencePolicy;
 use pgherd_tls::{Authorities, ChannelBinding, Mode};
 use zeroize::Zeroizing;
@@ -21,8 +22,6 @@ pub(crate) type Read<T> = Result<T, String>;
 pub(crate) trait Choice: Copy + PartialEq + 'static {
     /// Each word with its value.
     const WORDS: &'static [(&'static str, Self)];
-    /// Words that a later version takes.
-    const LATER: &'static [&'static str] = &[];
 
     /// The word of the value.
     fn word(self) -> &'static str {
@@ -56,8 +55,8 @@ impl Choice for FailoverMode {
 }
 
 impl Choice for Executor {
-    const WORDS: &'static [(&'static str, Self)] = &[("ssh", Self::Ssh)];
-    const LATER: &'static [&'static str] = &["sql", "command"];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("ssh", Self::Ssh), ("sql", Self::Sql), ("command", Self::Command)];
 }
 
 impl Choice for Mode {
@@ -99,9 +98,6 @@ pub(crate) fn choice<T: Choice>(value: &Value) -> Read<T> {
     };
     match T::WORDS.iter().find(|(word, _)| *word == text) {
         Some((_, value)) => Ok(*value),
-        None if T::LATER.contains(&text) => {
-            Err(format!("`{text}` is not available in this version of pgherd; it takes {takes}"))
-        }
         None => Err(format!("takes {takes}, got {}", value.shown())),
     }
 }
@@ -267,6 +263,21 @@ pub(crate) fn address_or_off(value: &Value) -> Read<Option<SocketAddr>> {
         return Ok(None);
     }
     address(value).map(Some).map_err(|message| message.replace("takes an", "takes `off`, or an"))
+}
+
+/// A program and its arguments. `upstream`: it is for a step that has another server than the one that it is for.
+pub(crate) fn command(upstream: bool) -> impl Fn(&Value) -> Read<Template> {
+    move |value| {
+        let words: Option<Vec<&str>> = match value {
+            Value::Array(items) => items.iter().map(|item| item.value.text()).collect(),
+            _ => None,
+        };
+        let words = words.ok_or_else(|| {
+            let got = value.shown();
+            format!("takes an array of texts: a program and its arguments, such as [\"/opt/kit/step\", \"{{host}}\"]; got {got}")
+        })?;
+        Template::parse(words.into_iter(), upstream)
+    }
 }
 
 /// A path on the servers with places for what differs between them.

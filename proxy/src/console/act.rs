@@ -153,6 +153,12 @@ impl Dialogue {
                 return Err(ClientError::new("55P02", message)
                     .hint("Change the configuration, and start another pgherd in this one's place."));
             }
+            Err(Refusal::Program(key)) => {
+                let message = format!("parameter \"{key}\" cannot be set on the console");
+                return Err(ClientError::new("42501", message)
+                    .detail("It names a program that pgherd runs.")
+                    .hint("Change the configuration, and reload it."));
+            }
             Err(Refusal::Unreadable(key, why)) => return Err(unusable(key).detail(why)),
         };
         let key = change.key();

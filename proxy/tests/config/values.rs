@@ -73,8 +73,6 @@ fn keys_of_later_versions_say_so() {
         assert_eq!(json["errors"][0]["message"], "not available in this version of pgherd", "{key}");
     }
     assert!(error("", &[NODES, ("PGHERD_ROUTING__READS", "x")]).contains("not available in this version"));
-    let executor = error("[failover]\nexecutor = \"sql\"", &[NODES]);
-    assert!(executor.contains("`sql` is not available in this version of pgherd"), "{executor}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod cold_start;
 mod cut_off;
 mod descriptors;
 mod discovery;
+mod executors;
 mod forks;
 mod herd;
 mod impostor;

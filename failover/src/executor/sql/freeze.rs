@@ -9,12 +9,14 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use super::super::frozen::Original;
 use super::super::remote::Remote;
-use super::{LOOK, NOT_IN_PREREQUISITE_STATE, Sql, Step, Trouble, has_code};
+use super::{LOOK, NOT_IN_PREREQUISITE_STATE, Sql, Taken, Trouble, has_code};
 use crate::Outcome;
 
 /// A WAL receiver that the startup process has not ended by then, because its replay is paused or waits for a query, is
 /// ended otherwise. Nobody starts it again before replay goes on, and then it has nowhere to connect to.
 const RECEIVER_GRACE: Duration = Duration::from_millis(200);
+/// Where nobody can end it, it is given up after this long: with a primary that is lost it ends by itself, a later attempt will see.
+const RECEIVER_STAYS: Duration = Duration::from_secs(2);
 
 /// ALTER SYSTEM, and errors that quote it, must not carry a connection string into the server's log.
 const SILENCE: &str = "SET log_statement = 'none'; SET log_min_duration_statement = -1; \
@@ -36,8 +38,8 @@ SELECT current_setting('primary_conninfo') = $1 AS in_force,
                   AND wait_event IN ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval')) AS at_end";
 
 impl Sql {
-    /// SQL cannot end a WAL receiver that does not end by itself: that goes over ssh.
-    pub(in crate::executor) async fn freeze(&self, node: NodeId, remote: &Remote) -> Outcome {
+    /// SQL cannot end a WAL receiver that does not end by itself: that goes over ssh, where there is ssh.
+    pub(in crate::executor) async fn freeze(&self, node: NodeId, remote: Option<&Remote>) -> Outcome {
         self.on(node, async |client| freeze(client, node, remote).await).await
     }
 
@@ -46,7 +48,7 @@ impl Sql {
     }
 }
 
-async fn freeze(client: &Client, node: NodeId, remote: &Remote) -> Step {
+async fn freeze(client: &Client, node: NodeId, remote: Option<&Remote>) -> Taken {
     let (standby, conninfo, by_alter_system) = standby_settings(client).await?;
     if !standby {
         return Err(Trouble::Failed("it is not in recovery".to_owned()));
@@ -79,20 +81,23 @@ async fn freeze(client: &Client, node: NodeId, remote: &Remote) -> Step {
                 return Ok(Outcome::Frozen { lsn: replay.unwrap_or_default() });
             }
         }
-        if let Some(pid) = receiver
-            && in_force
-            && !terminated
-            && started.elapsed() > RECEIVER_GRACE
-        {
-            terminated = true;
-            remote.end_process(node, pid).await;
+        match (receiver, remote) {
+            (Some(pid), Some(remote)) if in_force && !terminated && started.elapsed() > RECEIVER_GRACE => {
+                terminated = true;
+                remote.end_process(node, pid).await;
+            }
+            (Some(_), None) if started.elapsed() > RECEIVER_STAYS => {
+                let why = "its WAL receiver does not end (its replay may be paused), and SQL cannot end it";
+                return Err(Trouble::Failed(why.to_owned()));
+            }
+            _ => {}
         }
         (gone_before, replayed_before) = (gone, replay);
         sleep(LOOK).await;
     }
 }
 
-pub(super) async fn unfreeze(client: &Client) -> Step {
+pub(super) async fn unfreeze(client: &Client) -> Taken {
     let (_, conninfo, _) = standby_settings(client).await?;
     if let Some(original) = Original::of_frozen(&conninfo) {
         let value = original.by_alter_system.then_some(original.conninfo.as_str());
@@ -101,13 +106,13 @@ pub(super) async fn unfreeze(client: &Client) -> Step {
     Ok(Outcome::Done)
 }
 
-async fn standby_settings(client: &Client) -> Step<(bool, String, bool)> {
+pub(super) async fn standby_settings(client: &Client) -> Taken<(bool, String, bool)> {
     let row = client.query_one(STANDBY, &[]).await?;
     Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
 }
 
 /// Sets `primary_conninfo` for the whole server, or removes what ALTER SYSTEM had set, and makes it take effect.
-async fn alter_system(client: &Client, conninfo: Option<&str>) -> Step<()> {
+pub(super) async fn alter_system(client: &Client, conninfo: Option<&str>) -> Taken<()> {
     client.batch_execute(SILENCE).await?;
     let statement = match conninfo {
         // No parameters are possible there; standard_conforming_strings is on, by the connection's options.

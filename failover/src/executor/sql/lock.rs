@@ -1,10 +1,11 @@
 //! The promotion lock of a standby, and whether a promotion is under way there.
 
-use pgherd_health::{NodeId, Session};
+use pgherd_health::NodeId;
 use tokio_postgres::Client;
 
 use super::{
-    INSUFFICIENT_PRIVILEGE, NOT_IN_PREREQUISITE_STATE, Sql, Step, Trouble, has_code, in_recovery, unconfigured,
+    INSUFFICIENT_PRIVILEGE, NOT_IN_PREREQUISITE_STATE, Sql, Taken, Trouble, has_code, in_recovery,
+    unconfigured,
 };
 use crate::Outcome;
 
@@ -69,7 +70,7 @@ impl Sql {
     }
 }
 
-async fn lock(client: &Client) -> Step {
+async fn lock(client: &Client) -> Taken {
     if !in_recovery(client).await? {
         return Err(Trouble::Failed("it is not in recovery".to_owned()));
     }
@@ -87,7 +88,7 @@ async fn lock(client: &Client) -> Step {
 }
 
 /// Also true if it has been promoted; `unseen` if the monitor user may not look.
-async fn promotion_triggered(client: &Client, unseen: bool) -> Step<bool> {
+async fn promotion_triggered(client: &Client, unseen: bool) -> Taken<bool> {
     // The order went to the postmaster as a file, which the startup process removes when it heeds it.
     let ordered = match client.query_one(PROMOTION_ORDERED, &[]).await {
         Ok(row) => row.try_get(0)?,

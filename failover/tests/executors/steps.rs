@@ -1,146 +1,16 @@
-//! Each step against real servers.
+//! Each step as it is taken over ssh, with repmgr.
 
-#![allow(clippy::print_stderr, missing_docs)]
-
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use pgherd_failover::{
-    Clients, Command, CommandId, Executor, ExecutorSettings, Outcome, RepmgrRows, RepmgrSettings,
-    SshSettings, Step,
+    Clients, Command, CommandId, ExecutorSettings, Outcome, RepmgrRows, SshSettings, Step,
 };
-use pgherd_health::{Lsn, Node, NodeId, Password, ProberSettings, RepmgrNode, RepmgrNodeType};
-use pgherd_testkit::{Cluster, Server, eventually};
+use pgherd_health::NodeId;
+use pgherd_testkit::{Cluster, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A cluster and an executor for it.
-struct Herd {
-    cluster: Cluster,
-    executor: Executor,
-    rows: RepmgrRows,
-}
-
-impl Herd {
-    async fn of(servers: u8) -> Result<Self> {
-        let cluster = Cluster::builder().servers(servers).start().await?;
-        let settings = settings(&cluster)?;
-        Self::with(cluster, settings)
-    }
-
-    fn with(cluster: Cluster, settings: ExecutorSettings) -> Result<Self> {
-        let executor = executor(&cluster, settings);
-        let rows =
-            cluster.servers().iter().map(|server| (id(server), row(server))).collect::<BTreeMap<_, _>>();
-        Ok(Self { cluster, executor, rows: Arc::new(rows) })
-    }
-
-    /// Carries out `step` and prints how long it took.
-    async fn take(&self, server: &Server, step: Step) -> Outcome {
-        self.take_by(&self.executor, server, step).await
-    }
-
-    async fn take_by(&self, executor: &Executor, server: &Server, step: Step) -> Outcome {
-        let began = Instant::now();
-        let command = Command { id: CommandId(0), node: id(server), step, deadline: PATIENCE };
-        let outcome = executor.run(&command, &self.rows).await;
-        eprintln!("{} {:?}: {:?} in {:?}", server.name(), command.step, outcome, began.elapsed());
-        outcome
-    }
-
-    async fn freeze(&self, server: &Server) -> Result<Lsn> {
-        match self.take(server, Step::Freeze).await {
-            Outcome::Frozen { lsn } => Ok(lsn),
-            outcome => bail!("{outcome:?}"),
-        }
-    }
-}
-
-fn id(server: &Server) -> NodeId {
-    NodeId(u32::try_from(server.backend_id()).unwrap_or_default())
-}
-
-fn row(server: &Server) -> RepmgrNode {
-    RepmgrNode {
-        node_id: server.id(),
-        node_name: server.name().to_owned(),
-        node_type: if server.id() == 1 { RepmgrNodeType::Primary } else { RepmgrNodeType::Standby },
-        upstream_node_id: (server.id() != 1).then_some(1),
-        active: true,
-        priority: 100,
-        host: server.address().to_string(),
-        port: server.port(),
-    }
-}
-
-fn executor(cluster: &Cluster, settings: ExecutorSettings) -> Executor {
-    executor_for(cluster, settings, None)
-}
-
-fn executor_for(
-    cluster: &Cluster,
-    settings: ExecutorSettings,
-    clients: Option<Arc<dyn Clients>>,
-) -> Executor {
-    let nodes: Vec<Node> = cluster
-        .servers()
-        .iter()
-        .map(|server| Node {
-            id: id(server),
-            host: server.address().to_string(),
-            port: server.port(),
-            weight: 1.0,
-            data_directory: server.data_directory().display().to_string(),
-            may_be_promoted: true,
-            discovered: None,
-            known_as: None,
-        })
-        .collect();
-    let password = Password::new(cluster.monitor_password().to_owned());
-    let interval = Duration::from_millis(500);
-    let monitor = ProberSettings::new("repmgr".into(), Some(password), "repmgr".into(), interval);
-    Executor::new(&nodes, &Arc::new(monitor), settings, clients)
-}
-
-fn settings(cluster: &Cluster) -> Result<ExecutorSettings> {
-    let repmgr = cluster.repmgr_program()?;
-    Ok(ExecutorSettings {
-        ssh: SshSettings {
-            user: "postgres".to_owned(),
-            port: cluster.servers().first().context("no server")?.ssh_port(),
-            key: Some(cluster.ssh_key_path().to_owned()),
-            known_hosts: Some(cluster.known_hosts_path()),
-            trust_first_use: false,
-            connect_timeout: Duration::from_secs(5),
-        },
-        repmgr: RepmgrSettings {
-            binary: repmgr.display().to_string(),
-            config: cluster.repmgr_conf_pattern(),
-            pg_bindir: None,
-        },
-    })
-}
-
-async fn streams_to(upstream: &Server, standby: &Server) -> Result<()> {
-    eventually(format!("{} streams", standby.name()), PATIENCE, || async {
-        let sql = format!(
-            "SELECT count(*) FROM pg_stat_replication WHERE application_name = '{}' AND state = 'streaming'",
-            standby.name()
-        );
-        Ok((upstream.scalar(&sql).await? == "1").then_some(()))
-    })
-    .await
-}
-
-async fn has_received(standby: &Server, written: &str) -> Result<()> {
-    eventually(format!("{} has all up to {written}", standby.name()), PATIENCE, || async {
-        let sql = format!("SELECT pg_last_wal_receive_lsn() >= '{written}'");
-        Ok((standby.scalar(&sql).await? == "t").then_some(()))
-    })
-    .await
-}
+use crate::herd::{Herd, PATIENCE, executor, executor_for, has_received, id, settings, streams_to};
 
 #[tokio::test]
 async fn a_failover_step_by_step_ends_with_all_servers_on_the_new_primary() -> Result<()> {
