@@ -1,4 +1,8 @@
-//! What `synchronous_standby_names` says: for how many of which standbys a commit waits.
+//! What `synchronous_standby_names` says: for how many of which standbys a commit waits, and whether there are so many.
+
+use pgherd_health::{MemberState, WalSender};
+
+use crate::Machine;
 
 /// A parsed `synchronous_standby_names`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +51,47 @@ impl Synchronous {
     }
 }
 
+/// Why commits on the primary wait, if fewer standbys stream than it waits for. The setting is an operator's: it is never made
+/// weaker, since whoever set it would rather wait than lose a commit.
+pub(crate) fn shortage(machine: &Machine) -> Option<String> {
+    let primary = machine.topology.member(machine.state.epoch()?.primary)?;
+    if primary.state != MemberState::Primary {
+        return None;
+    }
+    let these = Synchronous::parse(&primary.report()?.synchronous_standby_names)?;
+    let own = primary.repmgr.as_ref().map_or("", |row| row.node_name.as_str());
+    let senders: Vec<&WalSender> = primary.senders().collect();
+    these.without(own).shortage(&senders).map(|why| format!("commits on node {} wait: {why}", primary.node))
+}
+
+impl Synchronous {
+    fn shortage(&self, senders: &[&WalSender]) -> Option<String> {
+        // What the primary itself says of each: it counts those that stream and are not asynchronous.
+        let counted: Vec<&str> = senders
+            .iter()
+            .filter(|sender| sender.state == "streaming" && sender.sync_state != "async")
+            .map(|sender| sender.application_name.as_str())
+            .collect();
+        let (have, needed) = (counted.len(), self.needed);
+        if have >= needed {
+            return None;
+        }
+        let any = self.names.iter().any(|name| name == "*");
+        if !any && self.names.len() < needed {
+            return Some(format!(
+                "synchronous_standby_names asks for {needed} standbys, and names only {} beside the primary itself: an operator must \
+                 change it there",
+                self.names.len()
+            ));
+        }
+        let is_there = |name: &String| counted.iter().any(|it| it.eq_ignore_ascii_case(name));
+        let missing: Vec<&str> =
+            self.names.iter().filter(|name| *name != "*" && !is_there(name)).map(String::as_str).collect();
+        let missing = if any { String::new() } else { format!("; missing: {}", missing.join(", ")) };
+        Some(format!("synchronous_standby_names asks for {needed} standbys and has {have}{missing}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +114,37 @@ mod tests {
             assert!(parsed.lists("PG02"), "{setting}");
         }
         assert_eq!(Synchronous::parse("  "), None);
+    }
+
+    fn sender(name: &str, state: &str, sync_state: &str) -> WalSender {
+        WalSender {
+            application_name: name.to_owned(),
+            state: state.to_owned(),
+            sync_state: sync_state.to_owned(),
+            flush: None,
+            replay: None,
+        }
+    }
+
+    #[test]
+    fn too_few_standbys_are_told_of_with_the_names_of_those_that_are_missing() {
+        let of = |setting: &str, senders: &[WalSender]| {
+            let senders: Vec<&WalSender> = senders.iter().collect();
+            Synchronous::parse(setting).unwrap().without("pg01").shortage(&senders)
+        };
+        let two = [sender("pg02", "streaming", "quorum"), sender("pg03", "streaming", "quorum")];
+        let enough = |setting: &str| assert_eq!(of(setting, &two), None, "{setting}");
+        ["ANY 1 (pg01, pg02, pg03)", "FIRST 2 (pg01, PG02, pg03)", "pg02", "2 (*)"].map(enough);
+        let one = [sender("pg02", "streaming", "sync"), sender("pg03", "catchup", "potential")];
+        assert_eq!(
+            of("FIRST 2 (pg01, pg02, pg03)", &one).unwrap(),
+            "synchronous_standby_names asks for 2 standbys and has 1; missing: pg03"
+        );
+        assert_eq!(of("2 (*)", &one).unwrap(), "synchronous_standby_names asks for 2 standbys and has 1");
+        // A standby under another name does not count, and the primary is no standby of its own.
+        let other = [sender("backup", "streaming", "async")];
+        assert!(of("pg02", &other).unwrap().ends_with("missing: pg02"));
+        assert!(of("pg01", &other).unwrap().contains("names only 0 beside the primary itself"));
     }
 
     #[test]
