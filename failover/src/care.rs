@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use pgherd_health::{Member, MemberState, NodeId, Standing};
 
+use crate::cascade::follows;
 use crate::state::State;
-use crate::{CommandId, Epoch, Machine, Outcome, Step};
+use crate::{CommandId, Epoch, Machine, Outcome, Step, cascade};
 
 /// The longest pause between two repairs of one server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -193,26 +194,18 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
     }
 }
 
-/// It streams what the primary writes, directly or from another standby that does.
-fn follows(machine: &Machine, epoch: Epoch, member: &Member) -> bool {
-    let Some(receiving) = member.receiving.as_ref().filter(|receiving| receiving.fresh) else { return false };
-    let on_branch = member.report().is_some_and(|report| report.timeline == epoch.timeline);
-    let upstream = receiving.from.is_none_or(|from| {
-        let standby = |it: &Member| it.state == MemberState::Standby && it.standing == Standing::OnLineage;
-        from == epoch.primary || machine.topology.member(from).is_some_and(standby)
-    });
-    receiving.status == "streaming" && on_branch && upstream && member.standing == Standing::OnLineage
-}
-
 /// What a server needs now.
 fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Option<Step> {
     // repmgr's rows are right only once the promotion's command has ended.
     let since = now.checked_sub(machine.settings.retry_after).unwrap_or(now);
     let promoting = machine.orders.under_way().any(|placed| placed.step == Step::Promote);
-    if promoting || machine.orders.occupying(node, Some(epoch.primary), since).next().is_some() {
+    let member = machine.topology.member(node)?;
+    let loose_since = machine.care.patients.get(&node).and_then(|patient| patient.loose_since);
+    let waited = loose_since.is_some_and(|since| now >= since + machine.settings.repoint_after);
+    let above = cascade::upstream_for(machine, epoch, member, !waited);
+    if promoting || machine.orders.occupying(node, above, since).next().is_some() {
         return None;
     }
-    let member = machine.topology.member(node)?;
     let upstream = epoch.primary;
     let registered = machine.may_act_on(member)
         && machine.topology.member(upstream).is_some_and(|primary| machine.may_act_on(primary));
@@ -248,9 +241,9 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
         patient.given_up = None;
         return checkpointed(machine, now, epoch).then_some(Step::Rejoin { upstream });
     }
-    let waited = patient.loose_since.is_some_and(|since| now >= since + settings.repoint_after);
     let loose = state == MemberState::Standby && standing == Standing::OnLineage;
-    (loose && (patient.frozen || waited)).then_some(Step::Follow { upstream })
+    let upstream = above.filter(|_| loose && (patient.frozen || waited))?;
+    Some(Step::Follow { upstream })
 }
 
 /// The primary's CHECKPOINT is done; ordered if it was not yet.

@@ -29,6 +29,11 @@ pub enum Step {
     /// postmaster, which could still commit. Ends with [`Outcome::Fenced`] only when no process of it is left;
     /// where ssh itself is refused or silent, [`Outcome::Failed`] as soon as that is known.
     Fence,
+    /// Drop a physical replication slot that is not in use.
+    DropSlot {
+        /// Its name.
+        name: String,
+    },
     /// Ask this standby, over ssh, whether it can log in to `target`: [`Outcome::Done`] if it can,
     /// [`Outcome::Failed`] if the login was tried and failed, [`Outcome::Unknown`] if that could not be found out.
     CanLogIn {

@@ -97,6 +97,7 @@ impl Executor {
             Step::Unlock => sql.unlock(node).await,
             Step::VerifyWrite => sql.verify_write(node).await,
             Step::Checkpoint => sql.checkpoint(node).await,
+            Step::DropSlot { name } => sql.drop_slot(node, name).await,
             Step::Quiesce { within } => sql.quiesce(node, *within, clients.as_ref()).await,
             _ => match shell {
                 Shell::Ssh(remote) => self.over_ssh(remote, command, rows).await,

@@ -6,6 +6,7 @@
 pub mod actor;
 mod candidate;
 mod care;
+mod cascade;
 mod command;
 mod confirm;
 mod discover;
@@ -24,6 +25,7 @@ mod reading;
 mod reconfigure;
 mod routing;
 mod settings;
+mod slots;
 mod state;
 mod steady;
 mod switchover;

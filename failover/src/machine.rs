@@ -9,12 +9,13 @@ use pgherd_health::{Branch, Knowledge, Leadership, Member, Node, NodeId, Report,
 use crate::care::Care;
 use crate::history::{Decision, History};
 use crate::orders::Orders;
+use crate::slots::Slots;
 use crate::state::{Attempt, Hold, HoldKind, Phase, Stage, State};
 use crate::switchover::{Plan, Switching};
 use crate::transition::{On, Transition, transitions};
 use crate::{
     Cadence, Command, CommandId, Epoch, Event, Order, Routing, Settings, StateName, Status, Step, Writes,
-    care, discover, guards, reading,
+    care, discover, guards, reading, slots,
 };
 
 /// More transitions than this in one step would be a loop in the table: the rest is left to the next event.
@@ -33,6 +34,7 @@ pub struct Machine {
     pub(crate) state: State,
     pub(crate) orders: Orders,
     pub(crate) care: Care,
+    pub(crate) slots: Slots,
     pub(crate) started: Instant,
     /// Since when nobody has been seen writable.
     pub(crate) leaderless_since: Option<Instant>,
@@ -74,6 +76,7 @@ impl Machine {
             state: State::Discover { since: now },
             orders: Orders::default(),
             care: Care::default(),
+            slots: Slots::default(),
             started: now,
             leaderless_since: None,
             last_promotion: None,
@@ -117,6 +120,7 @@ impl Machine {
         }
         if !self.aside {
             care::tend(self, now);
+            slots::tend(self, now);
         }
         self.follow_registrations(now);
         self.route(now);
@@ -378,6 +382,7 @@ impl Machine {
             self.care.leads(node);
             self.served = self.topology.member(node).and_then(Member::branch);
             self.state = State::Steady { epoch };
+            slots::note_succession(self, epoch);
         }
     }
 

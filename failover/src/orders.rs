@@ -40,7 +40,7 @@ impl Placed {
 
     /// It changes nothing that another command would have to wait for.
     pub(crate) const fn is_harmless(&self) -> bool {
-        matches!(self.step, Step::Rehearse | Step::Checkpoint | Step::Quiesce { .. })
+        matches!(self.step, Step::Rehearse | Step::Checkpoint | Step::Quiesce { .. } | Step::DropSlot { .. })
     }
 
     /// It stops a primary.

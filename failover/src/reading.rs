@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use pgherd_health::{Member, MemberState, NodeId, Standing};
 
+use crate::slots::Slots;
 use crate::{Machine, synchronous};
 
 /// Standbys on the lineage that answer. One silence or a full server does not take a standby out of the rotation.
@@ -28,6 +29,7 @@ pub(crate) fn warnings(machine: &Machine) -> Vec<String> {
     let mut warnings: Vec<String> = machine.topology.members.iter().filter_map(warning).collect();
     warnings.extend(machine.care.warnings());
     warnings.extend(synchronous::shortage(machine));
+    warnings.extend(Slots::warnings(machine));
     if machine.aside {
         warnings.push("another pgherd decides".to_owned());
     }

@@ -59,6 +59,8 @@ pub struct Settings {
     pub care_deadline: Duration,
     /// How long a standby that streams from nobody is left to help itself before it is told whom to follow.
     pub repoint_after: Duration,
+    /// How long a slot of repmgr's must have been needless before it is dropped.
+    pub slot_grace: Duration,
     /// Pause after a hold that had frozen standbys, and after a failed repair of one server (doubled at each failure).
     pub retry_after: Duration,
 }
@@ -86,6 +88,7 @@ impl Default for Settings {
             stop_deadline: Duration::from_secs(5),
             care_deadline: Duration::from_secs(60),
             repoint_after: Duration::from_secs(10),
+            slot_grace: Duration::from_secs(10),
             retry_after: Duration::from_secs(5),
         }
     }

@@ -133,8 +133,9 @@ mod tests {
             Synchronous::parse(setting).unwrap().without("pg01").shortage(&senders)
         };
         let two = [sender("pg02", "streaming", "quorum"), sender("pg03", "streaming", "quorum")];
-        let enough = |setting: &str| assert_eq!(of(setting, &two), None, "{setting}");
-        ["ANY 1 (pg01, pg02, pg03)", "FIRST 2 (pg01, PG02, pg03)", "pg02", "2 (*)"].map(enough);
+        for setting in ["ANY 1 (pg01, pg02, pg03)", "FIRST 2 (pg01, PG02, pg03)", "pg02", "2 (*)"] {
+            assert_eq!(of(setting, &two), None, "{setting}");
+        }
         let one = [sender("pg02", "streaming", "sync"), sender("pg03", "catchup", "potential")];
         assert_eq!(
             of("FIRST 2 (pg01, pg02, pg03)", &one).unwrap(),

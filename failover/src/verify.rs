@@ -7,7 +7,7 @@ use pgherd_health::{Member, MemberState, Void};
 use crate::candidate::promoted;
 use crate::state::State;
 use crate::transition::{On, Transition};
-use crate::{Machine, Outcome, StateName, Step};
+use crate::{Machine, Outcome, StateName, Step, slots};
 
 /// How often the write is tried.
 const TRIES: u32 = 5;
@@ -129,6 +129,7 @@ fn swap(machine: &mut Machine, now: Instant, _: &str) {
     machine.last_promotion = Some(now);
     machine.served = machine.topology.member(candidate).and_then(Member::branch);
     machine.state = State::Swap { epoch };
+    slots::note_succession(machine, epoch);
     for node in attempt.locks.keys() {
         machine.order(now, *node, Step::Unlock);
     }

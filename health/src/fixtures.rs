@@ -42,6 +42,7 @@ pub(crate) fn report(system_identifier: u64, position: Position, rows: Vec<Repmg
         history: Arc::default(),
         started_at: 0,
         position,
+        slots: Vec::new(),
         synchronous_standby_names: String::new(),
         wal_receiver_timeout: Duration::from_secs(2),
         repmgr_nodes: Arc::new(rows),

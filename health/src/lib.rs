@@ -30,7 +30,7 @@ pub use prober::{
     ConnectFailure, Login, Password, Probe, Prober, ProberSettings, Session, connect, is_exhausted,
 };
 pub use report::{
-    HistoryEntry, Position, ProbeOutcome, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId,
-    WalReceiver, WalSender,
+    HistoryEntry, Position, ProbeOutcome, ReplicationSlot, RepmgrNode, RepmgrNodeType, Report,
+    TimelineHistory, TimelineId, WalReceiver, WalSender,
 };
 pub use topology::Topology;

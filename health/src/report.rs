@@ -57,6 +57,8 @@ pub struct Report {
     pub started_at: i64,
     /// Where it is in the write-ahead log; tells a primary from a standby.
     pub position: Position,
+    /// `pg_replication_slots`, without temporary ones.
+    pub slots: Vec<ReplicationSlot>,
     /// `synchronous_standby_names`, as set on this server.
     pub synchronous_standby_names: String,
     /// `wal_receiver_timeout` of this server.
@@ -141,6 +143,17 @@ pub struct WalReceiver {
     pub sender_port: u16,
     /// Time since the last message from the sender, by the standby's clock.
     pub last_message_age: Duration,
+}
+
+/// A row of `pg_replication_slots`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicationSlot {
+    /// Its name.
+    pub name: String,
+    /// The database of a logical slot; none for a physical one.
+    pub database: Option<String>,
+    /// Somebody receives by it now.
+    pub active: bool,
 }
 
 /// `repmgr.nodes.type`.

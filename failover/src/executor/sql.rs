@@ -30,6 +30,11 @@ pub(super) const LOOK: Duration = Duration::from_millis(10);
 const SMALL_WRITE: &str = "BEGIN; SET LOCAL synchronous_commit = local; \
                            SELECT pg_logical_emit_message(true, 'pgherd', 'is writable'::text); COMMIT";
 
+const DROP_SLOT: &str = "
+SELECT pg_drop_replication_slot(slot_name)
+  FROM pg_replication_slots
+ WHERE slot_name = $1::text AND slot_type = 'physical' AND NOT active";
+
 /// Connections to all servers, opened when needed and kept.
 #[derive(Debug)]
 pub(super) struct Sql {
@@ -88,6 +93,15 @@ impl Sql {
     pub(super) async fn checkpoint(&self, node: NodeId) -> Outcome {
         self.on(node, async |client| {
             client.batch_execute("CHECKPOINT").await?;
+            Ok(Outcome::Done)
+        })
+        .await
+    }
+
+    /// Never one that is in use by then, or a logical one.
+    pub(super) async fn drop_slot(&self, node: NodeId, name: &str) -> Outcome {
+        self.on(node, async |client| {
+            client.execute(DROP_SLOT, &[&name]).await?;
             Ok(Outcome::Done)
         })
         .await

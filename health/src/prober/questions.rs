@@ -10,8 +10,8 @@ use tracing::warn;
 use super::connection::ConnectFailure;
 use super::history;
 use crate::{
-    Conninfo, Lsn, Node, Position, RepmgrNode, RepmgrNodeType, Report, TimelineHistory, TimelineId,
-    WalReceiver, WalSender,
+    Conninfo, Lsn, Node, Position, ReplicationSlot, RepmgrNode, RepmgrNodeType, Report, TimelineHistory,
+    TimelineId, WalReceiver, WalSender,
 };
 
 /// The role is read once: a standby that is promoted while this runs is still reported as one, and the functions that
@@ -49,6 +49,9 @@ const SENDERS: &str = "
 SELECT coalesce(application_name, ''), coalesce(state, ''), coalesce(sync_state, ''), flush_lsn, replay_lsn
   FROM pg_stat_replication";
 
+/// A logical slot has a database.
+const SLOTS: &str = "SELECT slot_name::text, database::text, active FROM pg_replication_slots WHERE NOT temporary ORDER BY slot_name";
+
 const REPMGR_NODES: &str = "
 SELECT node_id, node_name, type, upstream_node_id, active, priority, conninfo FROM repmgr.nodes ORDER BY node_id";
 
@@ -80,6 +83,7 @@ type Incarnation = (u64, i64);
 pub(super) struct Questions {
     state: Statement,
     senders: Statement,
+    slots: Statement,
     repmgr: Option<Repmgr>,
 }
 
@@ -91,8 +95,10 @@ struct Repmgr {
 
 impl Questions {
     pub(super) async fn prepare(client: &Client) -> Result<Self, ConnectFailure> {
-        let (state, senders) = tokio::join!(client.prepare(STATE), client.prepare(SENDERS));
-        Ok(Self { state: state.map_err(of)?, senders: senders.map_err(of)?, repmgr: None })
+        let (state, senders, slots) =
+            tokio::join!(client.prepare(STATE), client.prepare(SENDERS), client.prepare(SLOTS));
+        let (state, senders, slots) = (state.map_err(of)?, senders.map_err(of)?, slots.map_err(of)?);
+        Ok(Self { state, senders, slots, repmgr: None })
     }
 
     /// Asks everything; the statements travel together.
@@ -102,9 +108,10 @@ impl Questions {
         node: &Node,
         memory: &mut Memory,
     ) -> Result<Report, ConnectFailure> {
-        let (state, senders, repmgr) = tokio::join!(
+        let (state, senders, slots, repmgr) = tokio::join!(
             client.query_one(&self.state, &[]),
             client.query(&self.senders, &[]),
+            client.query(&self.slots, &[]),
             ask_repmgr(client, self.repmgr.as_ref()),
         );
         let state = state.map_err(of)?;
@@ -130,6 +137,7 @@ impl Questions {
             history: history_of(client, incarnation, timeline, memory).await?,
             started_at: incarnation.1,
             position,
+            slots: slots.map_err(of)?.iter().map(slot).collect::<Result<_, _>>()?,
             synchronous_standby_names: get(&state, "synchronous_standby_names")?,
             wal_receiver_timeout: milliseconds(&state, "receiver_timeout")?,
             repmgr_nodes: Arc::clone(&memory.repmgr_nodes),
@@ -249,6 +257,10 @@ fn wal_sender(row: &Row) -> Result<WalSender, ConnectFailure> {
         flush: lsn(row, 3)?,
         replay: lsn(row, 4)?,
     })
+}
+
+fn slot(row: &Row) -> Result<ReplicationSlot, ConnectFailure> {
+    Ok(ReplicationSlot { name: get(row, 0)?, database: get(row, 1)?, active: get(row, 2)? })
 }
 
 /// Everything but its existence is null for a user without `pg_read_all_stats`.

@@ -5,6 +5,7 @@
 mod all_lost;
 mod campaign;
 mod candidate_fails;
+mod cascade;
 mod cold_start;
 mod cut_off;
 mod descriptors;
@@ -20,5 +21,6 @@ mod primary_lost;
 mod reload;
 mod restart;
 mod scenarios;
+mod slots;
 mod standby_lost;
 mod switchover;

@@ -91,7 +91,8 @@ async fn commits_that_wait_for_a_standby_that_is_gone_are_told_of_with_its_name(
     let herd = Herd::of(cluster, |pgherd| pgherd).await?;
     let standby = herd.cluster.server(3)?;
     standby.stop_clean().await?;
-    let warning = "commits on node 0 wait: synchronous_standby_names asks for 2 standbys and has 1; missing: pg03";
+    let warning =
+        "commits on node 0 wait: synchronous_standby_names asks for 2 standbys and has 1; missing: pg03";
     herd.pgherd.wait_log(warning, PATIENCE).await?;
     standby.start().await?;
     herd.pgherd.wait_log(&format!("no longer: {warning}"), PATIENCE).await?;

@@ -2,7 +2,7 @@
 
 use pgherd_failover::{Command, Step};
 
-use pgherd_health::Standing;
+use pgherd_health::{MemberState, Standing};
 
 use super::routing::commits;
 use crate::model::{Id, Time, Way, name, node, server_of};
@@ -29,10 +29,33 @@ impl World {
             }
             Step::Freeze => self.pgherds[pgherd].notes.frozen[id] = None,
             Step::Rejoin { upstream } => self.judge_rejoin(pgherd, id, server_of(*upstream)),
-            Step::Follow { upstream } if self.served(pgherd) != Some(server_of(*upstream)) => {
-                self.violate(format!("{} is told to follow a server that is not served", name(id)));
-            }
+            Step::Follow { upstream } => self.judge_follow(pgherd, id, server_of(*upstream)),
             _ => {}
+        }
+    }
+
+    /// Whom standbys follow: the primary that is served, or the standby that was above it.
+    fn judge_follow(&mut self, pgherd: usize, id: Id, upstream: Id) {
+        let topology = self.pgherds[pgherd].machine.topology();
+        let row = |of: Id| topology.member(node(of)).and_then(|member| member.repmgr.as_ref());
+        let was_above = row(id)
+            .zip(row(upstream))
+            .is_some_and(|(below, above)| below.upstream_node_id == Some(above.node_id));
+        let standby = topology.member(node(upstream)).is_some_and(|it| it.state == MemberState::Standby);
+        if self.served(pgherd) != Some(upstream) && !(was_above && standby) {
+            self.violate(format!("{} is told to follow a server that is not served", name(id)));
+        }
+        let mut above = Some(upstream);
+        for _ in 0..self.servers.len() {
+            above = above.and_then(|it| self.servers[it].receiver).map(|receiver| receiver.from);
+            if above == Some(id) {
+                self.violate(format!(
+                    "{} is told to follow {}, which is beneath it",
+                    name(id),
+                    name(upstream)
+                ));
+                return;
+            }
         }
     }
 

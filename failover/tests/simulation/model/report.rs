@@ -11,18 +11,18 @@ use crate::model::server::name;
 use crate::model::{Id, Process, Server, Time, Wal};
 
 /// `repmgr.nodes` of a herd at its beginning.
-pub(crate) fn first_rows(servers: usize, primary: Id, priorities: &[i32]) -> Vec<RepmgrNode> {
+pub(crate) fn first_rows(primary: Id, priorities: &[i32], upstreams: &[Option<Id>]) -> Vec<RepmgrNode> {
     let row = |id: Id| RepmgrNode {
         node_id: repmgr_id(id),
         node_name: name(id),
         node_type: if id == primary { RepmgrNodeType::Primary } else { RepmgrNodeType::Standby },
-        upstream_node_id: (id != primary).then_some(repmgr_id(primary)),
+        upstream_node_id: (id != primary).then(|| repmgr_id(upstreams[id].unwrap_or(primary))),
         active: true,
         priority: priorities[id],
         host: name(id),
         port: 5432,
     };
-    (0..servers).map(row).collect()
+    (0..priorities.len()).map(row).collect()
 }
 
 /// Also pgherd's number of a server that it finds there.
@@ -73,6 +73,7 @@ fn report(server: &Server, around: &Circumstances<'_>, memory: &mut Memory) -> R
         history: branch,
         started_at: started_at(server),
         position,
+        slots: Vec::new(),
         synchronous_standby_names: around.synchronous.to_owned(),
         wal_receiver_timeout: around.receiver_timeout,
         repmgr_nodes: rows.map(|version| Arc::clone(&around.rows[version])).unwrap_or_default(),

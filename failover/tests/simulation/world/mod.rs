@@ -83,7 +83,7 @@ impl World {
     pub(crate) fn new(seed: u64, plan: Plan, told: bool) -> Self {
         let servers = plan.servers;
         let primary = plan.primary;
-        let rows = vec![Arc::new(first_rows(servers, primary, &plan.priorities))];
+        let rows = vec![Arc::new(first_rows(primary, &plan.priorities, &plan.upstreams))];
         let mut world = Self {
             now: Time::ZERO,
             base: Instant::now(),

@@ -48,6 +48,7 @@ impl World {
                 self.answer(run, Outcome::Done);
             }
             Step::Quiesce { within } => self.quiesce(run, server, within, phase),
+            Step::DropSlot { .. } => self.answer(run, Outcome::Done),
             Step::Checkpoint if phase == 0 => self.act_after(run, 30, 500, 1),
             Step::Checkpoint => {
                 self.servers[server].control_timeline = self.servers[server].wal.branch.timeline.0;

@@ -52,6 +52,7 @@ impl Run {
                 | Step::Unlock
                 | Step::VerifyWrite
                 | Step::Checkpoint
+                | Step::DropSlot { .. }
                 | Step::Quiesce { .. }
         )
     }
