@@ -39,6 +39,8 @@ struct Patient {
     failures: u32,
     /// How the last repair that failed ended.
     trouble: String,
+    /// A rewind was tried, and cannot be done.
+    not_rewindable: Option<String>,
     /// Why it is left alone.
     given_up: Option<String>,
 }
@@ -125,7 +127,8 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
     for node in nodes {
         examine(machine, now, epoch, node);
         let Some(step) = remedy(machine, now, epoch, node) else { continue };
-        let (fence, rejoin) = (step == Step::Fence, matches!(step, Step::Rejoin { .. }));
+        let fence = step == Step::Fence;
+        let rejoin = matches!(step, Step::Rejoin { .. } | Step::Clone { .. });
         let stop = machine.topology.member(node).filter(|_| rejoin).map(|member| Stop::of(member, now));
         let id = machine.order(now, node, step);
         if fence {
@@ -133,7 +136,7 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
         }
         let patient = machine.care.patients.entry(node).or_default();
         patient.repair = Some(id);
-        // A rejoin begins with a stop, and may end there.
+        // A rejoin, or a clone, begins with a stop, and may end there.
         patient.stopped = patient.stopped.or(stop);
     }
 }
@@ -183,6 +186,9 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
             _ => (true, false, String::new()),
         };
     let Some(ended) = ended else { return };
+    if let Some(Outcome::NotRewindable(why)) = patient.repair.and_then(|id| machine.orders.outcome(id)) {
+        patient.not_rewindable = Some(why.clone());
+    }
     if fence && !failed && member.state != MemberState::Primary {
         patient.repair = None;
     } else if failed || now >= ended + machine.settings.retry_after {
@@ -239,7 +245,16 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
             return None;
         }
         patient.given_up = None;
-        return checkpointed(machine, now, epoch).then_some(Step::Rejoin { upstream });
+        if let (Some(why), false) = (&patient.not_rewindable, settings.reclone) {
+            let how = format!(
+                "it cannot be rewound ({why}): an operator must clone it (repmgr standby clone --force), or set failover.reclone"
+            );
+            patient.given_up = Some(how);
+            return None;
+        }
+        let clone = patient.not_rewindable.is_some();
+        let step = if clone { Step::Clone { upstream } } else { Step::Rejoin { upstream } };
+        return checkpointed(machine, now, epoch).then_some(step);
     }
     let loose = state == MemberState::Standby && standing == Standing::OnLineage;
     let upstream = above.filter(|_| loose && (patient.frozen || waited))?;

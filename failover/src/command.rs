@@ -81,6 +81,12 @@ pub enum Step {
         /// The server to follow.
         upstream: NodeId,
     },
+    /// Stop, `repmgr standby clone --force`, start: its data directory is thrown away, and it comes back as a standby of
+    /// `upstream`. May take hours.
+    Clone {
+        /// The server to follow.
+        upstream: NodeId,
+    },
 }
 
 /// How an order ended.
@@ -103,6 +109,8 @@ pub enum Outcome {
         /// The end of its WAL.
         lsn: Lsn,
     },
+    /// It cannot be rewound, however often it is tried: what that would need is not there.
+    NotRewindable(String),
     /// It was not done, and nothing was changed.
     Failed(String),
     /// The connection was lost or the time was up: it may have been done, or may still be.
@@ -124,6 +132,7 @@ impl fmt::Display for Outcome {
             Self::Fenced { stopped: false } => f.write_str("fenced, it was not running"),
             Self::Stopped { checkpoint } => write!(f, "shut down at {checkpoint}"),
             Self::Frozen { lsn } => write!(f, "frozen at {lsn}"),
+            Self::NotRewindable(why) => write!(f, "cannot be rewound: {why}"),
             Self::Failed(why) => write!(f, "failed: {why}"),
             Self::Unknown(why) => write!(f, "outcome unknown: {why}"),
         }

@@ -121,6 +121,7 @@ impl Executor {
             Step::Stop => Ok(remote.stop(node).await),
             Step::Start => Ok(remote.start(node, rows).await),
             Step::Rejoin { upstream } => Ok(remote.rejoin(node, *upstream, rows, sql).await),
+            Step::Clone { upstream } => Ok(remote.clone_anew(node, *upstream, rows, sql).await),
             _ => Err("it is no step over ssh".to_owned()),
         };
         let unreached = match over_ssh {

@@ -258,6 +258,7 @@ impl Machine {
     pub(crate) fn order(&mut self, now: Instant, node: NodeId, step: Step) -> CommandId {
         let deadline = match step {
             Step::Fence | Step::Rejoin { .. } | Step::Checkpoint => self.settings.care_deadline,
+            Step::Clone { .. } => self.settings.clone_deadline,
             Step::Stop => self.settings.stop_deadline,
             Step::Start => self.settings.start_grace,
             // The executor names who is in a transaction.

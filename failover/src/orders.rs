@@ -34,6 +34,7 @@ impl Placed {
                 | Step::Promote
                 | Step::Follow { .. }
                 | Step::Rejoin { .. }
+                | Step::Clone { .. }
                 | Step::Freeze
         )
     }
@@ -45,7 +46,7 @@ impl Placed {
 
     /// It stops a primary.
     const fn unmakes(&self) -> bool {
-        matches!(self.step, Step::Fence | Step::Stop | Step::Rejoin { .. })
+        matches!(self.step, Step::Fence | Step::Stop | Step::Rejoin { .. } | Step::Clone { .. })
     }
 }
 

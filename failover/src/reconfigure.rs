@@ -56,8 +56,10 @@ impl Machine {
             _ => false,
         };
         let of_an_attempt = |placed: &Placed| {
-            let of_care =
-                matches!(placed.step, Step::Fence | Step::Start | Step::Follow { .. } | Step::Rejoin { .. });
+            let of_care = matches!(
+                placed.step,
+                Step::Fence | Step::Start | Step::Follow { .. } | Step::Rejoin { .. } | Step::Clone { .. }
+            );
             !of_care && !placed.is_harmless()
         };
         rests && !self.orders.under_way().any(of_an_attempt)

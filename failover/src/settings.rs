@@ -61,6 +61,10 @@ pub struct Settings {
     pub repoint_after: Duration,
     /// How long a slot of repmgr's must have been needless before it is dropped.
     pub slot_grace: Duration,
+    /// `failover.reclone`: a server that cannot be rewound is cloned again.
+    pub reclone: bool,
+    /// Deadline of a clone: it copies all that there is.
+    pub clone_deadline: Duration,
     /// Pause after a hold that had frozen standbys, and after a failed repair of one server (doubled at each failure).
     pub retry_after: Duration,
 }
@@ -89,6 +93,8 @@ impl Default for Settings {
             care_deadline: Duration::from_secs(60),
             repoint_after: Duration::from_secs(10),
             slot_grace: Duration::from_secs(10),
+            reclone: false,
+            clone_deadline: Duration::from_secs(24 * 3600),
             retry_after: Duration::from_secs(5),
         }
     }

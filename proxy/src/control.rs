@@ -62,6 +62,7 @@ fn decisions(config: &Config) -> pgherd_failover::Settings {
         start_grace: failover.start_grace,
         cold_grace: failover.cold_grace,
         max_data_loss: failover.max_data_loss,
+        reclone: failover.reclone,
         min_interval: failover.min_interval,
         switchover_timeout: failover.switchover_timeout,
         needs_repmgr: failover.executor == Executor::Ssh,

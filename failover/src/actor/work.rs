@@ -76,6 +76,9 @@ async fn carry_out(executor: &Executor, command: &Command, rows: &RepmgrRows) ->
         Outcome::Fenced { stopped } => info!(id, %node, stopped, milliseconds, "server fenced"),
         Outcome::Stopped { checkpoint } => info!(id, %node, %checkpoint, milliseconds, "server shut down"),
         Outcome::Frozen { lsn } => info!(id, %node, %lsn, milliseconds, "standby frozen"),
+        Outcome::NotRewindable(reason) => {
+            warn!(id, %node, ?step, milliseconds, %reason, "server cannot be rewound");
+        }
         Outcome::Failed(reason) => warn!(id, %node, ?step, milliseconds, %reason, "command failed"),
         Outcome::Unknown(reason) => {
             warn!(id, %node, ?step, milliseconds, %reason, "outcome of the command unknown");

@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 use pgherd_health::{Node, NodeId};
 
 use super::local;
-use super::ran::{Failure, Ran, judge};
+use super::ran::{Failure, Ran, excerpt, judge};
 use super::remote::{RepmgrRows, stopped};
 use super::settings::CommandSettings;
 use super::sql::Sql;
 use super::template::{Subject, Template, Values};
 use crate::{Command, Outcome, Step};
+
+/// What a command for a rejoin ends with where only a clone helps.
+const NOT_REWINDABLE: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct Commands {
@@ -29,6 +32,10 @@ impl Commands {
     pub(super) async fn take(&self, command: &Command, rows: &RepmgrRows, sql: &Sql) -> Option<Outcome> {
         if command.step == Step::Rehearse {
             return self.rehearse();
+        }
+        if matches!(command.step, Step::Rejoin { .. }) && self.commands.rejoin.is_none() {
+            let clone = self.commands.clone.is_some();
+            return clone.then(|| Outcome::NotRewindable("there is no command for it".to_owned()));
         }
         let (name, template) = self.template(&command.step)?;
         let node = command.node;
@@ -58,10 +65,12 @@ impl Commands {
                 Outcome::Done => sql.answers(node).await,
                 outcome => outcome,
             },
-            Step::Follow { upstream } | Step::Rejoin { upstream } => match judge(run.await, &[]) {
-                Outcome::Done => sql.followed(node, upstream, rows).await,
-                outcome => outcome,
-            },
+            Step::Follow { upstream } | Step::Rejoin { upstream } | Step::Clone { upstream } => {
+                match rejoined(&command.step, run.await) {
+                    Outcome::Done => sql.followed(node, upstream, rows).await,
+                    outcome => outcome,
+                }
+            }
             _ => judge(run.await, &[]),
         })
     }
@@ -73,12 +82,13 @@ impl Commands {
     }
 
     fn template(&self, step: &Step) -> Option<(&'static str, &Template)> {
-        let CommandSettings { promote, fence, follow, rejoin, stop, start } = &self.commands;
+        let CommandSettings { promote, fence, follow, rejoin, clone, stop, start } = &self.commands;
         let (name, template) = match step {
             Step::Promote => ("promote", promote),
             Step::Fence => ("fence", fence),
             Step::Follow { .. } => ("follow", follow),
             Step::Rejoin { .. } => ("rejoin", rejoin),
+            Step::Clone { .. } => ("clone", clone),
             Step::Stop => ("stop", stop),
             Step::Start => ("start", start),
             _ => return None,
@@ -98,7 +108,9 @@ impl Commands {
             Some(Subject { node, name: rows.get(&id).map(|row| row.node_name.as_str()) })
         };
         let upstream = match command.step {
-            Step::Follow { upstream } | Step::Rejoin { upstream } => Some(upstream),
+            Step::Follow { upstream } | Step::Rejoin { upstream } | Step::Clone { upstream } => {
+                Some(upstream)
+            }
             _ => None,
         };
         let known = |id: NodeId| {
@@ -107,5 +119,15 @@ impl Commands {
         let values = Values { server: known(command.node)?, upstream: upstream.map(known).transpose()? };
         // What it has done is yet to be seen.
         local::run(name, template, &values, command.deadline - command.deadline / 10).await
+    }
+}
+
+/// A status of its own says that a server cannot be rewound.
+fn rejoined(step: &Step, ran: Result<Ran, Failure>) -> Outcome {
+    match (step, ran) {
+        (Step::Rejoin { .. }, Ok(Ran { status: NOT_REWINDABLE, output })) => {
+            Outcome::NotRewindable(excerpt(&output))
+        }
+        (_, ran) => judge(ran, &[]),
     }
 }

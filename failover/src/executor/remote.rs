@@ -20,6 +20,9 @@ pub type RepmgrRows = Arc<BTreeMap<NodeId, RepmgrNode>>;
 
 /// Exit statuses of a shell that found no program to run, and repmgr's for a configuration that it cannot read.
 const NEVER_RAN: [u32; 3] = [1, 126, 127];
+/// What repmgr and pg_rewind say where the server's settings forbid a rewind, or its WAL back to the fork is gone.
+const NOT_REWINDABLE: [&str; 3] =
+    ["pg_rewind cannot be used", "could not find previous WAL record", "could not find common ancestor"];
 /// After repmgr has failed, the standby may yet attach for this long.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
@@ -118,22 +121,68 @@ impl Remote {
         let Some(name) = name_of(node, rows) else {
             return Outcome::Failed(format!("repmgr.nodes names node {node} nowhere"));
         };
-        for (script, unchanged) in [(shell::STOP, &[][..]), (shell::FENCE, &[3]), (shell::RECOVER, &[])] {
+        if let Err(outcome) = self.halt(node).await {
+            return outcome;
+        }
+        match judge(self.run(node, shell::RECOVER, &[]).await, &[]) {
+            Outcome::Done => {}
+            outcome => return outcome,
+        }
+        let conninfo = self.conninfo(primary);
+        let command = ["node", "rejoin", "-d", &conninfo, "--force-rewind"];
+        let ran = self.repmgr(node, rows, shell::RUN, &command).await;
+        if let Some(why) = ran.as_ref().ok().and_then(not_rewindable) {
+            return Outcome::NotRewindable(why.to_owned());
+        }
+        attached(judge(ran, &[127]), sql, upstream, name).await
+    }
+
+    /// Throws the server's data directory away, and makes it anew from `upstream`.
+    pub(super) async fn clone_anew(
+        &self,
+        node: NodeId,
+        upstream: NodeId,
+        rows: &RepmgrRows,
+        sql: &Sql,
+    ) -> Outcome {
+        let Some(primary) = self.nodes.get(&upstream) else { return unconfigured(upstream) };
+        let (Some(name), Some(above)) = (name_of(node, rows), rows.get(&upstream)) else {
+            return Outcome::Failed(format!("repmgr.nodes names node {node} or node {upstream} nowhere"));
+        };
+        if let Err(outcome) = self.halt(node).await {
+            return outcome;
+        }
+        let (conninfo, above) = (self.conninfo(primary), format!("--upstream-node-id={}", above.node_id));
+        let clone = ["-d", &conninfo, "standby", "clone", "--force", "--fast-checkpoint", &above];
+        match judge(self.repmgr(node, rows, shell::CLONE, &clone).await, &[127]) {
+            Outcome::Done => {}
+            outcome => return outcome,
+        }
+        sql.wait_streaming(upstream, name).await;
+        sql.record_standby(node, upstream, rows).await;
+        Outcome::Done
+    }
+
+    /// Leaves no process of the server, and none that works on its data directory.
+    async fn halt(&self, node: NodeId) -> Result<(), Outcome> {
+        for (script, unchanged) in [(shell::UNTOUCHED, &[3][..]), (shell::STOP, &[]), (shell::FENCE, &[3])] {
             match judge(self.run(node, script, &[]).await, unchanged) {
                 Outcome::Done => {}
-                outcome => return outcome,
+                outcome => return Err(outcome),
             }
         }
-        let conninfo = format!(
+        Ok(())
+    }
+
+    /// How a server logs in at another: its password comes from a file of its own.
+    fn conninfo(&self, server: &Node) -> String {
+        format!(
             "host={} port={} user={} dbname={} connect_timeout=5",
-            quote(&primary.host),
-            primary.port,
+            quote(&server.host),
+            server.port,
             quote(&self.monitor.user),
             quote(&self.monitor.database)
-        );
-        let ran =
-            self.repmgr(node, rows, shell::RUN, &["node", "rejoin", "-d", &conninfo, "--force-rewind"]).await;
-        attached(judge(ran, &[127]), sql, upstream, name).await
+        )
     }
 
     async fn repmgr(
@@ -208,6 +257,12 @@ pub(super) fn stopped(ran: Result<Ran, Failure>, unchanged: &[u32]) -> Outcome {
 
 fn name_of(node: NodeId, rows: &RepmgrRows) -> Option<&str> {
     rows.get(&node).map(|row| row.node_name.as_str())
+}
+
+/// Why a rewind that was tried cannot be done, whenever it is tried; none if another attempt may go better.
+fn not_rewindable(ran: &Ran) -> Option<&str> {
+    let line = |line: &&str| NOT_REWINDABLE.iter().any(|words| line.contains(words));
+    (ran.status != 0).then(|| ran.output.lines().find(line)).flatten().map(str::trim)
 }
 
 /// A value of a libpq connection string.

@@ -82,6 +82,8 @@ pub struct CommandSettings {
     pub follow: Option<Template>,
     /// Makes an old primary a standby.
     pub rejoin: Option<Template>,
+    /// Makes a server a standby whose data directory is made anew.
+    pub clone: Option<Template>,
     /// Stops a primary cleanly, and writes what `pg_controldata` says of it then.
     pub stop: Option<Template>,
     /// Starts a server as what it was when it was stopped.

@@ -116,6 +116,27 @@ pub(super) const LAUNCH: &str = r#"
 "$@" >/dev/null 2>&1
 "#;
 
+/// Clones and starts the server: repmgr with its configuration, and the arguments for the clone. In one script, since who
+/// reads where PostgreSQL's programs are from the data directory can't do so afterwards.
+pub(super) const CLONE: &str = r#"
+repmgr=$1 config=$3
+"$@" 2>&1 || return
+"$repmgr" -f "$config" node service --action=start >/dev/null 2>&1
+"#;
+
+/// Does nothing else work on the data directory?
+/// Exit 0: nothing does. 3: a copy or a rewind that was begun before is still at it, though nobody waits for it.
+pub(super) const UNTOUCHED: &str = r#"
+for process in /proc/[0-9]*; do
+  case $(readlink "$process/exe") in */pg_basebackup|*/pg_rewind) ;; *) continue ;; esac
+  if tr '\0' '\n' 2>/dev/null <"$process/cmdline" | grep -q -F -x -e "$data" -e "--pgdata=$data"; then
+    echo "process ${process#/proc/} still works on $data"
+    return 3
+  fi
+done
+return 0
+"#;
+
 /// Stops the server with a checkpoint, if it runs.
 pub(super) const STOP: &str = r#"
 pg_ctl -D "$data" -m fast -w -t 10 stop >/dev/null 2>&1

@@ -157,6 +157,7 @@ impl Sql {
                 "node {node} cannot be made a standby of node {upstream}: an operator must stop it, rewind or clone it, \
                  and start it"
             )),
+            Step::Clone { .. } => failed(&format!("node {node} cannot be cloned: an operator must clone it")),
             other => Outcome::Failed(format!("{other:?} is no step of a shell")),
         }
     }

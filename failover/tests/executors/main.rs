@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stderr, missing_docs)]
 
+mod clone;
 mod commands;
 mod herd;
 mod sql;

@@ -299,6 +299,7 @@ impl Plan {
         if rng.percent(8) {
             self.settings.mode = Mode::Manual;
         }
+        self.settings.reclone = true;
         self.settings.restart_grace = Duration::from_secs(rng.pick(&[0, 0, 0, 3]));
         if rng.percent(40) {
             self.settings.synchronous = Some(self.synchronous.clone());

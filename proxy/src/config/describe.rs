@@ -132,6 +132,7 @@ impl Config {
             ("failover.start_grace", Some(show_duration(failover.start_grace))),
             ("failover.cold_grace", Some(show_duration(failover.cold_grace))),
             ("failover.max_data_loss", Some(show_size(failover.max_data_loss))),
+            ("failover.reclone", Some(failover.reclone.to_string())),
             ("failover.min_interval", Some(show_duration(failover.min_interval))),
             ("failover.switchover_timeout", Some(show_duration(failover.switchover_timeout))),
             ("failover.write_wait", Some(show_duration(failover.write_wait))),
@@ -148,6 +149,7 @@ impl Config {
             ("failover.command.fence", shown(&commands.fence)),
             ("failover.command.follow", shown(&commands.follow)),
             ("failover.command.rejoin", shown(&commands.rejoin)),
+            ("failover.command.clone", shown(&commands.clone)),
             ("failover.command.stop", shown(&commands.stop)),
             ("failover.command.start", shown(&commands.start)),
         ]

@@ -109,6 +109,7 @@ pub(crate) static KEYS: &[Key] = &[
     key("failover.start_grace", "30s"),
     key("failover.cold_grace", "10s"),
     key("failover.max_data_loss", "1MiB"),
+    key("failover.reclone", "false"),
     key("failover.min_interval", "10s"),
     key("failover.switchover_timeout", "10s"),
     key("failover.write_wait", "30s"),
@@ -125,6 +126,7 @@ pub(crate) static KEYS: &[Key] = &[
     bare("failover.command.fence"),
     bare("failover.command.follow"),
     bare("failover.command.rejoin"),
+    bare("failover.command.clone"),
     bare("failover.command.stop"),
     bare("failover.command.start"),
     key("http.address", "127.0.0.1:8080"),
@@ -138,7 +140,7 @@ pub(crate) static KEYS: &[Key] = &[
 ];
 
 /// Keys and sections that the design has and this version has not. A name stands for all that is below it, too.
-const LATER: &[&str] = &["failover.synchronous", "failover.reclone", "routing", "etcd"];
+const LATER: &[&str] = &["failover.synchronous", "routing", "etcd"];
 
 /// The keys of one `[[pool.override]]`.
 pub(crate) const OVERRIDE_FIELDS: &[&str] = &[

@@ -223,6 +223,7 @@ impl Bridge<'_> {
         let start_grace = self.get("failover.start_grace", value::duration(GRACE));
         let cold_grace = self.get("failover.cold_grace", value::duration(GRACE));
         let max_data_loss = self.get("failover.max_data_loss", value::size);
+        let reclone = self.get("failover.reclone", value::boolean);
         let min_interval = self.get("failover.min_interval", value::duration(GRACE));
         let switchover_timeout = self.get("failover.switchover_timeout", value::duration(GRACE));
         let write_wait = self.get("failover.write_wait", value::duration(GRACE));
@@ -238,6 +239,7 @@ impl Bridge<'_> {
             start_grace: start_grace?,
             cold_grace: cold_grace?,
             max_data_loss: max_data_loss?,
+            reclone: reclone?,
             min_interval: min_interval?,
             switchover_timeout: switchover_timeout?,
             write_wait: write_wait?,
@@ -271,6 +273,7 @@ impl Bridge<'_> {
             fence: self.get("failover.command.fence", value::command(false)),
             follow: self.get("failover.command.follow", value::command(true)),
             rejoin: self.get("failover.command.rejoin", value::command(true)),
+            clone: self.get("failover.command.clone", value::command(true)),
             stop: self.get("failover.command.stop", value::command(false)),
             start: self.get("failover.command.start", value::command(false)),
         }

@@ -142,6 +142,8 @@ pub(crate) struct Failover {
     /// The most bytes of WAL that an asynchronous standby may lack to be promoted, and that a false primary may have of
     /// its own to be rewound.
     pub(crate) max_data_loss: u64,
+    /// Whether a server that can't be rewound is cloned again.
+    pub(crate) reclone: bool,
     /// The least time between two failovers.
     pub(crate) min_interval: Duration,
     /// How long a switchover waits for open transactions.

@@ -129,6 +129,8 @@ fn each_key_given_in_the_environment_comes_into_force() {
         ("failover.command.fence", "[\"/bin/x\", \"{node}\"]"),
         ("failover.command.follow", "[\"/bin/x\", \"{upstream_host}\"]"),
         ("failover.command.rejoin", "[\"/bin/x\", \"{upstream_name}\"]"),
+        ("failover.command.clone", "[\"/bin/x\", \"{upstream_port}\"]"),
+        ("failover.reclone", "true"),
         ("failover.command.stop", "[\"/bin/x\", \"{data_directory}\"]"),
         ("failover.command.start", "[\"/bin/x\", \"a b\"]"),
         ("auth.hba_file", &hba),

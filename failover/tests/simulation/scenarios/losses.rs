@@ -228,6 +228,27 @@ stories! {
         assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. })), 2);
     }
 
+    fn an_old_primary_that_cannot_be_rewound_is_cloned_if_that_is_allowed() {
+        let mut plan = Plan::quiet(3);
+        plan.settings.reclone = true;
+        let mut herd = Herd::with(plan);
+        herd.next_goes(Step::Rejoin { upstream: pgherd_health::NodeId(1) }, Trick::Spoilt);
+        herd.kill(PG01).serves(PG02, seconds(1));
+        herd.runs(seconds(5)).start(PG01).keeps(PG02, seconds(40)).rests(seconds(1));
+        assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. })), 1);
+        assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Clone { .. })), 1);
+        assert_eq!(herd.reads(), [PG01, PG03]);
+    }
+
+    fn an_old_primary_that_cannot_be_rewound_is_left_to_an_operator_otherwise() {
+        let mut herd = Herd::of(3);
+        herd.next_goes(Step::Rejoin { upstream: pgherd_health::NodeId(1) }, Trick::Spoilt);
+        herd.kill(PG01).serves(PG02, seconds(1));
+        herd.runs(seconds(5)).start(PG01).keeps(PG02, seconds(60));
+        assert!(herd.warns("cannot be rewound"), "{}", herd.story());
+        assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. } | Step::Clone { .. })), 1);
+    }
+
     fn a_superseded_standby_whose_rejoin_is_cut_short_is_not_left_down() {
         let mut herd = Herd::of(3);
         herd.world.servers[PG02].lagging = true;

@@ -50,7 +50,9 @@ impl World {
             Step::CanLogIn { target } => self.can_log_in(run, server_of(target), phase),
             Step::Promote => self.repmgr_promote(run, phase),
             Step::Follow { upstream } => self.repmgr_follow(run, server_of(upstream), phase),
-            Step::Rejoin { upstream } => self.repmgr_rejoin(run, server_of(upstream), phase),
+            Step::Rejoin { upstream } | Step::Clone { upstream } => {
+                self.repmgr_rejoin(run, server_of(upstream), phase);
+            }
             _ => {}
         }
     }
@@ -265,7 +267,17 @@ impl World {
                     self.servers[server].rejoining = false;
                     return self.answer(run, Outcome::Unknown("exit status 6: no primary".to_owned()));
                 }
-                self.rewind(server, upstream);
+                let clone = matches!(self.runs[run].command.step, Step::Clone { .. });
+                if self.runs[run].trick == Trick::Spoilt && !clone {
+                    self.servers[server].rejoining = false;
+                    let why = "could not find previous WAL record".to_owned();
+                    return self.answer(run, Outcome::NotRewindable(why));
+                }
+                if clone {
+                    self.copy(server, upstream);
+                } else {
+                    self.rewind(server, upstream);
+                }
                 self.servers[server].rejoining = false;
                 self.start(server);
                 self.record_standby(server, upstream);
@@ -273,6 +285,21 @@ impl World {
             }
             _ => self.see_streaming(run, upstream),
         }
+    }
+
+    /// All that was there is thrown away.
+    fn copy(&mut self, server: Id, upstream: Id) {
+        let [target, source] = self.servers.get_disjoint_mut([server, upstream]).unwrap();
+        let lost = target.wal.rewind_to(&source.wal);
+        target.wal = source.wal.clone();
+        target.standby = true;
+        target.upstream = Some(upstream);
+        target.cut_off = false;
+        target.control_timeline = source.control_timeline;
+        target.consistent_at = source.wal.end();
+        target.replay = target.wal.end();
+        tell!(self, "{} is cloned from {}", name(server), name(upstream));
+        self.judge_rewound(server, upstream, &lost);
     }
 
     /// pg_rewind believes the source's control file: what is on the same timeline by that is left as it is.

@@ -20,6 +20,8 @@ pub(crate) enum Trick {
     Forgotten,
     /// It says that it is done, and does nothing.
     Lies,
+    /// The server cannot be rewound.
+    Spoilt,
     /// It takes effect this much later, whether or not anybody still waits for it.
     Late(Time),
 }
@@ -112,6 +114,7 @@ impl World {
                 Trick::Late(late),
             ]),
             Step::Unlock => Trick::None,
+            Step::Rejoin { .. } if self.rng.percent(40) => Trick::Spoilt,
             _ => self.rng.pick(&[Trick::Fails, Trick::Hangs, Trick::Unheard, Trick::Forgotten]),
         }
     }
