@@ -152,6 +152,7 @@ impl Flow {
             }
             self.begin(header, pass, &mut cut);
         }
+        session.keep_request(input.get(..cut.consumed).unwrap_or_default(), server);
         cut
     }
 
@@ -181,7 +182,9 @@ impl Flow {
                 self.dropping = false;
                 continue;
             }
-            let Some(header) = backend_header(rest)? else { break };
+            // What was cut before it is lost.
+            let header = backend_header(rest).inspect_err(|_| session.note_told())?;
+            let Some(header) = header else { break };
             let frame = Frame::new(header, rest);
             let streams = matches!(header.tag, b'd' | b'D') && header.len > STREAM_ABOVE;
             if !(is_judged(&frame, full, &cut) || streams) {
@@ -218,6 +221,9 @@ impl Flow {
                 cut.stop = Some(Stop::AtRest);
                 break;
             }
+        }
+        if !cut.pass.is_empty() || !out.is_empty() {
+            session.note_told();
         }
         Ok(cut)
     }

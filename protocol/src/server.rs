@@ -21,6 +21,9 @@ pub struct ServerState {
     pub parameters_lost: bool,
     /// Whose numbers of sequences it knows.
     pub drawers: Drawers,
+    /// What the client has sent in the present lease, if it may have to be sent again: see
+    /// [`Session::may_run_again`](crate::session::Session::may_run_again).
+    pub request: Vec<u8>,
 }
 
 impl ServerState {
@@ -34,6 +37,7 @@ impl ServerState {
             customs: Customs::default(),
             parameters_lost: false,
             drawers: Drawers::Nobody,
+            request: Vec::new(),
         }
     }
 

@@ -44,6 +44,18 @@ impl Buffer {
         }
     }
 
+    /// Puts bytes before what is there; false, and nothing is done, where there is no room for them.
+    pub(crate) fn put_before(&mut self, bytes: &[u8]) -> bool {
+        let (before, all) = (bytes.len(), bytes.len() + self.end - self.start);
+        let has_room = all <= self.bytes.len();
+        if has_room {
+            self.bytes.copy_within(self.start..self.end, before);
+            self.bytes.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            (self.start, self.end) = (0, all);
+        }
+        has_room
+    }
+
     /// Reads once. Ready with 0 at the end of the stream. Must not be called when full.
     pub(crate) fn poll_fill(&mut self, stream: &mut Stream) -> Poll<std::io::Result<usize>> {
         if self.start > 0 && self.end == self.bytes.len() {

@@ -39,6 +39,8 @@ pub(crate) struct CancelPoint {
     done: Notify,
     /// A request was sent, and whether the server has acted on it is not known: it may at any time.
     is_haunted: AtomicBool,
+    /// Somebody has asked for what is done on the connection to be cancelled, since it was lent last.
+    is_asked: AtomicBool,
     /// How many statements were prepared there when it was given back last.
     prepared: AtomicUsize,
 }
@@ -58,6 +60,7 @@ impl CancelPoint {
             on_their_way: AtomicUsize::new(0),
             done: Notify::new(),
             is_haunted: AtomicBool::new(false),
+            is_asked: AtomicBool::new(false),
             prepared: AtomicUsize::new(0),
         }
     }
@@ -86,6 +89,19 @@ impl CancelPoint {
     /// The server process behind the connection.
     pub(crate) const fn pid(&self) -> u32 {
         self.key.pid
+    }
+
+    /// The connection is lent.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        if self.is_asked.load(Ordering::Relaxed) {
+            self.is_asked.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// True if somebody has asked for a cancel since then.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.is_asked.load(Ordering::Relaxed)
     }
 
     /// True if no request can meet the next client's query.
@@ -140,6 +156,7 @@ pub(crate) struct OnItsWay(Arc<CancelPoint>);
 
 impl OnItsWay {
     pub(crate) fn new(point: Arc<CancelPoint>) -> Self {
+        point.is_asked.store(true, Ordering::Relaxed);
         point.on_their_way.fetch_add(1, Ordering::AcqRel);
         Self(point)
     }

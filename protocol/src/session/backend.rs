@@ -37,6 +37,7 @@ impl Session {
         match frame.header.tag {
             // The text is read twice.
             b'N' if self.front() == Some(Kind::Probe) => Reply::Drop,
+            b'N' if self.is_notice_of_stop(frame) => Reply::Drop,
             b'N' | b'S' => Reply::Forward,
             b'A' => self.on_notification(frame, server.pid, out),
             b'Z' => self.on_ready(frame, &mut server.statements),
@@ -95,6 +96,7 @@ impl Session {
     /// Appends the replies that pgherd gives itself and whose turn has come.
     pub fn drain_local(&mut self, out: &mut Vec<u8>) {
         while self.has_local() {
+            self.note_told();
             let Some(Expected { kind, answer, .. }) = self.expected.pop_front() else { return };
             if let Kind::Local(tag) = kind {
                 write::empty(out, tag);

@@ -113,6 +113,7 @@ impl Session {
     pub(super) fn expect_run(&mut self, kind: Kind, findings: Scan) {
         let Scan { effect, forgets, whole, single, draws, .. } = findings;
         self.tally.reads += u32::from(effect == Effect::Harmless);
+        self.rerun.run(findings);
         let takes = single && draws == Draws::Likely;
         let expected = Expected { effect, forgets, unseen: !whole, single, takes, ..Expected::new(kind) };
         self.expected.push_back(expected);
@@ -151,6 +152,7 @@ impl Session {
         let resets = std::mem::take(&mut self.resets);
         // A simple Query destroys the unnamed statement, as in PostgreSQL, and ends a batch as Sync does.
         self.unnamed.held = Held::Nowhere;
+        self.rerun.replace_unnamed();
         let in_batch = std::mem::take(&mut self.unsynced);
         self.batch += 1;
         self.forgets_unnamed_in_band();
@@ -422,6 +424,7 @@ impl Session {
         }
         if name.is_empty() {
             self.unnamed.held = Held::Nowhere;
+            self.rerun.replace_unnamed();
             self.unnamed.placed = Placed::InBatch(self.batch);
             return self.pass_on(Kind::Close);
         }

@@ -97,6 +97,7 @@ impl Session {
     /// Expects to answer this when its turn comes.
     pub(super) fn expect_answer(&mut self, kind: Kind, answer: Vec<u8>) {
         let answer = Some(Box::new(OwnWords(answer)));
+        self.rerun.give_up();
         self.expected.push_back(Expected { answer, ..Expected::new(kind) });
     }
 
@@ -115,6 +116,7 @@ impl Session {
             return false;
         }
         in_band.statements.insert(name.into(), view);
+        self.rerun.give_up();
         self.expect(Kind::Local(b'1'));
         true
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::exit::Exit;
-use super::{Altered, Detached, Expected, Held, Kind, Placed, Session, Stall, Transaction};
+use super::{Altered, Detached, Expected, Held, Kind, Placed, Rerun, Session, Stall, Transaction};
 use crate::error::{ClientError, Severity};
 use crate::statement::{Effect, Resets, Scan};
 use crate::write;
@@ -62,7 +62,15 @@ impl Session {
         let untold = ((transaction == Transaction::Open || is_cut) && !skipping).then_some(error);
         let transaction =
             if transaction == Transaction::Idle { Transaction::Idle } else { Transaction::Failed };
+        self.lose_server(owed, transaction);
+        (skipping || is_cut || transaction == Transaction::Failed)
+            .then(|| Detached::after_loss(transaction, skipping, loss.rolled_back(), untold, at_sync))
+    }
+
+    /// Nothing comes any more of what the server owed.
+    pub(super) fn lose_server(&mut self, owed: VecDeque<Expected>, transaction: Transaction) {
         self.undo(owed);
+        self.rerun = Rerun::NOTHING;
         self.sql = None;
         self.describe_no_more();
         self.stall = Stall::No;
@@ -89,8 +97,6 @@ impl Session {
         if self.unnamed.held == Held::OnlyThere {
             self.unnamed.held = Held::Nowhere;
         }
-        (skipping || is_cut || transaction == Transaction::Failed)
-            .then(|| Detached::after_loss(transaction, skipping, loss.rolled_back(), untold, at_sync))
     }
 }
 

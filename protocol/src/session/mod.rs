@@ -21,6 +21,7 @@ mod parsing;
 mod placement;
 mod privacy;
 mod renaming;
+mod rerun;
 mod sequences;
 mod sql;
 mod tally;
@@ -44,6 +45,7 @@ use names::Names;
 pub use overtime::{Overtime, transaction_timeout};
 pub use privacy::OwnRequest;
 use privacy::Privacy;
+use rerun::Rerun;
 use sequences::Numbers;
 pub use sequences::{Drawers, SequencePolicy, Sequences};
 use sql::SqlNames;
@@ -184,6 +186,7 @@ pub struct Session {
     bound_by_name: Option<Scan>,
     /// What the server has answered since its last ReadyForQuery.
     answered: Answered,
+    rerun: Rerun,
     /// Of a client's message, the server has got a part.
     pub(crate) sends_inside: bool,
     /// Of a server's message, the client has got a part.
@@ -333,6 +336,7 @@ impl Session {
             bound: Scan::CURSOR,
             bound_by_name: None,
             answered: Answered::since(Transaction::Idle),
+            rerun: Rerun::NOTHING,
             sends_inside: false,
             gets_inside: false,
             lease_start: 0,
@@ -388,7 +392,7 @@ impl Session {
     }
 
     /// Begins a lease of a server connection on which nothing of this session is left but numbers of sequences.
-    pub fn attach(&mut self, server: &ServerState) {
+    pub fn attach(&mut self, server: &mut ServerState) {
         // It has the startup packet's parameters.
         self.restore_due = false;
         self.unasked = false;
@@ -397,6 +401,7 @@ impl Session {
         self.unnamed.placed = Placed::No;
         self.lease_start = server.statements.now();
         self.attach_numbers(server);
+        self.begin_rerun(server);
     }
 
     /// Ends a lease: what others could take for their own is not to be used any more.

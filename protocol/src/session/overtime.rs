@@ -21,6 +21,7 @@ impl Session {
     /// for it itself.
     pub const fn on_overdue(&mut self, why: Overtime) {
         self.overdue = Some(why);
+        self.rerun.give_up();
     }
 
     /// Says, in place of the server, why it has cancelled a statement: it knows only that somebody asked for it.

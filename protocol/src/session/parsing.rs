@@ -52,6 +52,7 @@ impl Session {
             self.keep(Some(Pin::SqlPrepare));
         }
         if name.is_empty() {
+            self.rerun.replace_unnamed();
             self.unnamed.definition.clear();
             self.unnamed.held = Held::OnlyThere;
             if frame.is_complete() {

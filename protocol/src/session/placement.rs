@@ -104,6 +104,7 @@ impl Session {
             return found(Target::AsItIs, Scan::UNKNOWN);
         }
         if name.is_empty() {
+            self.rerun.use_unnamed();
             if self.unnamed.held == Held::Here && self.unnamed.mention.is_some() {
                 return self.render_unnamed((server, statements), out);
             }

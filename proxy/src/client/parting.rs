@@ -18,7 +18,7 @@ use super::pipe::Filled;
 use super::relay::{Event, Lost};
 use super::session::{Session, Turn};
 use super::watch::{Overdue, without_server};
-use crate::server::connect::takes_connections;
+use crate::server::connect::{Standing, look_at};
 use crate::server::table::Server;
 use crate::worker::{Stage, Worker};
 
@@ -100,7 +100,7 @@ impl Session {
         self.give_back(held).await;
     }
 
-    async fn lost(&mut self, held: Held, lost: Lost) -> Turn {
+    async fn lost(&mut self, mut held: Held, lost: Lost) -> Turn {
         let node = &held.server.node;
         tracing::debug!(peer = %self.peer, server = %node, cause = lost.cause, "a server connection was lost in use");
         self.worker.shared.doubt(node.id);
@@ -110,10 +110,24 @@ impl Session {
             // Half of a row has gone out: nothing that could follow would be understood.
             return Turn::End;
         }
+        let request = held.lease.connection().and_then(|connection| front.repeatable(connection));
         front.up.forget_unsent(buffers);
         front.down.forget_uncut(buffers);
-        let alone = lost.is_by_client()
-            || (lost.is_by_order() && server_lives(&held.server, &self.access, &self.worker).await);
+        let stops = front.machine.server_stops();
+        let is_silent = lost.last_error.is_none() && !stops;
+        let is_to_be_looked_at = lost.is_by_order() || (request.is_some() && is_silent);
+        let standing = if is_to_be_looked_at {
+            Some(look(&held.server, &self.access, &self.worker).await)
+        } else {
+            None
+        };
+        let alone = lost.is_by_client() || (lost.is_by_order() && standing == Some(Standing::Serves));
+        if let Some(request) = request.filter(|_| !alone && (stops || lost.is_for_all(standing)))
+            && front.send_again(&request, buffers)
+        {
+            tracing::debug!(peer = %self.peer, server = %node, "what was read there is read anew");
+            return Turn::Next;
+        }
         match (front.machine.left_there(), &lost.last_error) {
             (pin, Some(body)) if pin.is_some() || alone => {
                 write::message(front.down.append(), b'E', |out| out.extend_from_slice(body));
@@ -222,8 +236,11 @@ impl Session {
     }
 }
 
-/// True if the server takes connections, so that it was no stop of the server that ended one.
-async fn server_lives(server: &Server, access: &Access, worker: &Worker) -> bool {
+/// Looks whether the server takes connections, so that it was no stop of the server that ended one.
+async fn look(server: &Server, access: &Access, worker: &Worker) -> Standing {
+    if server.is_cut() {
+        return Standing::Gone;
+    }
     let limit = worker.shared.config.load().pool.server_connect_timeout.min(LOOK);
-    takes_connections(&server.node, (&access.user, &access.database), limit).await
+    look_at(&server.node, (&access.user, &access.database), limit).await
 }

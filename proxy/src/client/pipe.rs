@@ -101,6 +101,15 @@ impl Pipe {
         self.consumed = 0;
     }
 
+    /// Puts bytes that were read and done with before those that were not; false, and nothing is done, where there is no room. Only
+    /// when flushed, between two messages.
+    pub(crate) fn put_back(&mut self, bytes: &[u8], buffers: &Buffers) -> bool {
+        let mut buffer = self.buffer.take().unwrap_or_else(|| buffers.take());
+        let has_room = buffer.put_before(bytes);
+        self.keep(buffer, buffers);
+        has_room
+    }
+
     /// Reads once. Takes no buffer for nothing.
     pub(crate) fn poll_fill(&mut self, stream: &mut Stream, buffers: &Buffers) -> Poll<io::Result<Filled>> {
         let Some(buffer) = &mut self.buffer else {

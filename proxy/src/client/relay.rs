@@ -14,6 +14,7 @@ use super::own_work::HeldOver;
 use super::pipe::{Filled, Pipe};
 use super::watch::Overdue;
 use crate::buffer::Buffers;
+use crate::server::connect::Standing;
 use crate::server::connection::ServerConnection;
 use crate::stream::Stream;
 use crate::traffic::{Counter, Shard};
@@ -75,6 +76,17 @@ impl Lost {
     /// True if somebody ended this connection (`pg_terminate_backend()`), or stops the server: the server says the same of both.
     pub(super) fn is_by_order(&self) -> bool {
         self.sqlstate() == Some(b"57P01")
+    }
+
+    /// True if the server can be taken to have ended this connection with all others, and not for what ran there: it is gone, or
+    /// has said that it stops (57P01, 57P03) or that a standby cannot keep what is being read (40001). One that takes connections,
+    /// or is about to, and has said nothing, has most likely lost the process of this one alone: it may have crashed by what it ran.
+    /// And one that has said 57P02 may have crashed by a helper of that process.
+    pub(super) fn is_for_all(&self, standing: Option<Standing>) -> bool {
+        match self.sqlstate() {
+            Some(sqlstate) => matches!(sqlstate, b"57P01" | b"57P03" | b"40001"),
+            None => standing == Some(Standing::Gone),
+        }
     }
 
     fn sqlstate(&self) -> Option<&[u8]> {
@@ -161,6 +173,24 @@ impl Front {
     /// True if the client has asked for more than it may before it reads.
     fn has_enough(&self) -> bool {
         self.machine.owed() > MOST_OWED || self.down.out.len() > MOST_UNREAD
+    }
+
+    /// What the client has sent in this lease, if it can be sent again to another server.
+    pub(super) fn repeatable(&self, server: &mut ServerConnection) -> Option<Vec<u8>> {
+        let is_whole = !self.up.flow.is_inside_message();
+        let may_be_sent = is_whole && self.machine.may_run_again() && !server.cancel.is_asked();
+        may_be_sent.then(|| std::mem::take(&mut server.state.request))
+    }
+
+    /// Goes back to where the client had sent that: it is taken for what it sends next. False if there is no room for it.
+    pub(super) fn send_again(&mut self, request: &[u8], buffers: &Buffers) -> bool {
+        let has_room = self.up.put_back(request, buffers);
+        if has_room {
+            self.machine.run_again();
+            // What ends the session stands behind it.
+            self.ending = None;
+        }
+        has_room
     }
 
     /// Has the server say what it keeps to itself until a Sync: the client may be waiting for it.

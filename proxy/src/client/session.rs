@@ -129,7 +129,8 @@ impl Session {
             },
         };
         let Some(connection) = held.lease.connection() else { return Turn::Next };
-        self.front.machine.attach(&connection.state);
+        self.front.machine.attach(&mut connection.state);
+        connection.cancel.begin();
         if let Some(outlook) = &self.access.outlook {
             self.front.machine.heed(&outlook.suspects(self.worker.shared.statements.catalogue_generation()));
         }

@@ -247,21 +247,55 @@ fn head_start(lifetime: Duration) -> Duration {
     lifetime.mul_f64(rand::random::<f64>() / 10.0)
 }
 
-/// True if the server lets a connection begin its login within `limit`: it neither stops nor starts. Nobody logs in for that.
-pub(crate) async fn takes_connections(node: &Node, (user, database): (&str, &str), limit: Duration) -> bool {
+/// Between two looks at a server that has let a connection in and ended it without a word.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How a server meets a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It lets it begin its login.
+    Serves,
+    /// It stops, has crashed, or starts; or it says what cannot be understood.
+    Rejects,
+    /// Nobody is there, or nobody answers.
+    Gone,
+}
+
+/// Looks within `limit` how a server meets a connection. Nobody logs in for that.
+pub(crate) async fn look_at(node: &Node, (user, database): (&str, &str), limit: Duration) -> Standing {
+    let mut was_lost = false;
     let look = async {
-        let mut stream = Stream::new(Socket::connect_to(&node.host, node.port).await?);
-        let mut out = Vec::new();
-        write::startup(&mut out, [("user", user), ("database", database)]);
-        stream.write_all(&out).await?;
-        read_message(&mut stream).await
+        loop {
+            let stream = match Socket::connect_to(&node.host, node.port).await.map_err(ConnectError::from) {
+                Ok(socket) => Stream::new(socket),
+                Err(ConnectError::Unreachable(_)) => return Standing::Gone,
+                Err(_) => return Standing::Rejects,
+            };
+            match first_word(stream, (user, database)).await {
+                // 57P01 to 57P03
+                Ok((b'E', body)) if ErrorFields::parse(&body).sqlstate.starts_with(b"57P") => break,
+                Ok((b'E' | b'R', _)) => return Standing::Serves,
+                Ok(_) | Err(ConnectError::Protocol) => break,
+                // It may end all its processes because one has crashed, or be about to go itself.
+                Err(_) => was_lost = true,
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Standing::Rejects
     };
-    match tokio::time::timeout(limit, look).await {
-        // 57P01 to 57P03: it stops, has crashed, or starts.
-        Ok(Ok((b'E', body))) => !ErrorFields::parse(&body).sqlstate.starts_with(b"57P"),
-        Ok(Ok((tag, _))) => tag == b'R',
-        Ok(Err(_)) | Err(_) => false,
-    }
+    let seen = tokio::time::timeout(limit, look).await;
+    seen.unwrap_or(if was_lost { Standing::Rejects } else { Standing::Gone })
+}
+
+/// What a server says first to who wants to log in.
+async fn first_word(
+    mut stream: Stream,
+    (user, database): (&str, &str),
+) -> Result<(u8, Vec<u8>), ConnectError> {
+    let mut out = Vec::new();
+    write::startup(&mut out, [("user", user), ("database", database)]);
+    stream.write_all(&out).await?;
+    read_message(&mut stream).await
 }
 
 /// Reads one message exactly, so that nothing behind it is taken from the stream.

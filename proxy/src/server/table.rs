@@ -99,6 +99,11 @@ impl Server {
         wanted.map(|(names, pool)| (names.clone(), Arc::clone(pool))).collect()
     }
 
+    /// True if its connections were cut: another server is to be the primary.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.epoch.is_some() && self.retired.load(Ordering::SeqCst)
+    }
+
     /// True if writes go to it, or went to it last.
     pub(crate) const fn is_primary(&self) -> bool {
         self.epoch.is_some()

@@ -18,6 +18,7 @@ mod old_primary;
 mod other_deciders;
 mod outage;
 mod primary_lost;
+mod reads;
 mod reclone;
 mod reload;
 mod restart;

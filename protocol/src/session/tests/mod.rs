@@ -7,6 +7,7 @@ mod oracle;
 mod pipe;
 mod play;
 mod postgres;
+mod reruns;
 mod scenario;
 mod scribe;
 mod scripts;

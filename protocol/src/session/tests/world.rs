@@ -322,7 +322,7 @@ impl World {
             server.backend.settings = parameters.pairs().iter().cloned().collect();
             server.applied = Some(parameters);
         }
-        self.clients[number].session.attach(&self.servers[place].state);
+        self.clients[number].session.attach(&mut self.servers[place].state);
         self.clients[number].place = Place::Joined(place);
     }
 
@@ -419,9 +419,18 @@ impl World {
             *place = Place::Gone;
             return;
         }
+        let is_whole = !up.flow.is_inside_message();
         up.flow.drop_rest();
         up.out.clear();
         down.input.clear();
+        let request = &self.servers[server].state.request;
+        if is_whole && session.may_run_again() && request.len() + up.input.len() <= self.capacity {
+            up.input.splice(..0, request.iter().copied());
+            session.run_again();
+            *place = Place::Idle;
+            self.cut_up(number);
+            return;
+        }
         if session.left_there().is_some() {
             *place = Place::Gone;
             match last_words {
