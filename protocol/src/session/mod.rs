@@ -152,7 +152,7 @@ pub struct Session {
     suspected: Option<(Arc<[Box<str>]>, bool)>,
     /// They may be there where it is served now.
     has_customs_here: bool,
-    /// Run-time parameters may not be those of the startup packet.
+    /// Run-time parameters may not be those of the startup packet, nor the schema what others see.
     alters: bool,
     /// The batch may take run-time parameters back to the server's defaults.
     resets: Resets,

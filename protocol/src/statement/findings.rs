@@ -90,6 +90,8 @@ struct Statement<'a> {
     config_null: bool,
     /// It may write.
     impure: bool,
+    /// INTO
+    into: bool,
     draws: Draws,
     /// The last dot stands behind `pg_catalog`.
     in_catalog: bool,
@@ -232,7 +234,7 @@ impl<'a> Findings<'a> {
             }
             3 => present.impure |= word.is("for"),
             4 if present.first == Some(First::Work) && word.is("from") => present.reads_in(self.copies),
-            4 => present.impure |= word.is("into"),
+            4 => present.changes_into(word.is("into")),
             5 => {
                 present.chain |= word.is("chain");
                 present.changes(word.is("merge"), Draws::Likely);
@@ -356,6 +358,7 @@ impl<'a> Findings<'a> {
         }
         let Some(effect) = statement.effect() else { return };
         self.statements += 1;
+        self.alters |= statement.may_define();
         self.draws = self.draws.max(statement.draws());
         self.exits = statement.exits();
         self.effect = Some(match self.effect {
@@ -428,6 +431,20 @@ impl Statement<'_> {
         if is_so {
             self.impure = true;
             self.draws = self.draws.max(draws);
+        }
+    }
+
+    fn changes_into(&mut self, is_so: bool) {
+        self.impure |= is_so;
+        self.into |= is_so;
+    }
+
+    /// It may change the schema, of which others see nothing before its transaction has ended, if ever.
+    const fn may_define(&self) -> bool {
+        match self.first {
+            Some(First::Define | First::Do | First::Unknown) => true,
+            Some(First::Select | First::With) => self.into,
+            _ => false,
         }
     }
 

@@ -171,7 +171,8 @@ pub struct Scan {
     pub forgets: bool,
     /// It may name prepared statements: see [`mentions`].
     pub names: bool,
-    /// It changes run-time parameters, if only for its transaction: they may change what other texts mean.
+    /// It changes run-time parameters, or the schema, if only for its transaction: other texts may mean something else in it than they
+    /// do to others.
     pub alters: bool,
     /// It may change run-time parameters for the session, and none but such as [`Parameters`](crate::parameters::Parameters)
     /// can carry.

@@ -219,6 +219,27 @@ fn what_changes_parameters_if_only_for_a_transaction_alters() {
 }
 
 #[test]
+fn what_changes_the_schema_if_only_for_a_transaction_alters() {
+    for text in [
+        "CREATE TYPE mood AS ENUM ('fine')",
+        "ALTER TABLE t ADD COLUMN a int",
+        "SELECT 1; DROP DOMAIN d",
+        "SELECT a INTO t FROM u",
+        "WITH u AS (SELECT 1) SELECT * INTO t FROM u",
+        "DO $$ BEGIN CREATE TABLE t (); END $$",
+        "CALL migrate()",
+        "IMPORT FOREIGN SCHEMA s FROM SERVER f INTO t",
+    ] {
+        assert!(scan(text.as_bytes()).alters, "{text}");
+    }
+    for text in
+        ["INSERT INTO t VALUES (1)", "SELECT f(1)", "BEGIN", "DELETE FROM t", "FETCH 1 FROM c", "LOCK t"]
+    {
+        assert!(!scan(text.as_bytes()).alters, "{text}");
+    }
+}
+
+#[test]
 fn only_what_surely_changes_nothing_is_harmless() {
     has_effect("", Effect::Empty);
     has_effect("; -- nothing", Effect::Empty);

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use pgherd_testkit::client::{Frame, RawClient, frontend};
 use pgherd_testkit::{Result, ensure};
 
-use crate::front::{Front, bind, execute, messages, prepare};
+use crate::front::{Front, bind, execute, messages, prepare, says};
 
 /// All that an answer says but for the tables' numbers, and the lines of PostgreSQL's sources. Of an error, these fields.
 fn seen(frames: &[Frame], fields: &str) -> Vec<String> {
@@ -251,4 +251,42 @@ async fn the_unnamed_statement_is_what_its_client_was_told_too() -> Result<()> {
         })
         .await
         .map(drop)
+}
+
+/// The numbers of the types that a statement's parameters have.
+fn types(frames: &[Frame]) -> Option<&[u8]> {
+    frames.iter().find(|frame| frame.tag == b't').map(|frame| &frame.payload[..])
+}
+
+#[tokio::test]
+async fn what_was_prepared_in_a_transaction_that_made_a_type_is_nobody_elses() -> Result<()> {
+    let front = Front::start().await?;
+    let [_, pgherd] = front.both()?;
+    let sql = "SELECT $1::mood";
+    let makes =
+        ["CREATE TYPE mood AS ENUM ('fine')", "DO $$ BEGIN CREATE TYPE mood AS ENUM ('fine'); END $$"];
+    for make in makes {
+        let mut given_up = front.login(pgherd, &[]).await?;
+        for text in ["BEGIN", make] {
+            ensure!(given_up.query(text).await?.error().is_none(), "{text}");
+        }
+        given_up.send(&prepare("s", sql)?).await?;
+        ensure!(given_up.read_answer().await?.error().is_none());
+        ensure!(given_up.query("ROLLBACK").await?.error().is_none());
+
+        let mut client = front.login(pgherd, &[]).await?;
+        ensure!(client.query("CREATE TYPE mood AS ENUM ('bad')").await?.error().is_none());
+        client.send(&prepare("s", sql)?).await?;
+        ensure!(client.read_answer().await?.error().is_none());
+        client.send(&describe("s")?).await?;
+        let told = client.read_answer().await?;
+        let number: u32 = says(&mut client, "SELECT 'mood'::regtype::oid").await?.parse()?;
+        let expected = [&1_u16.to_be_bytes()[..], &number.to_be_bytes()].concat();
+        ensure!(types(&told.frames) == Some(&expected[..]), "{make}: {told:?} instead of {number}");
+        client.send(&execute("s", &["bad"])?).await?;
+        let answer = client.read_answer().await?;
+        ensure!(answer.error().is_none(), "{make}: {answer:?}");
+        ensure!(client.query("DROP TYPE mood").await?.error().is_none());
+    }
+    Ok(())
 }
