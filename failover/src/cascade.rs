@@ -45,7 +45,9 @@ pub(crate) fn upstream_for(
         let has_id = |it: &&Member| it.repmgr.as_ref().is_some_and(|row| row.node_id == id);
         machine.topology.members.iter().find(has_id)
     });
-    match above.filter(|above| above.node != epoch.primary && above.node != member.node) {
+    // One that led is named there for that, by whoever was not repointed since.
+    let led = |above: &Member| above.seen.as_ref().is_some_and(|seen| seen.as_primary.is_some());
+    match above.filter(|above| above.node != member.node && !led(above)) {
         Some(above) if above.state != MemberState::Standby => Some(epoch.primary),
         // One that is beneath this standby itself does not follow: this one does not.
         Some(above) if follows(machine, epoch, above) => Some(above.node),

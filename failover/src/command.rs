@@ -22,7 +22,7 @@ pub struct Command {
     pub deadline: Duration,
 }
 
-/// What to do on one server.
+/// What to do on one server. By what means is for the executor to know: ssh and repmgr stand for whatever does the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Over ssh, as far as it is reachable: stop PostgreSQL (immediate), and kill backends orphaned by a killed

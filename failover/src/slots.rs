@@ -62,11 +62,12 @@ pub(crate) fn note_succession(machine: &mut Machine, epoch: Epoch) {
     machine.slots.epoch = Some(epoch);
 }
 
-/// Drops a slot of repmgr's that has been needless for long enough. Only beside a primary that is served.
+/// Drops a slot of repmgr's that has been needless for long enough. Only beside a primary that is served, and not while an
+/// operator wants nothing to be done.
 pub(crate) fn tend(machine: &mut Machine, now: Instant) {
-    let State::Steady { epoch } = machine.state else {
-        machine.slots.needless.clear();
-        return;
+    let epoch = match machine.state {
+        State::Steady { epoch } if !machine.paused => epoch,
+        _ => return machine.slots.needless.clear(),
     };
     let needless = needless(machine, epoch);
     let slots = &mut machine.slots;

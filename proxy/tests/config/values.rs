@@ -250,3 +250,34 @@ fn what_is_wrong_with_the_servers_tls_is_said_of_its_key() {
     let warnings = lines(&json, "warnings");
     assert!(warnings.iter().any(|it| it.starts_with("backends.tls.ca: protects little")), "{warnings:#?}");
 }
+
+#[test]
+fn commands_of_an_operator_are_arrays_with_known_places() {
+    let of = |step: &str, command: &str| {
+        error(
+            &format!("[failover]\nexecutor = \"command\"\n[failover.command]\n{step} = {command}"),
+            &[NODES],
+        )
+    };
+    let places = "has no place `hots`; there are {host}, {port}, {node}, {name}, {data_directory}";
+    assert!(of("promote", "[\"/bin/x\", \"--to={hots}\"]").ends_with(places));
+    assert!(of("fence", "[\"/bin/x\", \"{upstream_host}\"]").contains("has no place `upstream_host`"));
+    assert!(of("rejoin", "[\"/bin/x\", \"{upstream}\"]").contains("{upstream_host}, {upstream_port}"));
+    assert!(of("stop", "[\"x\"]").contains("begins with a program, by its absolute path"));
+    assert!(of("start", "\"/bin/x {host}\"").contains("takes an array of texts"));
+}
+
+#[test]
+fn what_carries_out_a_failover_and_cannot_is_a_warning() {
+    let warns = |file: &str, key: &str, words: &str| {
+        let (json, code) = check(file, &[("PG_BACKEND_NODE_LIST", "0:a,1:b")]);
+        let warnings = lines(&json, "warnings");
+        let found = warnings.iter().any(|it| it.starts_with(key) && it.contains(words));
+        assert!(code == 0 && found, "{warnings:?}");
+    };
+    warns("", "failover.ssh.key: ", "promotes and repoints standbys over SQL");
+    warns("[failover]\nexecutor = \"command\"", "failover.command: ", "does no more than `sql`");
+    warns("[failover.command]\npromote = [\"/bin/x\"]", "failover.command: ", "are not used");
+    let (json, _) = check("[failover]\nexecutor = \"sql\"", &[("PG_BACKEND_NODE_LIST", "0:a,1:b")]);
+    assert!(!lines(&json, "warnings").iter().any(|it| it.starts_with("failover.")), "{json:#}");
+}

@@ -73,7 +73,7 @@ fn report(server: &Server, around: &Circumstances<'_>, memory: &mut Memory) -> R
         history: branch,
         started_at: started_at(server),
         position,
-        slots: Vec::new(),
+        slots: server.slots.clone(),
         synchronous_standby_names: around.synchronous.to_owned(),
         wal_receiver_timeout: around.receiver_timeout,
         repmgr_nodes: rows.map(|version| Arc::clone(&around.rows[version])).unwrap_or_default(),

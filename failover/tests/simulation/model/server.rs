@@ -1,6 +1,6 @@
 //! One PostgreSQL server.
 
-use pgherd_health::Lsn;
+use pgherd_health::{Lsn, ReplicationSlot};
 
 use crate::model::{Id, Time, TxId, Wal};
 
@@ -79,6 +79,7 @@ pub(crate) struct Server {
     pub(crate) replay: Lsn,
     pub(crate) replay_paused: bool,
     pub(crate) apply_delay: Time,
+    pub(crate) slots: Vec<ReplicationSlot>,
     /// Commits that wait for standbys.
     pub(crate) waiting: Vec<(Lsn, TxId)>,
     /// Until then a client is in a transaction.
@@ -124,6 +125,7 @@ impl Server {
             connect_token: 0,
             replay_paused: false,
             apply_delay: Time::ZERO,
+            slots: Vec::new(),
             waiting: Vec::new(),
             busy_until: Time::ZERO,
             shut_down_at: None,

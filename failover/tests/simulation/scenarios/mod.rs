@@ -1,5 +1,6 @@
 //! Stories told on purpose, each named for what the user sees.
 
+mod cascade;
 mod discovery;
 mod guards;
 mod herd;
@@ -7,6 +8,7 @@ mod holds;
 mod losses;
 mod orders;
 mod promotions;
+mod slots;
 mod surprises;
 mod switchover;
 

@@ -32,7 +32,7 @@ impl World {
             }
             Access::Denied(why) => return self.answer(run, Outcome::Failed(why.to_owned())),
         }
-        match self.runs[run].command.step {
+        match self.runs[run].command.step.clone() {
             Step::Freeze => self.freeze_wal(run, server, phase),
             Step::Unfreeze => {
                 self.unfreeze_wal(server);
@@ -48,7 +48,10 @@ impl World {
                 self.answer(run, Outcome::Done);
             }
             Step::Quiesce { within } => self.quiesce(run, server, within, phase),
-            Step::DropSlot { .. } => self.answer(run, Outcome::Done),
+            Step::DropSlot { name } => {
+                self.servers[server].slots.retain(|slot| slot.name != name);
+                self.answer(run, Outcome::Done);
+            }
             Step::Checkpoint if phase == 0 => self.act_after(run, 30, 500, 1),
             Step::Checkpoint => {
                 self.servers[server].control_timeline = self.servers[server].wal.branch.timeline.0;
