@@ -49,6 +49,6 @@ pub use cluster::{Cluster, ClusterBuilder};
 pub use credentials::Credentials;
 pub use log_tail::LogTail;
 pub use network::{Network, Party};
-pub use pgherd::{Pgherd, PgherdBuilder};
+pub use pgherd::{Asked, Pgherd, PgherdBuilder};
 pub use server::Server;
 pub use wait::eventually;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::Signal;
 use tokio::net::TcpStream;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use toml::{Table, Value};
 
 use crate::client::connection_string;
@@ -96,6 +96,17 @@ impl PgherdBuilder {
             child: None,
         })
     }
+}
+
+/// What a command of the program came to.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output.
+    pub said: String,
+    /// Its standard error.
+    pub complained: String,
 }
 
 /// A pgherd before a cluster. It is killed when dropped.
@@ -205,6 +216,21 @@ impl Pgherd {
         })
         .await
         .with_context(|| self.log().join("\n"))
+    }
+
+    /// Runs a command of its program that reads its configuration, such as `status`, and waits for its end.
+    pub async fn ask(&self, arguments: &[&str]) -> Result<Asked> {
+        let mut command = self.command();
+        command.args(arguments).arg("--config").arg(&self.config).kill_on_drop(true);
+        let ended = tokio::time::timeout(ENDS_WITHIN, command.output()).await;
+        let output =
+            ended.map_err(|_| anyhow!("pgherd {arguments:?} does not end within {ENDS_WITHIN:?}"))??;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Asked {
+            code: output.status.code().unwrap_or(-1),
+            said: text(output.stdout),
+            complained: text(output.stderr),
+        })
     }
 
     /// Starts another process with the same configuration, beside this one, without waiting. It has a log of its own.
@@ -325,18 +351,24 @@ impl Pgherd {
     /// Starts it after its end, without waiting.
     pub fn launch(&mut self) -> Result<()> {
         let log = fs::File::options().create(true).append(true).open(&self.log)?;
-        let mut command = self.place.command(&self.binary);
+        let mut command = self.command();
         command.args(["run", "--config"]).arg(&self.config);
-        // Settings of the test's own environment are not for it: it refuses those that it does not know.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
-            command.env_remove(name);
-        }
-        command.envs(self.environment.iter().cloned());
         command.stdout(log.try_clone()?).stderr(log).stdin(Stdio::null()).kill_on_drop(true);
         // A Ctrl-C of the terminal is for whoever started it.
         command.process_group(0);
         self.child = Some(command.spawn().with_context(|| format!("cannot run {}", self.binary.display()))?);
         Ok(())
+    }
+
+    /// Its program, in its place and with its environment.
+    fn command(&self) -> Command {
+        let mut command = self.place.command(&self.binary);
+        // Settings of the test's own environment are not for it: it refuses those that it does not know.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().cloned());
+        command
     }
 
     fn child_mut(&mut self) -> Result<&mut Child> {

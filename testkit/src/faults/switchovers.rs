@@ -131,5 +131,7 @@ async fn switch_over(cluster: &Cluster, pgherd: &Pgherd, to: &Server) -> Result<
     })
     .await?;
     ensure!(answer.command().as_deref() == Some("SWITCHOVER"), "{order}: {answer:?}");
-    Ok(answer.notice().map(|it| it.message().to_owned()).unwrap_or_default())
+    let rows = answer.rows();
+    let done = rows.first().and_then(|row| row.first()).and_then(Option::as_ref);
+    Ok(done.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default())
 }
