@@ -19,8 +19,8 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cadence, Clients, Command, Decision, Event, Executor, ExecutorSettings, Machine, Order, Plan, RepmgrRows,
-    Routing, Settings, Status,
+    Cadence, Clients, Command, Decision, Event, Executor, ExecutorSettings, Happened, Machine, Order,
+    Rehearsal, RepmgrRows, Routing, Settings, Status,
 };
 use journal::Journal;
 pub use request::Taken;
@@ -58,6 +58,8 @@ pub struct Chronicle {
     pub since: Instant,
     /// The last decisions, oldest first.
     pub decisions: Vec<Decision>,
+    /// What has happened of late, oldest first.
+    pub events: Vec<Happened>,
 }
 
 /// What the rest of the program sees of the control loop.
@@ -82,34 +84,25 @@ impl Control {
         let _ = self.hints.try_send(node);
     }
 
-    /// Passes on an operator's order; false if the loop has ended.
-    pub async fn order(&self, order: Order) -> bool {
-        self.requests.send(Request::Order(order)).await.is_ok()
-    }
-
-    /// What a switchover to `to`, or to the best standby, would do now.
-    ///
-    /// # Errors
-    /// Why it cannot be begun.
-    pub async fn can_switch_over(&self, to: Option<NodeId>) -> Result<Plan, String> {
+    /// What an operator's order would do now.
+    pub async fn rehearse(&self, order: Order) -> Rehearsal {
         let (reply, answer) = oneshot::channel();
-        let asked = self.requests.send(Request::Rehearse(to, reply)).await;
+        let asked = self.requests.send(Request::Rehearse(order, reply)).await;
         match (asked, answer.await) {
-            (Ok(()), Ok(plan)) => plan,
-            _ => Err(HAS_ENDED.to_owned()),
+            (Ok(()), Ok(rehearsal)) => rehearsal,
+            _ => Rehearsal { would: Err(HAS_ENDED.to_owned()), checks: Vec::new() },
         }
     }
 
-    /// Makes `to`, or the best standby, the primary. Ready when that is done; whoever does not wait for it does not take it
-    /// back.
+    /// Passes on an operator's order. Ready when it was carried out; whoever does not wait for it does not take it back.
     ///
     /// # Errors
-    /// Why it is not the primary.
-    pub async fn switch_over(&self, to: Option<NodeId>) -> Result<String, String> {
+    /// Why it was not, or not to its end.
+    pub async fn order(&self, order: Order) -> Result<String, String> {
         let (reply, answer) = oneshot::channel();
-        let asked = self.requests.send(Request::SwitchOver(to, reply)).await;
+        let asked = self.requests.send(Request::Order(order, reply)).await;
         match (asked, answer.await) {
-            (Ok(()), Ok(done)) => done,
+            (Ok(()), Ok(told)) => told,
             _ => Err(HAS_ENDED.to_owned()),
         }
     }
@@ -211,7 +204,7 @@ impl Actor {
         let (routing, routing_seen) = watch::channel(Arc::new(machine.routing()));
         let (topology, topology_seen) = watch::channel(machine.topology());
         let (status, status_seen) = watch::channel(Arc::new(machine.status()));
-        let chronicle = Arc::new(Chronicle { since: now, decisions: Vec::new() });
+        let chronicle = Arc::new(Chronicle { since: now, decisions: Vec::new(), events: Vec::new() });
         let (chronicle, chronicle_seen) = watch::channel(chronicle);
         let (hint_sender, hints) = mpsc::channel(QUEUE);
         let (request_sender, requests) = mpsc::channel(QUEUE);
@@ -341,8 +334,8 @@ impl Actor {
             self.journal.moved(&self.status.borrow(), &status, last);
             self.status.send_replace(Arc::new(status));
         }
-        if let Some(verdict) = self.machine.take_verdict() {
-            self.tell(verdict);
+        for answer in self.machine.take_answers() {
+            self.tell(answer);
         }
         if !commands.is_empty() {
             self.begin(commands);
@@ -355,11 +348,14 @@ impl Actor {
         let known = Arc::clone(&self.chronicle.borrow());
         let state = self.machine.status().state;
         let moved = self.status.borrow().state != state;
-        if moved || last != known.decisions.last() {
+        let happened = self.machine.events().iter().next_back() != known.events.last();
+        if moved || happened || last != known.decisions.last() {
             let mut decisions: Vec<_> = self.machine.history().iter().rev().take(TOLD).cloned().collect();
             decisions.reverse();
             let since = if moved { Instant::now() } else { known.since };
-            self.chronicle.send_replace(Arc::new(Chronicle { since, decisions }));
+            let events =
+                if happened { self.machine.events().iter().cloned().collect() } else { known.events.clone() };
+            self.chronicle.send_replace(Arc::new(Chronicle { since, decisions, events }));
         }
     }
 

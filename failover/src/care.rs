@@ -19,6 +19,8 @@ const TRIES: u32 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Care {
     patients: BTreeMap<NodeId, Patient>,
+    /// Rejoins that an operator has ordered.
+    ordered: BTreeMap<NodeId, Ordered>,
     /// The new primary's CHECKPOINT, without which pg_rewind would not see its timeline.
     checkpoint: Option<(Epoch, CommandId)>,
 }
@@ -43,6 +45,16 @@ struct Patient {
     not_rewindable: Option<String>,
     /// Why it is left alone.
     given_up: Option<String>,
+}
+
+/// A rejoin that an operator has ordered and that is not answered yet.
+#[derive(Clone, Copy, Debug)]
+struct Ordered {
+    since: Instant,
+    /// It is cloned anew, whatever it has.
+    reclone: bool,
+    /// The command that carries it out, once it was given.
+    placed: Option<CommandId>,
 }
 
 /// What was known of a server when it was stopped.
@@ -100,6 +112,22 @@ impl Care {
         self.patients.remove(&node);
     }
 
+    /// An operator wants it to be rejoined.
+    pub(crate) fn ordered(&mut self, node: NodeId, reclone: bool, now: Instant) {
+        self.ordered.insert(node, Ordered { since: now, reclone, placed: None });
+        if let Some(patient) = self.patients.get_mut(&node) {
+            // What has failed before is tried again.
+            patient.not_before = None;
+            patient.failures = 0;
+            patient.given_up = None;
+        }
+    }
+
+    /// An operator's rejoin of it has yet to be begun; true if it is to be cloned anew.
+    fn is_ordered(&self, node: NodeId) -> Option<bool> {
+        self.ordered.get(&node).filter(|ordered| ordered.placed.is_none()).map(|ordered| ordered.reclone)
+    }
+
     /// True if no server is being repaired.
     pub(crate) fn is_idle(&self) -> bool {
         self.patients.values().all(|patient| patient.repair.is_none() && !patient.frozen)
@@ -117,6 +145,113 @@ impl Care {
     }
 }
 
+/// Whether an operator may have a server rejoined now, and what that would do.
+///
+/// # Errors
+/// Why not, and what to do.
+pub(crate) fn can_rejoin(
+    machine: &Machine,
+    node: NodeId,
+    accept_data_loss: bool,
+    reclone: bool,
+) -> Result<String, String> {
+    if machine.aside {
+        return Err("another pgherd decides: give the order there".to_owned());
+    }
+    let State::Steady { epoch } = machine.state else {
+        return Err(format!("not now, there is no primary to follow: {}", machine.state.name()));
+    };
+    let primary = epoch.primary;
+    let member = machine.topology.member(node).ok_or_else(|| format!("there is no node {node}"))?;
+    if node == primary {
+        return Err(format!("node {node} is the primary: there is nobody whom it could follow"));
+    }
+    if let MemberState::Foreign { system_identifier } = member.state {
+        return Err(format!(
+            "node {node} belongs to another cluster ({system_identifier}): it is not touched"
+        ));
+    }
+    let led = machine.topology.member(primary).is_some_and(|it| machine.may_act_on(it));
+    if !machine.may_act_on(member) || !led {
+        return Err(format!("node {node} or node {primary} is not registered with repmgr"));
+    }
+    if follows(machine, epoch, member) && !reclone {
+        return Err(format!("node {node} follows node {primary} already"));
+    }
+    if let Some(placed) = machine.orders.under_way().find(|placed| placed.node == node) {
+        return Err(format!("not now: a command is under way there: {:?}", placed.step));
+    }
+    let lost = match (member.report(), member.standing) {
+        (None, _) => {
+            Some("it has not answered since pgherd began: nobody knows what WAL of its own it has".to_owned())
+        }
+        (_, Standing::Superseded { divergence, .. }) if divergence > machine.settings.max_data_loss => {
+            Some(format!("it has {divergence} bytes of WAL of its own, more than failover.max_data_loss"))
+        }
+        (_, Standing::Diverged | Standing::Ahead) => {
+            Some("it has WAL of its own, from another fork".to_owned())
+        }
+        _ => None,
+    };
+    let how = if reclone {
+        format!("stopped, emptied and cloned from node {primary}")
+    } else {
+        format!("stopped, rewound and made to follow node {primary}")
+    };
+    match lost {
+        Some(why) if !accept_data_loss => {
+            Err(format!("node {node}: {why}, which would be lost: accept the loss"))
+        }
+        Some(why) => Ok(format!("node {node} is {how}; {why}, which is lost")),
+        None => Ok(format!("node {node} is {how}")),
+    }
+}
+
+/// The orders to rejoin a server that have come to their ends, and how.
+pub(crate) fn ended_orders(
+    machine: &mut Machine,
+    now: Instant,
+    lasts: Duration,
+) -> Vec<(NodeId, Result<String, String>)> {
+    let told: Vec<_> = machine
+        .care
+        .ordered
+        .iter()
+        .filter_map(|(node, ordered)| Some((*node, end_of_order(machine, now, *node, *ordered, lasts)?)))
+        .collect();
+    machine.care.ordered.retain(|node, _| !told.iter().any(|(of, _)| of == node));
+    told
+}
+
+fn end_of_order(
+    machine: &Machine,
+    now: Instant,
+    node: NodeId,
+    ordered: Ordered,
+    lasts: Duration,
+) -> Option<Result<String, String>> {
+    let State::Steady { epoch } = machine.state else {
+        return Some(Err(format!("the primary was lost meanwhile: {}", machine.state.name())));
+    };
+    let Some(member) = machine.topology.member(node) else {
+        return Some(Err(format!("node {node} is none of the herd any more")));
+    };
+    let Some((placed, outcome)) = ordered.placed.map(|id| (id, machine.orders.outcome(id))) else {
+        let over = now >= ordered.since + lasts;
+        return over.then(|| Err(format!("it could not be begun within {lasts:?}")));
+    };
+    let ended = machine.orders.ended_at(placed)?;
+    let primary = epoch.primary;
+    match outcome? {
+        Outcome::Done if follows(machine, epoch, member) && member.asked_since(ended) => {
+            Some(Ok(format!("node {node} follows node {primary}")))
+        }
+        Outcome::Done if now < ended + machine.settings.retry_after => None,
+        Outcome::Done => Some(Err(format!("node {node} is not seen to follow node {primary}"))),
+        other => Some(Err(format!("node {node}: {other}; it is tried again"))),
+    }
+}
+
 /// Gives every server that needs it one command. Only beside a primary that is served.
 pub(crate) fn tend(machine: &mut Machine, now: Instant) {
     note_fences(machine);
@@ -126,6 +261,9 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
         machine.topology.members.iter().map(|it| it.node).filter(|it| *it != epoch.primary).collect();
     for node in nodes {
         examine(machine, now, epoch, node);
+        if machine.paused && machine.care.is_ordered(node).is_none() {
+            continue;
+        }
         let Some(step) = remedy(machine, now, epoch, node) else { continue };
         let fence = step == Step::Fence;
         let rejoin = matches!(step, Step::Rejoin { .. } | Step::Clone { .. });
@@ -133,6 +271,9 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
         let id = machine.order(now, node, step);
         if fence {
             machine.care.fencing(node, id);
+        }
+        if let Some(ordered) = machine.care.ordered.get_mut(&node).filter(|_| rejoin) {
+            ordered.placed = Some(id);
         }
         let patient = machine.care.patients.entry(node).or_default();
         patient.repair = Some(id);
@@ -167,7 +308,11 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
     let busy = machine.orders.reshaping(node);
     let patient = machine.care.patients.entry(node).or_default();
     if well && !busy {
+        let repair = patient.repair;
         *patient = Patient { fences: std::mem::take(&mut patient.fences), ..Patient::default() };
+        if let Some(event) = repair.and_then(|id| event_of(&machine.orders.get(id)?.step)) {
+            machine.happened(now, (event, node), Ok(&format!("it follows node {}", epoch.primary)));
+        }
         return;
     }
     if recovering {
@@ -189,6 +334,7 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
     if let Some(Outcome::NotRewindable(why)) = patient.repair.and_then(|id| machine.orders.outcome(id)) {
         patient.not_rewindable = Some(why.clone());
     }
+    let repair = patient.repair;
     if fence && !failed && member.state != MemberState::Primary {
         patient.repair = None;
     } else if failed || now >= ended + machine.settings.retry_after {
@@ -197,6 +343,21 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
         patient.trouble = how;
         let pause = machine.settings.retry_after * 2_u32.saturating_pow(patient.failures.min(8) - 1);
         patient.not_before = Some(now + pause.min(LONGEST_PAUSE));
+        let (why, event) =
+            (patient.trouble.clone(), repair.and_then(|id| event_of(&machine.orders.get(id)?.step)));
+        if let Some(event) = event {
+            machine.happened(now, (event, node), Err(&why));
+        }
+    }
+}
+
+/// What a repair is called among the events.
+const fn event_of(step: &Step) -> Option<&'static str> {
+    match step {
+        Step::Follow { .. } => Some("pgherd_follow"),
+        Step::Rejoin { .. } => Some("pgherd_rejoin"),
+        Step::Clone { .. } => Some("pgherd_clone"),
+        _ => None,
     }
 }
 
@@ -224,6 +385,7 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let state = member.state.clone();
     let standing = member.standing;
     let settings = machine.settings.clone();
+    let ordered = machine.care.is_ordered(node);
     let patient = machine.care.patients.get_mut(&node)?;
     if patient.repair.is_some() || patient.not_before.is_some_and(|at| now < at) {
         return None;
@@ -231,11 +393,16 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let false_primary = machine.topology.leadership.false_primaries().iter().any(|it| it.node == node);
     match state {
         MemberState::Primary if false_primary => return Some(Step::Fence),
-        MemberState::Foreign { .. } | MemberState::Unwilling { .. } | MemberState::Primary => return None,
+        MemberState::Foreign { .. } | MemberState::Primary => return None,
+        MemberState::Unwilling { .. } if ordered.is_none() => return None,
         _ => {}
     }
     if !registered || !ours {
         return None;
+    }
+    if let Some(reclone) = ordered {
+        let step = if reclone { Step::Clone { upstream } } else { Step::Rejoin { upstream } };
+        return checkpointed(machine, now, epoch).then_some(step);
     }
     let superseded = state == MemberState::Standby && matches!(standing, Standing::Superseded { .. });
     if superseded || patient.stopped.is_some() {

@@ -1,9 +1,12 @@
 //! What the machine asks the executors to do, and what they answer.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_health::{Lsn, NodeId};
+
+use crate::Record;
 
 /// Names one order, so that a late outcome is never taken for another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +61,9 @@ pub enum Step {
     VerifyWrite,
     /// `CHECKPOINT`: a rewind from this server sees its timeline then, and a clean stop has little left to write.
     Checkpoint,
+    /// Write these rows into repmgr's table of events, on a connection of its own: nothing waits for it. Where there is no such table
+    /// there is nothing to do.
+    Record(Arc<[Record]>),
     /// Wait until nobody is in a transaction on this primary, to which no new one is sent. [`Outcome::Failed`] names who
     /// still is when `within` is over.
     Quiesce {

@@ -165,7 +165,7 @@ fn outdone(machine: &Machine, primary: NodeId) -> Option<Assessment> {
     let node = member.node;
     Some(if member.seen.as_ref().is_some_and(|seen| seen.stray) {
         Assessment::Stuck(format!(
-            "node {node} has WAL that node {primary} has never written: an operator may trust node {primary}"
+            "node {node} has WAL that node {primary} has never written: an operator may accept the timeline of node {primary}"
         ))
     } else {
         Assessment::Wait(format!("node {node} seems to be ahead of node {primary}"))
@@ -181,7 +181,8 @@ fn leaderless(machine: &Machine, now: Instant) -> Assessment {
         return Assessment::Wait(format!("the fence of node {node} has not ended"));
     }
     let since = machine.leaderless_since.unwrap_or(now).max(machine.started);
-    if now < since + machine.settings.cold_grace {
+    // An operator who says which timeline is right knows that nobody else will come.
+    if now < since + machine.settings.cold_grace && machine.chosen_branch().is_none() {
         return Assessment::Wait("no server is writable; it may just be slow to start".to_owned());
     }
     if let Some(node) = recovering(machine, now) {
@@ -199,25 +200,28 @@ fn leaderless(machine: &Machine, now: Instant) -> Assessment {
 }
 
 /// The branch that the next primary is to continue: the newest, or where an operator accepts the loss that of any standby.
-fn continued(machine: &Machine) -> Result<Branch, String> {
+pub(crate) fn continued(machine: &Machine) -> Result<Branch, String> {
     let topology = &machine.topology;
     let on = |newest: &Branch, member: &Member| {
         let standing = member.branch().zip(member.furthest()).map(|(of, lsn)| newest.standing_of(&of, lsn));
         standing == Some(Standing::OnLineage)
     };
+    if let Some(chosen) = machine.chosen_branch() {
+        return Ok(chosen.clone());
+    }
     let newest = topology.newest.as_ref();
     if let Some(newest) = newest.filter(|newest| topology.standbys().any(|member| on(newest, member))) {
         return Ok(newest.clone());
     }
     let any = topology.standbys().filter_map(Member::branch).max_by_key(|branch| branch.timeline);
-    if let Some(branch) = any.filter(|_| machine.wanted == Some(true)) {
+    if let Some(branch) = any.filter(|_| machine.accepts_loss()) {
         return Ok(branch);
     }
     let writable: Vec<String> =
         topology.leadership.false_primaries().iter().map(|it| format!("node {}", it.node)).collect();
     Err(if !writable.is_empty() {
         format!(
-            "{} is writable, but a later timeline was seen, of which no server answers: an operator may trust it",
+            "{} is writable, but a later timeline was seen, of which no server answers: an operator may accept the earlier one",
             writable.join(" and ")
         )
     } else if newest.is_none() {

@@ -25,14 +25,10 @@ pub(crate) fn ranked(
             Some(why) => refused.push(format!("node {node} {why}")),
             None => {
                 let priority = member.repmgr.as_ref().map_or(0, |row| row.priority);
-                // Where an operator accepts the loss, their choice comes first, and then the lineage itself.
-                let rank = if machine.knowledge.trusted() == Some(*node) {
-                    0
-                } else {
-                    1 + u8::from(member.branch().as_ref() != Some(&attempt.branch))
-                };
+                // Where an operator accepts the loss, the lineage itself comes first.
+                let strays = member.branch().as_ref() != Some(&attempt.branch);
                 let named = attempt.handover().is_some_and(|it| it.to == Some(*node));
-                eligible.push((rank, Reverse(named), Reverse(*lsn), Reverse(priority), *node));
+                eligible.push((strays, Reverse(named), Reverse(*lsn), Reverse(priority), *node));
             }
         }
     }
@@ -60,7 +56,7 @@ pub(crate) fn elect(
     let counts = |it: &NodeId| !any_loss_is_known || !attempt.passed_over.contains(it);
     let furthest = frozen.iter().filter(|(it, _)| counts(it)).max_by_key(|(_, lsn)| *lsn);
     match furthest {
-        Some((other, ahead)) if *ahead > lsn && machine.wanted != Some(true) => Err(format!(
+        Some((other, ahead)) if *ahead > lsn && !machine.accepts_loss() => Err(format!(
             "node {other} has more WAL ({ahead}) than the best that may be promoted, node {node} ({lsn})"
         )),
         _ => Ok((node, lsn)),
@@ -71,7 +67,7 @@ pub(crate) fn elect(
 pub(crate) fn continues(machine: &Machine, attempt: &Attempt, member: &Member, lsn: Lsn) -> bool {
     let standing = member.branch().map(|branch| attempt.branch.standing_of(&branch, lsn));
     let stray = member.seen.as_ref().is_some_and(|seen| seen.stray);
-    (standing == Some(Standing::OnLineage) && !stray) || machine.wanted == Some(true)
+    (standing == Some(Standing::OnLineage) && !stray) || machine.accepts_loss()
 }
 
 /// Why a standby may not be promoted.
@@ -82,12 +78,16 @@ fn bar(machine: &Machine, member: &Member, attempt: &Attempt, lsn: Lsn) -> Optio
     };
     let row = member.repmgr.as_ref();
     // Promoted from an older timeline it would fork off beside the lineage, whose own WAL would be lost.
-    let behind = member.branch().as_ref() != Some(&attempt.branch) && machine.wanted != Some(true);
+    let named = machine.named_candidate();
+    let by_name = named == Some(member.node);
+    let behind = member.branch().as_ref() != Some(&attempt.branch) && !machine.accepts_loss();
     let bars = [
         (!machine.may_act_on(member), "is not registered with repmgr"),
         (attempt.passed_over.contains(&member.node), "failed to promote"),
-        (!member.may_be_promoted, "is marked DISALLOW_TO_FAILOVER"),
-        (row.is_some_and(|row| row.priority <= 0), "has priority 0"),
+        (named.is_some() && !by_name, "was not named"),
+        (machine.detached.contains(&member.node), "is detached by an operator"),
+        (!member.may_be_promoted && !by_name, "is marked DISALLOW_TO_FAILOVER"),
+        (row.is_some_and(|row| row.priority <= 0) && !by_name, "has priority 0"),
         (row.is_some_and(|row| !row.active), "is not active in repmgr"),
         (row.is_some_and(|row| row.node_type == RepmgrNodeType::Witness), "is a witness"),
         (!continues(machine, attempt, member, lsn), "is not on the lineage"),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgherd_health::{NodeId, ProbeOutcome};
+use pgherd_health::{NodeId, ProbeOutcome, TimelineId};
 
 use crate::{CommandId, Outcome};
 
@@ -33,26 +33,108 @@ pub enum Event {
     Ordered(Order),
 }
 
-/// What an operator may order; each but the last is a way out of some hold.
+/// What an operator may order. Each order is answered once: see [`crate::Machine::take_answers`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// No failover until [`Order::Resume`].
+    /// No failover and no repair until [`Order::Resume`].
     Pause,
     /// Ends [`Order::Pause`].
     Resume,
-    /// Promote the best standby although the mode is manual, or although the guards on lost data do not hold.
-    /// Kept until a promotion succeeds or the primary is back.
-    Failover {
-        /// Promote even where acknowledged commits may be lost.
-        accept_data_loss: bool,
-    },
-    /// Of diverged forks this server is the primary; the others are told off as superseded.
-    Trust(NodeId),
-    /// Another server is to be the primary, while all is well: see [`crate::Machine::can_switch_over`].
+    /// There is no primary: have one, on these terms. In force until it is answered.
+    Failover(Terms),
+    /// Another server is to be the primary, while all is well.
     Switchover {
         /// Which; if none, the best.
         to: Option<NodeId>,
     },
+    /// Make this server a standby of the primary now, whatever was tried before.
+    Rejoin {
+        /// Which.
+        node: NodeId,
+        /// Even if it has more WAL of its own than `failover.max_data_loss`, or nobody knows how much.
+        accept_data_loss: bool,
+        /// Clone it anew, whatever it has.
+        reclone: bool,
+    },
+    /// Read from this server again, and let it be promoted.
+    Attach(NodeId),
+    /// Neither read from this server nor promote it, until [`Order::Attach`] or a restart of pgherd.
+    Detach(NodeId),
+}
+
+/// On what terms an operator wants a failover: each is a way out of some hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Only this server is to be the primary, also if its priority or its flag would keep it from that.
+    pub to: Option<NodeId>,
+    /// Even where acknowledged commits may be lost.
+    pub accept_data_loss: bool,
+    /// Of several timelines, none of which contains the others, this one is right; what was written on the others counts for
+    /// nothing.
+    pub accept_timeline: Option<TimelineId>,
+}
+
+/// What an order is about. Of each errand there is one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Who is the primary.
+    Primary,
+    /// One server that is to follow the primary.
+    Rejoin(NodeId),
+    /// How pgherd goes about its work.
+    Manner,
+}
+
+impl Order {
+    /// What it is about.
+    #[must_use]
+    pub const fn errand(&self) -> Errand {
+        match self {
+            Self::Failover(_) | Self::Switchover { .. } => Errand::Primary,
+            Self::Rejoin { node, .. } => Errand::Rejoin(*node),
+            Self::Pause | Self::Resume | Self::Attach(_) | Self::Detach(_) => Errand::Manner,
+        }
+    }
+}
+
+/// How an order has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What the order was about.
+    pub errand: Errand,
+    /// What was done, or why it was not.
+    pub told: Result<String, String>,
+}
+
+/// What an order would do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// What it would do, or why it would be refused.
+    pub would: Result<String, String>,
+    /// What that depends on.
+    pub checks: Vec<Check>,
+}
+
+/// One thing that a decision depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What must hold.
+    pub what: &'static str,
+    /// Whether it does.
+    pub holds: Holds,
+    /// Why not.
+    pub why: String,
+}
+
+/// Whether something holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// It does.
+    Yes,
+    /// That is not known yet.
+    NotYet,
+    /// It does not.
+    No,
 }
 
 /// How often the machine wants to see the servers.

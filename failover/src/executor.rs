@@ -8,6 +8,7 @@ mod frozen;
 mod local;
 mod quiesce;
 mod ran;
+mod record;
 mod remote;
 mod settings;
 mod shell;
@@ -98,6 +99,7 @@ impl Executor {
             Step::VerifyWrite => sql.verify_write(node).await,
             Step::Checkpoint => sql.checkpoint(node).await,
             Step::DropSlot { name } => sql.drop_slot(node, name).await,
+            Step::Record(records) => sql.write_down(node, records, rows).await,
             Step::Quiesce { within } => sql.quiesce(node, *within, clients.as_ref()).await,
             _ => match shell {
                 Shell::Ssh(remote) => self.over_ssh(remote, command, rows).await,

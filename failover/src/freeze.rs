@@ -181,7 +181,7 @@ pub(crate) fn best(
     mut frozen: Vec<(NodeId, Lsn)>,
 ) -> Result<(NodeId, Lsn), String> {
     if let Some(handover) = attempt.handover()
-        && machine.wanted != Some(true)
+        && !machine.accepts_loss()
     {
         // Whoever has the last record has all.
         frozen.retain(|(_, lsn)| *lsn > handover.checkpoint);

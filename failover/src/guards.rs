@@ -8,6 +8,35 @@ use crate::state::{Attempt, State};
 use crate::synchronous::Synchronous;
 use crate::{Machine, Mode, Outcome, election};
 
+/// What is asked before anything is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guard {
+    Looked,
+    NoLogin,
+    Unheard,
+    EveryoneKnown,
+    Eligible,
+    OneDecider,
+    Started,
+    Permitted,
+}
+
+impl Guard {
+    /// What must hold, by the letters of the table where it has one.
+    pub(crate) const fn what(self) -> &'static str {
+        match self {
+            Self::Looked => "every other server was asked since the primary failed",
+            Self::NoLogin => "(a) the old primary does not answer pgherd",
+            Self::Unheard => "(b) no reachable standby still hears it",
+            Self::EveryoneKnown => "every other server has answered, or is down",
+            Self::Eligible => "(c), (d) a standby that may be promoted has all that it must have",
+            Self::OneDecider => "(f) no repmgrd decides",
+            Self::Started => "the old primary is not about to come back",
+            Self::Permitted => "(e) neither paused nor manual, nor within failover.min_interval",
+        }
+    }
+}
+
 /// What a guard says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -19,19 +48,25 @@ pub(crate) enum Verdict {
 
 /// All guards; the first that fails, else the first that waits.
 pub(crate) fn all(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict {
-    let verdicts = [
-        looked(machine, attempt),
-        no_login(machine, attempt),
-        unheard(machine, attempt, now),
-        everyone_known(machine, attempt, now),
-        somebody_eligible(machine, attempt),
-        one_decider(machine),
-        started(machine, attempt),
-        permitted(machine, attempt, now),
-    ];
-    let failed = verdicts.iter().find(|verdict| matches!(verdict, Verdict::Fail(_)));
-    let waiting = || verdicts.iter().find(|verdict| matches!(verdict, Verdict::Wait(_)));
+    let verdicts = each(machine, attempt, now);
+    let verdicts = || verdicts.iter().map(|(_, verdict)| verdict);
+    let failed = verdicts().find(|verdict| matches!(verdict, Verdict::Fail(_)));
+    let waiting = || verdicts().find(|verdict| matches!(verdict, Verdict::Wait(_)));
     failed.or_else(waiting).cloned().unwrap_or(Verdict::Pass)
+}
+
+/// Every guard, with what it is there for.
+pub(crate) fn each(machine: &Machine, attempt: &Attempt, now: Instant) -> [(Guard, Verdict); 8] {
+    [
+        (Guard::Looked, looked(machine, attempt)),
+        (Guard::NoLogin, no_login(machine, attempt)),
+        (Guard::Unheard, unheard(machine, attempt, now)),
+        (Guard::EveryoneKnown, everyone_known(machine, attempt, now)),
+        (Guard::Eligible, somebody_eligible(machine, attempt)),
+        (Guard::OneDecider, one_decider(machine)),
+        (Guard::Started, started(machine, attempt)),
+        (Guard::Permitted, permitted(machine, attempt, now)),
+    ]
 }
 
 /// What Confirm waits for.
@@ -97,7 +132,7 @@ fn patience(member: &Member) -> Duration {
 /// Without a lock service every registered standby must have answered or refused: one that is silent or shut to us may
 /// be led by another pgherd, or still receive. One that starts has `start_grace` to come to answer.
 pub(crate) fn everyone_known(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict {
-    if machine.wanted == Some(true) {
+    if machine.accepts_loss() {
         return Verdict::Pass;
     }
     let mut silent = others(machine, attempt).filter_map(|member| {
@@ -123,19 +158,35 @@ fn within_grace(machine: &Machine, member: &Member, now: Instant) -> bool {
 
 /// There is somebody to promote, with all that it must have: (c) and (d), as far as can be told before the freeze.
 fn somebody_eligible(machine: &Machine, attempt: &Attempt) -> Verdict {
-    let reachable: Vec<(NodeId, Lsn)> = machine
-        .topology
-        .standbys()
-        .filter_map(|member| Some((member, member.furthest()?)))
-        .filter(|(member, lsn)| election::continues(machine, attempt, member, *lsn))
-        .map(|(member, lsn)| (member.node, lsn))
-        .collect();
+    let reachable = reachable(machine, attempt);
     let eligible = match election::ranked(machine, attempt, &reachable) {
         Ok(ranked) => ranked,
         Err(why) => return Verdict::Fail(why),
     };
     let best = eligible.first().map(|(_, lsn)| *lsn).unwrap_or_default();
     durable(machine, attempt, &reachable, best).map_or_else(Verdict::Fail, |()| Verdict::Pass)
+}
+
+/// Who would be promoted now, and how many bytes it is behind the primary's last known position, if that is known.
+pub(crate) fn prospect(machine: &Machine, attempt: &Attempt) -> Option<(NodeId, Option<u64>)> {
+    let ranked = election::ranked(machine, attempt, &reachable(machine, attempt)).ok()?;
+    let (node, lsn) = *ranked.first()?;
+    let behind = match last_report(machine, attempt).map(|report| &report.position) {
+        Some(Position::Primary { insert, .. }) => Some(insert.bytes_since(lsn)),
+        _ => None,
+    };
+    Some((node, behind))
+}
+
+/// Standbys that could be frozen now, with the end of their WAL.
+fn reachable(machine: &Machine, attempt: &Attempt) -> Vec<(NodeId, Lsn)> {
+    machine
+        .topology
+        .standbys()
+        .filter_map(|member| Some((member, member.furthest()?)))
+        .filter(|(member, lsn)| election::continues(machine, attempt, member, *lsn))
+        .map(|(member, lsn)| (member.node, lsn))
+        .collect()
 }
 
 /// (c) and (d): what was acknowledged is on the standbys that hold `frozen`, and the best candidate has it.
@@ -145,7 +196,7 @@ pub(crate) fn durable(
     frozen: &[(NodeId, Lsn)],
     best: Lsn,
 ) -> Result<(), String> {
-    if machine.wanted == Some(true) {
+    if machine.accepts_loss() {
         return Ok(());
     }
     let registered = machine.knowledge.nodes().len().saturating_sub(1);

@@ -48,6 +48,20 @@ pub(crate) const ROWS: &[Transition] = &[
         },
     },
     Transition {
+        name: "another timeline is chosen",
+        from: StateName::Hold,
+        on: On::Order,
+        guard: "nothing is frozen, and an operator says that another timeline than the attempt's is right",
+        to: StateName::Discover,
+        commands: "probe all at once",
+        reason: "the herd is judged by what the operator knows",
+        when: |machine, _| {
+            let (attempt, chosen) = (guarded(machine)?, machine.chosen_branch()?);
+            (attempt.branch != *chosen).then(|| format!("an operator accepts {chosen}"))
+        },
+        then: |machine, now, _| machine.discover(now),
+    },
+    Transition {
         name: "primary is back while held",
         from: StateName::Hold,
         on: On::Look,
@@ -139,15 +153,21 @@ pub(crate) const ROWS: &[Transition] = &[
             }
             _ => None,
         },
-        then: |machine, now, _| {
-            let Some((_, candidate)) = ordered(machine) else { return };
-            if let Some(mut attempt) = machine.take_attempt(now) {
-                attempt.passed_over.insert(candidate);
-                machine.disarmed.insert(candidate, attempt.branch.clone());
-                attempt.doubtful = false;
-                machine.state = State::Elect(attempt);
-            }
+        then: pass_over,
+    },
+    Transition {
+        name: "lost candidate is given up",
+        from: StateName::Hold,
+        on: On::Order,
+        guard: "the candidate that was ordered to promote does not answer, and an operator accepts the loss of what it may have taken",
+        to: StateName::Elect,
+        commands: "none",
+        reason: "the operator knows that it is down: the next candidate",
+        when: |machine, _| {
+            let (_, candidate) = ordered(machine)?;
+            machine.gives_up(candidate).then(|| format!("an operator gives up node {candidate}"))
         },
+        then: pass_over,
     },
     Transition {
         name: "lost candidate is a standby",
@@ -214,6 +234,17 @@ pub(crate) const ROWS: &[Transition] = &[
         },
     },
 ];
+
+/// Whoever was ordered to promote and is lost is no candidate any more.
+fn pass_over(machine: &mut Machine, now: Instant, _: &str) {
+    let Some((_, candidate)) = ordered(machine) else { return };
+    if let Some(mut attempt) = machine.take_attempt(now) {
+        attempt.passed_over.insert(candidate);
+        machine.disarmed.insert(candidate, attempt.branch.clone());
+        attempt.doubtful = false;
+        machine.state = State::Elect(attempt);
+    }
+}
 
 /// The fence of a lost candidate loses nothing, or lets another lead.
 fn dispensable(machine: &Machine, attempt: &Attempt, candidate: NodeId) -> bool {

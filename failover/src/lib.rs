@@ -12,17 +12,21 @@ mod confirm;
 mod discover;
 mod election;
 mod event;
+mod events;
 mod executor;
+mod explain;
 mod freeze;
 mod guards;
 mod herd;
 mod history;
 mod hold;
 mod machine;
+mod operator;
 mod orders;
 mod promote;
 mod reading;
 mod reconfigure;
+mod rehearsal;
 mod routing;
 mod settings;
 mod slots;
@@ -34,11 +38,13 @@ mod transition;
 mod verify;
 
 pub use command::{Command, CommandId, Outcome, Step};
-pub use event::{Cadence, Event, Order};
+pub use event::{Answer, Cadence, Check, Errand, Event, Holds, Order, Rehearsal, Terms};
+pub use events::{Events, Happened, Record};
 pub use executor::{
     Clients, CommandSettings, Executor, ExecutorSettings, Means, RepmgrRows, RepmgrSettings, SshSettings,
     Template,
 };
+pub use explain::explain;
 pub use history::{Decision, History};
 pub use machine::Machine;
 pub use routing::{Epoch, Routing, Writes};

@@ -1,20 +1,23 @@
 //! The machine: events in, commands and a routing out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_health::{Branch, Knowledge, Leadership, Member, Node, NodeId, Report, Topology, Void};
 
 use crate::care::Care;
+use crate::events::Events;
 use crate::history::{Decision, History};
+use crate::operator::Wanted;
 use crate::orders::Orders;
+use crate::rehearsal::Outlook;
 use crate::slots::Slots;
 use crate::state::{Attempt, Hold, HoldKind, Phase, Stage, State};
 use crate::switchover::{Plan, Switching};
 use crate::transition::{On, Transition, transitions};
 use crate::{
-    Cadence, Command, CommandId, Epoch, Event, Order, Routing, Settings, StateName, Status, Step, Writes,
+    Answer, Cadence, Command, CommandId, Epoch, Event, Routing, Settings, StateName, Status, Step, Writes,
     care, discover, guards, reading, slots,
 };
 
@@ -44,16 +47,23 @@ pub struct Machine {
     /// The branch that last took writes.
     pub(crate) served: Option<Branch>,
     pub(crate) paused: bool,
+    /// Servers that an operator wants neither read nor promoted.
+    pub(crate) detached: BTreeSet<NodeId>,
     /// Another pgherd decides; this one looks on.
     pub(crate) aside: bool,
     /// The servers of the configuration.
     pub(crate) configured: Vec<Node>,
-    /// An operator wants a failover; true if also at the price of acknowledged commits.
-    pub(crate) wanted: Option<bool>,
+    /// An operator wants a failover.
+    pub(crate) wanted: Option<Wanted>,
     /// A switchover that an operator has just ordered, and that can be begun.
     pub(crate) requested: Option<(Option<NodeId>, Plan)>,
     pub(crate) switching: Option<Switching>,
-    pub(crate) verdict: Option<Result<String, String>>,
+    /// How orders have ended, until that is told.
+    pub(crate) answers: Vec<Answer>,
+    /// What has happened of late.
+    pub(crate) events: Events,
+    /// What an operator is shown beside the state.
+    pub(crate) outlook: Outlook,
     pub(crate) at_once: u64,
     reason: String,
     history: History,
@@ -68,7 +78,7 @@ impl Machine {
         let topology = Arc::new(Topology::derive(&knowledge, now, None));
         let (configured, nodes) = (nodes, knowledge.shared_nodes());
         let reason = "pgherd has just started".to_owned();
-        let writes = Writes::Held { keep: None, reason: reason.clone() };
+        let writes = Writes::Held { keep: None, quiesces: false, reason: reason.clone() };
         Self {
             settings,
             knowledge,
@@ -83,12 +93,15 @@ impl Machine {
             disarmed: BTreeMap::new(),
             served: None,
             paused: false,
+            detached: BTreeSet::new(),
             aside: false,
             configured,
             wanted: None,
             requested: None,
             switching: None,
-            verdict: None,
+            answers: Vec::new(),
+            events: Events::default(),
+            outlook: Outlook::default(),
             at_once: 0,
             reason,
             history: History::default(),
@@ -114,15 +127,14 @@ impl Machine {
         if let Some(why) = discover::awaited(self, now).or_else(|| guards::awaited(self, now)) {
             self.reason = why;
         }
-        if matches!(self.state, State::Steady { .. }) {
-            // The primary is here: an order that was meant for its loss must not wait for the next one.
-            self.wanted = None;
-        }
         if !self.aside {
             care::tend(self, now);
             slots::tend(self, now);
         }
         self.follow_registrations(now);
+        self.record(now);
+        self.close_orders(now);
+        self.look_out(now);
         self.route(now);
         self.orders.take()
     }
@@ -159,6 +171,10 @@ impl Machine {
             reason,
             epoch: self.state.epoch(),
             warnings: reading::warnings(self),
+            advice: self.outlook.advice.clone(),
+            checks: self.outlook.checks.clone(),
+            paused: self.paused,
+            detached: self.detached.iter().copied().collect(),
         }
     }
 
@@ -187,7 +203,7 @@ impl Machine {
             }
             Event::Ended { id, outcome } => self.orders.end(now, id, outcome),
             Event::Tick => {}
-            Event::Ordered(order) => self.take_order(now, order),
+            Event::Ordered(order) => self.take_order(now, &order),
         }
         self.orders.expire(now);
         self.refresh(now);
@@ -203,18 +219,6 @@ impl Machine {
         }
     }
 
-    fn take_order(&mut self, now: Instant, order: Order) {
-        match order {
-            Order::Pause => self.paused = true,
-            Order::Resume => self.paused = false,
-            Order::Failover { accept_data_loss } => self.wanted = Some(accept_data_loss),
-            Order::Trust(node) => {
-                self.knowledge.trust(node);
-            }
-            Order::Switchover { to } => self.request_switchover(now, to),
-        }
-    }
-
     /// Takes the first transition whose guard holds; false if none does.
     fn transit(&mut self, now: Instant, kind: On) -> bool {
         let from = self.state.name();
@@ -227,7 +231,12 @@ impl Machine {
         if to != from || to == StateName::Switchover {
             self.reason.clone_from(&seen);
         }
+        let switched = self.switching.is_some();
+        self.note_transition(now, from, &seen, switched);
         self.conclude(now, &seen);
+        if to == StateName::Hold && from != to {
+            self.conclude_failover(&seen);
+        }
         self.history.note(Decision { at: now, name: row.name, from, to, seen, times: 1 });
         true
     }
@@ -239,7 +248,8 @@ impl Machine {
             | State::Switchover { epoch, phase: Phase::Prepare { .. }, .. } => Writes::Open(*epoch),
             state => {
                 let reason = format!("{}: {}", state.name(), self.status().reason);
-                Writes::Held { keep: state.epoch(), reason }
+                let quiesces = matches!(state, State::Switchover { .. });
+                Writes::Held { keep: state.epoch(), quiesces, reason }
             }
         };
         let readable = reading::readable(self, now);
@@ -378,8 +388,12 @@ impl Machine {
     /// Serves `node` as the primary.
     pub(crate) fn serve(&mut self, node: NodeId) {
         if let Some(epoch) = self.epoch_of(node) {
+            let chosen = self.knowledge.trusted() == Some(node);
             self.knowledge.accept(node);
             self.disown(node);
+            if let Some(branch) = self.topology.member(node).and_then(Member::branch).filter(|_| chosen) {
+                self.disown_rivals(node, &branch);
+            }
             self.care.leads(node);
             self.served = self.topology.member(node).and_then(Member::branch);
             self.state = State::Steady { epoch };

@@ -41,7 +41,14 @@ impl Placed {
 
     /// It changes nothing that another command would have to wait for.
     pub(crate) const fn is_harmless(&self) -> bool {
-        matches!(self.step, Step::Rehearse | Step::Checkpoint | Step::Quiesce { .. } | Step::DropSlot { .. })
+        matches!(
+            self.step,
+            Step::Rehearse
+                | Step::Checkpoint
+                | Step::Quiesce { .. }
+                | Step::DropSlot { .. }
+                | Step::Record(_)
+        )
     }
 
     /// It stops a primary.

@@ -20,7 +20,8 @@ pub(crate) fn readable(machine: &Machine, now: Instant) -> Vec<NodeId> {
             MemberState::TimedOut => failures < 2,
             _ => false,
         };
-        here && was_standby && member.standing == Standing::OnLineage
+        let detached = machine.detached.contains(&member.node);
+        here && was_standby && member.standing == Standing::OnLineage && !detached
     };
     machine.topology.members.iter().filter(valid).map(|member| member.node).collect()
 }
@@ -36,6 +37,7 @@ pub(crate) fn warnings(machine: &Machine) -> Vec<String> {
     if machine.paused {
         warnings.push("failover is paused".to_owned());
     }
+    warnings.extend(machine.detached.iter().map(|node| format!("node {node} is detached")));
     warnings
 }
 

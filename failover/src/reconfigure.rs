@@ -121,6 +121,7 @@ impl Machine {
         for node in gone {
             self.care.forget(node);
             self.disarmed.remove(&node);
+            self.detached.remove(&node);
         }
         self.refresh(now);
         self.look_at_once();

@@ -26,6 +26,8 @@ pub enum Writes {
     Held {
         /// Whose open transactions may go on.
         keep: Option<Epoch>,
+        /// It is waited for the end of those transactions: nobody at all begins another, on whatever connection.
+        quiesces: bool,
         /// Why, in words for an operator and for the client's error message.
         reason: String,
     },
@@ -36,9 +38,10 @@ impl Writes {
     pub(crate) fn is_as(&self, other: &Self) -> bool {
         let state = |reason: &str| reason.split(':').next().map(str::to_owned);
         match (self, other) {
-            (Self::Held { keep, reason }, Self::Held { keep: before, reason: said }) => {
-                keep == before && state(reason) == state(said)
-            }
+            (
+                Self::Held { keep, quiesces, reason },
+                Self::Held { keep: before, quiesces: quiesced, reason: said },
+            ) => keep == before && quiesces == quiesced && state(reason) == state(said),
             _ => self == other,
         }
     }

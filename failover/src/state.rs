@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use pgherd_health::{Branch, Lsn, NodeId};
 
-use crate::{CommandId, Epoch};
+use crate::{Check, CommandId, Epoch};
 
 /// The name of a state, as in `status`, the log and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +78,14 @@ pub struct Status {
     pub epoch: Option<Epoch>,
     /// Things that are wrong but stop nothing: unreachable members, servers that cannot be rejoined.
     pub warnings: Vec<String>,
+    /// What an operator can do about a hold.
+    pub advice: Option<String>,
+    /// In a hold that a guard is the reason of: every guard.
+    pub checks: Vec<Check>,
+    /// An operator has paused failover.
+    pub paused: bool,
+    /// Servers that an operator has detached.
+    pub detached: Vec<NodeId>,
 }
 
 /// A state and what it awaits.

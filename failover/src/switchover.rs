@@ -10,7 +10,7 @@ use crate::freeze::{ceased, freeze_reachable};
 use crate::state::{Attempt, Handover, Phase, State};
 use crate::steady::{failure, surprise};
 use crate::transition::{On, Transition};
-use crate::{Epoch, Machine, Outcome, StateName, Step, election, reading};
+use crate::{Epoch, Errand, Machine, Outcome, StateName, Step, election, reading};
 
 /// A standby that is further behind than this is not near: new transactions would wait for it.
 const NEAR: u64 = 16 << 20;
@@ -51,7 +51,7 @@ pub(crate) const ROWS: &[Transition] = &[
         guard: "a standby that may be promoted streams from the primary and is near; every server has answered or is down; no \
                 command is under way; (f), not paused",
         to: StateName::Switchover,
-        commands: "Rehearse and Checkpoint on the primary",
+        commands: "Rehearse, Record and Checkpoint on the primary",
         reason: "writes go on until a stop would take no time",
         when: |machine, _| machine.requested.map(|(_, plan)| plan.to_string()),
         then: begin,
@@ -229,16 +229,11 @@ impl Machine {
         successor(self, now, epoch, to)
     }
 
-    /// How the last switchover that was ordered has ended: told once.
-    pub fn take_verdict(&mut self) -> Option<Result<String, String>> {
-        self.verdict.take()
-    }
-
     /// Takes the order, if it can be begun.
     pub(crate) fn request_switchover(&mut self, now: Instant, to: Option<NodeId>) {
         match self.can_switch_over(now, to) {
             Ok(plan) => self.requested = Some((to, plan)),
-            Err(why) if self.switching.is_none() => self.verdict = Some(Err(why)),
+            Err(why) if self.switching.is_none() => self.answer(Errand::Primary, Err(why)),
             Err(_) => {}
         }
     }
@@ -246,7 +241,7 @@ impl Machine {
     /// An order that no transition has taken is not kept for another moment.
     pub(crate) fn drop_request(&mut self) {
         if self.requested.take().is_some() {
-            self.verdict = Some(Err("the herd has just changed".to_owned()));
+            self.answer(Errand::Primary, Err("the herd has just changed".to_owned()));
         }
     }
 
@@ -268,7 +263,10 @@ impl Machine {
             _ => Err(seen.to_owned()),
         };
         self.switching = None;
-        self.verdict = Some(verdict);
+        if let Err(why) = &verdict {
+            self.happened(now, ("pgherd_switchover", from), Err(why));
+        }
+        self.answer(Errand::Primary, verdict);
     }
 
     /// An attempt came to nothing that a primary was stopped for: it is started again.
@@ -299,6 +297,7 @@ fn stopped(machine: &Machine) -> Option<(NodeId, &Outcome)> {
 fn begin(machine: &mut Machine, now: Instant, _: &str) {
     let (Some((to, plan)), Some(epoch)) = (machine.requested.take(), machine.state.epoch()) else { return };
     let rehearsal = machine.order(now, epoch.primary, Step::Rehearse);
+    machine.record_stop(now, epoch.primary, &format!("it is to be stopped for a switchover: {plan}"));
     let checkpoint = machine.orders.place(now, epoch.primary, Step::Checkpoint, CHECKPOINT_DEADLINE);
     machine.switching = Some(Switching { from: plan.from, held_since: None });
     machine.state = State::Switchover { epoch, to, phase: Phase::Prepare { rehearsal, checkpoint } };

@@ -102,12 +102,15 @@ pub(crate) fn enter(machine: &mut Machine, now: Instant) {
     let Some(attempt) = machine.take_attempt(now) else { return };
     machine.knowledge.accept(candidate);
     machine.disown(candidate);
-    if machine.wanted == Some(true)
+    if machine.accepts_loss()
         && let Some(old) = attempt.old.and_then(|old| machine.topology.member(old))
         && let Some(branch) = old.branch()
     {
         // An operator who accepts the loss has given up what the old primary may come back with.
         machine.knowledge.disown(old.node, Void::Branch(branch));
+    }
+    if let Some(chosen) = machine.chosen_branch().cloned() {
+        machine.disown_rivals(candidate, &chosen);
     }
     let write = machine.order(now, candidate, Step::VerifyWrite);
     machine.state = State::Verify { attempt, candidate, write, tries: 1 };

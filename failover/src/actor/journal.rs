@@ -60,7 +60,7 @@ impl Journal {
         let readable: Vec<u32> = routing.readable.iter().map(|node| node.0).collect();
         match &routing.writes {
             Writes::Open(epoch) => info!(generation, %epoch, ?readable, "writes are open"),
-            Writes::Held { keep, reason } => {
+            Writes::Held { keep, reason, .. } => {
                 let cut = keep.is_none();
                 warn!(generation, cut, %reason, ?readable, "writes wait");
             }

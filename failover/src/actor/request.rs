@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pgherd_health::{Node, NodeId, ProberSettings};
+use pgherd_health::{Node, ProberSettings};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{Actor, ControlSettings};
 use crate::reconfigure::Unready;
-use crate::{Event, ExecutorSettings, Order, Plan};
+use crate::{Answer, Errand, Event, ExecutorSettings, Order, Rehearsal};
 
 /// How other settings were taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +24,8 @@ pub enum Taken {
 /// What is asked of the loop.
 #[derive(Debug)]
 pub(super) enum Request {
-    Order(Order),
-    Rehearse(Option<NodeId>, oneshot::Sender<Result<Plan, String>>),
-    SwitchOver(Option<NodeId>, oneshot::Sender<Result<String, String>>),
+    Order(Order, oneshot::Sender<Result<String, String>>),
+    Rehearse(Order, oneshot::Sender<Rehearsal>),
     Reconfigure(Box<ControlSettings>, oneshot::Sender<Result<Taken, String>>),
     StandAside(oneshot::Sender<()>),
     Lead,
@@ -38,8 +37,8 @@ pub(super) struct Wishes {
     contacts: Option<ContactSettings>,
     /// Who waits until nothing is under way any more.
     aside: Vec<oneshot::Sender<()>>,
-    /// Who waits for the end of a switchover.
-    switchover: Option<oneshot::Sender<Result<String, String>>>,
+    /// Who waits for the answer to an order.
+    orders: Vec<(Errand, oneshot::Sender<Result<String, String>>)>,
     /// No command is carried out.
     pub(super) looks_on: bool,
     /// The servers are others than those that are asked.
@@ -64,11 +63,10 @@ impl Actor {
     /// Takes a request in.
     pub(super) fn heed(&mut self, request: Request) {
         match request {
-            Request::Order(order) => self.step(Event::Ordered(order)),
-            Request::Rehearse(to, reply) => {
-                let _ = reply.send(self.machine.can_switch_over(Instant::now(), to));
+            Request::Order(order, reply) => self.obey(order, reply),
+            Request::Rehearse(order, reply) => {
+                let _ = reply.send(self.machine.rehearse(Instant::now(), &order));
             }
-            Request::SwitchOver(to, reply) => self.switch_over(to, reply),
             Request::Reconfigure(settings, reply) => {
                 // Who asked may have gone away.
                 let _ = reply.send(self.reconfigure(*settings));
@@ -88,24 +86,29 @@ impl Actor {
         }
     }
 
-    fn switch_over(&mut self, to: Option<NodeId>, reply: oneshot::Sender<Result<String, String>>) {
-        if let Err(why) = self.machine.can_switch_over(Instant::now(), to) {
+    fn obey(&mut self, order: Order, reply: oneshot::Sender<Result<String, String>>) {
+        if let Err(why) = self.machine.rehearse(Instant::now(), &order).would {
+            warn!(?order, why, "an order is refused");
+            // Who asked may have gone away.
             let _ = reply.send(Err(why));
             return;
         }
+        info!(?order, "an order is taken");
         // Before the order, which may end at once.
-        self.wishes.switchover = Some(reply);
-        self.step(Event::Ordered(Order::Switchover { to }));
+        self.wishes.orders.push((order.errand(), reply));
+        self.step(Event::Ordered(order));
     }
 
-    /// A switchover has ended.
-    pub(super) fn tell(&mut self, verdict: Result<String, String>) {
-        match &verdict {
-            Ok(done) => info!(done, "switchover"),
-            Err(why) => warn!(why, "no switchover"),
+    /// An order has ended.
+    pub(super) fn tell(&mut self, answer: Answer) {
+        let Answer { errand, told } = answer;
+        match &told {
+            Ok(done) => info!(done, ?errand, "an order is carried out"),
+            Err(why) => warn!(why, ?errand, "an order is not carried out"),
         }
-        if let Some(waiting) = self.wishes.switchover.take() {
-            let _ = waiting.send(verdict);
+        if let Some(at) = self.wishes.orders.iter().position(|(of, _)| *of == errand) {
+            let (_, waiting) = self.wishes.orders.remove(at);
+            let _ = waiting.send(told);
         }
     }
 

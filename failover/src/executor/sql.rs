@@ -166,6 +166,12 @@ impl Sql {
         self.slots.get(&node).map(|slot| &slot.node)
     }
 
+    /// A connection beside the kept one, for what nothing waits for.
+    pub(super) async fn beside(&self, node: NodeId) -> Result<Session, Outcome> {
+        let slot = self.slots.get(&node).ok_or_else(|| unconfigured(node))?;
+        connect(&slot.node, &self.settings).await.map_err(|failure| Outcome::Failed(failure.to_string()))
+    }
+
     /// Takes one step on the kept connection, or on a new one. The connection of a step that is cancelled, or that was
     /// lost, is not used again: what comes over it next may belong to that step.
     pub(super) async fn on(&self, node: NodeId, step: impl AsyncFnOnce(&Client) -> Taken) -> Outcome {
@@ -199,7 +205,7 @@ async fn in_recovery(client: &Client) -> Taken<bool> {
     Ok(client.query_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)?)
 }
 
-fn has_code(error: &Error, sqlstate: &str) -> bool {
+pub(super) fn has_code(error: &Error, sqlstate: &str) -> bool {
     error.code().is_some_and(|code| code.code() == sqlstate)
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pgherd_failover::{Mode, Order, Settings, Step};
+use pgherd_failover::{Mode, Order, Settings, Step, Terms};
+use pgherd_health::TimelineId;
 
 use crate::model::{Id, OURS, Rng, Time, name, node};
 use crate::world::Trick;
@@ -352,11 +353,20 @@ fn chosen_fault(rng: &mut Rng, servers: usize) -> Fault {
 }
 
 fn chosen_order(rng: &mut Rng, servers: usize) -> Order {
-    match rng.between(1, 10) {
+    let server = node(rng.index(servers));
+    match rng.between(1, 16) {
         1..=3 => Order::Pause,
         4..=6 => Order::Resume,
-        7..=8 => Order::Failover { accept_data_loss: false },
-        9 => Order::Failover { accept_data_loss: true },
-        _ => Order::Trust(node(rng.index(servers))),
+        7..=8 => Order::Failover(Terms { to: rng.percent(30).then_some(server), ..Terms::default() }),
+        9 => Order::Failover(Terms { accept_data_loss: true, ..Terms::default() }),
+        10 => {
+            let accept_timeline = Some(TimelineId(u32::try_from(rng.between(1, 4)).unwrap()));
+            Order::Failover(Terms { to: Some(server), accept_timeline, ..Terms::default() })
+        }
+        11..=12 => {
+            Order::Rejoin { node: server, accept_data_loss: rng.percent(50), reclone: rng.percent(20) }
+        }
+        13..=14 => Order::Detach(server),
+        _ => Order::Attach(server),
     }
 }

@@ -1,10 +1,9 @@
 //! The table of transitions as a whole.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::Path;
 
-use pgherd_failover::{On, RESTS, StateName, transitions};
+use pgherd_failover::{On, RESTS, StateName, explain, transitions};
 
 use crate::scenarios;
 
@@ -67,7 +66,7 @@ fn every_row_is_taken_in_some_story() {
 #[test]
 fn the_printed_table_is_the_one_in_force() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/failover-table.md");
-    let printed = print();
+    let printed = explain();
     if std::env::var_os("PGHERD_PRINT_TABLE").is_some() {
         std::fs::write(&path, &printed).unwrap();
     }
@@ -76,49 +75,4 @@ fn the_printed_table_is_the_one_in_force() {
         there == printed,
         "print it again: PGHERD_PRINT_TABLE=1 cargo test -p pgherd-failover --test simulation"
     );
-}
-
-/// The table as a page: a diagram, then every row in its order.
-fn print() -> String {
-    let mut page = String::from(
-        "# The failover table\n\n\
-         Printed from the table that the decision machine runs (`failover/src/transition.rs`); a test keeps it so. Within a\n\
-         state the first row whose guard holds is taken, again and again until none does. Repoint and Rejoin go on beside the\n\
-         states, one command a server at a time.\n\n\
-         The guards of a failover, by the letters that the rows use:\n\n\
-         - (a) the old primary neither answers pgherd nor rejects its login; a refused connection is no answer\n\
-         - (b) no reachable standby still hears it\n\
-         - (c) the standbys that can be seen have every commit that waited for standbys\n\
-         - (d) the best candidate is no further behind than `failover.max_data_loss`, where no commit waited\n\
-         - (e) not paused, not `failover.mode = \"manual\"`, not within `failover.min_interval` of the last promotion\n\
-         - (f) no repmgrd decides\n\n\
-         Besides, every other server must have been asked since the primary failed, and must have answered or be down.\n\n```mermaid\nstateDiagram-v2\n    [*] --> Discover\n",
-    );
-    let mut edges: Vec<(StateName, StateName)> = Vec::new();
-    for row in transitions().filter(|row| row.from != row.to) {
-        if !edges.contains(&(row.from, row.to)) {
-            edges.push((row.from, row.to));
-        }
-    }
-    for (from, to) in edges {
-        let _ = writeln!(page, "    {from} --> {to}");
-    }
-    page.push_str("```\n");
-    for (state, rest) in RESTS {
-        let _ = write!(page, "\n## {state}\n\n");
-        let rows: Vec<_> = transitions().filter(|row| row.from == *state).collect();
-        if !rows.is_empty() {
-            page.push_str("| on | guard | to | commands | why | name |\n|---|---|---|---|---|---|\n");
-        }
-        for row in rows {
-            let (guard, why) = (row.guard, row.reason);
-            let _ = writeln!(
-                page,
-                "| {:?} | {guard} | {} | {} | {why} | {} |",
-                row.on, row.to, row.commands, row.name
-            );
-        }
-        let _ = writeln!(page, "\nIt rests: {rest}.");
-    }
-    page
 }

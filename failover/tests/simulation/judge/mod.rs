@@ -37,6 +37,8 @@ pub(crate) struct Judge {
     /// Where the last commit was acknowledged, and since when commits are there.
     acknowledged: Option<(Id, Branch, Time)>,
     pub(crate) excused: Excused,
+    /// Servers that an operator has had rejoined.
+    ordered: BTreeSet<Id>,
     /// What an operator had to decide, as the hold or the warning said.
     pub(crate) operated: Vec<String>,
     /// An empty cluster was all there was to see: the story is over.
@@ -204,11 +206,18 @@ impl World {
         }
     }
 
-    /// An operator takes a responsibility.
-    pub(crate) fn judge_ordered(&mut self, order: &Order) {
+    /// An operator takes a responsibility, if the order is not refused.
+    pub(crate) fn judge_ordered(&mut self, pgherd: usize, order: &Order) {
+        let now = self.instant();
+        if self.pgherds[pgherd].machine.rehearse(now, order).would.is_err() {
+            return;
+        }
         match order {
-            Order::Failover { accept_data_loss: true } => self.judge.excused.loss = true,
-            Order::Trust(_) => self.judge.excused.trust = true,
+            Order::Failover(terms) => {
+                self.judge.excused.loss |= terms.accept_data_loss;
+                self.judge.excused.trust |= terms.accept_timeline.is_some();
+            }
+            Order::Rejoin { node, .. } => drop(self.judge.ordered.insert(server_of(*node))),
             _ => {}
         }
     }

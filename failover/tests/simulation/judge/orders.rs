@@ -187,7 +187,11 @@ impl World {
             self.violate(format!("{} takes writes, and is rewound", name(id)));
         } else if self.served(pgherd) != Some(upstream) {
             self.violate(format!("{} is rewound to a server that is not served", name(id)));
-        } else if !standby && !notes.stopped.contains_key(&id) && !notes.told_to_stop.contains(&id) {
+        } else if !standby
+            && !self.judge.ordered.contains(&id)
+            && !notes.stopped.contains_key(&id)
+            && !notes.told_to_stop.contains(&id)
+        {
             self.violate(format!("{} is started again, and pgherd has not stopped it", name(id)));
         }
         let now = self.now;

@@ -47,7 +47,7 @@ impl World {
     fn judge_words(&mut self, before: &Routing, after: &Routing) {
         let state = |reason: &str| reason.split(':').next().map(str::to_owned);
         let only_words = match (&before.writes, &after.writes) {
-            (Writes::Held { keep, reason }, Writes::Held { keep: kept, reason: said }) => {
+            (Writes::Held { keep, reason, .. }, Writes::Held { keep: kept, reason: said, .. }) => {
                 keep == kept && state(reason) == state(said) && before.readable == after.readable
             }
             _ => false,
@@ -243,7 +243,14 @@ impl World {
         let settled = matches!(topology.system_identifier, Ok(Some(_))) && !young;
         if readable && !valid {
             self.violate(format!("I4, I10: {} is read, and may not be: {known:?}", name(id)));
-        } else if !readable && valid && settled && it.notes.answered_last[id] {
+        } else if readable && it.machine.is_detached(node(id)) {
+            self.violate(format!("{} is read, and is detached", name(id)));
+        } else if !readable
+            && valid
+            && settled
+            && !it.machine.is_detached(node(id))
+            && it.notes.answered_last[id]
+        {
             self.violate(format!("I10: {} is a valid standby that answers, and is not read", name(id)));
         }
     }

@@ -1,13 +1,13 @@
 //! Each guard fails once, and what lets it hold again.
 
-use pgherd_failover::{Mode, Order, Step};
+use pgherd_failover::{Mode, Order, Step, Terms};
 
-use super::herd::{Herd, PG01, PG02, PG03, millis, seconds};
+use super::herd::{Herd, LOSSY, PG01, PG02, PG03, millis, seconds};
 use super::stories;
 use crate::plan::{Fault, Packets, Plan, Whom};
 
-fn accepted() -> Order {
-    Order::Failover { accept_data_loss: true }
+const fn accepted() -> Order {
+    Order::Failover(LOSSY)
 }
 
 stories! {
@@ -158,7 +158,7 @@ stories! {
         herd.kill(PG01).holds("failover.mode is manual: an operator must promote a standby", seconds(2));
         herd.runs(seconds(60));
         assert_eq!(herd.promotions(), 0);
-        herd.orders(Order::Failover { accept_data_loss: false }).serves(PG02, seconds(2));
+        herd.orders(Order::Failover(Terms::default())).serves(PG02, seconds(2));
     }
 
     /// (e)
@@ -179,15 +179,17 @@ stories! {
         let mut herd = Herd::with(plan);
         herd.kill(PG01).runs(seconds(30));
         assert_eq!(herd.promotions(), 0);
-        herd.orders(Order::Failover { accept_data_loss: false }).serves(PG02, seconds(1));
+        herd.orders(Order::Failover(Terms::default())).serves(PG02, seconds(1));
     }
 
     /// (e)
-    fn an_order_that_comes_while_all_is_well_is_forgotten() {
+    fn an_order_that_comes_while_all_is_well_is_refused_and_forgotten() {
         let mut plan = Plan::quiet(3);
         plan.settings.mode = Mode::Manual;
         let mut herd = Herd::with(plan);
-        herd.orders(accepted()).keeps(PG01, seconds(60));
+        let told = herd.orders(accepted()).verdict(millis(5)).expect_err("all is well");
+        assert!(told.contains("node 0 is the primary and works: a switchover"), "{told}");
+        herd.keeps(PG01, seconds(60));
         herd.kill(PG01).holds("failover.mode is manual", seconds(2));
         assert_eq!(herd.promotions(), 0);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherd_failover::{Event, Order, StateName, Step, Writes};
+use pgherd_failover::{Errand, Event, Order, StateName, Step, Terms, Writes};
 use pgherd_health::{NodeId, ProbeOutcome};
 
 use crate::model::{Circumstances, Id, Process, Time, answer, name, node, server_of};
@@ -13,6 +13,9 @@ pub(crate) const PG01: Id = 0;
 pub(crate) const PG02: Id = 1;
 pub(crate) const PG03: Id = 2;
 pub(crate) const PG04: Id = 3;
+
+/// A failover at the price of acknowledged commits.
+pub(crate) const LOSSY: Terms = Terms { to: None, accept_data_loss: true, accept_timeline: None };
 
 pub(crate) const fn seconds(number: u64) -> Duration {
     Duration::from_secs(number)
@@ -131,7 +134,8 @@ impl Herd {
     }
 
     pub(crate) fn orders(&mut self, order: Order) -> &mut Self {
-        self.world.judge_ordered(&order);
+        let pgherd = self.pgherd();
+        self.world.judge_ordered(pgherd, &order);
         self.tells(Event::Ordered(order))
     }
 
@@ -140,13 +144,30 @@ impl Herd {
         self.orders(Order::Switchover { to: to.map(node) }).verdict(within)
     }
 
-    /// What whoever ordered a switchover is told.
+    /// An operator says that the timeline of this server is the right one.
+    pub(crate) fn chooses(&mut self, id: Id, accept_data_loss: bool) -> &mut Self {
+        let topology = self.world.pgherds[self.pgherd()].machine.topology();
+        let timeline = topology.member(node(id)).and_then(|member| Some(member.branch()?.timeline));
+        self.orders(Order::Failover(Terms {
+            to: Some(node(id)),
+            accept_data_loss,
+            accept_timeline: timeline,
+        }))
+    }
+
+    /// What whoever ordered another primary is told.
     pub(crate) fn verdict(&mut self, within: Time) -> Result<String, String> {
+        self.told(Errand::Primary, within)
+    }
+
+    /// How the last order of this errand has ended.
+    pub(crate) fn told(&mut self, errand: Errand, within: Time) -> Result<String, String> {
         let end = self.world.now + within;
         loop {
             let pgherd = self.pgherd();
-            if let Some(verdict) = self.world.pgherds[pgherd].machine.take_verdict() {
-                return verdict;
+            let answers = self.world.pgherds[pgherd].machine.take_answers();
+            if let Some(answer) = answers.into_iter().rfind(|answer| answer.errand == errand) {
+                return answer.told;
             }
             assert!(self.world.now < end, "nothing is told in {within:?}\n{}", self.story());
             self.runs(millis(5));

@@ -2,12 +2,12 @@
 
 use pgherd_failover::{Order, StateName, Step};
 
-use super::herd::{Herd, PG01, PG02, PG03, millis, seconds};
+use super::herd::{Herd, LOSSY, PG01, PG02, PG03, millis, seconds};
 use super::stories;
 use crate::model::node;
 use crate::plan::{Packets, Plan, Whom};
 
-const ACCEPTED: Order = Order::Failover { accept_data_loss: true };
+const ACCEPTED: Order = Order::Failover(LOSSY);
 
 /// Two servers, each promoted from the first timeline beside the other, at one point of it or at two.
 fn forks(equal: bool) -> Herd {
@@ -25,7 +25,7 @@ stories! {
         for (chosen, equal) in [(PG02, false), (PG03, false), (PG02, true)] {
             let mut herd = forks(equal);
             herd.holds("accept writes on a fork", seconds(2));
-            herd.runs(seconds(60)).orders(Order::Trust(node(chosen))).serves(chosen, seconds(1));
+            herd.runs(seconds(60)).chooses(chosen, false).serves(chosen, seconds(1));
             herd.keeps(chosen, seconds(20));
         }
     }
@@ -35,7 +35,7 @@ stories! {
             let mut herd = forks(equal);
             herd.holds("accept writes on a fork", seconds(2));
             herd.kill(PG03).holds("another, which does not answer now, was writable on another", seconds(2));
-            herd.orders(Order::Trust(node(PG02))).serves(PG02, seconds(1));
+            herd.chooses(PG02, false).serves(PG02, seconds(1));
         }
     }
 
@@ -51,7 +51,7 @@ stories! {
     fn a_superseded_primary_that_standbys_follow_is_the_operators_to_judge() {
         let mut herd = Herd::of(4);
         herd.usurp(PG02).holds("node 0 is superseded but still has standbys that stream from it", seconds(2));
-        herd.orders(Order::Trust(node(PG01))).serves(PG01, seconds(1));
+        herd.chooses(PG01, false).serves(PG01, seconds(1));
         herd.keeps(PG01, seconds(30));
     }
 
@@ -64,7 +64,7 @@ stories! {
             herd.world.append(PG01, 700_000, crate::model::What::Other);
         }
         herd.heal().pgherd_starts().holds("bytes of WAL of its own, more than failover.max_data_loss", seconds(3));
-        herd.orders(Order::Trust(node(PG02))).serves(PG02, seconds(2));
+        herd.chooses(PG02, false).serves(PG02, seconds(2));
         herd.runs(seconds(10));
         assert!(herd.warns("an operator must rejoin it"), "{}", herd.story());
     }
@@ -78,7 +78,7 @@ stories! {
         herd.isolate(Whom::This(PG02)).runs(seconds(5));
         assert_eq!(herd.served(), None, "{}", herd.story());
         herd.holds("a later timeline was seen, of which no server answers", seconds(20));
-        herd.orders(Order::Trust(node(PG01))).serves(PG01, seconds(3));
+        herd.chooses(PG01, false).serves(PG01, seconds(3));
     }
 
     fn where_the_last_primary_is_lost_for_good_an_older_standby_needs_an_order() {
@@ -116,7 +116,7 @@ stories! {
         }
         herd.pgherd_dies().runs(seconds(3)).pgherd_starts();
         herd.holds("the standbys are on different forks, and none is writable", seconds(15));
-        herd.orders(Order::Trust(node(PG03))).orders(ACCEPTED).serves(PG03, seconds(3));
+        herd.chooses(PG03, true).serves(PG03, seconds(3));
     }
 
     fn where_no_server_has_ever_answered_it_waits() {

@@ -6,6 +6,7 @@ mod guards;
 mod herd;
 mod holds;
 mod losses;
+mod operators;
 mod orders;
 mod promotions;
 mod slots;
@@ -24,8 +25,16 @@ fn note_taken(rows: &BTreeSet<&'static str>) {
 
 /// Tells every story; the rows of the table that they take.
 pub(crate) fn tell_all() -> BTreeSet<&'static str> {
-    let all =
-        [guards::ALL, holds::ALL, losses::ALL, orders::ALL, promotions::ALL, surprises::ALL, switchover::ALL];
+    let all = [
+        guards::ALL,
+        holds::ALL,
+        losses::ALL,
+        operators::ALL,
+        orders::ALL,
+        promotions::ALL,
+        surprises::ALL,
+        switchover::ALL,
+    ];
     all.iter().copied().flatten().for_each(|story| story());
     TAKEN.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

@@ -3,7 +3,7 @@
 use pgherd_failover::{Order, StateName, Step};
 use pgherd_health::NodeId;
 
-use super::herd::{Herd, PG01, PG02, PG03, PG04, millis, seconds, until_ordered};
+use super::herd::{Herd, LOSSY, PG01, PG02, PG03, PG04, millis, seconds, until_ordered};
 use super::stories;
 use crate::plan::{Fault, Packets, Plan, Whom};
 use crate::world::Trick;
@@ -40,7 +40,7 @@ stories! {
         herd.world.servers[PG03].lagging = true;
         herd.runs(seconds(1)).kill(PG01);
         herd.holds("has more WAL", seconds(2));
-        herd.orders(Order::Failover { accept_data_loss: true }).serves(PG03, seconds(2));
+        herd.orders(Order::Failover(LOSSY)).serves(PG03, seconds(2));
     }
 
     fn a_standby_whose_replay_is_paused_or_delayed_is_not_promoted() {

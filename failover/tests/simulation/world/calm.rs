@@ -1,11 +1,13 @@
 //! The faults are over: the herd comes to rest by itself, or tells an operator what to decide.
 
-use pgherd_failover::{Event, Mode, Order, StateName, Writes};
-use pgherd_health::Leadership;
+use pgherd_failover::{Event, Mode, Order, StateName, Terms, Writes};
+use pgherd_health::{Leadership, NodeId};
 
 use crate::model::{Id, OURS, Process, Server, Time, name, node, server_of};
 use crate::story::tell;
 use crate::world::{Happening, World};
+
+const LOSSY: Terms = Terms { to: None, accept_data_loss: true, accept_timeline: None };
 
 /// How long an operator looks at a hold before they act.
 const PATIENCE: Time = Time::from_secs(12);
@@ -37,6 +39,9 @@ impl World {
         }
         if let Some(pgherd) = self.living() {
             self.step(pgherd, Event::Ordered(Order::Resume));
+            for id in 0..self.servers.len() {
+                self.step(pgherd, Event::Ordered(Order::Attach(node(id))));
+            }
         }
         self.after(Time::from_secs(1), Happening::Operate);
     }
@@ -59,7 +64,7 @@ impl World {
         tell!(self, "an operator reads \"{}\" and orders {order:?}", status.reason);
         self.judge.operated.push(status.reason);
         self.pgherds[pgherd].notes.held_since = self.now;
-        self.judge_ordered(&order);
+        self.judge_ordered(pgherd, &order);
         self.step(pgherd, Event::Ordered(order));
     }
 
@@ -72,37 +77,48 @@ impl World {
             return None;
         }
         if reason.contains("order the failover") {
-            return Some(Order::Failover { accept_data_loss: true });
+            return Some(Order::Failover(LOSSY));
         }
-        if reason.contains("may trust node") {
-            return topology.leadership.primary().map(Order::Trust);
+        let choose = |chosen: NodeId| {
+            let timeline = topology.member(chosen)?.branch()?.timeline;
+            let terms = Terms { to: Some(chosen), accept_timeline: Some(timeline), ..Terms::default() };
+            Some(Order::Failover(terms))
+        };
+        if reason.contains("may accept the timeline of node") {
+            return topology.leadership.primary().and_then(choose);
         }
-        if reason.contains("fork") || reason.contains("is superseded but") || reason.contains("may trust it")
-        {
+        let forked = ["fork", "is superseded but", "may accept the earlier one"];
+        if forked.iter().any(|part| reason.contains(part)) {
             let chosen = match &topology.leadership {
                 Leadership::Contested { nodes, .. } => nodes.first().copied(),
                 other => other.primary().or_else(|| Some(other.false_primaries().first()?.node)),
             };
-            return chosen.map(Order::Trust);
+            return chosen.and_then(choose);
         }
         let accepts = ["may be lost", "has more WAL", "bytes behind", "latest timeline", "last promotion"];
         if accepts.iter().any(|part| reason.contains(part)) {
-            return Some(Order::Failover { accept_data_loss: true });
+            return Some(Order::Failover(LOSSY));
         }
         if reason.contains("nobody can be promoted") {
-            return self.promote_by_hand();
+            return self.promote_by_hand(pgherd);
         }
         let manual = self.plan.settings.mode == Mode::Manual;
-        manual.then_some(Order::Failover { accept_data_loss: false })
+        manual.then(|| Order::Failover(Terms::default()))
     }
 
     /// Where nobody may be promoted unasked, an operator promotes the standby that has most.
-    fn promote_by_hand(&mut self) -> Option<Order> {
+    fn promote_by_hand(&mut self, pgherd: usize) -> Option<Order> {
         let standbys = self.servers.iter().filter(|it| it.standby && it.is_up() && it.is_ours());
         let Some(best) = standbys.max_by_key(|it| it.wal.end()).map(|it| it.id) else {
             let writable =
                 self.servers.iter().find(|it| it.is_writable() && it.is_ours()).map(|it| node(it.id));
-            return writable.map(Order::Trust);
+            let timeline = writable.and_then(|it| {
+                let topology = self.pgherds[pgherd].machine.topology();
+                Some(topology.member(it)?.branch()?.timeline)
+            });
+            return timeline.map(|timeline| {
+                Order::Failover(Terms { to: writable, accept_timeline: Some(timeline), ..Terms::default() })
+            });
         };
         tell!(self, "an operator promotes {}", name(best));
         self.judge.operated.push("nobody can be promoted".to_owned());

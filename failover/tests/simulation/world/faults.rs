@@ -117,7 +117,7 @@ impl World {
             Fault::Ordered(ref order) => {
                 tell!(self, "an operator orders {order:?}");
                 for pgherd in 0..self.pgherds.len() {
-                    self.judge_ordered(order);
+                    self.judge_ordered(pgherd, order);
                     self.step(pgherd, Event::Ordered(order.clone()));
                 }
             }

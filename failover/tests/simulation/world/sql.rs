@@ -47,6 +47,14 @@ impl World {
                 self.servers[server].cut_off = false;
                 self.answer(run, Outcome::Done);
             }
+            Step::Record(_) if self.servers[server].standby => {
+                self.answer(run, Outcome::Failed("recovery is in progress".to_owned()));
+            }
+            Step::Record(ref records) => {
+                let wal = 100 * records.len() as u64;
+                self.append(server, wal, What::Other);
+                self.answer(run, Outcome::Done);
+            }
             Step::Quiesce { within } => self.quiesce(run, server, within, phase),
             Step::DropSlot { name } => {
                 self.servers[server].slots.retain(|slot| slot.name != name);

@@ -56,6 +56,7 @@ impl Run {
                 | Step::Checkpoint
                 | Step::DropSlot { .. }
                 | Step::Quiesce { .. }
+                | Step::Record(_)
         )
     }
 }
