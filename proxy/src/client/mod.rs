@@ -1,6 +1,7 @@
 //! Clients: startup and login, then a session whose statements run on leased server connections.
 
 pub(crate) mod acquire;
+mod again;
 mod authenticate;
 mod exchange;
 mod in_band;

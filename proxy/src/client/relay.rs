@@ -16,6 +16,7 @@ use super::watch::Overdue;
 use crate::buffer::Buffers;
 use crate::server::connect::Standing;
 use crate::server::connection::ServerConnection;
+use crate::server::table::Server;
 use crate::stream::Stream;
 use crate::traffic::{Counter, Shard};
 
@@ -119,6 +120,8 @@ pub(super) struct Front {
     pub(super) ending: Option<Ending>,
     /// The client has asked for so much that it is not read from for now.
     pub(super) held_back: bool,
+    /// The next transaction waits on a connection that the session keeps: see [`Front::waits_on`].
+    pub(super) is_withheld: bool,
     /// A cancel request of pgherd's own was sent: it must not meet what comes next.
     pub(super) is_cancelled: bool,
     /// A cancel request has come before what it is for was sent.
@@ -135,6 +138,7 @@ impl Front {
         &mut self,
         server: &mut ServerConnection,
         (buffers, lookup): (&Buffers, Lookup<'_>),
+        place: &Server,
     ) -> Poll<Event> {
         if self.machine.owes_nothing() {
             // What it was held back for was answered, and the lease has ended with that.
@@ -144,7 +148,7 @@ impl Front {
             return Poll::Ready(event);
         }
         loop {
-            if let Poll::Ready(event) = self.poll_up(server, (buffers, lookup)) {
+            if let Poll::Ready(event) = self.poll_up(server, (buffers, lookup), place) {
                 return Poll::Ready(event);
             }
             let was_stalled = self.machine.is_stalled();
@@ -204,6 +208,7 @@ impl Front {
         &mut self,
         server: &mut ServerConnection,
         (buffers, lookup): (&Buffers, Lookup<'_>),
+        place: &Server,
     ) -> Poll<Event> {
         loop {
             if let Err(error) = ready!(self.up.poll_flush(&mut server.stream, buffers)) {
@@ -214,6 +219,10 @@ impl Front {
             }
             if self.is_cancelled && self.machine.owes_nothing() {
                 return Poll::Pending;
+            }
+            self.is_withheld = self.waits_on(place);
+            if self.is_withheld {
+                return self.poll_closed().map(|()| Event::ClientGone);
             }
             if self.machine.is_stalled() {
                 return self.poll_closed().map(|()| Event::ClientGone);
@@ -317,6 +326,16 @@ impl Front {
         shard.add(Counter::QueryTime, std::mem::take(&mut self.meter.query_time));
         shard.add(Counter::TransactionTime, std::mem::take(&mut self.meter.transaction_time));
         tally.reads
+    }
+
+    /// True if the next transaction of a session that keeps its connection waits: a switchover waits for the end of all
+    /// transactions there. New ones of others wait for a pool.
+    #[inline]
+    fn waits_on(&self, place: &Server) -> bool {
+        place.quiesces()
+            && self.machine.is_at_rest()
+            && self.machine.lasting_pin().is_some()
+            && !self.up.flow.is_inside_message()
     }
 
     /// Ready when the client has closed the connection. One that has sent more meanwhile is taken to be there.

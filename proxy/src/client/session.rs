@@ -15,6 +15,7 @@ use pgherd_protocol::session::{Detached, Pooling, Session as Machine};
 use pgherd_protocol::statement::Pin;
 
 use super::acquire::{Access, Attempt, Failure, Held, Slow};
+use super::again::Again;
 use super::listen::{Listening, Settling};
 use super::login::LoggedIn;
 use super::meter::{Meter, count, stage};
@@ -81,6 +82,7 @@ impl Session {
             meter: Meter::default(),
             ending: None,
             held_back: false,
+            is_withheld: false,
             is_cancelled: false,
             held_over: HeldOver::default(),
             has_blocks: mode != PoolMode::Statement,
@@ -321,6 +323,7 @@ impl Session {
         let mut vacating = Vacating::default();
         let mut settling = Settling::default();
         let mut held_over = std::mem::take(&mut front.held_over);
+        let mut again = Again::default();
         if front.machine.owes_nothing() {
             // Sent on another lease, or waited for since.
             watch.take_cancelled();
@@ -328,7 +331,7 @@ impl Session {
         poll_fn(|cx| {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
             front.is_cancelled = watch.is_cancelled();
-            let event = front.poll_relay(server, lent);
+            let event = front.poll_relay(server, lent, &held.server);
             if event.is_pending() {
                 held_over.send(front, (&access.seat, worker));
                 vacating.poll(&mut front.machine, (&held.server, &access.user), cx);
@@ -356,6 +359,7 @@ impl Session {
                 if settling.poll(front, listening.settled_after(), cx).is_ready() {
                     return Poll::Ready(Event::OnlyListens);
                 }
+                again.poll(front.is_withheld, cx);
                 watch.note(Activity::of(&front.machine), front.machine.rounds());
                 match watch.take_verdict() {
                     None if front.machine.owes_nothing() && watch.take_cancelled() => {

@@ -39,6 +39,8 @@ pub(crate) struct Server {
     retired: AtomicBool,
     /// Writes wait: nothing more is lent for now.
     withheld: AtomicBool,
+    /// It is waited for the end of all transactions.
+    quiesces: AtomicBool,
     /// It could not be reached: nobody tries again before this moment.
     retry_at: Mutex<Option<Instant>>,
 }
@@ -145,6 +147,12 @@ impl Server {
         for pool in pools {
             if wait { pool.withhold() } else { pool.grant() }
         }
+    }
+
+    /// True while a switchover waits for the end of all transactions: nobody begins another there.
+    #[inline]
+    pub(crate) fn quiesces(&self) -> bool {
+        self.quiesces.load(Ordering::Relaxed)
     }
 
     /// How many connections are lent for transactions, where no more are. Sessions that keep theirs are not counted.
@@ -260,7 +268,7 @@ impl Backends {
                 Some(server) => Target::Open(server),
                 None => Target::Held { keep: None, reason: "the primary is not in backends.nodes".into() },
             },
-            Writes::Held { keep, reason } => Target::Held {
+            Writes::Held { keep, reason, .. } => Target::Held {
                 keep: keep.and_then(|epoch| self.server(known, epoch.primary, Some(epoch))),
                 reason: reason.as_str().into(),
             },
@@ -269,11 +277,14 @@ impl Backends {
         let after = Arc::new(Table { writes, readable });
         // Nobody who has seen an older table than this begins anything once writes wait.
         if let Target::Open(server) = &after.writes {
+            server.quiesces.store(false, Ordering::Relaxed);
             server.withhold(false);
         }
         self.current.store(Arc::clone(&after));
         if let Target::Held { keep: Some(server), .. } = &after.writes {
             server.withhold(true);
+            let quiesces = matches!(&routing.writes, Writes::Held { quiesces: true, .. });
+            server.quiesces.store(quiesces, Ordering::Relaxed);
         }
         for server in before.servers() {
             if !after.servers().any(|kept| Arc::ptr_eq(kept, server)) {
@@ -309,6 +320,7 @@ impl Backends {
             cutters: Mutex::default(),
             retired: AtomicBool::new(false),
             withheld: AtomicBool::new(false),
+            quiesces: AtomicBool::new(false),
             retry_at: Mutex::default(),
         }))
     }

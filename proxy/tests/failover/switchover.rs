@@ -2,18 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use pgherd_testkit::client::{Answer, RawClient};
+use pgherd_testkit::client::{Answer, ErrorFields};
 use pgherd_testkit::{Cluster, Context, Result, Server, ensure, eventually};
 
 use crate::herd::{Herd, PATIENCE, timeline};
-
-impl Herd {
-    /// An administrator at the console.
-    pub(crate) async fn console(&self) -> Result<RawClient> {
-        let password = self.cluster.monitor_password();
-        RawClient::login(self.pgherd.address(), "repmgr", "pgherd", password).await
-    }
-}
 
 /// How often the primary is changed: `PGHERD_SWITCHOVERS`, or a few times.
 fn times() -> Result<usize> {
@@ -24,7 +16,12 @@ fn times() -> Result<usize> {
 }
 
 fn told(answer: &Answer) -> String {
-    answer.error().or_else(|| answer.notice()).map(|it| it.message().to_owned()).unwrap_or_default()
+    let done = || {
+        let rows = answer.rows();
+        let text = rows.first()?.first()?.as_ref()?;
+        Some(String::from_utf8_lossy(text).into_owned())
+    };
+    answer.error().map(|it| it.message().to_owned()).or_else(done).unwrap_or_default()
 }
 
 /// Makes `to` the primary under load; how long no write was acknowledged, at worst.
@@ -117,6 +114,42 @@ async fn an_open_transaction_comes_to_its_end_first() -> Result<()> {
     ensure!(herd.cluster.primary().await?.id() != 1);
     let rows = client.query("SELECT n FROM t ORDER BY n").await?.rows();
     ensure!(rows.len() == 3, "{rows:?}");
+    Ok(())
+}
+
+/// It ends with the old primary between two transactions, and never within one.
+#[tokio::test]
+async fn a_session_that_keeps_its_connection_and_never_rests_does_not_stand_in_the_way() -> Result<()> {
+    for mode in ["transaction", "session"] {
+        let cluster = Cluster::builder().start().await?;
+        let herd = Herd::of(cluster, |pgherd| pgherd.set("pool.mode", mode)).await?;
+        let mut busy = herd.raw().await?;
+        busy.query("CREATE TEMPORARY TABLE mine (n int)").await?;
+        let works = async {
+            loop {
+                let text = "BEGIN; INSERT INTO mine SELECT pg_sleep(0.002) IS NULL::int; COMMIT";
+                match busy.query(text).await {
+                    Ok(answer) if answer.error().is_none() => {}
+                    Ok(answer) => return answer.error().map(|it| it.code().to_owned()),
+                    Err(ended) => return ended.downcast_ref::<ErrorFields>().map(|it| it.code().to_owned()),
+                }
+            }
+        };
+        let works = tokio::time::timeout(PATIENCE, works);
+        let orders = async {
+            herd.pgherd.wait_log("writes are open", PATIENCE).await?;
+            let mut console = herd.console().await?;
+            let plan = format!("{:?}", console.query("EXPLAIN SWITCHOVER 1").await?.rows());
+            ensure!(plan.contains("sessions that end"), "{mode}: {plan}");
+            console.query("SWITCHOVER 1").await
+        };
+        let (ended, answer) = tokio::join!(works, orders);
+        let answer = answer?;
+        ensure!(answer.error().is_none(), "{mode}: {answer:?}\n{}", herd.log());
+        let ended = ended.with_context(|| herd.log())?;
+        ensure!(ended.as_deref() == Some("57P01"), "{mode}: {ended:?}\n{}", herd.log());
+        ensure!(herd.cluster.primary().await?.id() == 2);
+    }
     Ok(())
 }
 
