@@ -1,8 +1,9 @@
-//! HTTP: what orchestrators and Prometheus ask.
+//! HTTP: what orchestrators, balancers and Prometheus ask.
 //!
 //! On a thread and a runtime of its own: whoever asks delays neither clients nor the control loop.
 
 mod metrics;
+mod patroni;
 mod routes;
 
 use std::io;

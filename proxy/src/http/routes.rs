@@ -5,22 +5,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodFilter, get, on};
 
-use super::metrics;
+use super::patroni::Question;
+use super::{metrics, patroni};
 use crate::server::table::Target;
 use crate::shared::Shared;
 
 /// Every path that is answered.
 pub(super) fn all(shared: Arc<Shared>, draining: Arc<AtomicBool>) -> Router {
     let asked = Asked { shared, draining };
-    Router::new()
+    let mut router = Router::new()
         .route("/healthz", get(alive))
         .route("/readyz", get(ready))
-        .route("/metrics", get(measured))
-        .with_state(asked)
+        .route("/metrics", get(measured));
+    for (path, question) in patroni::PATHS {
+        // HEAD is GET without its body.
+        let methods = MethodFilter::GET.or(MethodFilter::OPTIONS);
+        let check = |state, method, uri| checked(state, *question, method, uri);
+        router = router.route(path, on(methods, check));
+    }
+    router.with_state(asked)
 }
 
 /// What the answers are made of.
@@ -51,6 +58,17 @@ async fn ready(State(Asked { shared, draining }): State<Asked>) -> Response {
 
 fn unavailable(why: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+}
+
+/// One of Patroni's health checks.
+async fn checked(
+    State(Asked { shared, draining }): State<Asked>,
+    question: Question,
+    method: Method,
+    uri: Uri,
+) -> Response {
+    let draining = draining.load(Ordering::Relaxed) || shared.ending.is_near();
+    patroni::answer(&shared, draining, question, (&method, &uri))
 }
 
 async fn measured(State(Asked { shared, .. }): State<Asked>) -> Response {
