@@ -18,6 +18,7 @@ use crate::handover::{Inherited, Sockets};
 use crate::peer::{Peer, PeerAddress};
 use crate::worker::{Accepted, Arrival};
 use unix::UnixSocket;
+pub(crate) use unix::path_of;
 
 /// Connections beyond `pool.max_clients` that may be logging in, or being told that there are too many. More than one address may have
 /// by default.
@@ -47,7 +48,7 @@ impl Listeners {
             io::Error::new(error.kind(), format!("listen.address: cannot listen on {address}: {error}"))
         })?;
         let unix = settings.unix.as_ref().map(|directory| {
-            match inherited.take_unix(&unix::path_of(directory, address.port())) {
+            match inherited.take_unix(&path_of(directory, address.port())) {
                 Some((listener, path)) => UnixSocket::take_over(listener, &path, sockets.stay()),
                 None => UnixSocket::bind(
                     directory,

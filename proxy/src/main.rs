@@ -21,6 +21,7 @@ mod http;
 mod identities;
 mod listener;
 mod log;
+mod naming;
 mod peer;
 mod places;
 mod reactor;
@@ -46,11 +47,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let ended = match cli::Cli::parse().into_command() {
-        cli::Command::Check(args) => check::run(&args),
-        cli::Command::Run(args) => daemon::run(&args),
-    };
-    ended.unwrap_or_else(|error| {
+    cli::Cli::parse().run().unwrap_or_else(|error| {
         // Where nobody reads it, the exit code says it still.
         let _ = writeln!(io::stderr(), "error: {error}");
         ExitCode::FAILURE

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use pgherd_health::Node;
 use pgherd_protocol::error::ClientError;
 
 use super::command::{Command, Shutdown};
@@ -37,15 +36,7 @@ impl Dialogue {
         let backends = &self.worker.shared.backends;
         match order {
             Command::Pause(database) => self.pause(database.as_deref()).await,
-            Command::Resume(database) => {
-                let name = self.ordinary(database.as_deref())?;
-                if !backends.resume(name) {
-                    let what =
-                        name.map_or_else(|| "pgherd".to_owned(), |name| format!("database \"{name}\""));
-                    return Err(ClientError::new("55000", format!("{what} is not paused")));
-                }
-                Ok(Reply::done("RESUME"))
-            }
+            Command::Resume(database) => self.resume(database.as_deref()),
             Command::Disable(database) | Command::Enable(database) => {
                 let is_disabled = matches!(order, Command::Disable(_));
                 self.ordinary(Some(database))?;
@@ -86,36 +77,12 @@ impl Dialogue {
             Command::Suspend => Err(ClientError::new("0A000", "SUSPEND is not supported")
                 .detail("PgBouncer needs it to hand its connections over to another process.")
                 .hint("PAUSE waits until no server connection is in use.")),
-            Command::Switchover(to) => self.switch_over(to.as_deref()).await,
+            Command::Herd(order) => self.rule(order).await,
+            Command::Explain(order) => self.explain(order).await,
             Command::Reload => self.reload().await,
             Command::Set(name, value) => self.set(name, value.as_deref()).await,
             Command::Shutdown(how) => Ok(self.shut_down(*how)),
             _ => Err(ClientError::new("XX000", "not an order: a defect of pgherd")),
-        }
-    }
-
-    /// Makes another server the primary, and says so when it is. Who leaves while it waits has ordered it nevertheless.
-    async fn switch_over(&mut self, to: Option<&str>) -> Result<Reply, ClientError> {
-        let control = self.worker.shared.control.clone();
-        let nodes = Arc::clone(&control.routing.borrow().nodes);
-        let is_meant = |node: &Node, name: &str| node.host == name || node.id.to_string() == name;
-        let to = match to {
-            None => None,
-            Some(name) => match nodes.iter().find(|node| is_meant(node, name)) {
-                Some(node) => Some(node.id),
-                None => {
-                    return Err(ClientError::new("42704", format!("there is no server \"{name}\""))
-                        .hint("A server is named by its number or its host, as in SHOW TOPOLOGY."));
-                }
-            },
-        };
-        let ended = self.wait_for(async move { control.switch_over(to).await }).await;
-        match ended.map_err(|error| error.detail("The switchover goes on."))? {
-            Ok(done) => {
-                self.notice(&done, "");
-                Ok(Reply::done("SWITCHOVER"))
-            }
-            Err(why) => Err(ClientError::new("55000", format!("no switchover: {why}"))),
         }
     }
 
@@ -191,6 +158,15 @@ impl Dialogue {
         done.map(|()| Reply::done("PAUSE"))
     }
 
+    fn resume(&self, database: Option<&str>) -> Result<Reply, ClientError> {
+        let name = self.ordinary(database)?;
+        if !self.worker.shared.backends.resume(name) {
+            let what = name.map_or_else(|| "pgherd".to_owned(), |name| format!("database \"{name}\""));
+            return Err(ClientError::new("55000", format!("{what} is not paused")));
+        }
+        Ok(Reply::done("RESUME"))
+    }
+
     /// A name, unless it is the console's own.
     fn ordinary<'a>(&self, database: Option<&'a str>) -> Result<Option<&'a str>, ClientError> {
         match database {
@@ -228,7 +204,7 @@ impl Dialogue {
     }
 
     /// Waits, unless the client leaves, cancels it, or is sent away before.
-    async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Result<T, ClientError> {
+    pub(super) async fn wait_for<T>(&mut self, what: impl Future<Output = T>) -> Result<T, ClientError> {
         let Self { worker, stream, visitor, .. } = self;
         let seat = &visitor.seat;
         seat.begin_wait();

@@ -6,6 +6,7 @@ use std::vec::IntoIter;
 
 use pgherd_protocol::rows::Column;
 
+use super::herd::HerdOrder;
 use super::lexer::{self, Placed, Token};
 use super::parameters;
 use super::views::{self, View};
@@ -41,8 +42,10 @@ pub(crate) enum Command {
     Suspend,
     /// WAIT_CLOSE [database]
     WaitClose(Option<String>),
-    /// SWITCHOVER [server]
-    Switchover(Option<String>),
+    /// An order about the servers.
+    Herd(HerdOrder),
+    /// EXPLAIN of one: what it would do.
+    Explain(HerdOrder),
     /// RELOAD
     Reload,
     /// SHUTDOWN
@@ -105,7 +108,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Command>, Mistake> {
     }
 }
 
-struct Words {
+pub(super) struct Words {
     tokens: Peekable<IntoIter<Placed>>,
 }
 
@@ -116,6 +119,9 @@ impl Words {
             Some(Placed { token: Token::Word(word), .. }) => word.to_ascii_uppercase(),
             other => return Err(syntax_error(other.as_ref())),
         };
+        if let Some(order) = self.herd_order(&word)? {
+            return Ok(Command::Herd(order));
+        }
         Ok(match &*word {
             "SHOW" => return self.show(),
             "SET" => return self.set(),
@@ -129,7 +135,7 @@ impl Words {
             "KILL_CLIENT" => self.kill_client()?,
             "SUSPEND" => Command::Suspend,
             "WAIT_CLOSE" => Command::WaitClose(self.name_if_any()?),
-            "SWITCHOVER" => Command::Switchover(self.name_if_any()?),
+            "EXPLAIN" => return self.explain(),
             "RELOAD" => Command::Reload,
             "SHUTDOWN" => self.shutdown()?,
             "BEGIN" | "START" => self.rest(Command::Begin),
@@ -216,6 +222,33 @@ impl Words {
         }
     }
 
+    /// Of an order about the servers, which is not carried out.
+    fn explain(&mut self) -> Result<Command, Mistake> {
+        let placed = self.next()?;
+        let order = match &placed.token {
+            Token::Word(word) => self.herd_order(&word.to_ascii_uppercase())?,
+            _ => None,
+        };
+        order.map(Command::Explain).ok_or_else(|| syntax_error(Some(&placed)))
+    }
+
+    /// Takes the next word if it is this one.
+    pub(super) fn takes(&mut self, word: &str) -> bool {
+        let is_it = |token: &Token| matches!(token, Token::Word(it) if it.eq_ignore_ascii_case(word));
+        self.tokens.next_if(|placed| is_it(&placed.token)).is_some()
+    }
+
+    /// Takes a word that must follow.
+    pub(super) fn must(&mut self, word: &str) -> Result<(), Mistake> {
+        if self.takes(word) { Ok(()) } else { Err(syntax_error(self.tokens.peek())) }
+    }
+
+    /// A number that must follow.
+    pub(super) fn number(&mut self) -> Result<u32, Mistake> {
+        let placed = self.next()?;
+        placed.text.parse().map_err(|_| syntax_error(Some(&placed)))
+    }
+
     fn kill_client(&mut self) -> Result<Command, Mistake> {
         let placed = self.next()?;
         placed.text.parse().map(Command::KillClient).map_err(|_| syntax_error(Some(&placed)))
@@ -238,7 +271,7 @@ impl Words {
     }
 
     /// The name of a database, as it stands there: as in PgBouncer, large letters are not made small.
-    fn name(&mut self) -> Result<String, Mistake> {
+    pub(super) fn name(&mut self) -> Result<String, Mistake> {
         let placed = self.next()?;
         match placed.token {
             Token::Word(name) | Token::Quoted(name) if !name.is_empty() => Ok(name),
@@ -246,7 +279,7 @@ impl Words {
         }
     }
 
-    fn name_if_any(&mut self) -> Result<Option<String>, Mistake> {
+    pub(super) fn name_if_any(&mut self) -> Result<Option<String>, Mistake> {
         match self.tokens.peek() {
             None | Some(Placed { token: Token::Semicolon, .. }) => Ok(None),
             Some(_) => self.name().map(Some),
@@ -289,9 +322,6 @@ mod tests {
         assert_eq!(one(" PAUSE "), Command::Pause(None));
         assert_eq!(one("pause App"), Command::Pause(Some("App".into())));
         assert_eq!(one("KILL \"my \"\"db\"\"\";;"), Command::Kill(Some("my \"db\"".into())));
-        assert_eq!(one("SWITCHOVER"), Command::Switchover(None));
-        assert_eq!(one("switchover 2"), Command::Switchover(Some("2".into())));
-        assert_eq!(one("switchover 'db-2.example'"), Command::Switchover(Some("db-2.example".into())));
         assert_eq!(one("kill_client 17"), Command::KillClient(17));
         assert_eq!(one("SHUTDOWN wait_for_clients"), Command::Shutdown(Shutdown::WaitForClients));
         assert_eq!(one("set pool.size = 5"), Command::Set("pool.size".into(), Some("5".into())));
@@ -301,6 +331,39 @@ mod tests {
             Command::Set("query_wait_timeout".into(), Some("2 min".into()))
         );
         assert_eq!(one("-- what?\nSHOW /* this /* and */ that */ HELP"), Command::Help);
+    }
+
+    #[test]
+    fn orders_about_the_servers_are_read() {
+        let switchover = |to: Option<&str>| HerdOrder::Switchover(to.map(str::to_owned));
+        assert_eq!(one("SWITCHOVER"), Command::Herd(switchover(None)));
+        assert_eq!(one("switchover 2"), Command::Herd(switchover(Some("2"))));
+        assert_eq!(one("switchover 'db-2.example'"), Command::Herd(switchover(Some("db-2.example"))));
+        assert_eq!(one("explain switchover 2;"), Command::Explain(switchover(Some("2"))));
+        let failover = |to: Option<&str>, allow_data_loss, accept_timeline| HerdOrder::Failover {
+            to: to.map(str::to_owned),
+            allow_data_loss,
+            accept_timeline,
+        };
+        assert_eq!(one("FAILOVER"), Command::Herd(failover(None, false, None)));
+        assert_eq!(
+            one("failover to pg02 allow data loss"),
+            Command::Herd(failover(Some("pg02"), true, None))
+        );
+        let all = "EXPLAIN FAILOVER ACCEPT TIMELINE 3 ALLOW DATA LOSS TO 'db-2:5432'";
+        assert_eq!(one(all), Command::Explain(failover(Some("db-2:5432"), true, Some(3))));
+        let rejoin = HerdOrder::Rejoin { server: "0".into(), allow_data_loss: true, reclone: true };
+        assert_eq!(one("REJOIN 0 ALLOW DATA LOSS RECLONE"), Command::Herd(rejoin));
+        assert_eq!(one("ATTACH pg02"), Command::Herd(HerdOrder::Attach("pg02".into())));
+        assert_eq!(one("DETACH pg02"), Command::Herd(HerdOrder::Detach("pg02".into())));
+        assert_eq!(one("PAUSE FAILOVER"), Command::Herd(HerdOrder::Pause));
+        assert_eq!(one("resume failover"), Command::Herd(HerdOrder::Resume));
+        assert_eq!(one("PAUSE \"failover\""), Command::Pause(Some("failover".into())));
+        mistaken("FAILOVER TO", "42601", "syntax error at end of input", None);
+        mistaken("FAILOVER ALLOW LOSS", "42601", "syntax error at or near \"LOSS\"", Some(16));
+        mistaken("FAILOVER ACCEPT TIMELINE x", "42601", "syntax error at or near \"x\"", Some(26));
+        mistaken("EXPLAIN RELOAD", "42601", "syntax error at or near \"RELOAD\"", Some(9));
+        mistaken("REJOIN", "42601", "syntax error at end of input", None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::command::{self, Command};
-use super::{Visitor, parameters, views};
+use super::{Visitor, herd, parameters, views};
 use crate::reactor;
 use crate::stream::Stream;
 use crate::traffic::Counter;
@@ -336,6 +336,8 @@ impl Dialogue {
         match command {
             Some(Command::Show(view)) => view.columns(self.database()),
             Some(Command::ShowParameter(column) | Command::Call(column)) => std::slice::from_ref(column),
+            Some(Command::Herd(_)) => herd::DONE,
+            Some(Command::Explain(_)) => herd::PLAN,
             Some(Command::One(_)) => std::slice::from_ref(&parameters::NUMBER),
             _ => &[],
         }
@@ -396,7 +398,10 @@ impl Dialogue {
         detail.push_str(
             "\n\tSET key = value\n\tRELOAD\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tDISABLE <db>\n\tENABLE <db>\n\tRECONNECT [<db>]\
              \n\tKILL [<db>]\n\tKILL_CLIENT <client_id>\n\tSUSPEND\n\tSHUTDOWN\
-             \n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\n\tSWITCHOVER [<server>]\n\tWAIT_CLOSE [<db>]",
+             \n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\n\tWAIT_CLOSE [<db>]\
+             \n\tSWITCHOVER [<server>]\n\tFAILOVER [TO <server>] [ALLOW DATA LOSS] [ACCEPT TIMELINE <number>]\
+             \n\tREJOIN <server> [ALLOW DATA LOSS] [RECLONE]\n\tATTACH <server>\n\tDETACH <server>\
+             \n\tPAUSE FAILOVER\n\tRESUME FAILOVER\n\tEXPLAIN <one of the last seven>",
         );
         self.notice("Console usage", &detail);
     }

@@ -1,11 +1,12 @@
 //! The console: databases `pgherd` and `pgbouncer`, which no server has. pgherd answers there itself, with or without servers.
 //!
 //! A session of the console is a task of a worker, as any other, but for what it talks to. What is typed is taken apart in
-//! `command.rs`, what is shown comes from `views`, and `act.rs` does what is ordered.
+//! `command.rs`, what is shown comes from `views`, and `act.rs` does what is ordered, `herd.rs` what is ordered of the servers.
 
 mod act;
 mod command;
 mod dialogue;
+mod herd;
 mod lexer;
 mod parameters;
 mod views;

@@ -71,6 +71,17 @@ fn warnings_about(variables: &[(&str, &str)], name: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_table_of_decisions_is_explained_without_a_configuration() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pgherd"))
+        .env_clear()
+        .args(["failover", "--explain"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout == include_bytes!("../../../docs/failover-table.md"));
+}
+
+#[test]
 fn an_address_that_is_taken_is_named_with_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

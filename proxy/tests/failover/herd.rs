@@ -52,6 +52,12 @@ impl Herd {
         RawClient::login(self.pgherd.address(), "app", "app", password).await
     }
 
+    /// An administrator at the console.
+    pub(crate) async fn console(&self) -> Result<RawClient> {
+        let password = self.cluster.monitor_password();
+        RawClient::login(self.pgherd.address(), "repmgr", "pgherd", password).await
+    }
+
     /// Writers through pgherd, with an empty table.
     pub(crate) async fn workload(&self) -> Result<Workload> {
         let password = self.cluster.credentials().password("app");

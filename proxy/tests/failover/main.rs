@@ -3,10 +3,12 @@
 #![allow(clippy::print_stderr, reason = "what was measured is part of a test's output")]
 
 mod all_lost;
+mod balancer;
 mod campaign;
 mod candidate_fails;
 mod cascade;
 mod cold_start;
+mod commands;
 mod cut_off;
 mod descriptors;
 mod discovery;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use pgherd_failover::{Check, Happened};
 use pgherd_health::{Lsn, Member, MemberState, NodeId, Position, Standing, Topology};
 use pgherd_protocol::rows::{Column, Row, Value};
 
+use super::super::herd::show_holds;
 use super::{Scene, big, int, number, show_instant, text};
 use crate::server::table::{Table, Target};
 
@@ -31,6 +33,10 @@ pub(super) const TOPOLOGY: &[Column] = &[
 /// SHOW FAILOVER
 pub(super) const FAILOVER: &[Column] = &[text("item"), text("value"), text("since"), text("detail")];
 
+/// SHOW EVENTS
+pub(super) const EVENTS: &[Column] =
+    &[text("time"), text("event"), int("node"), text("repmgr_name"), text("successful"), text("details")];
+
 /// SHOW PREPARED
 pub(super) const PREPARED: &[Column] = &[text("name"), int("sessions"), text("statement")];
 
@@ -40,6 +46,7 @@ const SHOWN: usize = 256;
 pub(super) fn topology(scene: &Scene<'_>) -> Vec<Row> {
     let shared = scene.shared();
     let topology = Arc::clone(&shared.control.topology.borrow());
+    let status = Arc::clone(&shared.control.status.borrow());
     let table = shared.backends.load();
     let nodes = Arc::clone(&shared.control.routing.borrow().nodes);
     let head = topology.leadership.primary().and_then(|id| topology.member(id)).and_then(Member::furthest);
@@ -48,7 +55,10 @@ pub(super) fn topology(scene: &Scene<'_>) -> Vec<Row> {
         let member = topology.member(node.id);
         let own = pools.iter().filter(|(server, ..)| server.node.id == node.id);
         let lsn = member.and_then(Member::furthest);
-        let (in_table, why_not) = place(node.id, member, &table, &topology);
+        let (in_table, mut why_not) = place(node.id, member, &table, &topology);
+        if in_table == "no" && status.detached.contains(&node.id) {
+            why_not = Some("an operator has detached it".to_owned());
+        }
         let changed = member.and_then(|member| member.seen.as_ref()).map(|seen| show_instant(seen.since));
         vec![
             number(i64::from(node.id.0)),
@@ -143,6 +153,12 @@ pub(super) fn failover(scene: &Scene<'_>) -> Vec<Row> {
         item("state", &status.state.to_string(), Some(show_instant(chronicle.since)), &status.reason),
         item("epoch", &status.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), None, ""),
     ];
+    rows.extend(status.advice.iter().map(|advice| item("advice", "", None, advice)));
+    rows.extend(status.checks.iter().map(|check| {
+        let Check { what, holds, why } = check;
+        let detail = if why.is_empty() { (*what).to_owned() } else { format!("{what}: {why}") };
+        item("guard", show_holds(*holds), None, &detail)
+    }));
     rows.extend(status.warnings.iter().map(|warning| item("warning", "", None, warning)));
     rows.extend(chronicle.decisions.iter().rev().map(|decision| {
         let detail = match decision.times {
@@ -153,6 +169,25 @@ pub(super) fn failover(scene: &Scene<'_>) -> Vec<Row> {
         item("decision", &value, Some(show_instant(decision.at)), &detail)
     }));
     rows
+}
+
+pub(super) fn events(scene: &Scene<'_>) -> Vec<Row> {
+    let shared = scene.shared();
+    let chronicle = Arc::clone(&shared.control.chronicle.borrow());
+    let topology = Arc::clone(&shared.control.topology.borrow());
+    let row = |happened: &Happened| {
+        let Happened { at, event, node, successful, details } = happened;
+        let named = topology.member(*node).and_then(|member| member.repmgr.as_ref());
+        vec![
+            show_instant(*at).into(),
+            (*event).into(),
+            number(i64::from(node.0)),
+            named.map(|row| row.node_name.clone()).into(),
+            (if *successful { "t" } else { "f" }).into(),
+            details.as_str().into(),
+        ]
+    };
+    chronicle.events.iter().rev().map(row).collect()
 }
 
 fn item(name: &str, value: &str, since: Option<String>, detail: &str) -> Row {

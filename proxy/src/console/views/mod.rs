@@ -50,6 +50,7 @@ static VIEWS: &[View] = &[
     view("databases", settings::DATABASES, 0, settings::databases),
     view("dns_hosts", settings::DNS_HOSTS, 0, none),
     view("dns_zones", settings::DNS_ZONES, 0, none),
+    view("events", herd::EVENTS, 0, herd::events),
     view("failover", herd::FAILOVER, 0, herd::failover),
     view("fds", settings::FDS, 0, none),
     view("lists", settings::LISTS, 0, settings::lists),

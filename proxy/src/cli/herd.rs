@@ -1,0 +1,91 @@
+//! Orders from the command line.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use super::Command;
+use super::console::{self, Console, Failure};
+
+/// Prints the table of decisions.
+///
+/// # Errors
+/// Standard output can't be written.
+pub(super) fn explain() -> io::Result<ExitCode> {
+    print(&pgherd_failover::explain())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Gives an order to the running pgherd, and says what it did.
+///
+/// # Errors
+/// Standard output can't be written.
+pub(super) fn run(order: Command) -> io::Result<ExitCode> {
+    let (access, text, dry_run) = match order {
+        Command::Switchover(it) => {
+            let to = it.to.as_deref().map(|to| format!(" {}", quote(to))).unwrap_or_default();
+            (it.access, format!("SWITCHOVER{to}"), it.dry_run)
+        }
+        Command::Failover(it) => {
+            let mut text = "FAILOVER".to_owned();
+            if let Some(to) = &it.to {
+                let _ = write!(text, " TO {}", quote(to));
+            }
+            if it.allow_data_loss {
+                text.push_str(" ALLOW DATA LOSS");
+            }
+            if let Some(timeline) = it.accept_timeline {
+                let _ = write!(text, " ACCEPT TIMELINE {timeline}");
+            }
+            (it.access, text, it.dry_run)
+        }
+        Command::Rejoin(it) => {
+            let loss = if it.allow_data_loss { " ALLOW DATA LOSS" } else { "" };
+            let reclone = if it.reclone { " RECLONE" } else { "" };
+            (it.access, format!("REJOIN {}{loss}{reclone}", quote(&it.server)), it.dry_run)
+        }
+        Command::Attach(it) => (it.access, format!("ATTACH {}", quote(&it.server)), false),
+        Command::Detach(it) => (it.access, format!("DETACH {}", quote(&it.server)), false),
+        Command::Pause(access) => (access, "PAUSE FAILOVER".to_owned(), false),
+        Command::Resume(access) => (access, "RESUME FAILOVER".to_owned(), false),
+        Command::Run(_) | Command::Check(_) | Command::Status(_) | Command::Events(_) => {
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    console::run(async {
+        let console = Console::open(&access).await?;
+        if dry_run { rehearse(&console, &text).await } else { give(&console, &text).await }
+    })
+}
+
+async fn give(console: &Console, order: &str) -> Result<io::Result<ExitCode>, Failure> {
+    let rows = console.ask(order).await?;
+    let done: String = rows.iter().map(|row| format!("{}\n", row.text("done"))).collect();
+    Ok(print(&done).map(|()| ExitCode::SUCCESS))
+}
+
+/// What it would do; an order that would be refused ends as the order itself would.
+async fn rehearse(console: &Console, order: &str) -> Result<io::Result<ExitCode>, Failure> {
+    let rows = console.ask(&format!("EXPLAIN {order}")).await?;
+    let mut page = String::new();
+    for row in &rows {
+        let (item, value, detail) = (row.text("item"), row.text("value"), row.text("detail"));
+        let _ = writeln!(page, "{item} {value}: {detail}");
+    }
+    let refused = rows.iter().any(|row| row.text("value") == "would be refused");
+    let code = if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    Ok(print(&page).map(|()| code))
+}
+
+/// Prints to standard output; whoever has seen enough of it may have gone.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+fn quote(name: &str) -> String {
+    format!("'{}'", name.replace('\'', "''"))
+}
