@@ -197,7 +197,7 @@ impl Machine {
         let happened = Happened { at: now, event: "pgherd_stop", node, successful: true, details };
         let row = record_of(&happened, now);
         self.events.keep(happened);
-        // If pgherd dies before the other is the primary, the next one reads there that it may start this one again.
+        // At once: if pgherd dies before another is the primary, it is to be seen there who has stopped this one.
         self.order(now, node, Step::Record([row].into()));
     }
 }
