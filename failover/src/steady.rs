@@ -1,12 +1,12 @@
 //! Steady and Suspect: the primary answers, or has just ceased to.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use pgherd_health::{Leadership, MemberState, Standing};
+use pgherd_health::{Leadership, MemberState, Seen, Standing};
 
 use crate::state::{Attempt, State};
 use crate::transition::{On, Transition};
-use crate::{Epoch, Machine, StateName};
+use crate::{Epoch, Machine, Settings, StateName};
 
 /// The class of SQLSTATEs of a server that lacks resources, such as free connections.
 const TOO_BUSY: &str = "53";
@@ -157,12 +157,21 @@ fn given_up(machine: &Machine, now: Instant) -> Option<String> {
         {
             Some(format!("node {node} refused {} times in {} ms", seen.refusals, lasted.as_millis()))
         }
-        MemberState::TimedOut if seen.failures >= 2 && lasted >= settings.confirm => {
-            Some(format!("node {node} has been silent for {} ms", lasted.as_millis()))
+        MemberState::TimedOut if seen.failures >= 2 && silence(seen, settings, now) >= settings.confirm => {
+            Some(format!("node {node} has been silent for {} ms", silence(seen, settings, now).as_millis()))
         }
         MemberState::StartingUp | MemberState::ShuttingDown if lasted >= settings.start_grace => {
             Some(format!("node {node} has been starting or stopping for {} s", lasted.as_secs()))
         }
         _ => None,
     }
+}
+
+/// How long a server that fails has been silent: since its last answer, which the pace of the probes puts at most that long before the
+/// first question that it left open.
+fn silence(seen: &Seen, settings: &Settings, now: Instant) -> Duration {
+    let Some(open_since) = seen.failing_since else { return Duration::ZERO };
+    let earliest = open_since.checked_sub(settings.interval).unwrap_or(open_since);
+    let answered = seen.report.as_ref().map_or(open_since, |dated| dated.answered_at);
+    now.saturating_duration_since(answered.clamp(earliest, open_since))
 }

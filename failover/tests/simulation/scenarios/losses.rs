@@ -268,4 +268,17 @@ stories! {
         }
         herd.rests(seconds(120));
     }
+
+    fn a_primary_that_hangs_is_given_up_confirm_after_its_last_answer_whenever_it_is_asked() {
+        for phase in [0, 100, 200, 300, 400] {
+            let mut herd = Herd::of(3);
+            herd.runs(millis(phase)).freeze(PG01);
+            let mut took = millis(0);
+            while matches!(herd.state().0, StateName::Steady | StateName::Suspect) {
+                herd.runs(millis(10));
+                took += millis(10);
+            }
+            assert!(took > millis(3_400) && took < millis(4_200), "{took:?}: {}", herd.story());
+        }
+    }
 }
