@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use pgherd_health::{Member, MemberState, NodeId, Standing};
+use pgherd_health::{Member, MemberState, NodeId, Report, Standing};
 
 use crate::cascade::follows;
 use crate::state::State;
-use crate::{CommandId, Epoch, Machine, Outcome, Step, cascade};
+use crate::{CommandId, Epoch, Machine, Outcome, Settings, Step, cascade};
 
 /// The longest pause between two repairs of one server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -361,6 +361,13 @@ const fn event_of(step: &Step) -> Option<&'static str> {
     }
 }
 
+/// How long a standby that streams from nobody is left alone. One that a pgherd has frozen cannot help itself: only that pgherd, which
+/// may still be at it, is given time.
+fn patience(settings: &Settings, member: &Member) -> Duration {
+    let frozen = member.report().is_some_and(Report::is_frozen);
+    if frozen { settings.command_deadline } else { settings.repoint_after }
+}
+
 /// What a server needs now.
 fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Option<Step> {
     // repmgr's rows are right only once the promotion's command has ended.
@@ -368,7 +375,7 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let promoting = machine.orders.under_way().any(|placed| placed.step == Step::Promote);
     let member = machine.topology.member(node)?;
     let loose_since = machine.care.patients.get(&node).and_then(|patient| patient.loose_since);
-    let waited = loose_since.is_some_and(|since| now >= since + machine.settings.repoint_after);
+    let waited = loose_since.is_some_and(|since| now >= since + patience(&machine.settings, member));
     let above = cascade::upstream_for(machine, epoch, member, !waited);
     if promoting || machine.orders.occupying(node, above, since).next().is_some() {
         return None;

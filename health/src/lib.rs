@@ -30,7 +30,7 @@ pub use prober::{
     ConnectFailure, Login, Password, Probe, Prober, ProberSettings, Session, connect, is_exhausted,
 };
 pub use report::{
-    HistoryEntry, Position, ProbeOutcome, ReplicationSlot, RepmgrNode, RepmgrNodeType, Report,
-    TimelineHistory, TimelineId, WalReceiver, WalSender,
+    FROZEN_CONNINFO, HistoryEntry, Position, ProbeOutcome, ReplicationSlot, RepmgrNode, RepmgrNodeType,
+    Report, TimelineHistory, TimelineId, WalReceiver, WalSender,
 };
 pub use topology::Topology;

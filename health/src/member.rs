@@ -282,6 +282,7 @@ mod tests {
             replay: Some(Lsn(lsn)),
             replay_paused: false,
             apply_delay: Duration::ZERO,
+            frozen: false,
             receiver: None,
         }
     }

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::Lsn;
 
+/// How the `primary_conninfo` of a standby begins that a pgherd has frozen: there is no such directory of sockets.
+pub const FROZEN_CONNINFO: &str = "host=/pgherd-frozen";
+
 /// A timeline's number. Equal numbers are not equal histories.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimelineId(pub u32);
@@ -93,12 +96,20 @@ pub enum Position {
         replay_paused: bool,
         /// `recovery_min_apply_delay`.
         apply_delay: Duration,
+        /// A pgherd has frozen it: its `primary_conninfo` begins with [`FROZEN_CONNINFO`]. False where the monitor user may not see that.
+        frozen: bool,
         /// `pg_stat_wal_receiver`, if there is one.
         receiver: Option<WalReceiver>,
     },
 }
 
 impl Report {
+    /// True if it is a standby that a pgherd has frozen.
+    #[must_use]
+    pub const fn is_frozen(&self) -> bool {
+        matches!(self.position, Position::Standby { frozen: true, .. })
+    }
+
     /// True if the server accepts writes.
     #[must_use]
     pub const fn is_writable(&self) -> bool {

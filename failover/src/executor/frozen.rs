@@ -4,7 +4,7 @@
 //! finds it after a crash of pgherd can undo it, and a password in it stays where only superusers can read it.
 
 /// No directory of sockets: libpq gives up at once, without a packet.
-const NOWHERE: &str = "host=/pgherd-frozen";
+const NOWHERE: &str = pgherd_health::FROZEN_CONNINFO;
 
 /// What `primary_conninfo` was before a freeze, and where it was set.
 #[derive(Clone, PartialEq, Eq)]

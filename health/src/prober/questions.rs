@@ -26,6 +26,8 @@ SELECT standby,
        CASE WHEN pg_has_role('pg_read_all_settings', 'USAGE') THEN current_setting('data_directory') END AS data_directory,
        (extract(epoch FROM current_setting('wal_receiver_timeout')::interval) * 1000)::int8 AS receiver_timeout,
        (extract(epoch FROM current_setting('recovery_min_apply_delay')::interval) * 1000)::int8 AS apply_delay,
+       CASE WHEN standby AND pg_has_role('pg_read_all_settings', 'USAGE')
+            THEN starts_with(current_setting('primary_conninfo'), 'host=/pgherd-frozen ') ELSE false END AS frozen,
        CASE WHEN NOT standby THEN pg_walfile_name(pg_current_wal_insert_lsn()) END AS wal_file,
        CASE WHEN NOT standby THEN pg_current_wal_insert_lsn() END AS insert,
        CASE WHEN NOT standby THEN pg_current_wal_flush_lsn() END AS flush,
@@ -218,6 +220,7 @@ fn standby(
         replay: lsn(state, "replay")?,
         replay_paused: get(state, "paused")?,
         apply_delay: milliseconds(state, "apply_delay")?,
+        frozen: get(state, "frozen")?,
         receiver,
     };
     Ok((timeline, position))

@@ -124,6 +124,7 @@ fn standby(server: &Server, around: &Circumstances<'_>, memory: &mut Memory) -> 
         replay: Some(server.replay),
         replay_paused: server.replay_paused,
         apply_delay: server.apply_delay,
+        frozen: server.cut_off,
         receiver,
     };
     (timeline, position)

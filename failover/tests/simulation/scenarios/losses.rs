@@ -281,4 +281,16 @@ stories! {
             assert!(took > millis(3_400) && took < millis(4_200), "{took:?}: {}", herd.story());
         }
     }
+
+    fn a_standby_that_a_pgherd_has_frozen_before_it_died_follows_soon_after_the_next_has_come() {
+        let mut herd = Herd::of(3);
+        herd.kill(PG01);
+        while herd.state().0 != StateName::Verify {
+            herd.runs(millis(1));
+        }
+        assert!(herd.world.servers[PG03].cut_off);
+        herd.pgherd_dies().pgherd_starts().serves(PG02, seconds(2));
+        herd.runs(seconds(5));
+        assert!(!herd.world.servers[PG03].cut_off, "{}", herd.story());
+    }
 }
