@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgherd_health::{Lsn, Node, NodeId, ProberSettings, RepmgrNode};
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::ran::{Failure, Ran, excerpt, judge};
 use super::settings::{ExecutorSettings, RepmgrSettings};
@@ -20,6 +20,8 @@ pub type RepmgrRows = Arc<BTreeMap<NodeId, RepmgrNode>>;
 
 /// Exit statuses of a shell that found no program to run, and repmgr's for a configuration that it cannot read.
 const NEVER_RAN: [u32; 3] = [1, 126, 127];
+/// repmgr's exit status for a promotion that failed, or that it refuses since another server says that it is writable.
+const ANOTHER_LEADS: u32 = 8;
 /// What repmgr and pg_rewind say where the server's settings forbid a rewind, or its WAL back to the fork is gone.
 const NOT_REWINDABLE: [&str; 3] =
     ["pg_rewind cannot be used", "could not find previous WAL record", "could not find common ancestor"];
@@ -91,7 +93,13 @@ impl Remote {
             return Ok(refused);
         }
         let ran = reached(self.repmgr(node, rows, shell::RUN, &["standby", "promote"]).await)?;
-        Ok(sql.settle(node, judge(ran, &NEVER_RAN)).await)
+        let refused = ran.as_ref().is_ok_and(|ran| ran.status == ANOTHER_LEADS);
+        let outcome = sql.settle(node, judge(ran, &NEVER_RAN)).await;
+        if refused && matches!(outcome, Outcome::Failed(_)) && sql.is_misled(node).await {
+            warn!(%node, "repmgr takes a server of another cluster for the primary: it is promoted over SQL");
+            return Ok(sql.promote(node, rows).await);
+        }
+        Ok(outcome)
     }
 
     pub(super) async fn follow(
@@ -105,6 +113,7 @@ impl Remote {
             let why = format!("repmgr.nodes names node {node} or node {upstream} nowhere");
             return Ok(Outcome::Failed(why));
         };
+        sql.complete_promotion(upstream, rows).await;
         let upstream_id = format!("--upstream-node-id={}", upstream_row.node_id);
         let ran = reached(self.repmgr(node, rows, shell::RUN, &["standby", "follow", &upstream_id]).await)?;
         Ok(attached(judge(ran, &NEVER_RAN), sql, upstream, name).await)
@@ -128,6 +137,7 @@ impl Remote {
             Outcome::Done => {}
             outcome => return outcome,
         }
+        sql.complete_promotion(upstream, rows).await;
         let conninfo = self.conninfo(primary);
         let command = ["node", "rejoin", "-d", &conninfo, "--force-rewind"];
         let ran = self.repmgr(node, rows, shell::RUN, &command).await;

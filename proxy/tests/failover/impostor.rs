@@ -1,6 +1,6 @@
 //! An empty server of another cluster in the place of one that is known: its volume was lost, and a new one was made.
 
-use pgherd_testkit::{Cluster, Result, Server, ensure};
+use pgherd_testkit::{Cluster, Context, Result, Server, ensure};
 
 use crate::herd::{Herd, PATIENCE};
 
@@ -16,9 +16,9 @@ async fn is_untouched(server: &Server) -> Result<bool> {
 }
 
 #[tokio::test]
-async fn an_empty_server_in_the_place_of_a_standby_is_never_admitted() -> Result<()> {
+async fn an_empty_server_in_the_place_of_a_standby_is_neither_read_nor_promoted() -> Result<()> {
     let herd = Herd::start().await?;
-    let three = herd.cluster.server(3)?;
+    let [one, two, three] = [herd.cluster.server(1)?, herd.cluster.server(2)?, herd.cluster.server(3)?];
     let empty = empty().await?;
     three.stop_clean().await?;
     three.become_copy_of(&empty.server(1)?).await?;
@@ -26,6 +26,36 @@ async fn an_empty_server_in_the_place_of_a_standby_is_never_admitted() -> Result
     herd.pgherd.wait_log("belongs to another cluster", PATIENCE).await?;
     herd.wait_readable("1").await?;
     herd.wait_writable().await?;
-    ensure!(is_untouched(&three).await? && herd.cluster.server(1)?.timeline().await? == 1);
+
+    let mut client = herd.raw().await?;
+    one.kill9_all().await?;
+    let answer = client.query("INSERT INTO probe DEFAULT VALUES").await?;
+    ensure!(answer.error().is_none(), "{answer:?}\n{}", herd.log());
+    ensure!(!two.is_in_recovery().await? && two.timeline().await? == 2, "{}", herd.log());
+    ensure!(is_untouched(&three).await?);
     Ok(())
+}
+
+#[tokio::test]
+async fn an_empty_server_in_the_place_of_the_primary_is_not_served() -> Result<()> {
+    let cluster = Cluster::builder().start().await?;
+    // The primary is waited for, and comes back as another.
+    let graces = [("failover.restart_grace", "20s"), ("failover.cold_grace", "1s")];
+    let herd = Herd::of(cluster, |pgherd| graces.iter().fold(pgherd, |it, (key, grace)| it.set(key, *grace)))
+        .await?;
+    let [one, two, three] = [herd.cluster.server(1)?, herd.cluster.server(2)?, herd.cluster.server(3)?];
+    let empty = empty().await?;
+    let mut client = herd.raw().await?;
+    one.kill9_all().await?;
+    herd.pgherd.wait_log("to=Suspect", PATIENCE).await?;
+    one.become_copy_of(&empty.server(1)?).await?;
+    one.start().await?;
+    let answer = client.query("INSERT INTO probe DEFAULT VALUES").await?;
+    ensure!(answer.error().is_none(), "{answer:?}\n{}", herd.log());
+    ensure!(is_untouched(&one).await? && one.timeline().await? == 1, "nothing was done there");
+    let leads = [two.is_in_recovery().await?, three.is_in_recovery().await?];
+    ensure!(leads.iter().filter(|standby| !**standby).count() == 1, "{}", herd.log());
+    herd.pgherd.wait_log("belongs to another cluster", PATIENCE).await?;
+    let (new, other) = if leads[0] { (&three, &two) } else { (&two, &three) };
+    herd.wait_led_by(new, &[other]).await.with_context(|| herd.log())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherd_testkit::{Cluster, Context, Result, ensure, eventually};
+use pgherd_testkit::{Cluster, Context, Pgherd, Result, ensure, eventually};
 
 use crate::herd::{Herd, PATIENCE};
 
@@ -51,4 +51,19 @@ async fn where_repmgrd_decides_it_promotes_and_clients_go_on_at_its_primary() ->
     let report = herd.compare(&running.stop().await?).await?;
     ensure!(report.connections_lost == 0, "{report}");
     Ok(())
+}
+
+/// As where the program that promoted was killed before it had written that down.
+#[tokio::test]
+async fn a_promotion_that_repmgr_does_not_know_of_is_written_down_and_the_others_follow() -> Result<()> {
+    let cluster = Cluster::builder().start().await?;
+    let [one, two, three] = [cluster.server(1)?, cluster.server(2)?, cluster.server(3)?];
+    one.kill9_all().await?;
+    two.query("SELECT pg_promote()").await?;
+    let pgherd = Pgherd::builder(&cluster).start().await?;
+    let herd = Herd { cluster, pgherd };
+    herd.wait_writable().await?;
+    herd.wait_led_by(&two, &[&three]).await.with_context(|| herd.log())?;
+    one.start().await?;
+    herd.wait_led_by(&two, &[&one, &three]).await.with_context(|| herd.log())
 }

@@ -1,7 +1,11 @@
 //! Promote over SQL, and what repmgr would have written down of it.
 
-use pgherd_health::NodeId;
-use tokio::time::sleep;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgherd_health::{Node, NodeId, ProberSettings, connect};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Error};
 use tracing::warn;
 
@@ -10,6 +14,10 @@ use super::{
 };
 use crate::Outcome;
 use crate::executor::RepmgrRows;
+
+/// How long a server may take to say what it is.
+const LOOKS_WITHIN: Duration = Duration::from_secs(1);
+const ROLE: &str = "SELECT system_identifier, NOT pg_is_in_recovery() FROM pg_control_system()";
 
 impl Sql {
     /// Ends when the server is seen writable. [`Outcome::Failed`] promises, as for any promotion, that it will not come late.
@@ -50,6 +58,38 @@ impl Sql {
     pub(in crate::executor) async fn refuse_without_lock(&self, node: NodeId) -> Option<Outcome> {
         let lost = self.has_lost_lock(node).await;
         lost.then(|| Outcome::Failed("the connection that held its promotion lock was lost".to_owned()))
+    }
+
+    /// Makes good what a promotion by somebody else, or one whose end was cut off, has not written down: repmgr has no server follow or
+    /// rejoin one that its rows do not name as the primary.
+    pub(in crate::executor) async fn complete_promotion(&self, primary: NodeId, rows: &RepmgrRows) {
+        let complete = |row: &pgherd_health::RepmgrNode| {
+            row.active && row.node_type == pgherd_health::RepmgrNodeType::Primary
+        };
+        if !rows.get(&primary).is_none_or(complete)
+            && self.on(primary, async |client| writable(client).await).await == Outcome::Done
+        {
+            self.record_promotion(primary, rows).await;
+        }
+    }
+
+    /// repmgr promotes nobody where another server says that it is writable, whatever cluster that is of: an empty one in the place of
+    /// a server that was lost, for one. True if that is all there is: no other server of this cluster is writable.
+    pub(in crate::executor) async fn is_misled(&self, node: NodeId) -> bool {
+        let mut looks = JoinSet::new();
+        for other in self.slots.values().map(|slot| slot.node.clone()) {
+            let settings = Arc::clone(&self.settings);
+            looks.spawn(async move { (other.id, look(&other, &settings).await) });
+        }
+        let (mut own, mut writable) = (None, Vec::new());
+        while let Some(Ok((id, seen))) = looks.join_next().await {
+            match seen {
+                Some(Seen { identifier, .. }) if id == node => own = Some(identifier),
+                Some(Seen { identifier, writable: true }) => writable.push(identifier),
+                _ => {}
+            }
+        }
+        own.is_some_and(|own| !writable.is_empty() && !writable.contains(&own))
     }
 
     /// As `repmgr standby promote` leaves `repmgr.nodes`; nothing where the server is in no row of it.
@@ -106,6 +146,19 @@ fn as_primary(id: i32) -> String {
          UPDATE repmgr.nodes SET type = 'primary', upstream_node_id = NULL, active = true \
           WHERE node_id = {id} AND (type, active) <> ('primary', true)"
     )
+}
+
+/// What a server says of itself.
+struct Seen {
+    identifier: i64,
+    writable: bool,
+}
+
+/// Looks at a server over a connection of its own; nothing if it does not answer.
+async fn look(node: &Node, settings: &ProberSettings) -> Option<Seen> {
+    let session = timeout(LOOKS_WITHIN, connect(node, settings)).await.ok()?.ok()?;
+    let row = timeout(LOOKS_WITHIN, session.client().query_one(ROLE, &[])).await.ok()?.ok()?;
+    Some(Seen { identifier: row.try_get(0).ok()?, writable: row.try_get(1).ok()? })
 }
 
 async fn promote(client: &Client) -> Taken {
