@@ -333,3 +333,13 @@ fn of(error: tokio_postgres::Error) -> ConnectFailure {
 fn malformed(what: &str) -> ConnectFailure {
     ConnectFailure::Rejected { sqlstate: INTERNAL_ERROR.to_owned(), message: what.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_is_known_as_frozen_by_what_a_freeze_writes() {
+        assert!(STATE.contains(&format!("'{} '", crate::FROZEN_CONNINFO)));
+    }
+}
