@@ -202,8 +202,8 @@ impl fmt::Display for CampaignReport {
         let killed = self.tally.writes(|kind| kind.promise() == Some(Promise::Killed));
         let silent = self.tally.writes(|kind| kind.promise() == Some(Promise::Silent));
         writeln!(f, "{}", self.tally)?;
-        writeln!(f, "{:<44} {:>3} {killed}", "primary killed or stopped, all kinds", killed.count())?;
-        writeln!(f, "{:<44} {:>3} {silent}", "primary silent, all kinds", silent.count())?;
+        writeln!(f, "{:<50} {:>3} {killed}", "primary killed or stopped, all kinds", killed.count())?;
+        writeln!(f, "{:<50} {:>3} {silent}", "primary silent, all kinds", silent.count())?;
         write!(
             f,
             "{} writes acknowledged, of which {} are missing; {} with an unknown outcome; {} reads",
@@ -216,7 +216,7 @@ impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<44} no write for {:>5.2} s, no read for {:>5.2} s; {:?}{}",
+            "{:<50} no write for {:>5.2} s, no read for {:>5.2} s; {:?}{}",
             self.kind.to_string(),
             self.write.as_secs_f64(),
             self.read.as_secs_f64(),

@@ -107,10 +107,10 @@ impl SwitchoverReport {
 
 impl fmt::Display for SwitchoverReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<44} {:>3} {:>7} {:>7} {:>7} {:>7}", "", "n", "p50", "p90", "p99", "max")?;
+        writeln!(f, "{:<50} {:>3} {:>7} {:>7} {:>7} {:>7}", "", "n", "p50", "p90", "p99", "max")?;
         writeln!(
             f,
-            "{:<44} {:>3} {}",
+            "{:<50} {:>3} {}",
             "switchover, no write for, seconds",
             self.pauses.count(),
             self.pauses

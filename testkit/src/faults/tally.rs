@@ -67,13 +67,13 @@ impl<K: Ord + Copy> Tally<K> {
 
 impl<K: fmt::Display> fmt::Display for Tally<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<48}     no write for, seconds              no read for, seconds", "")?;
-        write!(f, "{:<44} {:>3}", "", "n")?;
+        writeln!(f, "{:<54}     no write for, seconds              no read for, seconds", "")?;
+        write!(f, "{:<50} {:>3}", "", "n")?;
         for _ in 0..2 {
             write!(f, " {:>7} {:>7} {:>7} {:>7}  ", "p50", "p90", "p99", "max")?;
         }
         for (kind, [writes, reads]) in &self.0 {
-            write!(f, "\n{:<44} {:>3} {writes}   {reads}", kind.to_string(), writes.count())?;
+            write!(f, "\n{:<50} {:>3} {writes}   {reads}", kind.to_string(), writes.count())?;
         }
         Ok(())
     }
