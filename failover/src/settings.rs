@@ -85,7 +85,7 @@ impl Default for Settings {
             switchover_timeout: Duration::from_secs(10),
             synchronous: None,
             needs_repmgr: true,
-            fence_wait: Duration::from_millis(300),
+            fence_wait: Duration::from_millis(200),
             look_wait: Duration::from_millis(300),
             command_deadline: Duration::from_secs(3),
             promote_deadline: Duration::from_secs(10),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgherd_health::{Lsn, Node, NodeId, ProberSettings, RepmgrNode};
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::ran::{Failure, Ran, excerpt, judge};
 use super::settings::{ExecutorSettings, RepmgrSettings};
@@ -20,6 +20,9 @@ pub type RepmgrRows = Arc<BTreeMap<NodeId, RepmgrNode>>;
 
 /// Exit statuses of a shell that found no program to run, and repmgr's for a configuration that it cannot read.
 const NEVER_RAN: [u32; 3] = [1, 126, 127];
+/// Before it promotes, repmgr asks every server whether it leads, and waits for one that is silent as long as its `connect_timeout` says.
+/// One that has not answered a login for so long is not waited for.
+const SILENT_AFTER: Duration = Duration::from_millis(250);
 /// repmgr's exit status for a promotion that failed, or that it refuses since another server says that it is writable.
 const ANOTHER_LEADS: u32 = 8;
 /// What repmgr and pg_rewind say where the server's settings forbid a rewind, or its WAL back to the fork is gone.
@@ -92,7 +95,20 @@ impl Remote {
         if let Some(refused) = sql.refuse_without_lock(node).await {
             return Ok(refused);
         }
-        let ran = reached(self.repmgr(node, rows, shell::RUN, &["standby", "promote"]).await)?;
+        let told = self.repmgr(node, rows, shell::RUN, &["standby", "promote"]);
+        tokio::pin!(told);
+        let ran = tokio::select! {
+            ran = &mut told => ran,
+            () = sql.somebody_is_silent(node, SILENT_AFTER) => {
+                info!(%node, "repmgr would wait for a server that is silent: it is promoted over SQL");
+                match sql.promote(node, rows).await {
+                    Outcome::Done => return Ok(Outcome::Done),
+                    // repmgr may yet promote it.
+                    _ => told.await,
+                }
+            }
+        };
+        let ran = reached(ran)?;
         let refused = ran.as_ref().is_ok_and(|ran| ran.status == ANOTHER_LEADS);
         let outcome = sql.settle(node, judge(ran, &NEVER_RAN)).await;
         if refused && matches!(outcome, Outcome::Failed(_)) && sql.is_misled(node).await {

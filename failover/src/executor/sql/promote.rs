@@ -1,5 +1,6 @@
 //! Promote over SQL, and what repmgr would have written down of it.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,21 @@ impl Sql {
     pub(in crate::executor) async fn refuse_without_lock(&self, node: NodeId) -> Option<Outcome> {
         let lost = self.has_lost_lock(node).await;
         lost.then(|| Outcome::Failed("the connection that held its promotion lock was lost".to_owned()))
+    }
+
+    /// Ends when another server has neither answered nor refused for `within`, and never if all have.
+    pub(in crate::executor) async fn somebody_is_silent(&self, node: NodeId, within: Duration) {
+        let mut looks = JoinSet::new();
+        for other in self.slots.values().map(|slot| slot.node.clone()).filter(|other| other.id != node) {
+            let settings = Arc::clone(&self.settings);
+            looks.spawn(async move { timeout(within, connect(&other, &settings)).await.is_err() });
+        }
+        while let Some(silent) = looks.join_next().await {
+            if silent.unwrap_or_default() {
+                return;
+            }
+        }
+        pending::<()>().await;
     }
 
     /// Makes good what a promotion by somebody else, or one whose end was cut off, has not written down: repmgr has no server follow or
