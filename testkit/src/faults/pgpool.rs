@@ -9,12 +9,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
 use crate::client::RawClient;
 use crate::cluster::Cluster;
 use crate::command::run;
 use crate::files::give_to_postgres;
+use crate::processes::{children, signal};
 use crate::wait::eventually;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
@@ -37,11 +39,23 @@ connect_timeout = 4000
 sr_check_period = 1
 ";
 
-/// A pgpool that runs; it ends with the cluster.
+/// A pgpool that runs, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Pgpool {
     pub(super) address: SocketAddr,
-    _process: Child,
+    process: Child,
+}
+
+impl Drop for Pgpool {
+    /// Its processes are called by what they do, so that nobody else finds them by their environment.
+    fn drop(&mut self) {
+        let Some(pid) = self.process.id() else { return };
+        // It makes no more of them.
+        let _ = signal(pid, Signal::STOP);
+        for process in children(pid).into_iter().chain([pid]) {
+            let _ = signal(process, Signal::KILL);
+        }
+    }
 }
 
 impl Pgpool {
@@ -72,7 +86,7 @@ impl Pgpool {
         })
         .await
         .with_context(|| fs::read_to_string(file("log")).unwrap_or_default())?;
-        Ok(Self { address, _process: process })
+        Ok(Self { address, process })
     }
 }
 
