@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::pgpool::Pgpool;
 use super::tally::Outages;
 use crate::cluster::Cluster;
-use crate::history::{Report, Workload};
+use crate::history::{Attempt, Outcome, Report, Seen, Workload};
 use crate::pgherd::Pgherd;
 
 /// Longer than this nobody waits for writes.
@@ -130,8 +130,11 @@ async fn under_load(
     }
     sum.clients += 10;
     sum.connections_lost += report.connections_lost;
-    sum.read_back += report.acknowledged;
-    sum.stale += report.stale.len();
+    // Before the loss: afterwards a row that is not seen may be lost.
+    let before = record.reads.iter().filter(|read| read.ended < moment);
+    sum.stale += before.filter(|read| matches!(read.seen, Seen::Missing(_))).count();
+    let acknowledged = |it: &&Attempt| it.ended < moment && it.outcome == Outcome::Acknowledged;
+    sum.read_back += record.attempts.iter().filter(acknowledged).count();
     Ok(outage)
 }
 
