@@ -124,6 +124,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_put_before_stands_before_the_rest_if_there_is_room() {
+        let mut buffer = Buffer::new();
+        assert!(buffer.put_before(b"behind"));
+        buffer.consume(2);
+        assert!(buffer.put_before(b"before, "));
+        assert_eq!(buffer.filled(), b"before, hind");
+        let rest = vec![b'x'; BUFFER_LEN - buffer.filled().len()];
+        assert!(!buffer.put_before(&[&rest[..], b"x"].concat()));
+        assert_eq!(buffer.filled(), b"before, hind");
+        assert!(buffer.put_before(&rest));
+        assert!(buffer.is_full() && buffer.filled().ends_with(b"xbefore, hind"));
+    }
+
+    #[test]
     fn what_a_burst_has_left_goes_away_and_what_is_in_use_stays() {
         let buffers = Buffers::default();
         let taken: Vec<_> = (0..100).map(|_| buffers.take()).collect();
