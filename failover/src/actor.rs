@@ -5,6 +5,7 @@
 
 mod journal;
 mod request;
+mod tie;
 mod work;
 
 use std::collections::BTreeMap;
@@ -19,12 +20,13 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Cadence, Clients, Command, Decision, Event, Executor, ExecutorSettings, Happened, Machine, Order,
-    Rehearsal, RepmgrRows, Routing, Settings, Status,
+    Cadence, Clients, Command, Decision, EtcdSettings, Event, Executor, ExecutorSettings, Happened, Machine,
+    Order, Rehearsal, RepmgrRows, Routing, Settings, Standing, Status,
 };
 use journal::Journal;
 pub use request::Taken;
 use request::{Request, Wishes};
+use tie::Tie;
 use work::Work;
 
 /// Outcomes, hints and orders that may wait for the loop. Senders of outcomes wait; hints beyond it are dropped.
@@ -47,6 +49,8 @@ pub struct ControlSettings {
     pub prober: ProberSettings,
     /// How to act on them.
     pub executor: ExecutorSettings,
+    /// Where the lease is, without which nothing is done to the servers. None where this is the only pgherd.
+    pub etcd: Option<EtcdSettings>,
     /// Another pgherd decides until [`Control::lead`] is called.
     pub aside: bool,
 }
@@ -167,6 +171,7 @@ pub struct Actor {
     requests: mpsc::Receiver<Request>,
     wishes: Wishes,
     work: Work,
+    tie: Tie,
     journal: Journal,
     cadence: Cadence,
     last_tick: Instant,
@@ -180,6 +185,7 @@ enum Woken {
     Tick,
     Hinted(NodeId),
     Asked(Request),
+    Told,
 }
 
 /// What asks the servers, and keeps sessions with them.
@@ -200,6 +206,9 @@ impl Actor {
         let mut machine = Machine::new(settings.machine, settings.nodes, settings.system_identifier, now);
         if settings.aside {
             machine.stand_aside();
+        }
+        if settings.etcd.is_some() {
+            machine.set_standing(Standing::unknown());
         }
         let (routing, routing_seen) = watch::channel(Arc::new(machine.routing()));
         let (topology, topology_seen) = watch::channel(machine.topology());
@@ -231,6 +240,7 @@ impl Actor {
             requests,
             wishes: Wishes::none(settings.aside),
             work: Work::default(),
+            tie: Tie::new(settings.etcd),
             journal: Journal::default(),
             cadence,
             last_tick: now,
@@ -240,6 +250,7 @@ impl Actor {
 
     /// Runs until it is cancelled. Commands that are under way then are given up, as they would be by a crash.
     pub async fn run(mut self, cancel: CancellationToken) {
+        self.tie.begin(!self.wishes.looks_on);
         let mut contacts = self.contact(&cancel);
         self.pace(&contacts.prober, true);
         loop {
@@ -255,6 +266,10 @@ impl Actor {
                     self.step(Event::Tick);
                 }
                 Woken::Asked(request) => self.heed(request),
+                Woken::Told => {
+                    self.machine.set_standing(self.tie.standing());
+                    self.step(Event::Tick);
+                }
                 Woken::Hinted(node) => contacts.prober.demand(node),
             }
             if self.fulfil() {
@@ -264,6 +279,7 @@ impl Actor {
             self.pace(&contacts.prober, false);
         }
         self.work.abandon().await;
+        self.tie.end().await;
         contacts.sessions.shutdown().await;
         contacts.prober.stopped().await;
     }
@@ -307,6 +323,7 @@ impl Actor {
             Some(probe) = probes.recv() => Woken::Probed(probe),
             Some(node) = self.hints.recv() => Woken::Hinted(node),
             Some(request) = self.requests.recv() => Woken::Asked(request),
+            () = self.tie.changed() => Woken::Told,
             () = sleep_until(next_tick.into()) => Woken::Tick,
         }
     }
@@ -327,6 +344,7 @@ impl Actor {
             }
             self.routing.send_replace(Arc::new(routing));
         }
+        self.tie.tell(&self.machine);
         self.chronicle();
         let status = self.machine.status();
         if **self.status.borrow() != status {
@@ -379,7 +397,8 @@ impl Actor {
             return self.work.refuse(commands, "another pgherd decides");
         }
         let rows = self.repmgr_rows();
-        self.work.begin(&self.executor, commands, &rows);
+        let candidacy = |node| self.machine.candidacy(node);
+        self.work.begin((&self.executor, self.tie.lease()), commands, &rows, candidacy);
     }
 
     fn repmgr_rows(&self) -> RepmgrRows {

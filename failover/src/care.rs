@@ -155,8 +155,8 @@ pub(crate) fn can_rejoin(
     accept_data_loss: bool,
     reclone: bool,
 ) -> Result<String, String> {
-    if machine.aside {
-        return Err("another pgherd decides: give the order there".to_owned());
+    if let Some(why) = machine.looks_on() {
+        return Err(format!("{why}: give the order to the one that decides"));
     }
     let State::Steady { epoch } = machine.state else {
         return Err(format!("not now, there is no primary to follow: {}", machine.state.name()));

@@ -121,7 +121,9 @@ pub(crate) fn judge(machine: &Machine, now: Instant) -> Assessment {
                 rival.or_else(|| outdone(machine, *node))
             };
             let doubt = if established(machine, *node) { None } else { doubts() };
-            doubt.or_else(|| postponed(machine, *node, now)).unwrap_or_else(|| {
+            let outdated =
+                || machine.outdated(*node).or_else(|| unaccounted(machine, *node)).map(Assessment::Stuck);
+            doubt.or_else(|| postponed(machine, *node, now)).or_else(outdated).unwrap_or_else(|| {
                 Assessment::Serve(*node, format!("node {node} is writable and nobody supersedes it"))
             })
         }
@@ -134,10 +136,19 @@ pub(crate) fn judge(machine: &Machine, now: Instant) -> Assessment {
     }
 }
 
+/// Another may have been promoted from its timeline, of which only etcd knows.
+fn unaccounted(machine: &Machine, node: NodeId) -> Option<String> {
+    let epoch = machine.epoch_of(node).filter(|_| machine.knowledge.trusted() != Some(node))?;
+    let why = machine.unaccounted(epoch.timeline)?;
+    Some(format!("{why}: an operator may accept the timeline of node {node}"))
+}
+
 /// What has yet to come before a primary is served.
 fn postponed(machine: &Machine, node: NodeId, now: Instant) -> Option<Assessment> {
     let why = if !machine.knows_the_cluster(now) {
         "nothing says yet that the servers that answer are the right cluster".to_owned()
+    } else if machine.awaits_standing() {
+        "etcd has not said yet which timeline was served last".to_owned()
     } else if machine.orders.unmaking(node) {
         format!("a command that stops node {node} has not ended")
     } else if asked_before_its_end(machine, node) {

@@ -182,7 +182,7 @@ impl Machine {
         let waits = self.events.not_before.is_some_and(|at| now < at);
         let State::Steady { epoch } = self.state else { return };
         let busy = self.orders.under_way().any(|placed| placed.node == epoch.primary);
-        if self.events.unwritten.is_empty() || waits || busy || self.aside {
+        if self.events.unwritten.is_empty() || waits || busy || self.objection(now).is_some() {
             return;
         }
         let rows: Arc<[Record]> = self.events.unwritten.iter().map(|it| record_of(it, now)).collect();

@@ -15,6 +15,7 @@ pub(crate) enum Guard {
     NoLogin,
     Unheard,
     EveryoneKnown,
+    NewestServed,
     Eligible,
     OneDecider,
     Started,
@@ -29,6 +30,7 @@ impl Guard {
             Self::NoLogin => "(a) the old primary does not answer pgherd",
             Self::Unheard => "(b) no reachable standby still hears it",
             Self::EveryoneKnown => "every other server has answered, or is down",
+            Self::NewestServed => "no later timeline was served, or may have begun, that etcd knows of",
             Self::Eligible => "(c), (d) a standby that may be promoted has all that it must have",
             Self::OneDecider => "(f) no repmgrd decides",
             Self::Started => "the old primary is not about to come back",
@@ -56,12 +58,13 @@ pub(crate) fn all(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict
 }
 
 /// Every guard, with what it is there for.
-pub(crate) fn each(machine: &Machine, attempt: &Attempt, now: Instant) -> [(Guard, Verdict); 8] {
+pub(crate) fn each(machine: &Machine, attempt: &Attempt, now: Instant) -> [(Guard, Verdict); 9] {
     [
         (Guard::Looked, looked(machine, attempt)),
         (Guard::NoLogin, no_login(machine, attempt)),
         (Guard::Unheard, unheard(machine, attempt, now)),
         (Guard::EveryoneKnown, everyone_known(machine, attempt, now)),
+        (Guard::NewestServed, newest_served(machine, attempt)),
         (Guard::Eligible, somebody_eligible(machine, attempt)),
         (Guard::OneDecider, one_decider(machine)),
         (Guard::Started, started(machine, attempt)),
@@ -255,8 +258,8 @@ fn started(machine: &Machine, attempt: &Attempt) -> Verdict {
 
 /// (e) not paused, not manual, not too soon after the last one. An operator who orders a switchover wants it now.
 pub(crate) fn permitted(machine: &Machine, attempt: &Attempt, now: Instant) -> Verdict {
-    if machine.aside {
-        return Verdict::Fail("another pgherd decides".to_owned());
+    if let Some(why) = machine.objection(now) {
+        return Verdict::Fail(why);
     }
     if machine.paused {
         return Verdict::Fail("failover is paused by an operator".to_owned());
@@ -272,6 +275,24 @@ pub(crate) fn permitted(machine: &Machine, attempt: &Attempt, now: Instant) -> V
             Verdict::Wait("the last promotion is less than failover.min_interval ago".to_owned())
         }
         _ => Verdict::Pass,
+    }
+}
+
+/// Nobody goes on from a timeline after which another was served, by whichever pgherd.
+fn newest_served(machine: &Machine, attempt: &Attempt) -> Verdict {
+    if machine.accepts_loss() {
+        return Verdict::Pass;
+    }
+    if let Some(why) = machine.unaccounted(attempt.branch.timeline) {
+        return Verdict::Fail(format!("{why}: an operator may order the failover"));
+    }
+    let floor = machine.floor().filter(|floor| attempt.branch.timeline < *floor);
+    match floor {
+        None => Verdict::Pass,
+        Some(floor) => Verdict::Fail(format!(
+            "etcd knows that timeline {} was served, and no standby of it answers: an operator may order the failover",
+            floor.0
+        )),
     }
 }
 

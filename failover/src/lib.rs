@@ -11,6 +11,7 @@ mod command;
 mod confirm;
 mod discover;
 mod election;
+mod etcd;
 mod event;
 mod events;
 mod executor;
@@ -20,6 +21,7 @@ mod guards;
 mod herd;
 mod history;
 mod hold;
+mod lease;
 mod machine;
 mod operator;
 mod orders;
@@ -38,6 +40,7 @@ mod transition;
 mod verify;
 
 pub use command::{Command, CommandId, Outcome, Step};
+pub use etcd::{Endpoint, EtcdSettings};
 pub use event::{Answer, Cadence, Check, Errand, Event, Holds, Order, Rehearsal, Terms};
 pub use events::{Events, Happened, Record};
 pub use executor::{
@@ -46,6 +49,7 @@ pub use executor::{
 };
 pub use explain::explain;
 pub use history::{Decision, History};
+pub use lease::{Candidate, Claim, Served, Standing};
 pub use machine::Machine;
 pub use routing::{Epoch, Routing, Writes};
 pub use settings::{Mode, Settings};

@@ -9,6 +9,7 @@ use pgherd_health::{Branch, Knowledge, Leadership, Member, Node, NodeId, Report,
 use crate::care::Care;
 use crate::events::Events;
 use crate::history::{Decision, History};
+use crate::lease::Standing;
 use crate::operator::Wanted;
 use crate::orders::Orders;
 use crate::rehearsal::Outlook;
@@ -51,6 +52,8 @@ pub struct Machine {
     pub(crate) detached: BTreeSet<NodeId>,
     /// Another pgherd decides; this one looks on.
     pub(crate) aside: bool,
+    /// What the lock service says.
+    pub(crate) standing: Standing,
     /// The servers of the configuration.
     pub(crate) configured: Vec<Node>,
     /// An operator wants a failover.
@@ -95,6 +98,7 @@ impl Machine {
             paused: false,
             detached: BTreeSet::new(),
             aside: false,
+            standing: Standing::alone(),
             configured,
             wanted: None,
             requested: None,
@@ -127,7 +131,7 @@ impl Machine {
         if let Some(why) = discover::awaited(self, now).or_else(|| guards::awaited(self, now)) {
             self.reason = why;
         }
-        if !self.aside {
+        if self.objection(now).is_none() {
             care::tend(self, now);
             slots::tend(self, now);
         }
@@ -170,6 +174,7 @@ impl Machine {
             state: self.state.name(),
             reason,
             epoch: self.state.epoch(),
+            decider: self.decider(),
             warnings: reading::warnings(self),
             advice: self.outlook.advice.clone(),
             checks: self.outlook.checks.clone(),

@@ -89,8 +89,8 @@ impl Machine {
     /// # Errors
     /// Why not, and what to do.
     pub(crate) fn can_fail_over(&mut self, now: Instant, terms: &Terms) -> Result<Wanted, String> {
-        if self.aside {
-            return Err("another pgherd decides: give the order there".to_owned());
+        if let Some(why) = self.objection(now) {
+            return Err(format!("{why}: give the order to the one that decides"));
         }
         match &self.state {
             State::Steady { epoch } | State::Swap { epoch } => {

@@ -31,9 +31,7 @@ pub(crate) fn warnings(machine: &Machine) -> Vec<String> {
     warnings.extend(machine.care.warnings());
     warnings.extend(synchronous::shortage(machine));
     warnings.extend(Slots::warnings(machine));
-    if machine.aside {
-        warnings.push("another pgherd decides".to_owned());
-    }
+    warnings.extend(machine.undecided());
     if machine.paused {
         warnings.push("failover is paused".to_owned());
     }

@@ -76,6 +76,8 @@ pub struct Status {
     pub reason: String,
     /// The epoch that takes writes, or whose primary is only suspected.
     pub epoch: Option<Epoch>,
+    /// Who acts on the servers.
+    pub decider: String,
     /// Things that are wrong but stop nothing: unreachable members, servers that cannot be rejoined.
     pub warnings: Vec<String>,
     /// What an operator can do about a hold.

@@ -16,7 +16,7 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "surprised while steady",
         from: StateName::Steady,
         on: On::Any,
-        guard: "the primary is not what it was, or another server leads",
+        guard: "the primary is not what it was, another server leads, or etcd knows of a later timeline",
         to: StateName::Discover,
         commands: "probe all at once",
         reason: "somebody else has changed the herd: look before anything is written",
@@ -96,6 +96,9 @@ pub(crate) fn surprise(machine: &Machine, epoch: Epoch) -> Option<String> {
     let ahead = topology.standbys().find(|member| member.standing == Standing::Ahead);
     if let Some(ahead) = ahead.filter(|_| !chosen) {
         return Some(format!("node {} follows a later timeline than that of node {node}", ahead.node));
+    }
+    if let Some(why) = machine.outdated(node) {
+        return Some(why);
     }
     let member = topology.member(node)?;
     match &member.state {

@@ -210,6 +210,9 @@ impl Machine {
     /// # Errors
     /// Why it cannot be begun.
     pub fn can_switch_over(&self, now: Instant, to: Option<NodeId>) -> Result<Plan, String> {
+        if let Some(why) = self.objection(now) {
+            return Err(why);
+        }
         let State::Steady { epoch } = self.state else {
             let status = self.status();
             return Err(format!("not now: {}: {}", status.state, status.reason));

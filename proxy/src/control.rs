@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgherd_failover::actor::ControlSettings;
-use pgherd_failover::{ExecutorSettings, Means, Mode, RepmgrSettings, SshSettings};
+use pgherd_failover::{EtcdSettings, ExecutorSettings, Means, Mode, RepmgrSettings, SshSettings};
 use pgherd_health::{Password, ProberSettings};
 
 use crate::config::{Config, Executor, FailoverMode};
@@ -20,6 +20,7 @@ pub(crate) fn settings(config: &Config) -> ControlSettings {
     };
     ControlSettings {
         nodes: config.nodes.clone(),
+        etcd: None,
         aside: false,
         system_identifier: None,
         machine: decisions(config),
@@ -68,6 +69,27 @@ fn decisions(config: &Config) -> pgherd_failover::Settings {
         needs_repmgr: failover.executor == Executor::Ssh,
         ..pgherd_failover::Settings::default()
     }
+}
+
+/// Where the lease is that one of several pgherds holds, and as whom this one holds it.
+pub(crate) fn lease(config: &Config) -> Option<EtcdSettings> {
+    let etcd = &config.failover.etcd;
+    let password = etcd.password.as_ref().map_or("", |secret| secret.expose());
+    (!etcd.endpoints.is_empty()).then(|| EtcdSettings {
+        endpoints: etcd.endpoints.clone(),
+        prefix: etcd.prefix.clone(),
+        ttl: etcd.ttl,
+        login: etcd.user.clone().map(|user| (user, Password::new(password.to_owned()))),
+        tls: etcd.tls.clone(),
+        identity: identity(),
+    })
+}
+
+/// A name that no other process has, by which people find this one.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let random: u32 = rand::random();
+    format!("{}:{}:{random:08x}", host.trim(), std::process::id())
 }
 
 /// As whom stored passwords are read, and how.

@@ -116,7 +116,7 @@ impl Process {
     /// Starts all threads and tasks; nothing is accepted yet. `aside`: another pgherd decides for now.
     fn start(read: Read, config: &Config, (tls, log): (ClientTls, Log), aside: bool) -> io::Result<Self> {
         let stop = CancellationToken::new();
-        let settings = ControlSettings { aside, ..control::settings(config) };
+        let settings = ControlSettings { aside, etcd: control::lease(config), ..control::settings(config) };
         let live = Live::new(config.clone());
         let backends = Arc::new(Backends::new(Arc::clone(&live), config.runtime.workers.get()));
         let clients = Arc::<Backends>::clone(&backends);

@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pgherd-protocol", &[]),
     ("pgherd-tls", &[]),
     ("pgherd-health", &["pgherd-tls"]),
-    ("pgherd-failover", &["pgherd-health"]),
+    ("pgherd-failover", &["pgherd-tls", "pgherd-health"]),
     ("pgherd", &["pgherd-protocol", "pgherd-tls", "pgherd-health", "pgherd-failover"]),
     ("pgherd-testkit", &[]),
     ("pgherd-benches", &[]),
@@ -27,6 +27,8 @@ const IMPURE: &[&str] = &[
     "health/src/prober/",
     "failover/src/actor.rs",
     "failover/src/actor/",
+    "failover/src/etcd.rs",
+    "failover/src/etcd/",
     "failover/src/executor.rs",
     "failover/src/executor/",
 ];

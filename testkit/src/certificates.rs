@@ -39,6 +39,8 @@ pub enum Purpose {
     Server,
     /// A client.
     Client,
+    /// A server that is its own client, such as etcd with its gateway.
+    Both,
 }
 
 impl Authority {
@@ -58,6 +60,11 @@ impl Authority {
         self.sign(named(common_name, names, &[])?, Purpose::Server)
     }
 
+    /// A certificate for a server at this address that is its own client, too.
+    pub fn member(&self, address: &str) -> Result<Identity> {
+        self.sign(named(address, &[address], &[])?, Purpose::Both)
+    }
+
     /// A certificate for a client with this common name, of this organization.
     pub fn client(&self, common_name: &str, organization: &str) -> Result<Identity> {
         self.sign(named(common_name, &[], &[(DnType::OrganizationName, organization)])?, Purpose::Client)
@@ -74,10 +81,11 @@ impl Authority {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         params.serial_number = Some(SerialNumber::from(serial));
-        params.extended_key_usages = vec![match purpose {
-            Purpose::Server => ExtendedKeyUsagePurpose::ServerAuth,
-            Purpose::Client => ExtendedKeyUsagePurpose::ClientAuth,
-        }];
+        params.extended_key_usages = match purpose {
+            Purpose::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+            Purpose::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            Purpose::Both => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+        };
         let key = KeyPair::generate()?;
         let issuer = Issuer::new(self.params.clone(), &self.key);
         let certificate = params.signed_by(&key, &issuer)?.der().clone();

@@ -81,6 +81,7 @@ impl Actor {
                 self.wishes.aside.clear();
                 self.wishes.looks_on = false;
                 self.machine.lead();
+                self.tie.campaign();
                 self.step(Event::Tick);
             }
         }
@@ -117,9 +118,8 @@ impl Actor {
         if !self.wishes.aside.is_empty() && self.machine.is_at_rest() {
             info!("another pgherd decides about failovers");
             self.wishes.looks_on = true;
-            for waiting in self.wishes.aside.drain(..) {
-                let _ = waiting.send(());
-            }
+            // Whoever decides next need not wait until the lease runs out.
+            self.tie.give_back(std::mem::take(&mut self.wishes.aside));
         }
         let others = std::mem::take(&mut self.wishes.contact_anew);
         let Some(wanted) = &self.wishes.contacts else { return others };

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use pgherd_health::NodeId;
 use tokio::sync::oneshot;
 use tokio::task::{Id, JoinSet};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::{Command, CommandId, Event, Executor, Outcome, RepmgrRows};
+use crate::etcd::Lease;
+use crate::{Candidate, Command, CommandId, Event, Executor, Outcome, RepmgrRows, Step};
 
 /// One task for each command; every task is waited for.
 #[derive(Debug, Default)]
@@ -19,18 +21,26 @@ pub(super) struct Work {
 
 impl Work {
     /// Begins `commands`: side by side on different servers, one after the other on one.
-    pub(super) fn begin(&mut self, executor: &Executor, commands: Vec<Command>, rows: &RepmgrRows) {
+    pub(super) fn begin(
+        &mut self,
+        (executor, lease): (&Executor, Option<&Lease>),
+        commands: Vec<Command>,
+        rows: &RepmgrRows,
+        candidacy: impl Fn(NodeId) -> Option<Candidate>,
+    ) {
         let mut before: HashMap<NodeId, oneshot::Receiver<()>> = HashMap::new();
         for command in commands {
             let (done, wait) = oneshot::channel();
             let earlier = before.insert(command.node, wait);
             let (executor, rows, id) = (executor.clone(), RepmgrRows::clone(rows), command.id);
+            let candidate = (command.step == Step::Promote).then(|| candidacy(command.node)).flatten();
+            let lease = lease.cloned().map(|lease| (lease, candidate));
             let task = self.tasks.spawn(async move {
                 if let Some(earlier) = earlier {
                     // Ends when the earlier command does, however it ends.
                     let _ = earlier.await;
                 }
-                let outcome = carry_out(&executor, &command, &rows).await;
+                let outcome = carry_out((&executor, lease), &command, &rows).await;
                 drop(done);
                 (command.id, outcome)
             });
@@ -65,11 +75,20 @@ impl Work {
     }
 }
 
-async fn carry_out(executor: &Executor, command: &Command, rows: &RepmgrRows) -> Outcome {
+/// With `lease`, only as long as it is held: that is seen in etcd beforehand, and by the clock from then on.
+async fn carry_out(
+    (executor, lease): (&Executor, Option<(Lease, Option<Candidate>)>),
+    command: &Command,
+    rows: &RepmgrRows,
+) -> Outcome {
     let (id, node, step) = (command.id.0, command.node, &command.step);
     info!(id, %node, ?step, "command begins");
     let began = tokio::time::Instant::now();
-    let outcome = executor.run(command, rows).await;
+    // What this pgherd has locked itself it lets go in any case: whoever holds the lease now needs it.
+    let outcome = match lease.filter(|_| *step != Step::Unlock) {
+        None => executor.run(command, rows).await,
+        Some(lease) => under(lease, executor, command, rows).await,
+    };
     let milliseconds = began.elapsed().as_millis();
     match &outcome {
         Outcome::Done => info!(id, %node, ?step, milliseconds, "command done"),
@@ -85,4 +104,25 @@ async fn carry_out(executor: &Executor, command: &Command, rows: &RepmgrRows) ->
         }
     }
     outcome
+}
+
+async fn under(
+    (lease, candidate): (Lease, Option<Candidate>),
+    executor: &Executor,
+    command: &Command,
+    rows: &RepmgrRows,
+) -> Outcome {
+    let began = tokio::time::Instant::now();
+    match timeout(command.deadline, lease.check(candidate)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => return Outcome::Failed(why),
+        Err(_) => return Outcome::Failed("etcd does not answer".to_owned()),
+    }
+    // What the look has taken is not added to the time that the machine gives the command.
+    let deadline = command.deadline.saturating_sub(began.elapsed());
+    let command = Command { deadline, ..command.clone() };
+    tokio::select! {
+        outcome = executor.run(&command, rows) => outcome,
+        () = lease.lost() => Outcome::Unknown("the lease in etcd has run out".to_owned()),
+    }
 }

@@ -119,6 +119,12 @@ pub(crate) enum Fault {
     Lose {
         whom: Whom,
     },
+    /// etcd answers nobody, or only this pgherd not.
+    LoseEtcd {
+        alone: Option<usize>,
+        lasts: Time,
+    },
+    EtcdIsBack,
     KillPgherd {
         back: Time,
     },
@@ -139,6 +145,8 @@ pub(crate) struct Plan {
     pub(crate) primary: Id,
     /// The only server that pgherd is told of; it finds the others.
     pub(crate) named: Option<Id>,
+    /// How long a lease lasts in etcd, if there is one.
+    pub(crate) lease: Option<Time>,
     pub(crate) settings: Settings,
     pub(crate) identifier: Option<u64>,
     /// How many of the listed standbys a commit waits for.
@@ -181,6 +189,7 @@ impl Plan {
             servers,
             primary: 0,
             named: None,
+            lease: None,
             settings: Settings::default(),
             identifier: None,
             needed: 0,
@@ -241,7 +250,25 @@ impl Plan {
             plan.faults.push((at, fault));
         }
         plan.name_one(seed);
+        plan.have_etcd(seed);
         plan
+    }
+
+    /// In some stories there is an etcd, and most of the time another pgherd.
+    fn have_etcd(&mut self, seed: u64) {
+        let mut rng = Rng::new(seed ^ 0x01EA_5E00);
+        if !rng.percent(30) {
+            return;
+        }
+        self.lease = Some(Time::from_secs(rng.pick(&[2, 5, 10])));
+        if rng.percent(70) {
+            self.faults
+                .push((rng.millis(0, 20_000), Fault::SecondPgherd { lasts: rng.millis(5_000, 60_000) }));
+        }
+        if rng.percent(40) {
+            let (alone, lasts) = (rng.percent(50).then(|| rng.index(2)), rng.millis(500, 30_000));
+            self.faults.push((rng.millis(4_000, 30_000), Fault::LoseEtcd { alone, lasts }));
+        }
     }
 
     /// In some stories pgherd is told of one server only: that must not be lost for good.

@@ -3,7 +3,7 @@
 use super::Config;
 
 /// The keys that a running pgherd cannot change.
-pub(crate) const FIXED: [&str; 7] = [
+pub(crate) const FIXED: [&str; 15] = [
     "listen.address",
     "listen.backlog",
     "listen.unix",
@@ -11,12 +11,20 @@ pub(crate) const FIXED: [&str; 7] = [
     "http.address",
     "runtime.workers",
     "runtime.handover",
+    "failover.etcd.endpoints",
+    "failover.etcd.prefix",
+    "failover.etcd.ttl",
+    "failover.etcd.user",
+    "failover.etcd.password",
+    "failover.etcd.ca",
+    "failover.etcd.cert",
+    "failover.etcd.key",
 ];
 
 impl Config {
     /// Keeps the values of `before` where a running pgherd cannot change them; the keys where that makes a difference.
     pub(crate) fn keep_fixed(&mut self, before: &Self) -> Vec<&'static str> {
-        let [address, backlog, unix, unix_mode, http, workers, handover] = FIXED;
+        let [address, backlog, unix, unix_mode, http, workers, handover, etcd, ..] = FIXED;
         let kept = [
             keep(address, &mut self.listen.address, &before.listen.address),
             keep(backlog, &mut self.listen.backlog, &before.listen.backlog),
@@ -25,6 +33,7 @@ impl Config {
             keep(http, &mut self.http, &before.http),
             keep(workers, &mut self.runtime.workers, &before.runtime.workers),
             keep(handover, &mut self.runtime.handover, &before.runtime.handover),
+            keep(etcd, &mut self.failover.etcd, &before.failover.etcd),
         ];
         kept.into_iter().flatten().collect()
     }

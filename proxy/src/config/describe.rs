@@ -26,6 +26,7 @@ impl Config {
         rows.extend(self.describe_pool());
         rows.extend(self.describe_auth());
         rows.extend(self.describe_failover());
+        rows.extend(self.describe_etcd());
         rows.extend([
             ("http.address", Some(self.http.address.map_or_else(|| "off".to_owned(), |at| at.to_string()))),
             ("runtime.workers", Some(self.runtime.workers.to_string())),
@@ -152,6 +153,28 @@ impl Config {
             ("failover.command.clone", shown(&commands.clone)),
             ("failover.command.stop", shown(&commands.stop)),
             ("failover.command.start", shown(&commands.start)),
+        ]
+    }
+}
+
+impl Config {
+    fn describe_etcd(&self) -> Vec<(&'static str, Option<String>)> {
+        let etcd = &self.failover.etcd;
+        let endpoints: Vec<String> = etcd.endpoints.iter().map(ToString::to_string).collect();
+        let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let ca = etcd.ca.as_ref().map(|ca| match ca {
+            Authorities::System => "system".to_owned(),
+            Authorities::File(path) => path.display().to_string(),
+        });
+        vec![
+            ("failover.etcd.endpoints", (!endpoints.is_empty()).then(|| endpoints.join(","))),
+            ("failover.etcd.prefix", Some(etcd.prefix.clone())),
+            ("failover.etcd.ttl", Some(show_duration(etcd.ttl))),
+            ("failover.etcd.user", etcd.user.clone()),
+            ("failover.etcd.password", etcd.password.as_ref().map(|_| "<set>".to_owned())),
+            ("failover.etcd.ca", ca),
+            ("failover.etcd.cert", path(&etcd.certificate)),
+            ("failover.etcd.key", path(&etcd.key)),
         ]
     }
 }

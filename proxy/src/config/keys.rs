@@ -129,6 +129,15 @@ pub(crate) static KEYS: &[Key] = &[
     bare("failover.command.clone"),
     bare("failover.command.stop"),
     bare("failover.command.start"),
+    bare("failover.etcd.endpoints"),
+    key("failover.etcd.prefix", "/pgherd"),
+    key("failover.etcd.ttl", "10s"),
+    bare("failover.etcd.user"),
+    bare("failover.etcd.password"),
+    bare("failover.etcd.password_file"),
+    bare("failover.etcd.ca"),
+    bare("failover.etcd.cert"),
+    bare("failover.etcd.key"),
     key("http.address", "127.0.0.1:8080"),
     bare("runtime.workers"),
     key("runtime.drain_timeout", "30s"),
@@ -140,7 +149,7 @@ pub(crate) static KEYS: &[Key] = &[
 ];
 
 /// Keys and sections that the design has and this version has not. A name stands for all that is below it, too.
-const LATER: &[&str] = &["failover.synchronous", "routing", "etcd"];
+const LATER: &[&str] = &["failover.synchronous", "routing"];
 
 /// The keys of one `[[pool.override]]`.
 pub(crate) const OVERRIDE_FIELDS: &[&str] = &[

@@ -49,7 +49,7 @@ pub(crate) use live::Live;
 pub(crate) use pool::{HiddenState, Pool, PoolMode, PoolOverride, Sizes, Timeouts};
 pub(crate) use problem::{Origin, Problem};
 pub(crate) use resolved::{
-    Admin, Config, Discover, Executor, Failover, FailoverMode, Http, Log, LogFormat, LogLevel, Monitor,
+    Admin, Config, Discover, Etcd, Executor, Failover, FailoverMode, Http, Log, LogFormat, LogLevel, Monitor,
     Repmgr, Runtime, Ssh,
 };
 pub(crate) use secret::Secret;

@@ -1,5 +1,6 @@
 //! The one bridge from the raw configuration to the resolved one. Collects all errors before it gives up.
 
+mod etcd;
 mod pool;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,9 @@ use super::keys;
 use super::problem::{Origin, Problem};
 use super::raw::{Layer, Raw, Value};
 use super::value::{self, Read};
-use super::{Admin, Config, Failover, Http, Log, Monitor, Repmgr, Runtime, Secret, Ssh, nodes, secret_file};
+use super::{
+    Admin, Config, Etcd, Failover, Http, Log, Monitor, Repmgr, Runtime, Secret, Ssh, nodes, secret_file,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const GRACE: RangeInclusive<Duration> = Duration::ZERO..=DAY;
@@ -231,6 +234,7 @@ impl Bridge<'_> {
         let ssh = self.ssh();
         let repmgr = self.repmgr();
         let commands = self.commands();
+        let etcd = self.etcd();
         Some(Failover {
             mode: mode?,
             executor: executor?,
@@ -247,6 +251,7 @@ impl Bridge<'_> {
             ssh: ssh?,
             repmgr: repmgr?,
             commands,
+            etcd: etcd?,
         })
     }
 

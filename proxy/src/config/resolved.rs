@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgherd_failover::CommandSettings;
+use pgherd_failover::{CommandSettings, Endpoint};
 use pgherd_health::Node;
-use pgherd_tls::ServerTls;
+use pgherd_tls::{Authorities, ServerTls};
 
 use super::value::Choice;
 use super::{Auth, Listen, Pool, Secret};
@@ -158,6 +158,8 @@ pub(crate) struct Failover {
     pub(crate) repmgr: Repmgr,
     /// `[failover.command]`
     pub(crate) commands: CommandSettings,
+    /// `[failover.etcd]`
+    pub(crate) etcd: Etcd,
 }
 
 /// How the ssh executor logs in to the servers.
@@ -185,6 +187,29 @@ pub(crate) struct Repmgr {
     pub(crate) config: String,
     /// Directory of PostgreSQL's programs (`pg_ctl`, ...); if none, where the server was started from last, then PATH.
     pub(crate) pg_bindir: Option<String>,
+}
+
+/// Where the lease is that one of several pgherds holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Etcd {
+    /// Members of one etcd; none where this is the only pgherd.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// What its keys begin with.
+    pub(crate) prefix: String,
+    /// How long a lease lasts that is not renewed.
+    pub(crate) ttl: Duration,
+    /// As whom pgherd logs in, if it has to.
+    pub(crate) user: Option<String>,
+    /// The password of `user`.
+    pub(crate) password: Option<Secret>,
+    /// Whose certificates of members are trusted.
+    pub(crate) ca: Option<Authorities>,
+    /// What pgherd shows to members that ask for a certificate, and its private key.
+    pub(crate) certificate: Option<PathBuf>,
+    /// The private key of `certificate`.
+    pub(crate) key: Option<PathBuf>,
+    /// These files, read, where a member is reached over TLS.
+    pub(crate) tls: Option<Arc<ServerTls>>,
 }
 
 /// The process.

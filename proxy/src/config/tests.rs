@@ -88,6 +88,48 @@ fn is_file_of_a_secret(key: &keys::Key) -> bool {
     key.name.ends_with("password_file")
 }
 
+/// Values that keys take, and not by default.
+const OTHERS: &[(&str, &str)] = &[
+    ("listen.address", "127.0.0.1:1"),
+    ("listen.unix", "/x"),
+    ("listen.unix_mode", "0700"),
+    ("listen.proxy_protocol", "10.0.0.0/8,192.0.2.1/32"),
+    ("listen.tls.mode", "disable"),
+    ("listen.tls.min_version", "1.3"),
+    ("backends.nodes", "7:x:1:1:/data:ALLOW_TO_FAILOVER"),
+    ("backends.discover", "off"),
+    ("backends.tls.mode", "require"),
+    ("backends.tls.ca", "33"),
+    ("backends.tls.channel_binding", "disable"),
+    ("pool.mode", "session"),
+    ("pool.hidden_state", "check"),
+    ("pool.sequences", "pin"),
+    ("pool.custom_parameters", "a.b,c.d"),
+    ("pool.server_round_robin", "true"),
+    ("pool.tcp_keepalive", "false"),
+    ("pool.override", "[{ user = \"a\", size = 1 }]"),
+    ("failover.mode", "manual"),
+    ("failover.repmgr.config", "/x"),
+    ("failover.etcd.endpoints", "http://a:1,http://b:2379"),
+    ("failover.etcd.prefix", "/x"),
+    ("failover.etcd.password", "<set>"),
+    ("http.address", "127.0.0.1:2"),
+    ("log.level", "warn"),
+    ("log.format", "json"),
+    ("monitor.password", "<set>"),
+    ("failover.executor", "sql"),
+    ("failover.command.promote", "[\"/bin/x\", \"{host}\"]"),
+    ("failover.command.fence", "[\"/bin/x\", \"{node}\"]"),
+    ("failover.command.follow", "[\"/bin/x\", \"{upstream_host}\"]"),
+    ("failover.command.rejoin", "[\"/bin/x\", \"{upstream_name}\"]"),
+    ("failover.command.clone", "[\"/bin/x\", \"{upstream_port}\"]"),
+    ("failover.reclone", "true"),
+    ("failover.command.stop", "[\"/bin/x\", \"{data_directory}\"]"),
+    ("failover.command.start", "[\"/bin/x\", \"a b\"]"),
+    ("auth.query_password", "<set>"),
+    ("auth.map", "[{ user = \"a\", server_user = \"b\" }]"),
+];
+
 /// A key that the table has and the bridge does not read would be accepted and have no effect.
 #[test]
 fn each_key_given_in_the_environment_comes_into_force() {
@@ -99,48 +141,13 @@ fn each_key_given_in_the_environment_comes_into_force() {
     };
     let (hba, idents) = (file("hba", "local all all peer"), file("idents", "map x y"));
     let users = file("users", "\"x\" \"y\"");
-    let others = [
-        ("listen.address", "127.0.0.1:1"),
-        ("listen.unix", "/x"),
-        ("listen.unix_mode", "0700"),
-        ("listen.proxy_protocol", "10.0.0.0/8,192.0.2.1/32"),
-        ("listen.tls.mode", "disable"),
-        ("listen.tls.min_version", "1.3"),
-        ("backends.nodes", "7:x:1:1:/data:ALLOW_TO_FAILOVER"),
-        ("backends.discover", "off"),
-        ("backends.tls.mode", "require"),
-        ("backends.tls.ca", "33"),
-        ("backends.tls.channel_binding", "disable"),
-        ("pool.mode", "session"),
-        ("pool.hidden_state", "check"),
-        ("pool.sequences", "pin"),
-        ("pool.custom_parameters", "a.b,c.d"),
-        ("pool.server_round_robin", "true"),
-        ("pool.tcp_keepalive", "false"),
-        ("pool.override", "[{ user = \"a\", size = 1 }]"),
-        ("failover.mode", "manual"),
-        ("failover.repmgr.config", "/x"),
-        ("http.address", "127.0.0.1:2"),
-        ("log.level", "warn"),
-        ("log.format", "json"),
-        ("monitor.password", "<set>"),
-        ("failover.executor", "sql"),
-        ("failover.command.promote", "[\"/bin/x\", \"{host}\"]"),
-        ("failover.command.fence", "[\"/bin/x\", \"{node}\"]"),
-        ("failover.command.follow", "[\"/bin/x\", \"{upstream_host}\"]"),
-        ("failover.command.rejoin", "[\"/bin/x\", \"{upstream_name}\"]"),
-        ("failover.command.clone", "[\"/bin/x\", \"{upstream_port}\"]"),
-        ("failover.reclone", "true"),
-        ("failover.command.stop", "[\"/bin/x\", \"{data_directory}\"]"),
-        ("failover.command.start", "[\"/bin/x\", \"a b\"]"),
-        ("auth.hba_file", &hba),
-        ("auth.ident_file", &idents),
-        ("auth.userlist_file", &users),
-        ("auth.query_password", "<set>"),
-        ("auth.map", "[{ user = \"a\", server_user = \"b\" }]"),
+    let files = [
+        ("auth.hba_file", hba.as_str()),
+        ("auth.ident_file", idents.as_str()),
+        ("auth.userlist_file", users.as_str()),
     ];
     for key in KEYS.iter().filter(|key| !is_file_of_a_secret(key)) {
-        let other = others.iter().find(|(name, _)| *name == key.name).map(|(_, value)| *value);
+        let other = OTHERS.iter().chain(&files).find(|(name, _)| *name == key.name).map(|(_, value)| *value);
         let unit = key.default.map_or("", |default| default.trim_start_matches(|c: char| c.is_ascii_digit()));
         let value = other.unwrap_or(match unit {
             "" => "33",

@@ -66,13 +66,29 @@ fn a_misspelt_variable_is_an_error_with_the_nearest_one() {
 
 #[test]
 fn keys_of_later_versions_say_so() {
-    for key in ["routing.reads", "etcd.endpoints"] {
+    for key in ["routing.reads", "routing.consistency"] {
         let (section, leaf) = key.rsplit_once('.').unwrap();
         let (json, code) = check(&format!("[{section}]\n{leaf} = \"x\"\n"), &[NODES]);
         assert_eq!(code, 1, "{key}");
         assert_eq!(json["errors"][0]["message"], "not available in this version of pgherd", "{key}");
     }
     assert!(error("", &[NODES, ("PGHERD_ROUTING__READS", "x")]).contains("not available in this version"));
+}
+
+#[test]
+fn members_of_etcd_are_given_by_their_urls() {
+    let with = |value: &str| format!("[failover.etcd]\nendpoints = {value}\n");
+    for good in ["\"http://etcd1:2379\"", "[\"http://etcd1\", \"http://[::1]:1/\", \"http://10.0.0.1:2\"]"] {
+        assert_eq!(check(&with(good), &[NODES]).1, 0, "{good}");
+    }
+    for bad in
+        ["etcd1:2379", "ftp://etcd1", "http://", "http://etcd1:0", "http://etcd1:2379/v3", "http://a b"]
+    {
+        let error = error(&with(&format!("\"{bad}\"")), &[NODES]);
+        assert!(error.contains("takes URLs such as http://etcd1:2379"), "{bad}: {error}");
+    }
+    let error = error(&format!("{}ca = \"/no/such/file\"\n", with("\"https://etcd1\"")), &[NODES]);
+    assert!(error.contains("failover.etcd.ca"), "{error}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod reclone;
 mod reload;
 mod restart;
 mod scenarios;
+mod several;
 mod slots;
 mod standby_lost;
 mod switchover;

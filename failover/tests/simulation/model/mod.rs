@@ -1,6 +1,7 @@
 //! The parts of the model world.
 
 mod agenda;
+mod etcd;
 mod network;
 mod report;
 mod rng;
@@ -8,6 +9,7 @@ mod server;
 mod wal;
 
 pub(crate) use agenda::{Agenda, Time};
+pub(crate) use etcd::Etcd;
 pub(crate) use network::{Network, Way};
 pub(crate) use report::{Circumstances, Memory, answer, first_rows, repmgr_id, started_at};
 pub(crate) use rng::Rng;

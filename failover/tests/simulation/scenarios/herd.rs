@@ -128,6 +128,12 @@ impl Herd {
         self
     }
 
+    /// One of several is killed.
+    pub(crate) fn pgherd_dies_alone(&mut self, pgherd: usize) -> &mut Self {
+        self.world.end_pgherd(pgherd);
+        self
+    }
+
     pub(crate) fn pgherd_starts(&mut self) -> &mut Self {
         self.world.begin_pgherd();
         self

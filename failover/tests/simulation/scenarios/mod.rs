@@ -5,6 +5,7 @@ mod discovery;
 mod guards;
 mod herd;
 mod holds;
+mod lease;
 mod losses;
 mod operators;
 mod orders;

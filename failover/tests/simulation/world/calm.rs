@@ -18,6 +18,7 @@ impl World {
         tell!(self, "the faults are over");
         self.calm = true;
         self.network.heal();
+        (self.etcd.down, self.etcd.cut_off) = (false, None);
         for id in 0..self.servers.len() {
             self.host(id, false);
             self.thaw(id);

@@ -102,6 +102,26 @@ impl World {
                 self.servers[id].lost = true;
                 tell!(self, "{} never comes back", name(id));
             }
+            Fault::Ordered(ref order) => {
+                tell!(self, "an operator orders {order:?}");
+                for pgherd in 0..self.pgherds.len() {
+                    self.judge_ordered(pgherd, order);
+                    self.step(pgherd, Event::Ordered(order.clone()));
+                }
+            }
+            _ => self.strike_pgherds(fault),
+        }
+    }
+
+    /// What comes to pgherds, and to the etcd between them.
+    fn strike_pgherds(&mut self, fault: &Fault) {
+        match *fault {
+            Fault::LoseEtcd { alone, lasts } => {
+                tell!(self, "etcd does not answer {alone:?}");
+                (self.etcd.down, self.etcd.cut_off) = (alone.is_none(), alone);
+                self.later(Some(lasts), Fault::EtcdIsBack);
+            }
+            Fault::EtcdIsBack => (self.etcd.down, self.etcd.cut_off) = (false, None),
             Fault::KillPgherd { back } => {
                 (0..self.pgherds.len()).for_each(|pgherd| self.end_pgherd(pgherd));
                 self.after(back, Happening::PgherdStarts);
@@ -113,13 +133,6 @@ impl World {
             }
             Fault::EndPgherd { pgherd } if self.pgherds.iter().filter(|it| it.alive).count() > 1 => {
                 self.end_pgherd(pgherd);
-            }
-            Fault::Ordered(ref order) => {
-                tell!(self, "an operator orders {order:?}");
-                for pgherd in 0..self.pgherds.len() {
-                    self.judge_ordered(pgherd, order);
-                    self.step(pgherd, Event::Ordered(order.clone()));
-                }
             }
             _ => {}
         }

@@ -3,6 +3,7 @@
 mod calm;
 mod clients;
 mod faults;
+mod lease;
 mod pgherds;
 mod power;
 mod probes;
@@ -18,7 +19,7 @@ use pgherd_failover::{Event, Outcome};
 use pgherd_health::{Lsn, Node, ProbeOutcome, RepmgrNode};
 
 use crate::judge::Judge;
-use crate::model::{Agenda, Id, Network, Rng, Server, Time, TxId, What, first_rows, name, node};
+use crate::model::{Agenda, Etcd, Id, Network, Rng, Server, Time, TxId, What, first_rows, name, node};
 use crate::plan::{Fault, Plan};
 use crate::story::{Story, tell};
 pub(crate) use clients::Ledger;
@@ -47,6 +48,10 @@ pub(crate) enum Happening {
     Probed { pgherd: usize, server: Id, asked_at: Time, outcome: Box<ProbeOutcome> },
     Stale { pgherd: usize, event: Box<Event> },
     Tick { pgherd: usize, token: u64 },
+    AskEtcd { pgherd: usize },
+    EtcdAsked { pgherd: usize, sent: Time },
+    EtcdTold { pgherd: usize, sent: Time, holder: Option<usize> },
+    LeaseOver { pgherd: usize },
     Act { run: usize, phase: u8 },
     Ends { run: usize, outcome: Outcome, late: bool },
     Deadline { run: usize },
@@ -65,6 +70,7 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) servers: Vec<Server>,
     pub(crate) network: Network,
+    pub(crate) etcd: Etcd,
     /// The versions of `repmgr.nodes`.
     pub(crate) rows: Vec<Arc<Vec<RepmgrNode>>>,
     pub(crate) pgherds: Vec<Pgherd>,
@@ -91,6 +97,7 @@ impl World {
             agenda: Agenda::new(),
             servers: (0..servers).map(|id| Server::new(id, primary)).collect(),
             network: Network::new(servers),
+            etcd: Etcd::default(),
             rows,
             pgherds: Vec::new(),
             runs: Vec::new(),
@@ -203,6 +210,10 @@ impl World {
             }
             Happening::Stale { pgherd, event } => self.step(pgherd, *event),
             Happening::Tick { pgherd, token } => self.tick(pgherd, token),
+            Happening::AskEtcd { pgherd } => self.ask_etcd(pgherd),
+            Happening::EtcdAsked { pgherd, sent } => self.etcd_asked(pgherd, sent),
+            Happening::EtcdTold { pgherd, sent, holder } => self.etcd_told(pgherd, sent, holder),
+            Happening::LeaseOver { pgherd } => self.lease_over(pgherd),
             Happening::Act { run, phase } => self.act(run, phase),
             Happening::Ends { run, outcome, late } => self.ends(run, outcome, late),
             Happening::Deadline { run } => self.deadline(run),

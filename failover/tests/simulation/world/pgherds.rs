@@ -20,6 +20,8 @@ pub(crate) struct Pgherd {
     tick_token: u64,
     pub(super) watches: Vec<Watch>,
     pub(super) slots: Vec<Slot>,
+    /// When its lease is over by its own clock.
+    pub(super) lease_until: Time,
     pub(crate) notes: Notes,
 }
 
@@ -65,12 +67,14 @@ impl World {
             tick_token: 0,
             watches: vec![Watch::default(); servers],
             slots: vec![Slot::default(); servers],
+            lease_until: Time::ZERO,
             notes: Notes::new(servers, self.now),
         });
         for server in 0..servers {
             self.after(Time::ZERO, Happening::Ask { pgherd, server, token: 0 });
         }
         self.after(cadence.tick, Happening::Tick { pgherd, token: 0 });
+        self.begin_lease(pgherd);
     }
 
     /// kill -9 of pgherd. What it has sent out goes on.

@@ -125,6 +125,12 @@ impl World {
         it.begun = self.now;
         let (pgherd, server, deadline) = (it.pgherd, it.server(), it.command.deadline);
         it.incarnation = self.servers[server].incarnation;
+        let command = it.command.clone();
+        let refused = self.without_lease(pgherd, &command).filter(|_| command.step != Step::Unlock);
+        if let Some((outcome, delay)) = refused {
+            self.after(deadline, Happening::Deadline { run });
+            return self.after(delay, Happening::Ends { run, outcome, late: true });
+        }
         if self.runs[run].is_sql() {
             let slot = &mut self.pgherds[pgherd].slots[server];
             if slot.busy.is_some() {

@@ -153,6 +153,7 @@ pub(super) fn failover(scene: &Scene<'_>) -> Vec<Row> {
         item("state", &status.state.to_string(), Some(show_instant(chronicle.since)), &status.reason),
         item("epoch", &status.epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string()), None, ""),
     ];
+    rows.insert(1, item("decider", &status.decider, None, ""));
     rows.extend(status.advice.iter().map(|advice| item("advice", "", None, advice)));
     rows.extend(status.checks.iter().map(|check| {
         let Check { what, holds, why } = check;
