@@ -1,7 +1,7 @@
 //! Servers that went on from the same point, each on its own.
 
 use pgherd_testkit::client::ErrorFields;
-use pgherd_testkit::{Cluster, Context, Pgherd, Result, Server, ensure};
+use pgherd_testkit::{Cluster, Context, Pgherd, Result, Server, ensure, eventually};
 
 use crate::herd::{Herd, PATIENCE};
 
@@ -28,24 +28,33 @@ async fn of_servers_that_forked_none_gets_a_write_until_an_operator_has_decided(
 
     let pgherd = Pgherd::builder(&cluster).set("failover.write_wait", "1s").start().await?;
     pgherd.wait_log("neither's history contains the other's", PATIENCE).await?;
-    let mut herd = Herd { cluster, pgherd };
+    let herd = Herd { cluster, pgherd };
     // Nobody could log in before, so that a login needs a server.
     let refused = herd.raw().await.err().context("somebody was let in")?;
     let error = refused.downcast_ref::<ErrorFields>().context("no error of the server")?;
     ensure!(error.code() == "57P03" && error.message().contains("fork"), "{error}");
     ensure!(!herd.log().contains("command begins"), "nothing was done to the servers: {}", herd.log());
 
-    // The operator decides for the second. The third is cloned from it: both timelines have the number 2, and so pg_rewind takes them
-    // for the same. pgherd forgets the fork with its restart.
-    three.stop_clean().await?;
+    // The operator decides for the second.
+    let answer = herd.console().await?.query("FAILOVER TO 1 ACCEPT TIMELINE 2").await?;
+    ensure!(answer.error().is_none(), "{answer:?}\n{}", herd.log());
+    herd.wait_writable().await?;
+    ensure!(
+        two.timeline().await? == 2 && !herd.log().contains("step=Promote"),
+        "it is served as it is: {}",
+        herd.log()
+    );
+
+    // The third is stopped by pgherd, and cloned by the operator: both timelines have the number 2, and so pg_rewind takes them for the
+    // same.
+    eventually("the third is stopped", PATIENCE, || async { Ok((!three.is_attended()).then_some(())) })
+        .await?;
     let (address, port) = (two.address(), two.port());
     let clone =
         format!("-h {address} -p {port} -U repmgr -d repmgr --force standby clone --upstream-node-id=2");
     three.must_repmgr(&clone).await?;
     three.start().await?;
     three.must_repmgr("standby register --force --upstream-node-id=2").await?;
-    herd.pgherd.restart().await?;
-    herd.wait_writable().await?;
     herd.wait_led_by(&two, &[&three]).await.with_context(|| herd.log())?;
     let rows = three.query_in("app", "SELECT id FROM fork").await?;
     ensure!(rows.len() == 1 && rows.first().and_then(|row| row.get(0)) == Some("2"), "{rows:?}");
