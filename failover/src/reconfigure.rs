@@ -19,8 +19,9 @@ pub(crate) enum Unready {
 
 impl Machine {
     /// Decides by these settings from now on.
-    pub fn set_settings(&mut self, settings: Settings) {
+    pub fn set_settings(&mut self, settings: Settings, system_identifier: Option<u64>) {
         self.settings = settings;
+        self.knowledge.configure_identifier(system_identifier);
     }
 
     /// Decides nothing any more, and looks on: another pgherd rules the herd, or will. What is under way is brought to its end;

@@ -254,6 +254,11 @@ impl Knowledge {
         Arc::clone(&self.nodes)
     }
 
+    /// Another system identifier is configured, or none.
+    pub const fn configure_identifier(&mut self, system_identifier: Option<u64>) {
+        self.configured_identifier = system_identifier;
+    }
+
     /// The system identifier that was configured.
     #[must_use]
     pub const fn configured_identifier(&self) -> Option<u64> {

@@ -22,7 +22,7 @@ pub(crate) fn settings(config: &Config) -> ControlSettings {
         nodes: config.nodes.clone(),
         etcd: None,
         aside: false,
-        system_identifier: None,
+        system_identifier: monitor.system_identifier,
         machine: decisions(config),
         prober,
         executor: ExecutorSettings {

@@ -138,7 +138,7 @@ impl Actor {
     }
 
     fn reconfigure(&mut self, settings: ControlSettings) -> Result<Taken, String> {
-        let ControlSettings { nodes, machine, prober, executor, .. } = settings;
+        let ControlSettings { nodes, machine, prober, executor, system_identifier, .. } = settings;
         let changes = self.machine.configured() != nodes
             || *self.prober != prober
             || self.executor_settings != executor;
@@ -148,7 +148,7 @@ impl Actor {
             Err(Unready::Later(when)) => Taken::Later(when),
             Err(Unready::Refused(why)) => return Err(why),
         };
-        self.machine.set_settings(machine);
+        self.machine.set_settings(machine, system_identifier);
         // What was wanted before, and has not come about, is not wanted any more.
         self.wishes.contacts = changes.then_some(ContactSettings { nodes, prober, executor });
         Ok(taken)

@@ -22,6 +22,7 @@ impl Config {
             ("monitor.database", Some(self.monitor.database.clone())),
             ("monitor.interval", Some(show_duration(self.monitor.interval))),
             ("monitor.timeout", Some(show_duration(self.monitor.timeout))),
+            ("monitor.system_identifier", self.monitor.system_identifier.map(|number| number.to_string())),
         ]);
         rows.extend(self.describe_pool());
         rows.extend(self.describe_auth());

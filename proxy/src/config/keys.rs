@@ -57,6 +57,7 @@ pub(crate) static KEYS: &[Key] = &[
     key("monitor.database", "repmgr"),
     key("monitor.interval", "500ms"),
     key("monitor.timeout", "1s"),
+    bare("monitor.system_identifier"),
     aliased("pool.mode", "transaction", "pool_mode"),
     key("pool.hidden_state", "auto"),
     key("pool.sequences", "auto"),

@@ -185,7 +185,15 @@ impl Bridge<'_> {
         let database = self.get("monitor.database", value::text);
         let interval = self.get("monitor.interval", value::duration(PROBE));
         let timeout = self.get("monitor.timeout", value::duration(PROBE));
-        Some(Monitor { user: user?, password, database: database?, interval: interval?, timeout: timeout? })
+        let system_identifier = self.get("monitor.system_identifier", value::system_identifier);
+        Some(Monitor {
+            user: user?,
+            password,
+            database: database?,
+            interval: interval?,
+            timeout: timeout?,
+            system_identifier,
+        })
     }
 
     /// A password that one key gives, or a file of it that another names, whichever source counts more.

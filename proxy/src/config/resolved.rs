@@ -95,6 +95,8 @@ pub(crate) struct Monitor {
     pub(crate) interval: Duration,
     /// Time after which a probe counts as timed out.
     pub(crate) timeout: Duration,
+    /// The cluster's system identifier; none where the servers are to tell it.
+    pub(crate) system_identifier: Option<u64>,
 }
 
 /// Who decides that a standby is promoted.

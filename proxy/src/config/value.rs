@@ -200,6 +200,18 @@ pub(crate) fn integer(range: RangeInclusive<usize>) -> impl Fn(&Value) -> Read<u
     }
 }
 
+/// A cluster's system identifier, as `pg_control_system()` shows it.
+pub(crate) fn system_identifier(value: &Value) -> Read<u64> {
+    let digits = value.number().or_else(|| value.text());
+    let number = digits.and_then(|text| text.parse().ok()).filter(|number| *number > 0);
+    number.ok_or_else(|| {
+        format!(
+            "takes a system identifier, as pg_controldata and pg_control_system() show it, got {}",
+            value.shown()
+        )
+    })
+}
+
 /// Yes or no: a TOML boolean, or 1 or 0 as PgBouncer writes them.
 pub(crate) fn boolean(value: &Value) -> Read<bool> {
     let text = match value {

@@ -59,3 +59,22 @@ async fn an_empty_server_in_the_place_of_the_primary_is_not_served() -> Result<(
     let (new, other) = if leads[0] { (&three, &two) } else { (&two, &three) };
     herd.wait_led_by(new, &[other]).await.with_context(|| herd.log())
 }
+
+#[tokio::test]
+async fn an_operator_says_which_cluster_is_the_right_one_and_no_restart_is_needed() -> Result<()> {
+    let mut herd = Herd::start().await?;
+    herd.wait_writable().await?;
+    let one = herd.cluster.server(1)?;
+    let rows = one.query("SELECT system_identifier::text FROM pg_control_system()").await?;
+    let right = rows.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned();
+    let wrong = (right.parse::<u64>()? - 1).to_string();
+    herd.pgherd.set("monitor.system_identifier", wrong)?;
+    herd.pgherd.reload().await?;
+    herd.pgherd.wait_log(&format!("belongs to another cluster ({right})"), PATIENCE).await?;
+    herd.pgherd.wait_log("writes wait", PATIENCE).await?;
+    herd.pgherd.set("monitor.system_identifier", right)?;
+    herd.pgherd.reload().await?;
+    herd.wait_writable().await?;
+    ensure!(one.timeline().await? == 1, "nobody was promoted");
+    Ok(())
+}
