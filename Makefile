@@ -12,7 +12,7 @@ endif
 SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 
 .DEFAULT_GOAL := help
-.PHONY: help up test setup bench faults pgpool soak regress drivers $(SUITES) fmt lint clean
+.PHONY: help up test setup bench faults mutants pgpool soak regress drivers $(SUITES) fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -57,6 +57,9 @@ pgpool: ## pgpool and pgherd lose their primaries side by side (PGPOOL=5 times i
 	@echo "==> building (release)"
 	@$(CARGO) build --release --bin pgherd --bin pgherd-faults
 	@PGPOOL=$${PGPOOL:-5} $(CARGO) run --quiet --release --bin pgherd-faults -- --faults=0 --switchovers=0 --cut-off=0
+
+mutants: setup ## Take each safeguard out of the decision machine: does the simulation notice? (an hour; PGHERD_MUTANT=word)
+	@$(CARGO) test --package pgherd-failover --test mutants -- --ignored --nocapture
 
 soak: setup ## Ten minutes of cancel storms, aborted clients and used up pools (SOAK_SECONDS=600, SOAK_SEED=1)
 	@echo "==> building (release)"
