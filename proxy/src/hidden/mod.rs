@@ -70,6 +70,8 @@ struct Reading {
     generation: u64,
     /// Changes with the catalogue.
     fingerprint: Vec<Box<[u8]>>,
+    /// It could not be read anew when it was to be: there may be more by now.
+    is_doubtful: bool,
 }
 
 /// A database whose catalogue is to be read.
@@ -154,16 +156,18 @@ impl Catalogues {
         entry.rests_until = Some(now + PACE.max(took * TIMES_AS_LONG));
     }
 
-    /// The catalogue could not be read: whatever may do more than read is suspect.
+    /// The catalogue could not be read: whatever may do more than read is suspect, and still what was so before.
     fn on_failure(&self, database: &str, why: &str) {
         let mut databases = self.databases.lock();
         let Some(entry) = databases.get_mut(database) else { return };
-        entry.reading = None;
+        if let Some(reading) = &mut entry.reading {
+            reading.is_doubtful = true;
+        }
         let pause = PAUSE.saturating_mul(1 << entry.failures.min(10)).min(LONGEST_PAUSE);
         entry.due_since = None;
         entry.due_at = Some(Instant::now() + pause);
         for outlook in entry.outlooks.values() {
-            outlook.trust_nothing();
+            outlook.take_in(entry.reading.as_ref());
         }
         entry.failures += 1;
         if entry.failures == 1 {

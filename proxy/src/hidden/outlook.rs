@@ -54,12 +54,12 @@ impl Outlook {
     /// The catalogue was read. Whether anybody uses this is found out anew.
     pub(super) fn begin_anew(&self, reading: &Reading) {
         self.is_used.store(false, Ordering::Relaxed);
-        self.suspects.store(Arc::new(suspects(self.wanted(), Some(reading))));
+        self.take_in(Some(reading));
     }
 
-    /// The catalogue could not be read.
-    pub(super) fn trust_nothing(&self) {
-        self.suspects.store(Arc::new(suspects(self.wanted(), None)));
+    /// This is what is known of the catalogue from now on.
+    pub(super) fn take_in(&self, reading: Option<&Reading>) {
+        self.suspects.store(Arc::new(suspects(self.wanted(), reading)));
     }
 
     /// True if somebody has asked since the catalogue was read.
@@ -84,8 +84,8 @@ impl Outlook {
 fn suspects(wanted: HiddenState, reading: Option<&Reading>) -> Suspects {
     let trust = match (wanted, reading) {
         (HiddenState::Off, _) => Trust::Blind,
-        (HiddenState::Auto, Some(_)) => Trust::Names,
-        (HiddenState::Auto, None) | (HiddenState::Check, _) => Trust::Nothing,
+        (HiddenState::Auto, Some(reading)) if !reading.is_doubtful => Trust::Names,
+        (HiddenState::Auto | HiddenState::Check, _) => Trust::Nothing,
     };
     match reading {
         Some(Reading { names, parameters, generation, .. }) => Suspects {

@@ -79,13 +79,19 @@ async fn ask(
     let mut buffer = buffers.take();
     let Some(fingerprint) = connection.ask(FINGERPRINT, 1, &mut buffer).await?.rows else { return Ok(None) };
     let reading = match before.filter(|before| before.fingerprint == fingerprint) {
-        Some(unchanged) => unchanged,
+        Some(unchanged) => Reading { is_doubtful: false, ..unchanged },
         None => {
             let rows = connection.ask(&question(), MOST_ROWS, &mut buffer).await?.rows;
             let Some(catalogue) = rows.and_then(|rows| Catalogue::read(&rows)) else { return Ok(None) };
             let Catalogue { known, too_many, parameters } = catalogue;
             let names = Names { number: worker.shared.catalogues.number(), known, too_many };
-            Reading { names: Arc::new(names), parameters: parameters.into(), generation: 0, fingerprint }
+            Reading {
+                names: Arc::new(names),
+                parameters: parameters.into(),
+                generation: 0,
+                fingerprint,
+                is_doubtful: false,
+            }
         }
     };
     buffers.give(buffer);
