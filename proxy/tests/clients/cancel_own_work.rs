@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use pgherd_testkit::client::{RawClient, Session};
 use pgherd_testkit::{Result, ensure};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio_postgres::NoTls;
 
 use crate::front::{Front, prepare, says};
@@ -23,6 +25,15 @@ async fn asked_about(front: &Front) -> Result<(Session, RawClient)> {
     session.simple_query("SELECT pg_advisory_lock(1)").await?;
     front.wait_running("pg_listening_channels").await?;
     Ok((session, locker))
+}
+
+/// Has the session cancelled, and waits until pgherd has acted on it: it closes the connection then, as PostgreSQL does.
+async fn cancel(front: &Front, session: &Session) -> Result<()> {
+    let stream = TcpStream::connect(front.pgherd.address()).await?.into_std()?;
+    let mut answers = TcpStream::from_std(stream.try_clone()?)?;
+    session.cancel_token().cancel_query_raw(TcpStream::from_std(stream)?, NoTls).await?;
+    answers.read_to_end(&mut Vec::new()).await?;
+    Ok(())
 }
 
 #[tokio::test]
@@ -53,7 +64,7 @@ async fn a_statement_that_waits_behind_a_question_of_pgherds_own_can_be_cancelle
 async fn a_request_that_comes_when_all_was_answered_does_not_end_a_question_of_pgherds_own() -> Result<()> {
     let front = Front::start().await?;
     let (session, mut locker) = asked_about(&front).await?;
-    session.cancel_token().cancel_query(NoTls).await?;
+    cancel(&front, &session).await?;
     let statement = session.simple_query("SELECT 1");
     let (answer, released) = tokio::join!(statement, async {
         ensure!(front.wait_running("pg_listening_channels").await.is_ok(), "the question was cancelled");
