@@ -1,5 +1,6 @@
 //! A session that is answered by pgherd itself: no server has its transaction any more, or none could be had.
 
+use super::exit::Exit;
 use super::{Held, Placed, Session, Transaction};
 use crate::error::{ClientError, Severity};
 use crate::frame::{Frame, split_cstr};
@@ -57,6 +58,7 @@ impl Detached {
         statements: &Statements,
         out: &mut Vec<u8>,
     ) -> Progress {
+        session.exit = Exit::No;
         match frame.header.tag {
             b'S' => {
                 if self.at_sync && !self.skipping {

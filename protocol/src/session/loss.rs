@@ -74,7 +74,9 @@ impl Session {
         self.sql = None;
         self.describe_no_more();
         self.stall = Stall::No;
-        self.exit = Exit::No;
+        if !matches!(self.exit, Exit::Sent) {
+            self.exit = Exit::No;
+        }
         self.altered = Altered::No;
         self.on_transaction(transaction);
         self.preparing = 0;

@@ -1,5 +1,6 @@
 //! PREPARE, EXECUTE and DEALLOCATE in SQL.
 
+use super::step::Step;
 use super::wire::{bind, execute_some, parse, query, sync};
 use super::world::{World, transaction_mode};
 use super::{A, B};
@@ -238,4 +239,28 @@ fn such_a_text_that_cannot_be_read_ends_nothing() {
     world.gets(A, ["ErrorResponse 42601 syntax error", "ReadyForQuery E"]);
     world.sends(A, [query("rollback; execute s")]);
     world.gets(A, ["CommandComplete ROLLBACK", ROW[0], ROW[1], ROW[2], ROW[3]]);
+}
+
+#[test]
+fn such_a_text_goes_on_elsewhere_if_its_server_is_lost_in_between() {
+    // Before and after the server has said that the transaction has ended.
+    for answer in [0, b"C....ROLLBACK\0".len()] {
+        let mut world = failed_elsewhere();
+        world.client(A).sent.extend(query("rollback; execute s"));
+        let all = usize::MAX;
+        for step in [Step::Read(all), Step::Forward(all), Step::Serve(all), Step::Return(all)] {
+            world.step(A, step);
+        }
+        for step in [Step::Forward(all), Step::Serve(all), Step::Return(answer)] {
+            world.step(A, step);
+        }
+        let server = world.held(A).unwrap();
+        world.lose(A, server);
+        world.settle();
+        let [row, data, done, ready] = ROW;
+        world.gets(A, ["CommandComplete ROLLBACK", row, data, done, ready]);
+        world.sends(A, [query("rollback; execute s")]);
+        let warning = "NoticeResponse 25P01 there is no transaction in progress";
+        world.gets(A, [warning, "CommandComplete ROLLBACK", row, data, done, ready]);
+    }
 }
