@@ -56,6 +56,11 @@ impl HeldOver {
         self.0 |= is_cancelled;
     }
 
+    /// True, once, if there is one.
+    pub(super) fn take(&mut self) -> bool {
+        std::mem::take(&mut self.0)
+    }
+
     /// Sends it on its way once the server has the statement.
     pub(super) fn send(&mut self, front: &Front, (seat, worker): (&Seat, &Worker)) {
         if !self.0 || front.machine.owes_nothing() || !front.up.is_flushed() {

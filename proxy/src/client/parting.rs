@@ -11,7 +11,7 @@ use pgherd_protocol::frame::FrameError;
 use pgherd_protocol::session::{Detached, Loss, Transaction};
 use pgherd_protocol::write;
 
-use super::acquire::{Access, Held};
+use super::acquire::{Access, Held, cancelled};
 use super::listen::Deaf;
 use super::meter::stage;
 use super::pipe::Filled;
@@ -141,10 +141,13 @@ impl Session {
             }
             _ => {}
         }
+        // What it was for gets its answer now.
+        let is_cancelled = front.held_over.take();
         let loss = Loss { server: node.to_string(), cause: lost.cause };
         let detached = front.machine.on_loss(&loss, front.down.append());
         drop(held);
         match detached {
+            None if is_cancelled => self.serve_detached(Detached::refusing(cancelled())).await,
             None => Turn::Next,
             Some(detached) => self.serve_detached(detached).await,
         }

@@ -171,3 +171,35 @@ async fn a_statement_that_waits_until_what_it_needs_is_prepared_can_be_cancelled
     }
     Ok(())
 }
+
+/// Where the server is lost meanwhile, a request that has come is for what waited then, and for nothing that comes later.
+#[tokio::test]
+async fn a_cancel_request_is_not_for_a_later_statement_if_the_server_is_lost_before_it_is_sent() -> Result<()>
+{
+    let front = Front::start().await?;
+    let [postgresql, _] = front.both()?;
+    says(&mut front.login(postgresql, &[]).await?, "CREATE TABLE locked (n int)").await?;
+    let session = front.connect().await?;
+    for n in 0..10 {
+        session.simple_query(&format!("PREPARE p{n} AS SELECT n + {n} FROM locked")).await?;
+    }
+    let token = session.cancel_token();
+    for (begin, told) in [("SELECT 'no block'", ["57014"; 2]), ("BEGIN", ["40001", "57014"])] {
+        session.simple_query(begin).await?;
+        let mut locker = front.login(postgresql, &[]).await?;
+        says(&mut locker, "BEGIN; LOCK locked IN ACCESS EXCLUSIVE MODE").await?;
+        let look = session.simple_query("SELECT name FROM pg_prepared_statements");
+        let (answer, lost) = tokio::join!(look, async {
+            front.wait_running("FROM locked").await?;
+            token.cancel_query(NoTls).await?;
+            front.server()?.kill9_all().await
+        });
+        lost?;
+        let code = answer.err().and_then(|error| error.code().cloned());
+        ensure!(code.as_ref().is_some_and(|code| told.contains(&code.code())), "{begin}: {code:?}");
+        front.server()?.start().await?;
+        session.simple_query("ROLLBACK").await?;
+        session.simple_query("SELECT pg_sleep(0.5)").await?;
+    }
+    Ok(())
+}
