@@ -145,11 +145,17 @@ impl Session {
 
     /// A hidden one was asked for to learn the types.
     fn on_parameters(&mut self, frame: &Frame<'_>) -> Reply {
-        if self.expected.front().is_none_or(|e| e.shown) {
-            return Reply::Forward;
+        match self.expected.front() {
+            Some(front) if !front.shown => {
+                self.on_types(frame);
+                Reply::Drop
+            }
+            front => {
+                let about = front.map_or(About::Nothing, |front| front.about);
+                self.note_takes(about, frame);
+                Reply::Forward
+            }
         }
-        self.on_types(frame);
-        Reply::Drop
     }
 
     fn on_executed(&mut self, tag: &[u8]) -> Reply {

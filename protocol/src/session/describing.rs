@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::placement::{Name, write_statement_message};
-use super::{About, Expected, Kind, Pass, Session, Stall};
+use super::{About, Expected, Held, Kind, Pass, Session, Stall};
 use crate::error::ErrorFields;
 use crate::frame::{Frame, split_cstr};
 use crate::prepared::{Description, ServerStatements, Statement, Statements, shape};
@@ -265,6 +265,16 @@ impl Session {
         let asked = self.describing.as_mut().and_then(|describing| describing.asked.front_mut());
         if let Some(asked) = asked.filter(|_| frame.is_complete()) {
             asked.types = Some(frame.body.into());
+        }
+    }
+
+    /// The client is told what types a statement's parameters have; of its unnamed one they stay that, wherever it is prepared again.
+    pub(super) fn note_takes(&mut self, about: About, frame: &Frame<'_>) {
+        let unnamed = &mut self.unnamed;
+        let is_it = about == About::Unnamed(unnamed.number) && unnamed.held == Held::Here;
+        if let Some((text, _)) = split_cstr(&unnamed.definition).filter(|_| is_it && frame.is_complete()) {
+            unnamed.definition.truncate(text.len() + 1);
+            unnamed.definition.extend_from_slice(frame.body);
         }
     }
 

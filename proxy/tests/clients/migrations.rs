@@ -290,3 +290,33 @@ async fn what_was_prepared_in_a_transaction_that_made_a_type_is_nobody_elses() -
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn the_parameters_of_the_unnamed_statement_keep_the_types_that_its_client_was_told() -> Result<()> {
+    let front = Front::with(|pgherd| pgherd.set("pool.size", 3)).await?;
+    front
+        .same("parameters of the unnamed statement", async |address| {
+            let mut stage = Stage::new(&front, address).await?;
+            let mut other = front.login(address, &[]).await?;
+            for sql in ["DROP TABLE IF EXISTS p", "CREATE TABLE p (a float8)"] {
+                ensure!(other.query(sql).await?.error().is_none(), "{sql}");
+            }
+            let mut client = stage.client().await?;
+            let parse = messages(|out| {
+                frontend::parse("", "INSERT INTO p VALUES ($1) RETURNING a::text", [], out)?;
+                frontend::describe(b'S', "", out)?;
+                frontend::sync(out);
+                Ok(())
+            })?;
+            stage.say(&mut client, &parse).await?;
+            ensure!(other.query("ALTER TABLE p ALTER a TYPE int8").await?.error().is_none());
+            for _ in 0..2 {
+                stage.swap().await?;
+                // No text of an int8, and rounded to one.
+                stage.say(&mut client, &execute("", &["1.75"])?).await?;
+            }
+            Ok(stage.all)
+        })
+        .await
+        .map(drop)
+}
