@@ -146,16 +146,19 @@ async fn a_statement_that_waits_until_what_it_needs_is_prepared_can_be_cancelled
     let statement = session.prepare("SELECT n FROM locked").await?;
     session.simple_query("PREPARE p AS SELECT n + 1 FROM locked").await?;
     let token = session.cancel_token();
-    for by_protocol in [true, false] {
+    for text in ["", "EXECUTE p", "ROLLBACK; EXECUTE p"] {
         // The only server connection has to be given the statement once more.
         says(&mut other, "DISCARD ALL").await?;
         says(&mut locker, "BEGIN").await?;
         says(&mut locker, "LOCK locked IN ACCESS EXCLUSIVE MODE").await?;
+        if text.starts_with("ROLLBACK") {
+            ensure!(session.simple_query("BEGIN; SELECT 1/0").await.is_err());
+        }
         let executed = async {
-            if by_protocol {
+            if text.is_empty() {
                 session.query(&statement, &[]).await.map(drop)
             } else {
-                session.simple_query("EXECUTE p").await.map(drop)
+                session.simple_query(text).await.map(drop)
             }
         };
         let (answer, cancelled) = tokio::join!(executed, async {
@@ -164,7 +167,7 @@ async fn a_statement_that_waits_until_what_it_needs_is_prepared_can_be_cancelled
         });
         cancelled?;
         let code = answer.err().and_then(|error| error.code().cloned());
-        ensure!(code.as_ref().is_some_and(|code| code.code() == "57014"), "{by_protocol}: {code:?}");
+        ensure!(code.as_ref().is_some_and(|code| code.code() == "57014"), "{text}: {code:?}");
         says(&mut locker, "COMMIT").await?;
         session.query(&statement, &[]).await?;
         session.simple_query("EXECUTE p").await?;
