@@ -254,9 +254,11 @@ impl Flow {
                 break;
             }
             let progress = detached.on_frontend(&frame, session, statements, out);
-            self.begin(header, Pass::Drop, &mut cut);
-            self.advance(input, &mut cut, out);
-            if progress == Progress::AtRest {
+            if progress != Progress::Begun {
+                self.begin(header, Pass::Drop, &mut cut);
+                self.advance(input, &mut cut, out);
+            }
+            if progress != Progress::Detached {
                 cut.stop = Some(Stop::AtRest);
                 break;
             }

@@ -5,7 +5,7 @@ use super::{Held, Placed, Session, Transaction};
 use crate::error::{ClientError, Severity};
 use crate::frame::{Frame, split_cstr};
 use crate::prepared::{Statements, scan_definition};
-use crate::statement::{Effect, Scan, scan};
+use crate::statement::{Effect, Scan, exit_first, scan};
 use crate::write;
 
 /// Answers a client as PostgreSQL does in a failed transaction, or refuses one batch of messages.
@@ -31,6 +31,8 @@ pub enum Progress {
     Detached,
     /// The client is at rest, outside a transaction.
     AtRest,
+    /// Of this message the first statement was answered, which has ended the transaction. The rest is for a server.
+    Begun,
 }
 
 impl Detached {
@@ -74,6 +76,12 @@ impl Detached {
                     if frame.header.tag == b'Q' { whole_scan(frame, frame.body) } else { Scan::UNKNOWN };
                 if frame.header.tag == b'Q' {
                     session.unnamed.held = Held::Nowhere;
+                    if !findings.ends_transaction() && self.exits_first(frame) {
+                        self.execute(Scan { effect: Effect::Rollback, ..findings }, out);
+                        session.on_transaction(self.transaction);
+                        session.exit = Exit::Sent;
+                        return Progress::Begun;
+                    }
                 }
                 self.execute(findings, out);
                 return self.ready(session, out);
@@ -97,6 +105,12 @@ impl Detached {
             _ => {}
         }
         Progress::Detached
+    }
+
+    /// True for a Query that ends the failed transaction and goes on.
+    fn exits_first(&self, frame: &Frame<'_>) -> bool {
+        let text = frame.body.strip_suffix(b"\0").filter(|_| frame.is_complete());
+        self.transaction == Transaction::Failed && text.and_then(exit_first).is_some()
     }
 
     fn ready(&self, session: &mut Session, out: &mut Vec<u8>) -> Progress {

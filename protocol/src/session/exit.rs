@@ -25,7 +25,8 @@ pub(super) enum Exit {
     Readable,
     /// It cannot; the server's error.
     Unreadable(Vec<u8>),
-    /// The first statement was sent. If the server is lost then, its answer has been told, and the rest is for the next one.
+    /// The first statement was sent, or answered without a server. If the server is lost then, that was told, and the rest is for the
+    /// next one.
     Sent,
 }
 

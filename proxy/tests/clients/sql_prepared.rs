@@ -247,3 +247,19 @@ async fn a_text_that_ends_a_failed_transaction_goes_on_as_in_postgresql() -> Res
         .await
         .map(drop)
 }
+
+#[tokio::test]
+async fn such_a_text_goes_on_where_the_server_of_the_transaction_was_lost() -> Result<()> {
+    let front = Front::start().await?;
+    let mut client = front.raw().await?;
+    for step in ["PREPARE s AS SELECT 'mine'", "BEGIN"] {
+        ensure!(client.query(step).await?.error().is_none(), "{step}");
+    }
+    front.server()?.kill9_all().await?;
+    front.server()?.start().await?;
+    ensure!(client.query("SELECT 1").await?.transaction_state() == Some('E'));
+    let answer = client.query("ROLLBACK; EXECUTE s").await?;
+    ensure!(answer.rows() == [[Some("mine".into())]], "{answer:?}");
+    ensure!(answer.transaction_state() == Some('I'), "{answer:?}");
+    Ok(())
+}

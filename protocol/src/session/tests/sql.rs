@@ -264,3 +264,39 @@ fn such_a_text_goes_on_elsewhere_if_its_server_is_lost_in_between() {
         world.gets(A, [warning, "CommandComplete ROLLBACK", row, data, done, ready]);
     }
 }
+
+#[test]
+fn where_the_server_of_a_failed_transaction_is_lost_a_text_that_ends_it_goes_on_elsewhere() {
+    let mut world = failed_elsewhere();
+    let server = world.held(A).unwrap();
+    world.lose(A, server);
+    world.sends(A, [query("rollback; execute s"), query("begin; select fail()")]);
+    let [row, data, done, ready] = ROW;
+    world.gets(
+        A,
+        [
+            "CommandComplete ROLLBACK",
+            row,
+            data,
+            done,
+            ready,
+            "CommandComplete BEGIN",
+            row,
+            "ErrorResponse 22012 division by zero",
+            "ReadyForQuery E",
+        ],
+    );
+    let server = world.held(A).unwrap();
+    world.lose(A, server);
+    world.sends(A, [query("commit; begin"), query("rollback")]);
+    world.gets(
+        A,
+        [
+            "CommandComplete ROLLBACK",
+            "CommandComplete BEGIN",
+            "ReadyForQuery T",
+            "CommandComplete ROLLBACK",
+            ready,
+        ],
+    );
+}
