@@ -20,8 +20,8 @@ pub struct Detached {
     at_sync: bool,
     /// What is said of work that was not begun.
     lost: ClientError,
-    /// Portals that end the transaction.
-    exits: Vec<Box<[u8]>>,
+    /// Portals that end the transaction, and how.
+    exits: Vec<(Box<[u8]>, Effect)>,
 }
 
 /// Whether the session is still answered by pgherd.
@@ -76,8 +76,10 @@ impl Detached {
                     if frame.header.tag == b'Q' { whole_scan(frame, frame.body) } else { Scan::UNKNOWN };
                 if frame.header.tag == b'Q' {
                     session.unnamed.held = Held::Nowhere;
-                    if !findings.ends_transaction() && self.exits_first(frame) {
-                        self.execute(Scan { effect: Effect::Rollback, ..findings }, out);
+                    if let Some(first) = self.first_exit(frame).filter(|_| !findings.ends_transaction()) {
+                        if !self.execute(first, out) {
+                            return self.ready(session, out);
+                        }
                         session.on_transaction(self.transaction);
                         session.exit = Exit::Sent;
                         return Progress::Begun;
@@ -107,10 +109,11 @@ impl Detached {
         Progress::Detached
     }
 
-    /// True for a Query that ends the failed transaction and goes on.
-    fn exits_first(&self, frame: &Frame<'_>) -> bool {
-        let text = frame.body.strip_suffix(b"\0").filter(|_| frame.is_complete());
-        self.transaction == Transaction::Failed && text.and_then(exit_first).is_some()
+    /// The first statement of a Query that ends the failed transaction and goes on.
+    fn first_exit(&self, frame: &Frame<'_>) -> Option<Scan> {
+        let text = frame.body.strip_suffix(b"\0").filter(|_| frame.is_complete())?;
+        let first = scan(text.get(..exit_first(text)?)?);
+        (self.transaction == Transaction::Failed && first.ends_transaction()).then_some(first)
     }
 
     fn ready(&self, session: &mut Session, out: &mut Vec<u8>) -> Progress {
@@ -132,17 +135,22 @@ impl Detached {
         error.write(out, Severity::Error);
     }
 
-    /// True if the statement was carried out: there was none, or it ended the transaction that is lost anyway.
+    /// True if the statement was carried out: there was none, or it ended the transaction that is lost anyway. A COMMIT of one that the client
+    /// does not know to have failed ends it with an error, as in PostgreSQL.
     fn execute(&mut self, findings: Scan, out: &mut Vec<u8>) -> bool {
         if self.transaction == Transaction::Failed && findings.effect == Effect::Empty {
             write::empty(out, b'I');
             return true;
         }
         if self.transaction == Transaction::Failed && findings.ends_transaction() {
-            write::command_complete(out, "ROLLBACK");
             self.transaction = Transaction::Idle;
-            self.error = None;
             self.exits.clear();
+            // Who commits would take for done what is lost: few look at the command tag.
+            if let Some(untold) = self.error.take().filter(|_| findings.effect == Effect::Commit) {
+                untold.write(out, Severity::Error);
+                return false;
+            }
+            write::command_complete(out, "ROLLBACK");
             return true;
         }
         self.refuse(out);
@@ -199,7 +207,7 @@ impl Detached {
         let names = split_cstr(frame.body).and_then(|(portal, rest)| Some((portal, split_cstr(rest)?.0)));
         let findings = find(names.map(|(_, statement)| statement), session);
         if self.admit(findings.ends_transaction(), out) {
-            self.exits.extend(names.map(|(portal, _)| portal.into()));
+            self.exits.extend(names.map(|(portal, _)| (portal.into(), findings.effect)));
             write::empty(out, b'2');
         }
     }
@@ -221,8 +229,8 @@ impl Detached {
 
     /// What the portal says whose name was split off.
     fn portal(&self, name: Option<(&[u8], &[u8])>) -> Scan {
-        let is_exit = name.is_some_and(|(name, _)| self.exits.iter().any(|exit| **exit == *name));
-        if is_exit { EXIT } else { Scan::UNKNOWN }
+        let bound = name.and_then(|(name, _)| self.exits.iter().rfind(|(portal, _)| **portal == *name));
+        bound.map_or(Scan::UNKNOWN, |(_, effect)| Scan { effect: *effect, ..Scan::UNKNOWN })
     }
 }
 
@@ -234,9 +242,6 @@ fn find(name: Option<&[u8]>, session: &Session) -> Scan {
         None => Scan::UNKNOWN,
     }
 }
-
-/// What a portal that ends the transaction says.
-const EXIT: Scan = Scan { effect: Effect::Rollback, ..Scan::UNKNOWN };
 
 fn whole_scan(frame: &Frame<'_>, text: &[u8]) -> Scan {
     if frame.is_complete() { scan(text) } else { Scan::UNKNOWN }

@@ -1,7 +1,7 @@
 //! PREPARE, EXECUTE and DEALLOCATE in SQL.
 
 use super::step::Step;
-use super::wire::{bind, execute_some, parse, query, sync};
+use super::wire::{self, bind, execute_some, parse, query, sync};
 use super::world::{World, transaction_mode};
 use super::{A, B};
 
@@ -299,4 +299,25 @@ fn where_the_server_of_a_failed_transaction_is_lost_a_text_that_ends_it_goes_on_
             ready,
         ],
     );
+}
+
+#[test]
+fn a_commit_of_what_is_lost_without_the_clients_knowing_fails() {
+    let lost = "ErrorResponse 40001 connection to node 1 was lost; the transaction was rolled back";
+    let commits = [
+        query("commit"),
+        query("commit; select 'a'"),
+        [parse("", "commit"), bind("", "", &[]), execute_some("", 0), sync()].concat(),
+    ];
+    for commit in commits {
+        let mut world = transaction_mode();
+        world.sends(A, [query("begin")]);
+        world.client(A).got.clear();
+        let server = world.held(A).unwrap();
+        world.lose(A, server);
+        world.sends(A, [commit]);
+        let mut told = wire::replies(&std::mem::take(&mut world.client(A).got));
+        told.retain(|reply| !matches!(reply.as_str(), "ParseComplete" | "BindComplete"));
+        assert_eq!(told, [lost, "ReadyForQuery I"]);
+    }
 }
