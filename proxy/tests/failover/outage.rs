@@ -57,9 +57,16 @@ async fn a_transaction_on_a_lost_primary_stays_aborted_until_the_client_ends_it(
     client.query("CREATE TABLE t (n int)").await?;
     client.query("BEGIN").await?;
     ensure!(client.query("INSERT INTO t VALUES (1)").await?.transaction_state() == Some('T'));
+    let mut other = herd.raw().await?;
+    for sql in ["BEGIN", "INSERT INTO t VALUES (3)"] {
+        ensure!(other.query(sql).await?.transaction_state() == Some('T'));
+    }
     herd.cluster.server(1)?.kill9().await?;
     herd.pgherd.wait_log("from=Verify to=Steady", PATIENCE).await?;
 
+    let committed = other.query("COMMIT").await?;
+    ensure!(committed.error().is_some_and(|error| error.code() == "40001"), "{committed:?}");
+    ensure!(committed.transaction_state() == Some('I'));
     let lost = client.query("INSERT INTO t VALUES (2)").await?;
     ensure!(lost.error().is_some_and(|error| error.code() == "40001"), "{lost:?}");
     ensure!(lost.transaction_state() == Some('E'));
