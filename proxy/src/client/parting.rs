@@ -122,7 +122,10 @@ impl Session {
             None
         };
         let alone = lost.is_by_client() || (lost.is_by_order() && standing == Some(Standing::Serves));
-        if let Some(request) = request.filter(|_| !alone && (stops || lost.is_for_all(standing)))
+        // What a cancel request was held over for gets its answer now.
+        let is_cancelled = front.held_over.take();
+        let goes_on = !is_cancelled && !alone && (stops || lost.is_for_all(standing));
+        if let Some(request) = request.filter(|_| goes_on)
             && front.send_again(&request, buffers)
         {
             tracing::debug!(peer = %self.peer, server = %node, "what was read there is read anew");
@@ -141,8 +144,6 @@ impl Session {
             }
             _ => {}
         }
-        // What it was for gets its answer now.
-        let is_cancelled = front.held_over.take();
         let loss = Loss { server: node.to_string(), cause: lost.cause };
         let detached = front.machine.on_loss(&loss, front.down.append());
         drop(held);
