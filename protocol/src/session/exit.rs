@@ -39,14 +39,23 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Option<Pass> {
         let exit = std::mem::take(&mut self.exit);
-        let is_begun = !matches!(exit, Exit::No);
-        if !is_begun && (!self.stays_failed() || self.unsynced || self.pooling == Pooling::Session) {
+        let may_be_failed = self.stays_failed() || !self.expected.is_empty();
+        if matches!(exit, Exit::No) && (!may_be_failed || self.unsynced || self.pooling == Pooling::Session) {
             return None;
         }
         let text = frame.body.strip_suffix(b"\0").filter(|_| frame.is_complete())?;
         let (first, behind) = text.split_at_checked(exit_first(text)?)?;
         match exit {
             Exit::No if !first.is_ascii() || !self.needs_something_before(frame, lookup) => return None,
+            Exit::No if !self.stays_failed() => {
+                let is_copying = self.copying_in || self.copy_syncs > 0;
+                if is_copying || !self.may_have_failed_by_then() {
+                    return None;
+                }
+                // A client may go on as soon as it is told an error, before the server has said how the transaction stands.
+                self.stall = Stall::Exit;
+                return Some(Pass::Wait);
+            }
             Exit::No => {
                 write::message(out, b'Q', |out| write::cstr(out, &[REFUSED, text].concat()));
                 self.expect_hidden(Kind::Probe, About::Nothing);
@@ -102,11 +111,6 @@ impl Session {
         };
         self.expected.push_front(failed);
         Reply::Drop
-    }
-
-    /// True while the server has not said whether it can read the text at hand.
-    pub(super) fn is_probing(&self) -> bool {
-        self.expected.iter().any(|e| e.kind == Kind::Probe)
     }
 
     /// The server has ended the transaction: that is told as the first answer to the whole Query.

@@ -239,7 +239,7 @@ enum Stall {
     Descriptions,
     /// The session's prepared statements are to be alone on its connection.
     Privacy,
-    /// The server says whether it can read it.
+    /// The server says how the transaction stands, or whether it can read it: see [`exit`].
     Exit,
 }
 
@@ -433,7 +433,7 @@ impl Session {
             Stall::No => false,
             Stall::Descriptions => self.awaits_descriptions(),
             Stall::Privacy => true,
-            Stall::Exit => self.is_probing(),
+            Stall::Exit => !self.expected.is_empty(),
         }
     }
 

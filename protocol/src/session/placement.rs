@@ -75,7 +75,7 @@ impl Session {
     }
 
     /// True if an earlier batch, not yet answered, may leave a failed transaction.
-    fn may_have_failed_by_then(&self) -> bool {
+    pub(super) fn may_have_failed_by_then(&self) -> bool {
         let opens = |e: &Expected| e.kind.runs() && matches!(e.effect, Effect::Begin | Effect::MayCommit);
         self.expected.iter().any(|e| e.kind.ends_batch())
             && (self.answered.transaction() != Transaction::Idle || self.expected.iter().any(opens))

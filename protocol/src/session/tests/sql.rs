@@ -233,6 +233,22 @@ fn a_text_that_ends_a_failed_transaction_and_executes_finds_its_statement() {
 }
 
 #[test]
+fn such_a_text_may_come_before_the_server_has_said_that_the_transaction_failed() {
+    let mut world = transaction_mode();
+    world.sends(A, [query("prepare s as select 'a'")]);
+    elsewhere(&mut world);
+    world.client(A).got.clear();
+    world.sends(A, [query("begin"), query("select fail()"), query("rollback; execute s")]);
+    let failed = [ROW[0], "ErrorResponse 22012 division by zero", "ReadyForQuery E"];
+    let begun = ["CommandComplete BEGIN", "ReadyForQuery T"];
+    let [row, data, done, ready] = ROW;
+    let ended = "CommandComplete ROLLBACK";
+    world.gets(A, [begun[0], begun[1], failed[0], failed[1], failed[2], ended, row, data, done, ready]);
+    world.sends(A, [query("begin"), query("commit; execute s")]);
+    world.gets(A, [begun[0], begun[1], "CommandComplete COMMIT", row, data, done, ready]);
+}
+
+#[test]
 fn such_a_text_that_cannot_be_read_ends_nothing() {
     let mut world = failed_elsewhere();
     world.sends(A, [query("rollback; execute s; selec")]);
