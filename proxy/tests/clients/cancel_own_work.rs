@@ -118,6 +118,8 @@ async fn a_look_that_waits_until_its_statements_are_prepared_can_be_cancelled() 
     for n in 0..10 {
         session.simple_query(&format!("PREPARE p{n} AS SELECT n + {n} FROM locked")).await?;
     }
+    // What the last one gives is asked behind its answer: that is not to wait for the lock.
+    session.simple_query("SELECT 'behind that'").await?;
     says(&mut locker, "BEGIN").await?;
     says(&mut locker, "LOCK locked IN ACCESS EXCLUSIVE MODE").await?;
     let token = session.cancel_token();
