@@ -188,7 +188,6 @@ async fn a_cancel_request_is_not_for_a_later_statement_if_the_server_is_lost_bef
     for n in 0..10 {
         session.simple_query(&format!("PREPARE p{n} AS SELECT n + {n} FROM locked")).await?;
     }
-    let token = session.cancel_token();
     for (begin, told) in [("SELECT 'no block'", ["57014"; 2]), ("BEGIN", ["40001", "57014"])] {
         session.simple_query(begin).await?;
         let mut locker = front.login(postgresql, &[]).await?;
@@ -196,7 +195,7 @@ async fn a_cancel_request_is_not_for_a_later_statement_if_the_server_is_lost_bef
         let look = session.simple_query("SELECT name FROM pg_prepared_statements");
         let (answer, lost) = tokio::join!(look, async {
             front.wait_running("FROM locked").await?;
-            token.cancel_query(NoTls).await?;
+            cancel(&front, &session).await?;
             front.server()?.kill9_all().await
         });
         lost?;
