@@ -26,22 +26,26 @@ fn last_words() -> Vec<u8> {
 /// Stands before a server; as long as `opens` says so, it takes connections, and keeps those that it has.
 async fn stand_before(server: SocketAddr, at: SocketAddr, opens: watch::Sender<bool>) -> io::Result<()> {
     let mut open = opens.subscribe();
+    let mut connections = JoinSet::new();
     loop {
         let _ = open.wait_for(|open| *open).await;
         let listener = TcpListener::bind(at).await?;
-        let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                accepted = listener.accept() => drop(connections.spawn(pass(accepted?.0, server, opens.clone()))),
+                accepted = listener.accept() => drop(connections.spawn(pass(accepted?.0, (server, at), opens.clone()))),
                 () = async { drop(open.wait_for(|open| !*open).await) } => break,
             }
         }
     }
 }
 
-/// Passes on what both sides say. Behind the answer to the first question, in one piece with it, it says what a server says that is stopped; then
-/// nobody can connect.
-async fn pass(mut client: TcpStream, server: SocketAddr, opens: watch::Sender<bool>) -> io::Result<()> {
+/// Passes on what both sides say. Behind the answer to the first question, in one piece with it, it says what a server says that is stopped, when
+/// nobody can connect any more.
+async fn pass(
+    mut client: TcpStream,
+    (server, at): (SocketAddr, SocketAddr),
+    opens: watch::Sender<bool>,
+) -> io::Result<()> {
     let mut server = TcpStream::connect(server).await?;
     let (mut up, mut down) = (vec![0; 65536], vec![0; 65536]);
     let (mut is_asked, mut answer) = (false, Vec::new());
@@ -60,14 +64,15 @@ async fn pass(mut client: TcpStream, server: SocketAddr, opens: watch::Sender<bo
                 answer.extend_from_slice(said);
                 let ends = is_asked && answer.ends_with(READY);
                 if ends {
+                    opens.send_replace(false);
+                    while TcpStream::connect(at).await.is_ok() {
+                        tokio::task::yield_now().await;
+                    }
                     answer.extend(last_words());
                 }
                 if ends || !is_asked {
                     client.write_all(&answer).await?;
                     answer.clear();
-                }
-                if ends {
-                    opens.send_replace(false);
                 }
                 if ends || said.is_empty() {
                     return Ok(());
