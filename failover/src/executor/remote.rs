@@ -156,7 +156,7 @@ impl Remote {
         sql.complete_promotion(upstream, rows).await;
         let conninfo = self.conninfo(primary);
         let command = ["node", "rejoin", "-d", &conninfo, "--force-rewind"];
-        let ran = self.repmgr(node, rows, shell::RUN, &command).await;
+        let ran = self.repmgr(node, rows, shell::REJOIN, &command).await;
         if let Some(why) = ran.as_ref().ok().and_then(not_rewindable) {
             return Outcome::NotRewindable(why.to_owned());
         }

@@ -34,6 +34,16 @@ pub(super) const RUN: &str = r#"
 "$@" 2>&1
 "#;
 
+/// Runs the arguments, a rejoin of repmgr's, as one command, with a directory of its own for what it puts aside: in `/tmp` it would
+/// share one with every server of the same name.
+pub(super) const REJOIN: &str = r#"
+aside=$(mktemp -d) || return 127
+"$@" --config-archive-dir="$aside" 2>&1
+status=$?
+rm -rf "$aside"
+return $status
+"#;
+
 /// Can this machine log in to a server? Arguments: host, port, user, database.
 /// Exit 0: yes. 4: it does not answer, or rejects everybody. Others: it answers but does not let us in, or there is no
 /// program to ask with.
