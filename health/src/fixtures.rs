@@ -7,16 +7,7 @@ use crate::{Knowledge, Node, NodeId, Position, RepmgrNode, RepmgrNodeType, Repor
 
 /// The servers `pg0`, `pg1` and so on, of which nothing is known yet.
 pub(crate) fn herd(of: u32) -> Knowledge {
-    let node = |id| Node {
-        id: NodeId(id),
-        host: format!("pg{id}"),
-        port: 5432,
-        weight: 1.0,
-        data_directory: String::new(),
-        may_be_promoted: true,
-        discovered: None,
-        known_as: None,
-    };
+    let node = |id| Node::new(NodeId(id), format!("pg{id}"), 5432);
     Knowledge::new((0..of).map(node).collect(), None)
 }
 

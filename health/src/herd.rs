@@ -37,14 +37,9 @@ pub fn herd(configured: &[Node], present: &[Node], rows: &[RepmgrNode], stays: b
         let id = kept.unwrap_or_else(|| number(row.node_id, (&nodes, &found, rows)));
         let same = before.filter(|node| node.is_at(&host, row.port));
         nodes.push(Node {
-            id,
             data_directory: same.map_or(&pattern.data_directory, |node| &node.data_directory).clone(),
-            host,
-            port: row.port,
-            weight: 1.0,
-            may_be_promoted: true,
             discovered: Some(row.node_id),
-            known_as: None,
+            ..Node::new(id, host, row.port)
         });
     }
     for node in found.into_iter().filter(|_| stays) {

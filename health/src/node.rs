@@ -36,6 +36,21 @@ pub struct Node {
 }
 
 impl Node {
+    /// The server there, with what holds where nothing else is configured; nothing is known of its data directory.
+    #[must_use]
+    pub const fn new(id: NodeId, host: String, port: u16) -> Self {
+        Self {
+            id,
+            host,
+            port,
+            weight: 1.0,
+            data_directory: String::new(),
+            may_be_promoted: true,
+            discovered: None,
+            known_as: None,
+        }
+    }
+
     /// True if both are the same server, whatever else was configured for it.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

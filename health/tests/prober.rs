@@ -62,15 +62,10 @@ impl Watch {
 }
 
 fn node(server: &Server) -> Node {
+    let id = NodeId(u32::try_from(server.backend_id()).unwrap_or_default());
     Node {
-        id: NodeId(u32::try_from(server.backend_id()).unwrap_or_default()),
-        host: server.address().to_string(),
-        port: server.port(),
-        weight: 1.0,
         data_directory: server.data_directory().display().to_string(),
-        may_be_promoted: true,
-        discovered: None,
-        known_as: None,
+        ..Node::new(id, server.address().to_string(), server.port())
     }
 }
 

@@ -150,16 +150,8 @@ mod tests {
     use super::*;
 
     async fn command(words: &[&str], deadline: Duration) -> Result<Ran, Failure> {
-        let node = Node {
-            id: NodeId(1),
-            host: "pg01".to_owned(),
-            port: 5432,
-            weight: 1.0,
-            data_directory: "/data".to_owned(),
-            may_be_promoted: true,
-            discovered: None,
-            known_as: None,
-        };
+        let node =
+            Node { data_directory: "/data".to_owned(), ..Node::new(NodeId(1), "pg01".to_owned(), 5432) };
         let template = Template::parse(words.iter().copied(), false).unwrap();
         let values = Values { server: Subject { node: &node, name: None }, upstream: None };
         run("promote", &template, &values, deadline).await

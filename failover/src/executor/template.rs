@@ -159,16 +159,7 @@ mod tests {
     use super::*;
 
     fn node(id: u32, host: &str) -> Node {
-        Node {
-            id: NodeId(id),
-            host: host.to_owned(),
-            port: 5432,
-            weight: 1.0,
-            data_directory: "/data".to_owned(),
-            may_be_promoted: true,
-            discovered: None,
-            known_as: None,
-        }
+        Node { data_directory: "/data".to_owned(), ..Node::new(NodeId(id), host.to_owned(), 5432) }
     }
 
     #[test]

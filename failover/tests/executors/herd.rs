@@ -86,14 +86,8 @@ pub(crate) fn executor_for(
         .servers()
         .iter()
         .map(|server| Node {
-            id: id(server),
-            host: server.address().to_string(),
-            port: server.port(),
-            weight: 1.0,
             data_directory: server.data_directory().display().to_string(),
-            may_be_promoted: true,
-            discovered: None,
-            known_as: None,
+            ..Node::new(id(server), server.address().to_string(), server.port())
         })
         .collect();
     let password = Password::new(cluster.monitor_password().to_owned());

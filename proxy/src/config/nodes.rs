@@ -158,15 +158,14 @@ impl Draft {
 
     fn finish(self) -> Result<Node, String> {
         let missing = |field: &str| format!("lacks the field `{field}`");
+        let id = NodeId(self.id.ok_or_else(|| missing("id"))?);
+        let host = self.host.ok_or_else(|| missing("host"))?;
+        let node = Node::new(id, host, self.port.unwrap_or(5432));
         Ok(Node {
-            id: NodeId(self.id.ok_or_else(|| missing("id"))?),
-            host: self.host.ok_or_else(|| missing("host"))?,
-            port: self.port.unwrap_or(5432),
-            weight: self.weight.unwrap_or(1.0),
+            weight: self.weight.unwrap_or(node.weight),
             data_directory: self.data_directory.unwrap_or_else(|| "/data".to_owned()),
-            may_be_promoted: self.may_be_promoted.unwrap_or(true),
-            discovered: None,
-            known_as: None,
+            may_be_promoted: self.may_be_promoted.unwrap_or(node.may_be_promoted),
+            ..node
         })
     }
 }
@@ -252,7 +251,7 @@ mod tests {
         #[test]
         fn what_is_shown_reads_as_the_same(id: u32, port in 1_u16.., weight in 0.0_f64..1e6, v6: bool, allow: bool) {
             let host = if v6 { "fe80::2" } else { "pg-1.example" }.to_owned();
-            let node = Node { id: NodeId(id), host, port, weight, data_directory: "/d".into(), may_be_promoted: allow, discovered: None, known_as: None };
+            let node = Node { weight, data_directory: "/d".into(), may_be_promoted: allow, ..Node::new(NodeId(id), host, port) };
             prop_assert_eq!(list(&show(&node)).unwrap(), vec![node]);
         }
     }

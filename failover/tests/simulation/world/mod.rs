@@ -128,14 +128,9 @@ impl World {
     /// pgherd's list of servers.
     pub(crate) fn nodes(&self) -> Vec<Node> {
         let node = |id: Id| Node {
-            id: node(id),
-            host: name(id),
-            port: 5432,
-            weight: 1.0,
             data_directory: "/data".to_owned(),
             may_be_promoted: self.plan.may_be_promoted[id],
-            discovered: None,
-            known_as: None,
+            ..Node::new(node(id), name(id), 5432)
         };
         let told = |id: &Id| self.plan.named.is_none_or(|named| named == *id);
         (0..self.servers.len()).filter(told).map(node).collect()
