@@ -1,4 +1,4 @@
-//! Hold: reads go on, writes wait, and everything is tried again as soon as something changes.
+//! Hold: what needs a primary waits, and everything is tried again as soon as something changes.
 
 use std::time::Instant;
 

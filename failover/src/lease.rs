@@ -121,7 +121,7 @@ impl Standing {
     /// Without a lock service.
     #[must_use]
     pub const fn alone() -> Self {
-        Self { claim: Claim::Alone, cluster: None, floor: None, candidate: None, own_candidate: false }
+        Self::bare(Claim::Alone)
     }
 
     /// The same if it is about this cluster, else nothing.
@@ -132,7 +132,11 @@ impl Standing {
     /// Before it was asked.
     #[must_use]
     pub const fn unknown() -> Self {
-        Self { claim: Claim::Unknown, cluster: None, floor: None, candidate: None, own_candidate: false }
+        Self::bare(Claim::Unknown)
+    }
+
+    const fn bare(claim: Claim) -> Self {
+        Self { claim, cluster: None, floor: None, candidate: None, own_candidate: false }
     }
 }
 

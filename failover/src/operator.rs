@@ -235,7 +235,8 @@ impl Machine {
         }
     }
 
-    fn can_set(&self, order: &Order) -> Result<String, String> {
+    /// What an order to set something says, or would say.
+    pub(crate) fn can_set(&self, order: &Order) -> Result<String, String> {
         match order {
             Order::Pause if self.paused => Err("failover is paused already".to_owned()),
             Order::Pause => Ok("failover is paused: nobody is promoted and nothing is repaired".to_owned()),
@@ -259,11 +260,6 @@ impl Machine {
             }
             _ => Err("it cannot be done at once".to_owned()),
         }
-    }
-
-    /// What an order to set something would say.
-    pub(crate) fn would_set(&self, order: &Order) -> Result<String, String> {
-        self.can_set(order)
     }
 
     fn set(&mut self, order: &Order) {

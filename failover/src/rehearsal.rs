@@ -30,7 +30,7 @@ impl Machine {
                 would: care::can_rejoin(self, *node, *accept_data_loss, *reclone),
                 checks: Vec::new(),
             },
-            other => Rehearsal { would: self.would_set(other), checks: Vec::new() },
+            other => Rehearsal { would: self.can_set(other), checks: Vec::new() },
         }
     }
 

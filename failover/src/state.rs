@@ -37,7 +37,7 @@ pub enum StateName {
     Repoint,
     /// An old primary is made a standby: in the background, beside any other state.
     Rejoin,
-    /// Nothing can be decided safely: reads go on, writes wait.
+    /// Nothing can be decided safely: what needs a primary waits.
     Hold,
 }
 

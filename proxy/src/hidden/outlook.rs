@@ -48,7 +48,7 @@ impl Outlook {
     /// This is what is configured from now on.
     pub(super) fn want(&self, wanted: HiddenState, reading: Option<&Reading>) {
         self.wanted.store(wanted as u8, Ordering::Relaxed);
-        self.suspects.store(Arc::new(suspects(wanted, reading)));
+        self.take_in(reading);
     }
 
     /// The catalogue was read. Whether anybody uses this is found out anew.
