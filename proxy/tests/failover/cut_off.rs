@@ -31,8 +31,7 @@ async fn a_primary_that_is_cut_off_from_everybody_is_replaced_and_a_standby_when
             it.id() != 1 && herd.log().contains(&format!("node {} on timeline 2", it.backend_id()))
         });
     let new = new.context("a new primary")?;
-    let others: Vec<_> = herd.cluster.servers().iter().filter(|it| it.id() != new.id()).collect();
-    herd.wait_led_by(new, &others).await.with_context(|| herd.log())?;
+    herd.wait_all_led_by(new).await.with_context(|| herd.log())?;
     let report = herd.compare(&running.stop().await?).await?;
     let outage = report.write_outage(moment).context("no write was acknowledged afterwards")?;
     eprintln!("no write for {outage:?}");

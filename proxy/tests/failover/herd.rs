@@ -98,6 +98,12 @@ impl Herd {
         .with_context(|| self.log())
     }
 
+    /// Waits until `primary` is writable, all other servers stream from it, and repmgr's rows say so too.
+    pub(crate) async fn wait_all_led_by(&self, primary: &Server) -> Result<()> {
+        let others: Vec<_> = self.cluster.servers().iter().filter(|it| it.id() != primary.id()).collect();
+        self.wait_led_by(primary, &others).await
+    }
+
     /// Waits until `primary` is writable, these servers stream from it, and repmgr's rows say so too.
     pub(crate) async fn wait_led_by(&self, primary: &Server, standbys: &[&Server]) -> Result<()> {
         for standby in standbys {

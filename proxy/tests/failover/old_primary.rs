@@ -33,8 +33,7 @@ async fn an_old_primary_that_comes_back_with_wal_of_its_own_while_pgherd_restart
     herd.pgherd.start().await?;
     running.wait_acknowledged(100, PATIENCE).await.with_context(|| herd.log())?;
     // The writers go on while it is rewound.
-    let others: Vec<_> = herd.cluster.servers().iter().filter(|it| it.id() != new.id()).collect();
-    herd.wait_led_by(&new, &others).await.with_context(|| herd.log())?;
+    herd.wait_all_led_by(&new).await.with_context(|| herd.log())?;
     herd.compare_rows(&running.stop().await?).await?;
     ensure!(old.is_in_recovery().await? && !has_stray(&old).await? && !has_stray(&new).await?);
     let log = herd.pgherd.log();

@@ -57,8 +57,7 @@ async fn an_old_primary_that_cannot_be_rewound_is_cloned_where_that_is_allowed()
     diverge_and_lose_wal(&old, &programs)?;
     old.start().await?;
     herd.pgherd.wait_log("server cannot be rewound", PATIENCE).await?;
-    let others: Vec<_> = herd.cluster.servers().iter().filter(|it| it.id() != new.id()).collect();
-    herd.wait_led_by(&new, &others).await?;
+    herd.wait_all_led_by(&new).await?;
     let report = herd.compare(&running.stop().await?).await?;
     ensure!(report.connections_lost == 0, "{report}");
     ensure!(old.scalar("SELECT to_regclass('lost') IS NULL").await? == "t", "it is a copy");

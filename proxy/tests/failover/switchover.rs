@@ -55,8 +55,7 @@ async fn each_in_turn(herd: Herd, pause: Duration) -> Result<()> {
         outages.push(switch_over(&herd, &to, pause).await?);
         // The old primary follows by itself.
         herd.cluster.wait_healthy().await.with_context(|| herd.log())?;
-        let others: Vec<_> = herd.cluster.servers().iter().filter(|it| it.id() != to.id()).collect();
-        herd.wait_led_by(&to, &others).await?;
+        herd.wait_all_led_by(&to).await?;
     }
     outages.sort();
     let worst = outages.last().copied().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgherd_failover::{Errand, Event, Order, StateName, Step, Terms, Writes};
 use pgherd_health::{NodeId, ProbeOutcome};
 
-use crate::model::{Circumstances, Id, Process, Time, answer, name, node, server_of};
+use crate::model::{Circumstances, Id, Process, Time, What, answer, name, node, server_of};
 use crate::plan::{Fault, Packets, Plan, Whom};
 use crate::world::{Happening, Trick, World};
 
@@ -52,6 +52,18 @@ impl Herd {
         let seed = 7;
         let mut herd = Self { world: World::new(seed, plan, true), seed };
         herd.runs(seconds(1));
+        herd
+    }
+
+    /// Two servers: the second was promoted while it was cut off, the first wrote much beside it, and pgherd starts when both can be
+    /// reached.
+    pub(crate) fn with_much_beside() -> Self {
+        let mut herd = Self::with(Plan { big_writes: 100, ..Plan::quiet(2) });
+        herd.pgherd_dies().isolate(Whom::This(PG02)).runs(seconds(8)).usurp(PG02);
+        for _ in 0..3 {
+            herd.world.append(PG01, 700_000, What::Other);
+        }
+        herd.heal().pgherd_starts();
         herd
     }
 

@@ -56,14 +56,8 @@ stories! {
     }
 
     fn a_superseded_primary_with_much_wal_of_its_own_is_the_operators_to_judge() {
-        let mut plan = Plan::quiet(2);
-        plan.big_writes = 100;
-        let mut herd = Herd::with(plan);
-        herd.pgherd_dies().isolate(Whom::This(PG02)).runs(seconds(8)).usurp(PG02);
-        for _ in 0..3 {
-            herd.world.append(PG01, 700_000, crate::model::What::Other);
-        }
-        herd.heal().pgherd_starts().holds("bytes of WAL of its own, more than failover.max_data_loss", seconds(3));
+        let mut herd = Herd::with_much_beside();
+        herd.holds("bytes of WAL of its own, more than failover.max_data_loss", seconds(3));
         herd.chooses(PG02, false).serves(PG02, seconds(2));
         herd.runs(seconds(10));
         assert!(herd.warns("an operator must rejoin it"), "{}", herd.story());

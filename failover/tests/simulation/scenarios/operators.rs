@@ -192,14 +192,8 @@ stories! {
     }
 
     fn what_a_server_has_of_its_own_is_given_up_only_by_order() {
-        let mut plan = Plan::quiet(2);
-        plan.big_writes = 100;
-        let mut herd = Herd::with(plan);
-        herd.pgherd_dies().isolate(Whom::This(PG02)).runs(seconds(8)).usurp(PG02);
-        for _ in 0..3 {
-            herd.world.append(PG01, 700_000, crate::model::What::Other);
-        }
-        herd.heal().pgherd_starts().holds("bytes of WAL of its own", seconds(3));
+        let mut herd = Herd::with_much_beside();
+        herd.holds("bytes of WAL of its own", seconds(3));
         herd.chooses(PG02, false).serves(PG02, seconds(2));
         herd.runs(seconds(10));
         let errand = Errand::Rejoin(node(PG01));
