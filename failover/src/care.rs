@@ -391,7 +391,6 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     };
     let state = member.state.clone();
     let standing = member.standing;
-    let is_old_news = may_follow_from(machine, epoch, member);
     let settings = machine.settings.clone();
     let ordered = machine.care.is_ordered(node);
     let patient = machine.care.patients.get_mut(&node)?;
@@ -413,9 +412,6 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
         return checkpointed(machine, now, epoch).then_some(step);
     }
     let superseded = state == MemberState::Standby && matches!(standing, Standing::Superseded { .. });
-    if superseded && patient.frozen && patient.failures == 0 && is_old_news {
-        return Some(Step::Follow { upstream });
-    }
     if superseded || patient.stopped.is_some() {
         if divergence > settings.max_data_loss {
             let how = "has more WAL of its own than failover.max_data_loss: an operator must rejoin it";
@@ -437,13 +433,6 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let loose = state == MemberState::Standby && standing == Standing::OnLineage;
     let upstream = above.filter(|_| loose && (patient.frozen || waited))?;
     Some(Step::Follow { upstream })
-}
-
-/// Its WAL ends before the primary's own timeline begins. A standby that receives nothing tells a timeline that it has left long
-/// ago, as its control file does: what looks like WAL of its own may be what it had received of a later one.
-fn may_follow_from(machine: &Machine, epoch: Epoch, member: &Member) -> bool {
-    let begins = || Some(machine.topology.member(epoch.primary)?.branch()?.history.0.last()?.switch_point);
-    member.furthest().zip(begins()).is_some_and(|(furthest, begins)| furthest <= begins)
 }
 
 /// The primary's CHECKPOINT is done; ordered if it was not yet.

@@ -16,7 +16,7 @@ use crate::{
 
 /// The role is read once: a standby that is promoted while this runs is still reported as one, and the functions that
 /// work only on a primary are not called on it. `min_recovery_end_timeline` and the checkpoint's timeline are never
-/// ahead of what is replayed, but lag behind.
+/// ahead of what is replayed, but lag behind: a standby's control file tells the timeline of its last restartpoint.
 const STATE: &str = "
 WITH role AS MATERIALIZED (SELECT pg_is_in_recovery() AS standby)
 SELECT standby,
@@ -62,19 +62,28 @@ SELECT node_id, node_name, type, upstream_node_id, active, priority, conninfo FR
 const REPMGRD: &str =
     "SELECT coalesce(repmgr.repmgrd_is_running() AND NOT repmgr.repmgrd_is_paused(), false)";
 
+/// The timeline of the WAL that a standby holds. Asked of one that receives none: a receiver tells its timeline itself. A server writes
+/// segments of a later timeline only once it has found that its own history leads there.
+const WAL_TIMELINE: &str = "
+SELECT coalesce(max(('x' || left(name, 8))::bit(32)::int4), 0) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'";
+
 const HISTORY: &str = "SELECT pg_read_file('pg_wal/' || $1 || '.history', 0, 1048576, true)";
 
 const INTERNAL_ERROR: &str = "XX000";
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
 const UNDEFINED_FILE: &str = "58P01";
 
 /// What is remembered of a server from one connection to the next.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     history: Option<(Incarnation, TimelineId, Arc<TimelineHistory>)>,
-    /// The last timeline that a WAL receiver of this incarnation was on.
-    received: Option<(Incarnation, TimelineId)>,
+    /// The latest timeline that a WAL receiver of this incarnation was on, or that WAL of it was found of.
+    timeline: Option<(Incarnation, TimelineId)>,
+    /// How far a standby without a receiver was when its WAL was looked at last.
+    looked_at: Option<(Incarnation, Option<Lsn>)>,
     repmgr_nodes: Arc<Vec<RepmgrNode>>,
     warned_of_repmgr: bool,
+    warned_of_timeline: bool,
 }
 
 /// One run of one server: its system identifier and start time. Its history does not change while it lasts.
@@ -86,6 +95,7 @@ pub(super) struct Questions {
     state: Statement,
     senders: Statement,
     slots: Statement,
+    wal_timeline: Statement,
     repmgr: Option<Repmgr>,
 }
 
@@ -97,10 +107,14 @@ struct Repmgr {
 
 impl Questions {
     pub(super) async fn prepare(client: &Client) -> Result<Self, ConnectFailure> {
-        let (state, senders, slots) =
-            tokio::join!(client.prepare(STATE), client.prepare(SENDERS), client.prepare(SLOTS));
+        let (state, senders, slots, wal_timeline) = tokio::join!(
+            client.prepare(STATE),
+            client.prepare(SENDERS),
+            client.prepare(SLOTS),
+            client.prepare(WAL_TIMELINE)
+        );
         let (state, senders, slots) = (state.map_err(of)?, senders.map_err(of)?, slots.map_err(of)?);
-        Ok(Self { state, senders, slots, repmgr: None })
+        Ok(Self { state, senders, slots, wal_timeline: wal_timeline.map_err(of)?, repmgr: None })
     }
 
     /// Asks everything; the statements travel together.
@@ -129,6 +143,7 @@ impl Questions {
             (get::<i64>(&state, "system_identifier")?.cast_unsigned(), get(&state, "started_at")?);
         let senders = senders.map_err(of)?;
         let (timeline, position) = if get(&state, "standby")? {
+            self.look_at_wal(client, &state, incarnation, (node, memory)).await?;
             standby(&state, incarnation, memory)?
         } else {
             primary(&state, &senders)?
@@ -146,6 +161,45 @@ impl Questions {
             repmgrd_decides,
             data_directory: get(&state, "data_directory")?,
         })
+    }
+
+    /// Notes the timeline of the WAL that a standby holds without a receiver, where that may be another than at the last look.
+    async fn look_at_wal(
+        &self,
+        client: &Client,
+        state: &Row,
+        incarnation: Incarnation,
+        (node, memory): (&Node, &mut Memory),
+    ) -> Result<(), ConnectFailure> {
+        if get(state, "receiving")? {
+            memory.looked_at = None;
+            return Ok(());
+        }
+        let looked_at = Some((incarnation, lsn(state, "receive")?.max(lsn(state, "replay")?)));
+        if memory.looked_at == looked_at {
+            return Ok(());
+        }
+        match client.query_one(&self.wal_timeline, &[]).await.map_err(of) {
+            Ok(row) => {
+                let timeline = timeline_id(&row, 0)?;
+                let before = memory.timeline.filter(|(of, _)| *of == incarnation);
+                let before = before.map(|(_, timeline)| timeline).unwrap_or_default();
+                memory.timeline = Some((incarnation, before.max(timeline)));
+            }
+            Err(ConnectFailure::Rejected { sqlstate, .. }) if sqlstate == INSUFFICIENT_PRIVILEGE => {
+                if !memory.warned_of_timeline {
+                    memory.warned_of_timeline = true;
+                    warn!(
+                        server = %node,
+                        "the monitor user may not call pg_ls_waldir(), without which a standby that lost its upstream may be taken for \
+                         one with WAL of its own: GRANT pg_monitor to it"
+                    );
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+        memory.looked_at = looked_at;
+        Ok(())
     }
 
     /// Prepares repmgr's questions where its tables can be read; false otherwise.
@@ -210,10 +264,10 @@ fn standby(
 ) -> Result<(TimelineId, Position), ConnectFailure> {
     let receiver = if get(state, "receiving")? { Some(wal_receiver(state)?) } else { None };
     if let Some(receiver) = receiver.as_ref().filter(|receiver| receiver.timeline != TimelineId(0)) {
-        memory.received = Some((incarnation, receiver.timeline));
+        memory.timeline = Some((incarnation, receiver.timeline));
     }
     // What the control file says lags behind; a server's timeline never goes back while it runs.
-    let received = memory.received.filter(|(of, _)| *of == incarnation).map(|(_, timeline)| timeline);
+    let received = memory.timeline.filter(|(of, _)| *of == incarnation).map(|(_, timeline)| timeline);
     let timeline = received.unwrap_or_default().max(timeline_id(state, "timeline_at_least")?);
     let position = Position::Standby {
         receive: lsn(state, "receive")?,
@@ -301,7 +355,10 @@ fn repmgr_node(row: &Row) -> Result<RepmgrNode, ConnectFailure> {
     })
 }
 
-fn timeline_id(row: &Row, column: &str) -> Result<TimelineId, ConnectFailure> {
+fn timeline_id(
+    row: &Row,
+    column: impl tokio_postgres::row::RowIndex + std::fmt::Display,
+) -> Result<TimelineId, ConnectFailure> {
     let number: Option<i32> = get(row, column)?;
     Ok(TimelineId(number.unwrap_or_default().cast_unsigned()))
 }
