@@ -82,10 +82,19 @@ impl Executor {
 
     /// Carries out one command, within its deadline. `rows` are repmgr's names of the servers.
     pub async fn run(&self, command: &Command, rows: &RepmgrRows) -> Outcome {
-        match timeout(command.deadline, self.take(command, rows)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::Unknown(format!("not done within {:?}", command.deadline)),
-        }
+        let taken = timeout(command.deadline, self.take(command, rows));
+        let taken = match &command.step {
+            // It would be waited for in vain, and nothing else be done for the standby meanwhile.
+            Step::Follow { upstream } => tokio::select! {
+                taken = taken => taken,
+                () = self.0.sql.gone(*upstream) => {
+                    let why = format!("node {upstream}, which it was to follow, takes no connections any more");
+                    return Outcome::Unknown(why);
+                }
+            },
+            _ => taken.await,
+        };
+        taken.unwrap_or_else(|_| Outcome::Unknown(format!("not done within {:?}", command.deadline)))
     }
 
     async fn take(&self, command: &Command, rows: &RepmgrRows) -> Outcome {

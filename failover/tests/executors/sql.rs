@@ -97,12 +97,9 @@ async fn a_standby_that_cannot_follow_is_not_said_to() -> Result<()> {
     let herd = herd(2).await?;
     let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
     primary.stop_clean().await?;
-    let deadline = std::time::Duration::from_secs(1);
-    let step = Step::Follow { upstream: id(&primary) };
-    let command =
-        pgherd_failover::Command { id: pgherd_failover::CommandId(0), node: id(&standby), step, deadline };
-    let outcome = herd.executor.run(&command, &herd.rows).await;
-    ensure!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+    let outcome = herd.take(&standby, Step::Follow { upstream: id(&primary) }).await;
+    let lost = |reason: &String| reason.contains("node 0, which it was to follow, takes no connections");
+    ensure!(matches!(&outcome, Outcome::Unknown(reason) if lost(reason)), "{outcome:?}");
     let outcome = herd.take(&primary, Step::Follow { upstream: id(&standby) }).await;
     ensure!(matches!(outcome, Outcome::Failed(_)), "it is down: {outcome:?}");
     Ok(())

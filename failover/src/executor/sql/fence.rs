@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use pgherd_health::{Node, NodeId};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Sql, unconfigured};
 use crate::Outcome;
 
 /// A server that hangs is not waited for: nothing can be done there.
 const WITHIN: Duration = Duration::from_secs(3);
+
+/// A server that is restarted takes connections again by then.
+const GONE_AFTER: Duration = Duration::from_secs(2);
 
 /// Ends the sessions of all clients, but for pgherd's own.
 const END_CLIENTS: &str = "
@@ -43,6 +46,17 @@ impl Sql {
         matches!(timeout(WITHIN, TcpStream::connect((host.as_str(), *port))).await, Ok(Ok(_)))
     }
 
+    /// Ends once nothing has taken connections there for [`GONE_AFTER`]. Cancel-safe.
+    pub(in crate::executor) async fn gone(&self, node: NodeId) {
+        let mut listened = Instant::now();
+        while listened.elapsed() < GONE_AFTER {
+            sleep(super::LOOK * 20).await;
+            if self.listens(node).await {
+                listened = Instant::now();
+            }
+        }
+    }
+
     /// Waits until the server answers. Never ends otherwise; cancel-safe.
     pub(in crate::executor) async fn answers(&self, node: NodeId) -> Outcome {
         if self.node(node).is_none() {
@@ -53,7 +67,7 @@ impl Sql {
             Ok(Outcome::Done)
         };
         while self.on(node, ask).await != Outcome::Done {
-            tokio::time::sleep(super::LOOK * 10).await;
+            sleep(super::LOOK * 10).await;
         }
         Outcome::Done
     }
