@@ -370,11 +370,14 @@ fn patience(settings: &Settings, member: &Member) -> Duration {
 
 /// What a server needs now.
 fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Option<Step> {
-    // repmgr's rows are right only once the promotion's command has ended.
     let since = now.checked_sub(machine.settings.retry_after).unwrap_or(now);
-    let promoting = machine.orders.under_way().any(|placed| placed.step == Step::Promote);
     let member = machine.topology.member(node)?;
-    let loose_since = machine.care.patients.get(&node).and_then(|patient| patient.loose_since);
+    let patient = machine.care.patients.get(&node);
+    let loose_since = patient.and_then(|patient| patient.loose_since);
+    // repmgr's rows are right only once the promotion's command has ended. Who was frozen for it is repointed without repmgr, and commits
+    // may wait for that.
+    let frozen = patient.is_some_and(|patient| patient.frozen);
+    let promoting = !frozen && machine.orders.under_way().any(|placed| placed.step == Step::Promote);
     let waited = loose_since.is_some_and(|since| now >= since + patience(&machine.settings, member));
     let above = cascade::upstream_for(machine, epoch, member, !waited);
     if promoting || machine.orders.occupying(node, above, since).next().is_some() {

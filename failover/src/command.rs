@@ -77,7 +77,8 @@ pub enum Step {
     Stop,
     /// Over ssh: start PostgreSQL as what it was when it was stopped.
     Start,
-    /// `repmgr standby follow --upstream-node-id`; done is what `pg_stat_replication` of the upstream says.
+    /// `repmgr standby follow --upstream-node-id`, or over SQL where the standby is frozen; done is what `pg_stat_replication` of the
+    /// upstream says.
     Follow {
         /// The server to follow.
         upstream: NodeId,

@@ -125,7 +125,10 @@ impl Executor {
         let (sql, node) = (&self.0.sql, command.node);
         let over_ssh = match &command.step {
             Step::Promote => remote.promote(node, rows, sql).await,
-            Step::Follow { upstream } => self.follow(node, *upstream, rows, command.deadline).await,
+            Step::Follow { upstream } => match sql.follow_if_frozen(node, *upstream, rows).await {
+                Some(outcome) => Ok(outcome),
+                None => self.follow(node, *upstream, rows, command.deadline).await,
+            },
             Step::Fence => Ok(remote.fence(node).await),
             Step::CanLogIn { target } => Ok(remote.can_log_in(node, *target).await),
             Step::Rehearse => Ok(remote.rehearse(node).await),

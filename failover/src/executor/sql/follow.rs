@@ -5,6 +5,7 @@ use std::time::Duration;
 use pgherd_health::{Conninfo, Node, NodeId};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
+use tracing::warn;
 
 use super::freeze::{alter_system, standby_settings};
 use super::{LOOK, Sql, Taken, Trouble, unconfigured};
@@ -38,6 +39,33 @@ impl Sql {
             Ok(Outcome::Done) => self.followed(node, upstream, rows).await,
             Ok(outcome) => outcome,
             Err(_) => Outcome::Unknown(format!("node {node} did not take its new upstream in time")),
+        }
+    }
+
+    /// The same, where the standby is frozen: what pgherd has taken from it over SQL it gives it back so, at once, where repmgr would be
+    /// started first. None where it is not, or where that fails.
+    pub(in crate::executor) async fn follow_if_frozen(
+        &self,
+        node: NodeId,
+        upstream: NodeId,
+        rows: &RepmgrRows,
+    ) -> Option<Outcome> {
+        let mut frozen = false;
+        let ask = async |client: &Client| {
+            let (_, conninfo, _) = standby_settings(client).await?;
+            frozen = Original::of_frozen(&conninfo).is_some();
+            Ok(Outcome::Done)
+        };
+        let asked = timeout(ORDERS_WITHIN, self.on(node, ask)).await;
+        if !matches!(asked, Ok(Outcome::Done)) || !frozen {
+            return None;
+        }
+        match self.follow(node, upstream, rows).await {
+            Outcome::Done => Some(Outcome::Done),
+            outcome => {
+                warn!(%node, %upstream, %outcome, "it could not be repointed over SQL");
+                None
+            }
         }
     }
 
