@@ -8,7 +8,7 @@ use super::pgpool::pool_view;
 use super::rest::Rest;
 use super::sequences::{Draws, asks, drawn_by};
 use super::words::{has_execute, is_pure, lists_statements, session_pin, undoes};
-use super::{Effect, Pin, Resets, Scan, SetsCustom, Sight};
+use super::{Effect, Pin, Place, Resets, Scan, SetsCustom, Sight, Why};
 
 /// Looks at the text of a Query or Parse message.
 #[must_use]
@@ -368,17 +368,29 @@ impl<'a> Findings<'a> {
         });
     }
 
+    const fn place(&self, effect: Effect, single: bool) -> Place {
+        let is_of_session = self.pin.is_some() || self.alters || self.forgets || self.names || self.undoes;
+        match effect {
+            _ if !single => Place::Primary(Why::Unclear),
+            Effect::Harmless if is_of_session || self.shows => Place::Primary(Why::Session),
+            Effect::Harmless => Place::Standby,
+            _ => Place::Primary(Why::Writes),
+        }
+    }
+
     fn conclude(mut self, unclear: bool) -> Scan {
         self.end_statement();
         let effect = if unclear { Effect::MayCommit } else { self.effect.unwrap_or(Effect::Empty) };
         let single = self.statements <= 1 && !unclear;
         let exits = self.exits && single;
         let draws = if unclear { self.draws.max(Draws::Perhaps) } else { self.draws };
+        let place = self.place(effect, single);
         let Self { pin, forgets, names, alters, sets, sets_custom, resets, .. } = self;
         let Self { copies, undoes, suspect, runs_any, asks, sees, .. } = self;
         Scan {
             pin,
             effect,
+            place,
             forgets,
             names,
             alters,

@@ -148,6 +148,26 @@ impl Effect {
     }
 }
 
+/// Where a statement may run, by its text and by what is known of the functions that it calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On any server: it reads what all of them have.
+    Standby,
+    /// On the primary only.
+    Primary(Why),
+}
+
+/// Why a statement runs on the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It writes, or locks rows, or is not known to do neither.
+    Writes,
+    /// It leaves something in its session, or changes what other texts mean.
+    Session,
+    /// It was not looked at as a whole, or is not understood.
+    Unclear,
+}
+
 /// For how long a statement may take run-time parameters back to their defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resets {
@@ -167,6 +187,8 @@ pub struct Scan {
     pub pin: Option<Pin>,
     /// What its loss would mean.
     pub effect: Effect,
+    /// Where it may run.
+    pub place: Place,
     /// It may drop prepared statements: DISCARD, DEALLOCATE.
     pub forgets: bool,
     /// It may name prepared statements: see [`mentions`].
@@ -222,6 +244,7 @@ impl Scan {
     pub const UNKNOWN: Self = Self {
         pin: None,
         effect: Effect::MayCommit,
+        place: Place::Primary(Why::Unclear),
         forgets: true,
         names: false,
         alters: true,
@@ -248,6 +271,7 @@ impl Scan {
     pub const CURSOR: Self = Self {
         pin: None,
         effect: Effect::Write,
+        place: Place::Primary(Why::Unclear),
         forgets: false,
         names: false,
         alters: false,
@@ -277,6 +301,7 @@ impl Scan {
         Self {
             pin: Pin::worse(self.pin, other.pin),
             effect,
+            place: if self.place == Place::Standby { other.place } else { self.place },
             forgets: self.forgets || other.forgets,
             names: self.names || other.names,
             alters: self.alters || other.alters,
