@@ -26,8 +26,17 @@ const SILENT_AFTER: Duration = Duration::from_millis(250);
 /// repmgr's exit status for a promotion that failed, or that it refuses since another server says that it is writable.
 const ANOTHER_LEADS: u32 = 8;
 /// What repmgr and pg_rewind say where the server's settings forbid a rewind, or its WAL back to the fork is gone.
-const NOT_REWINDABLE: [&str; 3] =
-    ["pg_rewind cannot be used", "could not find previous WAL record", "could not find common ancestor"];
+const NOT_REWINDABLE: [&str; 4] = [
+    "pg_rewind cannot be used",
+    "could not find previous WAL record",
+    "could not read WAL record",
+    "could not find common ancestor",
+];
+/// What repmgr advises where a rejoin needs a rewind.
+const NEEDS_REWIND: [&str; 2] = ["use --force-rewind to execute", "provide --force-rewind"];
+/// Exit statuses of [`shell::RECOVER`].
+const HALF_REWOUND: u32 = 3;
+const A_STANDBY: u32 = 5;
 /// After repmgr has failed, the standby may yet attach for this long.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
@@ -149,18 +158,40 @@ impl Remote {
         if let Err(outcome) = self.halt(node).await {
             return outcome;
         }
-        match judge(self.run(node, shell::RECOVER, &[]).await, &[]) {
-            Outcome::Done => {}
-            outcome => return outcome,
-        }
+        let standby = match self.run(node, shell::RECOVER, &[]).await {
+            Ok(Ran { status: HALF_REWOUND, output }) => return Outcome::NotRewindable(excerpt(&output)),
+            Ok(Ran { status: A_STANDBY, .. }) => true,
+            ran => match judge(ran, &[]) {
+                Outcome::Done => false,
+                outcome => return outcome,
+            },
+        };
         sql.complete_promotion(upstream, rows).await;
         let conninfo = self.conninfo(primary);
-        let command = ["node", "rejoin", "-d", &conninfo, "--force-rewind"];
-        let ran = self.repmgr(node, rows, shell::REJOIN, &command).await;
+        let ran = self.rewound_or_not(node, rows, &conninfo, standby).await;
         if let Some(why) = ran.as_ref().ok().and_then(not_rewindable) {
             return Outcome::NotRewindable(why.to_owned());
         }
         attached(judge(ran, &[127]), sql, upstream, name).await
+    }
+
+    /// A standby may have been rewound already: that is not done to it again, since `pg_rewind` would not see it where the standby
+    /// has not been beyond the fork since.
+    async fn rewound_or_not(
+        &self,
+        node: NodeId,
+        rows: &RepmgrRows,
+        conninfo: &str,
+        standby: bool,
+    ) -> Result<Ran, Failure> {
+        let plain = ["node", "rejoin", "-d", conninfo];
+        if standby {
+            let ran = self.repmgr(node, rows, shell::REJOIN, &plain).await;
+            if !ran.as_ref().is_ok_and(needs_rewind) {
+                return ran;
+            }
+        }
+        self.repmgr(node, rows, shell::REJOIN, &[&plain[..], &["--force-rewind"]].concat()).await
     }
 
     /// Throws the server's data directory away, and makes it anew from `upstream`.
@@ -289,6 +320,11 @@ fn name_of(node: NodeId, rows: &RepmgrRows) -> Option<&str> {
 fn not_rewindable(ran: &Ran) -> Option<&str> {
     let line = |line: &&str| NOT_REWINDABLE.iter().any(|words| line.contains(words));
     (ran.status != 0).then(|| ran.output.lines().find(line)).flatten().map(str::trim)
+}
+
+/// It was not rejoined, since it has WAL of its own.
+fn needs_rewind(ran: &Ran) -> bool {
+    ran.status != 0 && NEEDS_REWIND.iter().any(|words| ran.output.contains(words))
 }
 
 /// A value of a libpq connection string.

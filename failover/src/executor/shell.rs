@@ -18,13 +18,19 @@ fn quote(text: &str) -> Option<String> {
 /// Every script's first two arguments: the directory of PostgreSQL's programs, or empty, and the server's data directory.
 ///
 /// Where no directory is configured, the programs that the server was started with last are used: their path stands in
-/// `postmaster.opts`. A PATH of a session over ssh seldom leads to them.
+/// `postmaster.opts`. A rewind removes that file; then it is where packages have the programs of the directory's version. A PATH of a
+/// session over ssh seldom leads to them.
 const PROGRAMS: &str = r#"
 LC_ALL=C; export LC_ALL
 programs=$1 data=$2
 shift 2
 if [ -z "$programs" ] && [ -r "$data/postmaster.opts" ]; then
   programs=$(sed -n '1s/ ".*//; 1s|/[^/]*$||p' "$data/postmaster.opts")
+fi
+if [ -z "$programs" ] && version=$(cat "$data/PG_VERSION" 2>/dev/null); then
+  for directory in "/usr/lib/postgresql/$version/bin" "/usr/pgsql-$version/bin"; do
+    if [ -x "$directory/pg_ctl" ]; then programs=$directory; fi
+  done
 fi
 if [ -n "$programs" ]; then PATH=$programs:$PATH; export PATH; fi
 "#;
@@ -153,15 +159,47 @@ pg_ctl -D "$data" -m fast -w -t 10 stop >/dev/null 2>&1
 return 0
 "#;
 
-/// Recovers the stopped server from a crash, as `repmgr node rejoin` wants it.
-/// Exit 0: its control file says that it was shut down, or it was a standby. 4: it could not be recovered.
+/// Brings the stopped server to where `repmgr node rejoin` takes it on: shut down, as a primary or as the standby that it was or was
+/// about to become.
+/// Exit 0: it was a primary. 5: it was a standby. 3: a rewind was interrupted in it. 4: it could not be recovered.
+///
+/// A shutdown writes the control file last, and so does a rewind, which then says "in archive recovery". Between the two nothing but a
+/// rewind writes, so what is newer than a shutdown is the work of one that has not come to its end. One that has lacks
+/// `standby.signal` until repmgr has made it: such a directory is no primary's, and recovered as one it would go on by itself on the
+/// timeline of the server that it was rewound to.
 pub(super) const RECOVER: &str = r#"
 state() { pg_controldata -D "$data" | sed -n 's/^Database cluster state: *//p'; }
-case $(state) in "shut down"*) return 0 ;; esac
-[ ! -e "$data/standby.signal" ] || return 0
-output=$(postgres --single -D "$data" template1 2>&1)
-case $(state) in "shut down"*) return 0 ;; esac
-printf '%s\n' "$output" "the state is now: $(state)"
+is_shut_down() { case $(state) in "shut down"*) ;; *) return 1 ;; esac }
+as_what() { case $(state) in *recovery) return 5 ;; *) return 0 ;; esac }
+config=$(sed -n 's/.*"-*\(config_file=[^"]*\)".*/\1/p' "$data/postmaster.opts" 2>/dev/null)
+debian=/etc/postgresql/${data#/var/lib/postgresql/}/postgresql.conf
+if [ -z "$config" ] && [ -e "$debian" ]; then config=config_file=$debian; fi
+alone() {
+  postgres --single ${config:+-c "$config"} -D "$data" template1 >"$aside/said" 2>&1
+}
+as_standby() {
+  : >>"$data/standby.signal" || return
+  for seconds in 0.2 1 5; do
+    # Nobody can connect, and it receives nothing.
+    postgres ${config:+-c "$config"} -D "$data" -c listen_addresses= -c unix_socket_directories="$aside" \
+      -c primary_conninfo= -c logging_collector=off -c log_destination=stderr >"$aside/said" 2>&1 &
+    sleep $seconds
+    pg_ctl -D "$data" -m fast -w -t 30 stop >/dev/null 2>&1
+    is_shut_down && return
+  done
+}
+if is_shut_down; then
+  newer=$(find -L "$data/base" "$data/global" "$data/pg_tblspc" "$data/pg_wal" -path '*/archive_status' -prune -o \
+    -type f -newer "$data/global/pg_control" -print 2>/dev/null | head -n 1)
+  [ -n "$newer" ] || { as_what; return; }
+  echo "a rewind of it was interrupted: $newer was written after its shutdown"
+  return 3
+fi
+aside=$(mktemp -d) || return 4
+if [ -e "$data/standby.signal" ] || [ "$(state)" = "in archive recovery" ]; then as_standby; else alone; fi
+if is_shut_down; then rm -rf "$aside"; as_what; return; fi
+echo "it could not be recovered, its state is $(state): $(tail -n 3 "$aside/said")"
+rm -rf "$aside"
 return 4
 "#;
 

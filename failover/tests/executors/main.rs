@@ -5,5 +5,6 @@
 mod clone;
 mod commands;
 mod herd;
+mod rejoin;
 mod sql;
 mod steps;
