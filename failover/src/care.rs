@@ -178,6 +178,9 @@ pub(crate) fn can_rejoin(
     if follows(machine, epoch, member) && !reclone {
         return Err(format!("node {node} follows node {primary} already"));
     }
+    if machine.care.ordered.contains_key(&node) {
+        return Err(format!("the rejoin of node {node} has been ordered already, and has not ended"));
+    }
     if let Some(placed) = machine.orders.under_way().find(|placed| placed.node == node) {
         return Err(format!("not now: a command is under way there: {:?}", placed.step));
     }

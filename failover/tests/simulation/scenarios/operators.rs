@@ -204,6 +204,17 @@ stories! {
         herd.rests(seconds(30));
     }
 
+    /// Whoever came second would be told of the other's, and the other never.
+    fn a_rejoin_that_another_operator_has_ordered_is_not_ordered_again() {
+        let mut herd = Herd::of(3);
+        herd.stop(PG03).runs(seconds(2)).next_goes(Step::Checkpoint, Trick::Hangs).orders(rejoin(PG03, false));
+        let errand = Errand::Rejoin(node(PG03));
+        let told = herd.orders(rejoin(PG03, true)).told(errand, millis(5)).expect_err("it is ordered already");
+        assert!(told.contains("has been ordered already"), "{told}");
+        assert!(herd.told(errand, seconds(120)).is_ok(), "{}", herd.story());
+        herd.orders(rejoin(PG03, false)).told(errand, millis(5)).expect_err("it follows");
+    }
+
     fn a_rejoin_that_is_overtaken_by_a_failover_says_so() {
         let mut herd = Herd::of(3);
         herd.stop(PG03).runs(seconds(2)).next_goes(Step::Checkpoint, Trick::Hangs).orders(rejoin(PG03, false));
