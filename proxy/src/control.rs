@@ -89,7 +89,9 @@ pub(crate) fn lease(config: &Config) -> Option<EtcdSettings> {
 fn identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let random: u32 = rand::random();
-    format!("{}:{}:{random:08x}", host.trim(), std::process::id())
+    // In etcd a space follows it.
+    let host = host.split_whitespace().collect::<Vec<_>>().join("-");
+    format!("{host}:{}:{random:08x}", std::process::id())
 }
 
 /// As whom stored passwords are read, and how.

@@ -51,7 +51,7 @@ impl Tie {
     /// Says which cluster it is about, and what is served there. What could not be said is said at the next step.
     pub(super) fn tell(&mut self, machine: &Machine) {
         let Some(lease) = &self.lease else { return };
-        let (cluster, served) = (machine.cluster(), machine.served());
+        let (cluster, served) = (machine.cluster(), to_tell(self.served, machine.served()));
         if let Some(identifier) = cluster.filter(|_| self.cluster != cluster)
             && lease.tell_cluster(identifier)
         {
@@ -86,5 +86,26 @@ impl Tie {
             // It ends by itself: nobody can ask it any more.
             let _ = keeper.await;
         }
+    }
+}
+
+/// What is served, or was last. While nobody is served nothing is settled: who is told to promote meanwhile is another case.
+fn to_tell(before: Option<Served>, now: Option<Served>) -> Option<Served> {
+    now.or_else(|| before.map(|before| Served { settled: false, ..before }))
+}
+
+#[cfg(test)]
+mod tests {
+    use pgherd_health::TimelineId;
+
+    use super::*;
+
+    #[test]
+    fn a_candidate_that_is_settled_is_so_only_as_long_as_somebody_is_served() {
+        let settled = Served { system_identifier: 1, timeline: TimelineId(1), chosen: false, settled: true };
+        let open = Served { settled: false, ..settled };
+        assert_eq!(to_tell(None, None), None);
+        assert_eq!(to_tell(Some(open), Some(settled)), Some(settled));
+        assert_eq!(to_tell(Some(settled), None), Some(open));
     }
 }

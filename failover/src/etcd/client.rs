@@ -23,8 +23,8 @@ use super::{Endpoint, EtcdSettings};
 /// An answer is a few hundred bytes; more is not etcd's.
 const LONGEST_ANSWER: usize = 1 << 16;
 
-/// So much of an answer that is not etcd's is told.
-const SHOWN: usize = 100;
+/// So much is told of what is not etcd's, or not pgherd's.
+pub(super) const SHOWN: usize = 100;
 
 /// Why there is no answer to a request.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use pgherd_health::TimelineId;
 use serde_json::{Value, json};
 
-use super::client::{Client, Failure};
+use super::client::{Client, Failure, SHOWN};
 use crate::lease::Candidate;
 
 /// The keys of one cluster.
@@ -121,21 +121,54 @@ impl Client {
         let success: Vec<&Value> = puts.iter().chain(&reads).collect();
         let body = json!({ "compare": compare, "success": success, "failure": reads });
         let answer = self.call("/v3/kv/txn", &body).await?;
-        let succeeded = answer.get("succeeded").and_then(Value::as_bool) == Some(true);
-        let responses = answer.get("responses").and_then(Value::as_array);
-        let skipped = if succeeded { puts.len() } else { 0 };
-        let value = |at: usize| {
-            let range = responses?.get(skipped + at)?.get("response_range")?;
-            let found = range.get("kvs")?.get(0)?;
-            Some((decode(&text(found, "value")?)?, text(found, "mod_revision")?))
-        };
-        let timeline = value(1).and_then(|(text, revision)| Some((TimelineId(text.parse().ok()?), revision)));
-        let candidate = value(2).and_then(|(text, _)| {
-            let (name, candidate) = text.split_once(' ')?;
-            Some((Candidate::parse(candidate)?, name.to_owned()))
-        });
-        Ok((succeeded, View { is_ours: false, holder: value(0).map(|(name, _)| name), timeline, candidate }))
+        View::read(&answer, puts.len(), keys)
     }
+}
+
+impl View {
+    /// Reads the answer to a transaction that put so many keys if its comparison held, and read all three in any case. What is taken for
+    /// nothing here could let an old timeline be served, or a second server be promoted: only what etcd answers is believed.
+    fn read(answer: &Value, puts: usize, keys: &Keys) -> Result<(bool, Self), Failure> {
+        let succeeded = answer.get("succeeded").and_then(Value::as_bool) == Some(true);
+        let skipped = if succeeded { puts } else { 0 };
+        let responses = answer.get("responses").and_then(Value::as_array).map(Vec::as_slice);
+        let Some([holder, timeline, candidate]) = responses.and_then(|all| all.get(skipped..)) else {
+            return Err(Failure::Unreachable("what answers is not etcd".to_owned()));
+        };
+        let (holder, timeline) = (value(holder)?, value(timeline)?);
+        let candidate = value(candidate)?;
+        let of_timeline = |(text, revision): (String, String)| match text.parse() {
+            Ok(number) => Ok((TimelineId(number), revision)),
+            Err(_) => Err(strange(&keys.timeline, &text)),
+        };
+        let of_candidate = |(text, _): (String, String)| {
+            let read =
+                text.split_once(' ').and_then(|(name, it)| Some((Candidate::parse(it)?, name.to_owned())));
+            read.ok_or_else(|| strange(&keys.candidate, &text))
+        };
+        let view = Self {
+            is_ours: false,
+            holder: holder.map(|(name, _)| name),
+            timeline: timeline.map(of_timeline).transpose()?,
+            candidate: candidate.map(of_candidate).transpose()?,
+        };
+        Ok((succeeded, view))
+    }
+}
+
+/// What one key has, with the revision in which it was written; none if there is no such key.
+fn value(response: &Value) -> Result<Option<(String, String)>, Failure> {
+    let unread = || Failure::Unreachable("what answers is not etcd".to_owned());
+    let range = response.get("response_range").ok_or_else(unread)?;
+    // The gateway leaves out what is empty.
+    let Some(found) = range.get("kvs").and_then(|all| all.get(0)) else { return Ok(None) };
+    let content = decode(&text(found, "value").unwrap_or_default()).ok_or_else(unread)?;
+    Ok(Some((content, text(found, "mod_revision").ok_or_else(unread)?)))
+}
+
+fn strange(key: &str, content: &str) -> Failure {
+    let shown: String = content.chars().take(SHOWN).collect();
+    Failure::Refused(format!("the key {key} has what no pgherd has written: {shown:?}: delete it"))
 }
 
 /// The key is bound to this lease.
@@ -158,4 +191,58 @@ fn encode(text: &str) -> String {
 
 fn decode(text: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(text).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(content: Option<&str>) -> Value {
+        let found = content.map(|text| json!({ "value": encode(text), "mod_revision": "7" }));
+        json!({ "response_range": { "header": {}, "kvs": found.into_iter().collect::<Vec<_>>() } })
+    }
+
+    fn read(responses: Vec<Value>) -> Result<(bool, View), Failure> {
+        let answer = json!({ "succeeded": true, "responses": responses });
+        View::read(&answer, 1, &Keys::of("/pgherd", 1))
+    }
+
+    #[test]
+    fn what_etcd_has_is_read() {
+        let put = json!({ "response_put": {} });
+        let nothing = json!({ "response_range": { "header": {} } });
+        let (_, view) = read(vec![put.clone(), nothing.clone(), nothing.clone(), nothing]).unwrap();
+        assert_eq!(view, View { is_ours: false, holder: None, timeline: None, candidate: None });
+        let all = vec![put, range(Some("a:1:f")), range(Some("3")), range(Some("a:1:f 2 5432 pg02"))];
+        let (succeeded, view) = read(all).unwrap();
+        let candidate = Candidate { host: "pg02".to_owned(), port: 5432, parent: TimelineId(2) };
+        assert!(succeeded);
+        assert_eq!(view.holder.as_deref(), Some("a:1:f"));
+        assert_eq!(view.timeline, Some((TimelineId(3), "7".to_owned())));
+        assert_eq!(view.candidate, Some((candidate, "a:1:f".to_owned())));
+    }
+
+    #[test]
+    fn what_is_not_etcds_is_not_taken_for_nothing() {
+        let keys = Keys::of("/pgherd", 1);
+        let none = || range(None);
+        for answer in [
+            json!({}),
+            json!("ok"),
+            json!({ "responses": [] }),
+            json!({ "responses": [none(), none()] }),
+            json!({ "responses": [none(), none(), {}] }),
+            json!({ "responses": [none(), none(), none(), none()] }),
+            json!({ "responses": [none(), none(), { "response_range": { "kvs": [{ "value": "?" }] } }] }),
+        ] {
+            assert!(matches!(View::read(&answer, 0, &keys), Err(Failure::Unreachable(_))), "{answer}");
+        }
+        for (timeline, candidate) in
+            [(Some("two"), None), (Some(""), None), (None, Some("pg02")), (None, Some("a 1 x pg02"))]
+        {
+            let answer = json!({ "responses": [none(), range(timeline), range(candidate)] });
+            let told = View::read(&answer, 0, &keys).unwrap_err().to_string();
+            assert!(told.contains("has what no pgherd has written"), "{told}");
+        }
+    }
 }
