@@ -12,6 +12,17 @@ use crate::{Machine, StateName, Step};
 
 pub(crate) const ROWS: &[Transition] = &[
     Transition {
+        name: "hung while confirming",
+        from: StateName::Confirm,
+        on: On::Any,
+        guard: "pgherd itself hung since the attempt was begun",
+        to: StateName::Confirm,
+        commands: "probe all at once",
+        reason: "what was seen before is old: the guards are tried anew",
+        when: |machine, _| machine.is_overtaken(StateName::Confirm),
+        then: |machine, now, _| machine.begin_anew(now),
+    },
+    Transition {
         name: "surprised while confirming",
         from: StateName::Confirm,
         on: On::Any,
@@ -83,6 +94,17 @@ pub(crate) const ROWS: &[Transition] = &[
             Verdict::Pass | Verdict::Wait(_) => None,
         },
         then: |machine, now, why| machine.hold(now, why),
+    },
+    Transition {
+        name: "hung while fencing",
+        from: StateName::Fence,
+        on: On::Any,
+        guard: "pgherd itself hung since the attempt was begun",
+        to: StateName::Confirm,
+        commands: "Unfreeze all; probe all at once",
+        reason: "what was seen before is old: the guards are tried anew",
+        when: |machine, _| machine.is_overtaken(StateName::Fence),
+        then: |machine, now, _| machine.begin_anew(now),
     },
     Transition {
         name: "fence is over",

@@ -81,9 +81,9 @@ pub(crate) const ROWS: &[Transition] = &[
     },
 ];
 
-const fn since(machine: &Machine) -> Option<Instant> {
+fn since(machine: &Machine) -> Option<Instant> {
     match machine.state {
-        State::Discover { since } => Some(since),
+        State::Discover { since } => Some(since.max(machine.awake_since)),
         _ => None,
     }
 }

@@ -14,6 +14,17 @@ use crate::{Machine, Outcome, StateName, Step, election};
 
 pub(crate) const ROWS: &[Transition] = &[
     Transition {
+        name: "hung while freezing",
+        from: StateName::Freeze,
+        on: On::Any,
+        guard: "pgherd itself hung since the attempt was begun",
+        to: StateName::Confirm,
+        commands: "Unfreeze all; probe all at once",
+        reason: "what was seen before is old: the guards are tried anew",
+        when: |machine, _| machine.is_overtaken(StateName::Freeze),
+        then: |machine, now, _| machine.begin_anew(now),
+    },
+    Transition {
         name: "led again while freezing",
         from: StateName::Freeze,
         on: On::Look,

@@ -81,9 +81,12 @@ pub(crate) fn awaited(machine: &Machine, now: Instant) -> Option<String> {
     }
 }
 
-/// Only what was asked after the primary failed counts.
+/// Only what was asked after the primary failed counts; and of the primary itself what was asked since pgherd hung last.
 fn looked(machine: &Machine, attempt: &Attempt) -> Verdict {
-    let mut unseen = others(machine, attempt).filter(|member| !member.asked_since(attempt.began));
+    let mut unseen = machine.topology.members.iter().filter(|member| {
+        let is_old = Some(member.node) == attempt.old;
+        !member.asked_since(if is_old { machine.awake_since } else { attempt.began })
+    });
     match unseen.next() {
         Some(member) => Verdict::Wait(format!("node {} has not been looked at since", member.node)),
         None => Verdict::Pass,

@@ -38,6 +38,7 @@ mod switchover;
 mod synchronous;
 mod transition;
 mod verify;
+mod waking;
 
 pub use command::{Command, CommandId, Outcome, Step};
 pub use etcd::{Endpoint, EtcdSettings};

@@ -40,6 +40,9 @@ pub struct Machine {
     pub(crate) care: Care,
     pub(crate) slots: Slots,
     pub(crate) started: Instant,
+    /// Since when it has been told of the time without a gap.
+    pub(crate) awake_since: Instant,
+    pub(crate) stepped_at: Instant,
     /// Since when nobody has been seen writable.
     pub(crate) leaderless_since: Option<Instant>,
     pub(crate) last_promotion: Option<Instant>,
@@ -91,6 +94,8 @@ impl Machine {
             care: Care::default(),
             slots: Slots::default(),
             started: now,
+            awake_since: now,
+            stepped_at: now,
             leaderless_since: None,
             last_promotion: None,
             disarmed: BTreeMap::new(),
@@ -121,6 +126,7 @@ impl Machine {
             Event::Ended { .. } => On::Ended,
             Event::Ordered(_) => On::Order,
         };
+        self.note_time(now);
         self.take_in(now, event);
         for _ in 0..TRANSITIONS_A_STEP {
             if !self.transit(now, kind) {
@@ -333,6 +339,19 @@ impl Machine {
         }
     }
 
+    /// Undoes what an attempt did, also to a primary that was stopped for it; the same attempt before its beginning.
+    pub(crate) fn take_back(&mut self, now: Instant, attempt: &Attempt) -> Attempt {
+        self.undo(now, attempt);
+        self.give_back(now, attempt);
+        let ended = !attempt.fences.is_empty() || !attempt.freezes.is_empty();
+        let mut afresh = attempt.clone().afresh(now);
+        if ended {
+            // Its connections are cut: what comes back is looked at as new.
+            afresh.epoch = None;
+        }
+        afresh
+    }
+
     /// The primary of the epoch goes on, or begins, to take writes.
     pub(crate) fn resume(&mut self) {
         if let Some(epoch) = self.state.epoch() {
@@ -361,17 +380,7 @@ impl Machine {
     pub(crate) fn hold(&mut self, now: Instant, reason: &str) {
         let retry_at = now + self.settings.retry_after;
         let kind = match self.state.attempt().cloned() {
-            Some(attempt) => {
-                self.undo(now, &attempt);
-                self.give_back(now, &attempt);
-                let ended = !attempt.fences.is_empty() || !attempt.freezes.is_empty();
-                let mut afresh = attempt.afresh(now);
-                if ended {
-                    // Its connections are cut: what comes back is looked at as new.
-                    afresh.epoch = None;
-                }
-                HoldKind::Guarded(afresh)
-            }
+            Some(attempt) => HoldKind::Guarded(self.take_back(now, &attempt)),
             None => HoldKind::Undecided,
         };
         self.state = State::Hold(Hold { reason: reason.to_owned(), since: now, retry_at, kind });

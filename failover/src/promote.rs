@@ -12,6 +12,17 @@ use crate::{CommandId, Machine, Outcome, StateName, Step};
 
 pub(crate) const ROWS: &[Transition] = &[
     Transition {
+        name: "hung before the order",
+        from: StateName::Promote,
+        on: On::Any,
+        guard: "nothing is ordered yet, and pgherd itself hung since the attempt was begun",
+        to: StateName::Confirm,
+        commands: "Unlock and Unfreeze all; probe all at once",
+        reason: "what was seen before is old: the guards are tried anew",
+        when: |machine, _| before_order(machine).and_then(|_| machine.is_overtaken(StateName::Promote)),
+        then: |machine, now, _| machine.begin_anew(now),
+    },
+    Transition {
         name: "led again before the order",
         from: StateName::Promote,
         on: On::Any,

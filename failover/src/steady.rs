@@ -132,6 +132,9 @@ pub(crate) fn failure(machine: &Machine, epoch: Epoch) -> Option<String> {
 pub(crate) fn recovered(machine: &Machine, epoch: Epoch) -> Option<String> {
     let member = machine.topology.member(epoch.primary)?;
     let restarted = member.seen.as_ref().is_some_and(|seen| seen.restarted);
+    if !member.asked_since(machine.awake_since) {
+        return None;
+    }
     let alive = match &member.state {
         MemberState::Unwilling { sqlstate, .. } => !restarted || sqlstate.starts_with(TOO_BUSY),
         _ => machine.topology.leadership.primary() == Some(epoch.primary),
@@ -144,15 +147,18 @@ fn given_up(machine: &Machine, now: Instant) -> Option<String> {
     let member = machine.topology.member(epoch.primary)?;
     let seen = member.seen.as_ref()?;
     let settings = &machine.settings;
+    // While pgherd itself hung nobody was asked.
+    let awake_since = machine.awake_since;
     if let MemberState::Unwilling { message, .. } = &member.state {
-        let over = now >= *since + settings.start_grace;
+        let over = now >= awake_since.max(*since) + settings.start_grace;
         return over.then(|| format!("node {} does not let pgherd in: {message}", epoch.primary));
     }
-    let failing_since = seen.failing_since?;
+    let failing_since = seen.failing_since?.max(awake_since);
     let lasted = now.saturating_duration_since(failing_since);
     let node = epoch.primary;
     // Refusals a moment apart are one observation; probes come a little early or late.
-    let apart = seen.asked_at.saturating_duration_since(seen.since) >= settings.suspicious_interval * 4 / 5;
+    let apart = seen.asked_at.saturating_duration_since(seen.since.max(awake_since))
+        >= settings.suspicious_interval * 4 / 5;
     let wanted = machine.wanted.is_some();
     match member.state {
         MemberState::Refused
@@ -160,8 +166,10 @@ fn given_up(machine: &Machine, now: Instant) -> Option<String> {
         {
             Some(format!("node {node} refused {} times in {} ms", seen.refusals, lasted.as_millis()))
         }
-        MemberState::TimedOut if seen.failures >= 2 && silence(seen, settings, now) >= settings.confirm => {
-            Some(format!("node {node} has been silent for {} ms", silence(seen, settings, now).as_millis()))
+        MemberState::TimedOut if seen.failures >= 2 => {
+            let silence = silence(seen, settings, now).min(now.saturating_duration_since(awake_since));
+            (silence >= settings.confirm)
+                .then(|| format!("node {node} has been silent for {} ms", silence.as_millis()))
         }
         MemberState::StartingUp | MemberState::ShuttingDown if lasted >= settings.start_grace => {
             Some(format!("node {node} has been starting or stopping for {} s", lasted.as_secs()))

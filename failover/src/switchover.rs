@@ -332,7 +332,10 @@ fn given_up(machine: &Machine, now: Instant) -> Option<String> {
     };
     let why = match phase {
         Phase::Prepare { rehearsal, checkpoint } => failed(rehearsal).or_else(|| failed(checkpoint)),
-        Phase::Quiesce(id) => failed(id),
+        Phase::Quiesce(id) => {
+            let held_since = machine.switching.and_then(|it| it.held_since);
+            failed(id).or_else(|| machine.has_hung(held_since?))
+        }
         Phase::Stop(_) => return None,
     };
     why.or_else(|| ceased(machine, &prospect(machine, now, epoch, to), now))

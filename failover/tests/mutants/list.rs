@@ -32,6 +32,7 @@ const STEADY: &str = "failover/src/steady.rs";
 const DISCOVER: &str = "failover/src/discover.rs";
 const CARE: &str = "failover/src/care.rs";
 const SWITCHOVER: &str = "failover/src/switchover.rs";
+const WAKING: &str = "failover/src/waking.rs";
 const READING: &str = "failover/src/reading.rs";
 const LEADERSHIP: &str = "health/src/leadership.rs";
 const LINEAGE: &str = "health/src/lineage.rs";
@@ -330,6 +331,19 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         TOPOLOGY,
         "receiving.status == \"streaming\" && receiving.fresh && !known_otherwise(receiving)",
         "receiving.status == \"stopped\" && receiving.fresh && !known_otherwise(receiving)",
+    ),
+    // What was seen before pgherd hung.
+    mutant(
+        "what was seen before pgherd hung is old",
+        WAKING,
+        "if now > self.stepped_at + HANGS {",
+        "if now > self.stepped_at + HANGS * 1_000 {",
+    ),
+    mutant(
+        "the primary itself is asked again after pgherd hung",
+        GUARDS,
+        "!member.asked_since(if is_old { machine.awake_since } else { attempt.began })",
+        "!member.asked_since(if is_old { machine.started } else { attempt.began })",
     ),
     // What is done beside a primary, and read.
     mutant(

@@ -134,6 +134,11 @@ pub(crate) enum Fault {
     EndPgherd {
         pgherd: usize,
     },
+    /// Its process is stopped for so long, and goes on: SIGSTOP, a machine that is moved.
+    HangPgherd {
+        pgherd: usize,
+        lasts: Time,
+    },
     Ordered(Order),
 }
 
@@ -251,7 +256,18 @@ impl Plan {
         }
         plan.name_one(seed);
         plan.have_etcd(seed);
+        plan.hang_pgherd(seed);
         plan
+    }
+
+    /// In some stories a pgherd itself hangs for a while, mostly in the middle of something.
+    fn hang_pgherd(&mut self, seed: u64) {
+        let mut rng = Rng::new(seed ^ 0x05_1EE9);
+        if rng.percent(20) {
+            let at = self.faults[rng.index(self.faults.len())].0 + rng.millis(0, 6_000);
+            let (pgherd, lasts) = (rng.index(2), rng.millis(1_000, 30_000));
+            self.faults.push((at, Fault::HangPgherd { pgherd, lasts }));
+        }
     }
 
     /// In some stories there is an etcd, and most of the time another pgherd.

@@ -3,6 +3,7 @@
 mod cascade;
 mod discovery;
 mod guards;
+mod hangs;
 mod herd;
 mod holds;
 mod lease;
@@ -28,6 +29,7 @@ fn note_taken(rows: &BTreeSet<&'static str>) {
 pub(crate) fn tell_all() -> BTreeSet<&'static str> {
     let all = [
         guards::ALL,
+        hangs::ALL,
         holds::ALL,
         losses::ALL,
         operators::ALL,

@@ -5,7 +5,7 @@ use pgherd_health::Lsn;
 
 use crate::model::{Id, Time, TxId, What, server_of};
 use crate::story::tell;
-use crate::world::{Happening, World};
+use crate::world::{Happening, Pgherd, World};
 
 /// One transaction, from the client's COMMIT to its reply.
 #[derive(Clone, Debug)]
@@ -96,11 +96,12 @@ impl World {
         if self.clients_wanted {
             self.after(pause, Happening::Send);
         }
-        let living: Vec<usize> = (0..self.pgherds.len()).filter(|at| self.pgherds[*at].alive).collect();
-        if living.is_empty() {
+        let works = |it: &Pgherd| it.alive && it.hangs_until <= self.now;
+        let working: Vec<usize> = (0..self.pgherds.len()).filter(|at| works(&self.pgherds[*at])).collect();
+        if working.is_empty() {
             return;
         }
-        let pgherd = self.rng.pick(&living);
+        let pgherd = self.rng.pick(&working);
         let Writes::Open(epoch) = self.pgherds[pgherd].routing.writes else { return };
         let size = if self.rng.percent(self.plan.big_writes) { 700_000 } else { self.rng.between(60, 900) };
         let tx = self.ledger.flights.len();

@@ -131,6 +131,10 @@ impl World {
                 self.begin_pgherd();
                 self.later(Some(lasts), Fault::EndPgherd { pgherd });
             }
+            Fault::HangPgherd { pgherd, lasts } if pgherd < self.pgherds.len() => {
+                tell!(self, "pgherd {pgherd} hangs for {lasts:?}");
+                self.pgherds[pgherd].hangs_until = self.now + lasts;
+            }
             Fault::EndPgherd { pgherd } if self.pgherds.iter().filter(|it| it.alive).count() > 1 => {
                 self.end_pgherd(pgherd);
             }

@@ -143,7 +143,10 @@ impl World {
             && let Some((at, what)) = self.agenda.next_until(until)
         {
             self.now = at;
-            self.happen(what);
+            match self.noticed_at(&what) {
+                Some(later) => self.agenda.arrange(later, what),
+                None => self.happen(what),
+            }
         }
         self.now = self.now.max(until);
     }

@@ -13,6 +13,8 @@ pub(crate) struct Pgherd {
     pub(crate) machine: Machine,
     pub(crate) alive: bool,
     pub(crate) born: Time,
+    /// Until then its process is stopped.
+    pub(super) hangs_until: Time,
     pub(crate) routing: Routing,
     pub(super) cadence: Cadence,
     last_tick: Time,
@@ -60,6 +62,7 @@ impl World {
             machine,
             alive: true,
             born: self.now,
+            hangs_until: Time::ZERO,
             routing,
             cadence,
             last_tick: self.now,
@@ -88,6 +91,24 @@ impl World {
         for server in 0..self.servers.len() {
             self.drop_session(pgherd, server);
         }
+    }
+
+    /// When a pgherd that hangs takes notice of this; none if it takes none, or does not hang.
+    pub(super) fn noticed_at(&self, what: &Happening) -> Option<Time> {
+        let pgherd = match *what {
+            Happening::Ask { pgherd, .. }
+            | Happening::Probed { pgherd, .. }
+            | Happening::Stale { pgherd, .. }
+            | Happening::Tick { pgherd, .. }
+            | Happening::AskEtcd { pgherd }
+            | Happening::EtcdTold { pgherd, .. }
+            | Happening::LeaseOver { pgherd } => pgherd,
+            Happening::Ends { run, .. } | Happening::Deadline { run } => self.runs[run].pgherd,
+            // What was sent is there; what follows from its answer has yet to be.
+            Happening::Act { run, phase } if phase > 0 && self.runs[run].is_sql() => self.runs[run].pgherd,
+            _ => return None,
+        };
+        Some(self.pgherds[pgherd].hangs_until).filter(|until| self.now < *until)
     }
 
     /// One event goes into the machine; what comes out is judged and done.
