@@ -4,6 +4,7 @@
 //! needs no more than SQL in any case, such as a freeze, is done in that way whatever does the rest.
 
 mod commands;
+mod control;
 mod frozen;
 mod local;
 mod quiesce;

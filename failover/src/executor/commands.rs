@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use pgherd_health::{Node, NodeId};
 
+use super::control::stopped;
 use super::local;
 use super::ran::{Failure, Ran, excerpt, judge};
-use super::remote::{RepmgrRows, stopped};
+use super::remote::RepmgrRows;
 use super::settings::CommandSettings;
 use super::sql::Sql;
 use super::template::{Subject, Template, Values};
