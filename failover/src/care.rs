@@ -88,6 +88,19 @@ impl Care {
         self.patients.entry(primary.node).or_default().stopped = Some(Stop::of(primary, now));
     }
 
+    /// Something is done for it, or an operator wants it to be.
+    pub(crate) fn attends(&self, node: NodeId) -> bool {
+        let cared_for = |patient: &Patient| {
+            patient.stopped.is_some() || patient.repair.is_some() || !patient.fences.is_empty()
+        };
+        self.ordered.contains_key(&node) || self.patients.get(&node).is_some_and(cared_for)
+    }
+
+    /// It is left to an operator.
+    pub(crate) fn leave(&mut self, node: NodeId, why: String) {
+        self.patients.entry(node).or_default().given_up = Some(why);
+    }
+
     /// A promotion took place: the frozen standbys follow the new primary at once.
     pub(crate) fn swapped(&mut self, now: Instant, primary: NodeId, frozen: impl Iterator<Item = NodeId>) {
         for node in frozen {

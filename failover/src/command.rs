@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgherd_health::{Lsn, NodeId};
+use pgherd_health::{Branch, Lsn, NodeId};
 
 use crate::Record;
 
@@ -75,6 +75,9 @@ pub enum Step {
     /// Over ssh: stop PostgreSQL cleanly, so that every standby that is connected gets all that was written. Ends with
     /// [`Outcome::Stopped`] only when its control file says so; [`Outcome::Failed`] promises that it was not told to.
     Stop,
+    /// Over ssh: has [`Step::Stop`], by whichever pgherd, shut this server down, and has it not run since? Ends with
+    /// [`Outcome::Recalled`] if so, with [`Outcome::Done`] if not.
+    Recall,
     /// Over ssh: start PostgreSQL as what it was when it was stopped.
     Start,
     /// `repmgr standby follow --upstream-node-id`, or over SQL where the standby is frozen; done is what `pg_stat_replication` of the
@@ -111,6 +114,13 @@ pub enum Outcome {
         /// Where its last record begins, the checkpoint of the shutdown.
         checkpoint: Lsn,
     },
+    /// It is down, and a pgherd has shut it down as a primary.
+    Recalled {
+        /// The timeline that it was on.
+        branch: Branch,
+        /// Where its last record begins, the checkpoint of the shutdown.
+        checkpoint: Lsn,
+    },
     /// The standby receives no WAL any more and has replayed all that it has.
     Frozen {
         /// The end of its WAL.
@@ -138,6 +148,9 @@ impl fmt::Display for Outcome {
             Self::Fenced { stopped: true } => f.write_str("fenced, it was running"),
             Self::Fenced { stopped: false } => f.write_str("fenced, it was not running"),
             Self::Stopped { checkpoint } => write!(f, "shut down at {checkpoint}"),
+            Self::Recalled { branch, checkpoint } => {
+                write!(f, "shut down by a pgherd on {branch} at {checkpoint}")
+            }
             Self::Frozen { lsn } => write!(f, "frozen at {lsn}"),
             Self::NotRewindable(why) => write!(f, "cannot be rewound: {why}"),
             Self::Failed(why) => write!(f, "failed: {why}"),

@@ -134,6 +134,7 @@ impl Executor {
             Step::CanLogIn { target } => Ok(remote.can_log_in(node, *target).await),
             Step::Rehearse => Ok(remote.rehearse(node).await),
             Step::Stop => Ok(remote.stop(node).await),
+            Step::Recall => Ok(remote.recall(node).await),
             Step::Start => Ok(remote.start(node, rows).await),
             Step::Rejoin { upstream } => Ok(remote.rejoin(node, *upstream, rows, sql).await),
             Step::Clone { upstream } => Ok(remote.clone_anew(node, *upstream, rows, sql).await),

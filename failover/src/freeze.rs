@@ -162,9 +162,11 @@ pub(crate) fn not_frozen(machine: &Machine, attempt: &Attempt) -> Option<String>
             Outcome::Failed(why) | Outcome::Unknown(why) => {
                 Some(format!("node {node} was not frozen: {why}"))
             }
-            Outcome::Done | Outcome::Fenced { .. } | Outcome::Stopped { .. } | Outcome::NotRewindable(_) => {
-                Some(format!("node {node} did not say where its WAL ends"))
-            }
+            Outcome::Done
+            | Outcome::Fenced { .. }
+            | Outcome::Stopped { .. }
+            | Outcome::Recalled { .. }
+            | Outcome::NotRewindable(_) => Some(format!("node {node} did not say where its WAL ends")),
         }
     })
 }

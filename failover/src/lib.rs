@@ -27,6 +27,7 @@ mod operator;
 mod orders;
 mod promote;
 mod reading;
+mod recall;
 mod reconfigure;
 mod rehearsal;
 mod routing;

@@ -12,6 +12,7 @@ use crate::history::{Decision, History};
 use crate::lease::Standing;
 use crate::operator::Wanted;
 use crate::orders::Orders;
+use crate::recall::Recalls;
 use crate::rehearsal::Outlook;
 use crate::slots::Slots;
 use crate::state::{Attempt, Hold, HoldKind, Phase, Stage, State};
@@ -19,7 +20,7 @@ use crate::switchover::{Plan, Switching};
 use crate::transition::{On, Transition, transitions};
 use crate::{
     Answer, Cadence, Command, CommandId, Epoch, Event, Routing, Settings, StateName, Status, Step, Writes,
-    care, discover, guards, reading, slots,
+    care, discover, guards, reading, recall, slots,
 };
 
 /// More transitions than this in one step would be a loop in the table: the rest is left to the next event.
@@ -39,6 +40,7 @@ pub struct Machine {
     pub(crate) orders: Orders,
     pub(crate) care: Care,
     pub(crate) slots: Slots,
+    pub(crate) recalls: Recalls,
     pub(crate) started: Instant,
     /// Since when it has been told of the time without a gap.
     pub(crate) awake_since: Instant,
@@ -93,6 +95,7 @@ impl Machine {
             orders: Orders::default(),
             care: Care::default(),
             slots: Slots::default(),
+            recalls: Recalls::default(),
             started: now,
             awake_since: now,
             stepped_at: now,
@@ -138,6 +141,7 @@ impl Machine {
             self.reason = why;
         }
         if self.objection(now).is_none() {
+            recall::tend(self, now);
             care::tend(self, now);
             slots::tend(self, now);
         }

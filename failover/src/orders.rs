@@ -44,6 +44,7 @@ impl Placed {
         matches!(
             self.step,
             Step::Rehearse
+                | Step::Recall
                 | Step::Checkpoint
                 | Step::Quiesce { .. }
                 | Step::DropSlot { .. }

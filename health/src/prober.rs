@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Node, NodeId, ProbeOutcome};
 pub use connection::{ConnectFailure, Session, connect, is_exhausted};
+pub use history::parse_history;
 pub use login::Login;
 use server::Server;
 

@@ -94,6 +94,9 @@ async fn carry_out(
         Outcome::Done => info!(id, %node, ?step, milliseconds, "command done"),
         Outcome::Fenced { stopped } => info!(id, %node, stopped, milliseconds, "server fenced"),
         Outcome::Stopped { checkpoint } => info!(id, %node, %checkpoint, milliseconds, "server shut down"),
+        Outcome::Recalled { branch, checkpoint } => {
+            info!(id, %node, %branch, %checkpoint, milliseconds, "server was shut down by a pgherd");
+        }
         Outcome::Frozen { lsn } => info!(id, %node, %lsn, milliseconds, "standby frozen"),
         Outcome::NotRewindable(reason) => {
             warn!(id, %node, ?step, milliseconds, %reason, "server cannot be rewound");

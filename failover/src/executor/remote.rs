@@ -8,7 +8,7 @@ use pgherd_health::{Node, NodeId, ProberSettings, RepmgrNode};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::control::stopped;
+use super::control::{recalled, stopped};
 use super::ran::{Failure, Ran, excerpt, judge};
 use super::settings::{ExecutorSettings, RepmgrSettings};
 use super::shell;
@@ -74,6 +74,10 @@ impl Remote {
 
     pub(super) async fn stop(&self, node: NodeId) -> Outcome {
         stopped(self.run(node, shell::STOP_CLEANLY, &[]).await, &[3])
+    }
+
+    pub(super) async fn recall(&self, node: NodeId) -> Outcome {
+        recalled(self.run(node, shell::RECALL, &[]).await)
     }
 
     /// As repmgr's configuration says how servers are started there.

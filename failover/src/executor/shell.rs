@@ -113,7 +113,8 @@ done
 /// Stops the server, and waits until it is down.
 /// Exit 0: it is down; it says in what state, and where its last checkpoint is. 3: it was not told to stop. 4: it is at it.
 ///
-/// `pg_ctl` itself looks only ten times a second whether a server is down.
+/// `pg_ctl` itself looks only ten times a second whether a server is down. The checkpoint is written down beside the server's own files,
+/// for whoever comes after a pgherd that did not live to see it ([`RECALL`]); with the next one that is void by itself.
 pub(super) const STOP_CLEANLY: &str = r#"
 postmaster=$(head -n 1 "$data/postmaster.pid" 2>/dev/null)
 [ -n "$postmaster" ] || { echo "no server runs in $data"; return 3; }
@@ -124,7 +125,24 @@ while [ -e "$data/postmaster.pid" ] && kill -0 "$postmaster" 2>/dev/null; do
   sleep 0.01
   round=$((round + 1))
 done
-pg_controldata -D "$data"
+control=$(pg_controldata -D "$data") || return
+printf '%s\n' "$control"
+printf '%s\n' "$control" | sed -n 's/^Latest checkpoint location: *//p' 2>/dev/null >"$data/pgherd.stopped"
+return 0
+"#;
+
+/// Was the server shut down by [`STOP_CLEANLY`], and has it not run since?
+/// Exit 0: yes; it says in what state it is and, after a line of two hyphens, what the history of its timeline is. 3: no. Others: it
+/// could not be found out.
+pub(super) const RECALL: &str = r#"
+control=$(pg_controldata -D "$data" 2>&1) || { echo "$control"; return 4; }
+field() { printf '%s\n' "$control" | sed -n "s/^$1: *//p"; }
+[ "$(field 'Database cluster state')" = "shut down" ] || return 3
+[ "$(field 'Latest checkpoint location')" = "$(cat "$data/pgherd.stopped" 2>/dev/null)" ] || return 3
+[ ! -e "$data/postmaster.pid" ] || return 3
+printf '%s\n--\n' "$control"
+cat "$data/pg_wal/$(printf '%08X' "$(field "Latest checkpoint's TimeLineID")").history" 2>/dev/null
+return 0
 "#;
 
 /// Runs the arguments as one command, which leaves a server behind: that must not keep the session's output open.

@@ -152,6 +152,8 @@ impl Sql {
             Step::Fence => self.end_clients(node).await,
             Step::CanLogIn { .. } => Outcome::Unknown("there is no shell to ask it with".to_owned()),
             Step::Rehearse | Step::Stop => failed("a primary cannot be stopped"),
+            // Nobody is there who could be asked.
+            Step::Recall => Outcome::Done,
             Step::Start => failed(&format!("node {node} cannot be started: an operator must start it")),
             Step::Rejoin { upstream } => failed(&format!(
                 "node {node} cannot be made a standby of node {upstream}: an operator must stop it, rewind or clone it, \

@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use pgherd_failover::{
     Clients, Command, CommandId, ExecutorSettings, Outcome, RepmgrRows, SshSettings, Step,
 };
-use pgherd_health::NodeId;
+use pgherd_health::{Branch, NodeId, TimelineId};
 use pgherd_testkit::{Cluster, eventually};
 
 use crate::herd::{Herd, PATIENCE, executor, executor_for, has_received, id, settings, streams_to};
@@ -256,6 +256,10 @@ async fn a_primary_that_is_stopped_says_where_it_ends_and_can_be_started_again()
     ensure!(herd.take(&primary, Step::Quiesce { within: PATIENCE }).await == Outcome::Done);
     let Outcome::Stopped { checkpoint } = herd.take(&primary, Step::Stop).await else { bail!("not stopped") };
     ensure!(primary.postmaster_pid().is_none(), "it is down");
+    let next = executor(&herd.cluster, settings(&herd.cluster)?);
+    let recalled = herd.take_by(&next, &primary, Step::Recall).await;
+    let branch = Branch { timeline: TimelineId(1), ..Branch::default() };
+    ensure!(recalled == Outcome::Recalled { branch, checkpoint }, "whoever asks is told who has stopped it");
     let end = herd.freeze(&standby).await?;
     ensure!(end > checkpoint && end.0 - checkpoint.0 < 4096, "{end} {checkpoint}");
     for step in [Step::Rehearse, Step::Stop] {
@@ -264,10 +268,14 @@ async fn a_primary_that_is_stopped_says_where_it_ends_and_can_be_started_again()
     }
     ensure!(herd.take(&primary, Step::Start).await == Outcome::Done);
     ensure!(!primary.is_in_recovery().await?, "it is the primary again");
+    ensure!(herd.take(&primary, Step::Recall).await == Outcome::Done, "it runs");
     ensure!(herd.take(&standby, Step::Unfreeze).await == Outcome::Done);
     streams_to(&primary, &standby).await?;
     ensure!(herd.take(&primary, Step::Start).await != Outcome::Done, "it runs already");
+    primary.stop_clean().await?;
+    ensure!(herd.take(&primary, Step::Recall).await == Outcome::Done, "somebody else has stopped it");
     ensure!(matches!(herd.take(&standby, Step::Stop).await, Outcome::Unknown(_)), "it is no primary");
+    ensure!(herd.take(&standby, Step::Recall).await == Outcome::Done, "nor was it one");
     Ok(())
 }
 

@@ -31,6 +31,7 @@ const VERIFY: &str = "failover/src/verify.rs";
 const STEADY: &str = "failover/src/steady.rs";
 const DISCOVER: &str = "failover/src/discover.rs";
 const CARE: &str = "failover/src/care.rs";
+const RECALL: &str = "failover/src/recall.rs";
 const SWITCHOVER: &str = "failover/src/switchover.rs";
 const WAKING: &str = "failover/src/waking.rs";
 const READING: &str = "failover/src/reading.rs";
@@ -369,5 +370,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         READING,
         "here && was_standby && member.standing == Standing::OnLineage",
         "here && was_standby",
+    ),
+    // Recall.
+    mutant(
+        "a primary that was stopped is rejoined only if the next one has all of it",
+        RECALL,
+        "if checkpoint < switch_point =>",
+        "if checkpoint.0 < u64::MAX || checkpoint < switch_point =>",
+    ),
+    mutant(
+        "a primary that was stopped leads again only if every other server stands by",
+        RECALL,
+        "&& others.clone().all(follows)",
+        "&& others.clone().all(|it| follows(it) || it.node.0 < u32::MAX)",
     ),
 ];

@@ -2,8 +2,11 @@
 
 use crate::{HistoryEntry, TimelineHistory, TimelineId};
 
-/// Parses the history file of `timeline` as strictly as PostgreSQL's `readTimeLineHistory` does; the reason otherwise.
-pub(super) fn parse(timeline: TimelineId, text: &str) -> Result<TimelineHistory, String> {
+/// Parses the history file of `timeline` as strictly as PostgreSQL's `readTimeLineHistory` does.
+///
+/// # Errors
+/// Why it is none.
+pub fn parse_history(timeline: TimelineId, text: &str) -> Result<TimelineHistory, String> {
     let mut entries: Vec<HistoryEntry> = Vec::new();
     for line in text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let mut fields = line.split_ascii_whitespace();
@@ -35,7 +38,7 @@ mod tests {
     fn reads_what_a_promotion_writes() {
         let text =
             "1\t0/3000148\tno recovery target specified\n\n2\t0/5000060\tno recovery target specified\n";
-        let history = parse(TimelineId(3), text).unwrap();
+        let history = parse_history(TimelineId(3), text).unwrap();
         let entry = |timeline, lsn| HistoryEntry { timeline: TimelineId(timeline), switch_point: Lsn(lsn) };
         assert_eq!(history.0, [entry(1, 0x300_0148), entry(2, 0x500_0060)]);
     }
@@ -52,7 +55,7 @@ mod tests {
             "2 0/3\n1 0/4\n",
             "1 0/9\n2 0/4\n",
         ] {
-            assert!(parse(TimelineId(3), text).is_err(), "{text:?}");
+            assert!(parse_history(TimelineId(3), text).is_err(), "{text:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row, Statement};
 use tracing::warn;
 
 use super::connection::ConnectFailure;
-use super::history;
+use super::history::parse_history;
 use crate::{
     Conninfo, Lsn, Node, Position, ReplicationSlot, RepmgrNode, RepmgrNodeType, Report, TimelineHistory,
     TimelineId, WalReceiver, WalSender,
@@ -301,7 +301,7 @@ async fn history_of(
         sqlstate: UNDEFINED_FILE.to_owned(),
         message: format!("the history file of timeline {} is missing", timeline.0),
     })?;
-    let history = Arc::new(history::parse(timeline, &text).map_err(|reason| malformed(&reason))?);
+    let history = Arc::new(parse_history(timeline, &text).map_err(|reason| malformed(&reason))?);
     memory.history = Some((incarnation, timeline, Arc::clone(&history)));
     Ok(history)
 }

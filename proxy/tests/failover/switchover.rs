@@ -177,6 +177,30 @@ async fn a_transaction_that_does_not_end_has_the_switchover_given_up() -> Result
 }
 
 #[tokio::test]
+async fn a_primary_that_was_stopped_by_a_pgherd_that_has_died_comes_back_by_itself() -> Result<()> {
+    let cluster = Cluster::builder().start().await?;
+    let mut herd = Herd::of(cluster, |pgherd| pgherd.set("failover.cold_grace", "1s")).await?;
+    let old = herd.cluster.server(1)?;
+    let order = {
+        let mut console = herd.console().await?;
+        tokio::spawn(async move { console.query("SWITCHOVER").await.map(drop) })
+    };
+    let stopped = old.data_directory().join("pgherd.stopped");
+    eventually("the primary is stopped", PATIENCE, || async { Ok(stopped.exists().then_some(())) }).await?;
+    herd.pgherd.kill9().await?;
+    order.await?.ok();
+    // On a busy machine it may have come further than that.
+    let left_down = !herd.log().contains("step=Rejoin");
+    herd.pgherd.start().await?;
+    herd.wait_writable().await?;
+    let new = herd.cluster.primary().await?;
+    ensure!(new.id() != 1, "{}", herd.log());
+    herd.wait_all_led_by(&new).await.with_context(|| herd.log())?;
+    ensure!(!left_down || herd.log().contains("server was shut down by a pgherd"), "{}", herd.log());
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_told_and_leaves_all_as_it_is() -> Result<()> {
     let herd = Herd::start().await?;
     let mut console = herd.console().await?;

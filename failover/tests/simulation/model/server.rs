@@ -86,6 +86,8 @@ pub(crate) struct Server {
     pub(crate) busy_until: Time,
     /// It was shut down cleanly, and its last record begins there.
     pub(crate) shut_down_at: Option<Lsn>,
+    /// It was a pgherd that shut it down.
+    pub(crate) stopped_by_pgherd: bool,
     /// Who holds the promotion lock: a pgherd, and which of its connections.
     pub(crate) lock: Option<(usize, u64)>,
     pub(crate) promoting: bool,
@@ -129,6 +131,7 @@ impl Server {
             waiting: Vec::new(),
             busy_until: Time::ZERO,
             shut_down_at: None,
+            stopped_by_pgherd: false,
             lock: None,
             promoting: false,
             rejoining: false,
@@ -167,6 +170,11 @@ impl Server {
         name(self.id)
     }
 
+    /// Where a pgherd has shut it down as a primary, if it has not run since.
+    pub(crate) fn recalled_at(&self) -> Option<Lsn> {
+        self.shut_down_at.filter(|_| self.stopped_by_pgherd && !self.standby)
+    }
+
     pub(crate) fn streams_to(&self, standby: Id) -> bool {
         self.senders.iter().any(|sender| sender.to == standby)
     }
@@ -188,6 +196,7 @@ impl Server {
         self.waiting.clear();
         self.busy_until = Time::ZERO;
         self.shut_down_at = None;
+        self.stopped_by_pgherd = false;
         self.lock = None;
         self.promoting = false;
         self.buffered.clear();

@@ -11,6 +11,7 @@ mod losses;
 mod operators;
 mod orders;
 mod promotions;
+mod recall;
 mod slots;
 mod surprises;
 mod switchover;
@@ -35,6 +36,7 @@ pub(crate) fn tell_all() -> BTreeSet<&'static str> {
         operators::ALL,
         orders::ALL,
         promotions::ALL,
+        recall::ALL,
         surprises::ALL,
         switchover::ALL,
     ];

@@ -307,7 +307,7 @@ stories! {
             let mut herd = herd_that_commits_every(3, 3);
             herd.orders(Order::Switchover { to: Some(node(PG03)) });
             herd.runs(millis(lived)).pgherd_dies().runs(seconds(1)).pgherd_starts();
-            herd.runs(seconds(40)).start(PG01).rests(seconds(60)).has_all_commits();
+            herd.rests(seconds(100)).has_all_commits();
         }
     }
 

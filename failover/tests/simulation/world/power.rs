@@ -22,6 +22,7 @@ impl World {
         let server = &mut self.servers[id];
         server.process = Process::Starting;
         server.shut_down_at = None;
+        server.stopped_by_pgherd = false;
         server.orphans = false;
         server.incarnation += 1;
         let incarnation = server.incarnation;

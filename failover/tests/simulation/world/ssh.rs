@@ -46,6 +46,7 @@ impl World {
             Step::Fence => self.fence(run, phase),
             Step::Rehearse => self.rehearse(run),
             Step::Stop => self.stop_cleanly(run, phase),
+            Step::Recall => self.recall(run),
             Step::Start => self.start_again(run, phase),
             Step::CanLogIn { target } => self.can_log_in(run, server_of(target), phase),
             Step::Promote => self.repmgr_promote(run, phase),
@@ -94,18 +95,26 @@ impl World {
             }
             (_, Process::Stopping) => self.act_after(run, 10, 14, 1),
             (_, Process::Down) => {
-                let clean = self.servers[server].shut_down_at.filter(|_| !self.servers[server].standby);
+                self.servers[server].stopped_by_pgherd = true;
+                let clean = self.servers[server].recalled_at();
                 let outcome = match clean {
                     Some(checkpoint) => Outcome::Stopped { checkpoint },
-                    None => Outcome::Unknown("it is down, and says: in production".to_owned()),
+                    None => Outcome::Unknown("it is down, and its state is in production".to_owned()),
                 };
                 if let Some(delay) = self.plan.supervisor {
                     self.after(delay, Happening::Supervise { server });
                 }
                 self.answer(run, outcome);
             }
-            _ => self.answer(run, Outcome::Unknown("it is down, and says: in production".to_owned())),
+            _ => self.answer(run, Outcome::Unknown("it is down, and its state is in production".to_owned())),
         }
+    }
+
+    fn recall(&mut self, run: usize) {
+        let it = &self.servers[self.runs[run].server()];
+        let recalled = |checkpoint| Outcome::Recalled { branch: it.wal.branch.clone(), checkpoint };
+        let outcome = it.recalled_at().map_or(Outcome::Done, recalled);
+        self.answer(run, outcome);
     }
 
     fn start_again(&mut self, run: usize, phase: u8) {

@@ -1,0 +1,132 @@
+//! Recall: what a pgherd has shut down for a switchover, and did not live to bring back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgherd_health::{Branch, Lsn, Member, MemberState, NodeId, Relation, Standing};
+
+use crate::guards::{self, Verdict};
+use crate::state::{Hold, HoldKind, State};
+use crate::{CommandId, Machine, Outcome, Step};
+
+/// The longest pause between two questions to the host of one server.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// The servers that are down, and whose hosts were asked who has stopped them.
+#[derive(Debug, Default)]
+pub(crate) struct Recalls(BTreeMap<NodeId, Asked>);
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    command: CommandId,
+    times: u32,
+}
+
+/// Asks the hosts of servers that are down, and has come back what a pgherd has shut down: beside a primary as a standby, and where
+/// nobody leads and nobody can be promoted as the primary that it was.
+pub(crate) fn tend(machine: &mut Machine, now: Instant) {
+    let topology = Arc::clone(&machine.topology);
+    let is_down = |node: NodeId| topology.member(node).is_some_and(|it| it.state == MemberState::Refused);
+    machine.recalls.0.retain(|node, _| is_down(*node));
+    if machine.paused || !matches!(machine.state, State::Steady { .. } | State::Hold(_)) {
+        return;
+    }
+    for member in topology.members.iter().filter(|member| is_down(member.node)) {
+        if !is_forlorn(machine, member, now) {
+            continue;
+        }
+        let asked = machine.recalls.0.get(&member.node).copied();
+        let ended = asked.and_then(|asked| machine.orders.get(asked.command)).map(|it| it.ended.clone());
+        match ended {
+            Some(None | Some((_, Outcome::Done))) => {}
+            // What was told is acted on at once or not at all: later the server may have been up in between.
+            Some(Some((at, Outcome::Recalled { branch, checkpoint }))) if at == now => {
+                come_back(machine, member, now, &branch, checkpoint);
+            }
+            Some(Some((at, _))) if now < at + pause(machine, asked) => {}
+            None | Some(Some(_)) => {
+                let command = machine.order(now, member.node, Step::Recall);
+                let times = asked.map_or(1, |asked| asked.times + 1);
+                machine.recalls.0.insert(member.node, Asked { command, times });
+            }
+        }
+    }
+}
+
+fn pause(machine: &Machine, asked: Option<Asked>) -> Duration {
+    let times = asked.map_or(0, |asked| asked.times).min(8);
+    LONGEST_PAUSE.min(machine.settings.retry_after * 2_u32.saturating_pow(times))
+}
+
+/// It has been down for a while, or for as long as this pgherd lives, which neither knows why nor has seen it as a standby last.
+fn is_forlorn(machine: &Machine, member: &Member, now: Instant) -> bool {
+    let since = member.seen.as_ref().and_then(|seen| seen.failing_since);
+    let lasts = since.is_some_and(|since| now >= since + machine.settings.retry_after);
+    let due = match member.report() {
+        Some(report) => lasts && report.is_writable() && machine.is_ours(report),
+        None => true,
+    };
+    let attended = machine.care.attends(member.node) || machine.orders.reshaping(member.node);
+    due && machine.may_act_on(member) && !attended
+}
+
+fn come_back(machine: &mut Machine, member: &Member, now: Instant, branch: &Branch, checkpoint: Lsn) {
+    let node = member.node;
+    match &machine.state {
+        State::Steady { .. } => {
+            let relation = machine.knowledge.accepted().map(|lineage| lineage.branch.relation(branch));
+            match relation {
+                // A record that begins before the fork ends before it.
+                Some(Relation::Supersedes { switch_point }) if checkpoint < switch_point => {
+                    machine.care.stopping(member, now);
+                }
+                _ => {
+                    let why = format!(
+                        "a pgherd has shut it down on {branch} at {checkpoint}, which the primary does not have: an operator must \
+                         rejoin it"
+                    );
+                    machine.care.leave(node, why);
+                }
+            }
+        }
+        State::Hold(hold) if may_lead_again(machine, hold, now, node, branch) => {
+            let why = "it was shut down for a switchover that came to nothing: it is started again";
+            machine.happened(now, ("pgherd_start", node), Ok(why));
+            machine.order(now, node, Step::Start);
+        }
+        _ => {}
+    }
+}
+
+/// Nobody can have gone on from where it was shut down: every other server answers, and is a standby of it. One that is down may have been
+/// promoted, and have taken writes that nobody else has.
+fn may_lead_again(machine: &Machine, hold: &Hold, now: Instant, node: NodeId, branch: &Branch) -> bool {
+    let topology = &machine.topology;
+    let lately = now.checked_sub(machine.settings.retry_after).unwrap_or(now);
+    let follows = |member: &Member| {
+        let standing = member.branch().zip(member.furthest()).map(|(of, lsn)| branch.standing_of(&of, lsn));
+        member.state == MemberState::Standby
+            && member.asked_since(lately)
+            && standing == Some(Standing::OnLineage)
+            && !topology.hears_a_primary(member)
+    };
+    let promoting = matches!(hold.kind, HoldKind::Ordered { .. })
+        || !machine.disarmed.is_empty()
+        || machine.orders.under_way().any(|placed| placed.step == Step::Promote);
+    let others = topology.members.iter().filter(|member| member.node != node);
+    !promoting
+        && machine.unmet().is_none()
+        && others.clone().count() > 0
+        && others.clone().all(follows)
+        && !is_outdated(machine, branch)
+        && guards::one_decider(machine) == Verdict::Pass
+}
+
+/// A later timeline was seen, was served, or may have begun.
+fn is_outdated(machine: &Machine, branch: &Branch) -> bool {
+    let newest = machine.topology.newest.as_ref();
+    newest.is_some_and(|newest| newest != branch && !branch.supersedes(newest))
+        || machine.floor().is_some_and(|floor| branch.timeline < floor)
+        || machine.unaccounted(branch.timeline).is_some()
+}
