@@ -40,6 +40,7 @@ use crate::log::Log;
 use crate::places::By;
 use crate::reload::{self, Reload, Reloader};
 use crate::sequences::AllSequences;
+use crate::server::marks;
 use crate::server::table::{Backends, Target};
 use crate::shared::{Ending, Shared, SharedParameters};
 use crate::strangers::Strangers;
@@ -127,6 +128,9 @@ impl Process {
         tasks.spawn(reader.run(stop.clone()));
         let reloader = Reloader::new(read, Arc::clone(&shared), log, reloads);
         tasks.spawn(reloader.run(stop.clone()));
+        let positions =
+            marks::keep(control.topology.clone(), control.routing.clone(), Arc::clone(&shared.backends));
+        tasks.spawn(positions);
         let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared)));
         let broken = CancellationToken::new();
         let (crew, inboxes) = Crew::new(config.runtime.workers.get());

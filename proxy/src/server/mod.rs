@@ -4,6 +4,7 @@ pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod gates;
 pub(crate) mod lease;
+pub(crate) mod marks;
 pub(crate) mod operate;
 pub(crate) mod pool;
 pub(crate) mod quota;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::connection::Cutter;
 use super::gates::Gates;
+use super::marks::{Mark, Positions};
 use super::pool::{Pool, PoolLimits};
 use super::quota::QuotaBook;
 use crate::config::{Live, PoolMode};
@@ -223,6 +224,7 @@ pub(crate) struct Backends {
     workers: usize,
     accounts: Mutex<BTreeMap<NodeId, Arc<Account>>>,
     current: ArcSwap<Table>,
+    positions: ArcSwap<Positions>,
     changes: watch::Sender<u64>,
 }
 
@@ -237,6 +239,7 @@ impl Backends {
             workers,
             accounts: Mutex::default(),
             current: ArcSwap::from_pointee(table),
+            positions: ArcSwap::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -252,6 +255,24 @@ impl Backends {
             Target::Open(server) => Some(Arc::clone(server)),
             Target::Held { .. } => None,
         }
+    }
+
+    /// What the servers are known to have: one atomic load.
+    pub(crate) fn positions(&self) -> Guard<Arc<Positions>> {
+        self.positions.load()
+    }
+
+    /// This is known from now on.
+    pub(super) fn set_positions(&self, positions: Positions) {
+        self.positions.store(Arc::new(positions));
+    }
+
+    /// True if who has this mark must wait for a primary even to read: there is none, and no standby has all that it must see.
+    #[expect(dead_code, reason = "sessions that read from standbys ask it")]
+    pub(crate) fn must_wait(&self, mark: &Mark) -> bool {
+        let (table, positions) = (self.load(), self.positions());
+        let may_read = |server: &Arc<Server>| positions.may_allow(mark, server.node.id);
+        matches!(table.writes, Target::Held { .. }) && !table.readable.iter().any(may_read)
     }
 
     /// Tells when the table changes; subscribe before loading it.

@@ -22,7 +22,14 @@ impl Front {
 
     /// pgherd with other settings than its defaults.
     pub(crate) async fn with(settings: impl FnOnce(PgherdBuilder) -> PgherdBuilder) -> Result<Self> {
-        let cluster = Cluster::builder().servers(1).start().await?;
+        Self::of(Cluster::builder().servers(1).start().await?, settings).await
+    }
+
+    /// The same before any cluster.
+    pub(crate) async fn of(
+        cluster: Cluster,
+        settings: impl FnOnce(PgherdBuilder) -> PgherdBuilder,
+    ) -> Result<Self> {
         let pgherd = settings(Pgherd::builder(&cluster)).start().await?;
         pgherd.wait_log("writes are open", PATIENCE).await?;
         Ok(Self { cluster, pgherd })

@@ -72,21 +72,54 @@ async fn metrics_tell_of_clients_pools_servers_and_the_failover() -> Result<()> 
 
 #[tokio::test]
 async fn the_metrics_are_those_of_the_documentation() -> Result<()> {
-    let front = Front::start().await?;
+    let front = Front::of(Cluster::builder().servers(2).start().await?, |pgherd| pgherd).await?;
     let mut client = front.raw().await?;
     client.query("CREATE TEMPORARY TABLE mine (a int)").await?;
-    let (_, text) = get(front.pgherd.http_address()?, "/metrics").await?;
-    let found: BTreeSet<&str> = text
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split(['{', ' ']).next())
-        .collect();
     let page = include_str!("../../../docs/metrics.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     // That of the certificate is there with TLS: its test looks for it.
     let told: BTreeSet<&str> = rows.filter(|name| !name.contains("_tls_")).collect();
-    ensure!(found == told, "not in both: {:?}", found.symmetric_difference(&told).collect::<Vec<_>>());
-    Ok(())
+    // Those of a standby are there once it and the primary have been asked.
+    eventually("the metrics are those of the documentation", PATIENCE, || async {
+        let (_, text) = get(front.pgherd.http_address()?, "/metrics").await?;
+        let found: BTreeSet<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split(['{', ' ']).next())
+            .collect();
+        let differ: Vec<_> = found.symmetric_difference(&told).collect();
+        ensure!(differ.iter().all(|name| name.contains("_standby_")), "not in both: {differ:?}");
+        Ok(differ.is_empty().then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_metrics_tell_how_far_the_replay_of_a_standby_is_behind() -> Result<()> {
+    let front = Front::of(Cluster::builder().servers(2).start().await?, |pgherd| pgherd).await?;
+    let standby = front.cluster.server(2)?;
+    let of_standby = |name: &str| {
+        let labels = format!(r#"{{node="1",host="{}",port="5432"}}"#, standby.address());
+        format!("pgherd_standby_replay_lag_{name}{labels}")
+    };
+    let (bytes, seconds) = (of_standby("bytes"), of_standby("seconds"));
+    let wait = async |what: &str, holds: fn(f64, f64) -> bool| {
+        eventually(what, PATIENCE, || async {
+            let (_, text) = get(front.pgherd.http_address()?, "/metrics").await?;
+            if !text.contains(&seconds) {
+                return Ok(None);
+            }
+            Ok(holds(metric(&front, &bytes).await?, metric(&front, &seconds).await?).then_some(()))
+        })
+        .await
+    };
+    wait("it has all", |bytes, seconds| bytes <= 0.0 && seconds <= 0.0).await?;
+    standby.query("SELECT pg_wal_replay_pause()").await?;
+    front.connect().await?.batch_execute("CREATE TABLE seen AS SELECT generate_series(1, 1000) AS n").await?;
+    wait("it lacks the table, for longer and longer", |bytes, seconds| bytes > 10_000.0 && seconds > 1.5)
+        .await?;
+    standby.query("SELECT pg_wal_replay_resume()").await?;
+    wait("it has all again", |bytes, seconds| bytes <= 0.0 && seconds <= 0.0).await
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use prometheus_client::registry::Unit;
 
 use super::family::{Family, Subject, encode as encode_all};
 use super::{flag, float};
+use crate::server::marks::Lag;
 use crate::server::table::{Table, Target};
 use crate::shared::Shared;
 
@@ -18,8 +19,11 @@ pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fm
     let table = shared.backends.load();
     let nodes = Arc::clone(&shared.control.routing.borrow().nodes);
     let head = topology.leadership.primary().and_then(|id| topology.member(id)).and_then(Member::furthest);
-    let server = |node| Server::new(node, topology.member(node.id), &table, head);
-    let servers: Vec<_> = nodes.iter().map(server).collect();
+    let positions = shared.backends.positions();
+    let servers: Vec<_> = nodes
+        .iter()
+        .map(|node| Server::new(node, topology.member(node.id), &table, (head, positions.lag(node.id))))
+        .collect();
     encode_all(&of_servers(), &servers, encoder)?;
 
     let status = Arc::clone(&shared.control.status.borrow());
@@ -41,10 +45,17 @@ struct Server<'a> {
     is_readable: bool,
     /// How far the primary's WAL is.
     head: Option<Lsn>,
+    /// How far its replay is behind.
+    lag: Option<Lag>,
 }
 
 impl<'a> Server<'a> {
-    fn new(node: &'a Node, member: Option<&'a Member>, table: &Table, head: Option<Lsn>) -> Self {
+    fn new(
+        node: &'a Node,
+        member: Option<&'a Member>,
+        table: &Table,
+        (head, lag): (Option<Lsn>, Option<Lag>),
+    ) -> Self {
         Self {
             node,
             id: node.id.to_string(),
@@ -53,6 +64,7 @@ impl<'a> Server<'a> {
             takes_writes: matches!(&table.writes, Target::Open(server) if server.node.id == node.id),
             is_readable: table.readable.iter().any(|server| server.node.id == node.id),
             head,
+            lag,
         }
     }
 }
@@ -63,7 +75,7 @@ impl Subject for Server<'_> {
     }
 }
 
-fn of_servers<'a>() -> [Family<Server<'a>>; 6] {
+fn of_servers<'a>() -> [Family<Server<'a>>; 8] {
     [
         Family::gauge("server_up", "1 if the server answers", |server| {
             Some(flag(server.member.is_some_and(Member::is_alive)))
@@ -77,6 +89,18 @@ fn of_servers<'a>() -> [Family<Server<'a>>; 6] {
         Family::gauge_in(Unit::Bytes, "server_lag", "How far its WAL is behind the primary's", |server| {
             Some(server.head?.bytes_since(server.member?.furthest()?) as f64)
         }),
+        Family::gauge_in(
+            Unit::Bytes,
+            "standby_replay_lag",
+            "What the standby had not replayed of what the primary had written when it was asked last",
+            |server| Some(server.lag?.bytes as f64),
+        ),
+        Family::gauge_in(
+            Unit::Seconds,
+            "standby_replay_lag",
+            "For how long the standby had lacked something then",
+            |server| Some(server.lag?.time.as_secs_f64()),
+        ),
         Family::gauge(
             "server_discovered",
             "1 if it is not configured, but registered with repmgr",

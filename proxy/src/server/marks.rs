@@ -1,0 +1,117 @@
+//! Whether a standby has all that a session must see: its own commits, though they were made on the primary.
+//!
+//! No query is asked for that. The prober sees where the primary's write-ahead log is, and how far each standby has replayed it. A commit is before whatever
+//! position was *asked for* after its reply had come, so a standby that has replayed up to there has it.
+
+mod keeper;
+mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+use std::time::Instant;
+
+use pgherd_health::{Lsn, NodeId};
+
+pub(crate) use keeper::keep;
+pub(crate) use samples::Lag;
+use samples::Samples;
+
+/// What a session must see: all that was committed when it last wrote something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark(Written);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Written {
+    /// It has written nothing.
+    #[default]
+    Nothing,
+    /// It was told of its last commit before this moment.
+    Before(Instant),
+    /// Its last commit is before this position of the primary of this reign.
+    Below { reign: u64, lsn: Lsn },
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "sessions that read from standbys use it"))]
+impl Mark {
+    /// The session has read the reply to what may have written. Looks at the clock: the event loop's time may be older than the
+    /// reply, and a position that was asked for in between would be taken to cover it.
+    #[cfg_attr(test, expect(dead_code, reason = "tests have a clock of their own"))]
+    pub(crate) fn wrote(&mut self) {
+        self.wrote_before(Instant::now());
+    }
+
+    const fn wrote_before(&mut self, now: Instant) {
+        self.0 = Written::Before(now);
+    }
+
+    /// Remembers the position that covers what was written, once there is one.
+    pub(crate) fn resolve(&mut self, positions: &Positions) {
+        if let (Written::Before(_), Some(lsn)) = (self.0, positions.covering(self)) {
+            self.0 = Written::Below { reign: positions.reign, lsn };
+        }
+    }
+}
+
+/// Where the write-ahead log of the primary was, and how far the standbys have replayed it: immutable, and replaced after each probe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Positions {
+    /// Counts the primaries, and their runs: a position says nothing in another reign.
+    reign: u64,
+    /// The primary's first position in this reign: all that earlier ones have left is before it.
+    first: Option<Lsn>,
+    samples: Samples,
+    standbys: Vec<Standby>,
+}
+
+/// What a standby is known to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Standby {
+    node: NodeId,
+    /// It had replayed so much when it was asked, and never has less until it stops.
+    replayed: Lsn,
+    asked_at: Instant,
+    lag: Option<Lag>,
+}
+
+impl Positions {
+    /// True if a session with this mark may read from `node`, on a connection that was opened at `opened_at`. One that was opened after the
+    /// standby was asked may be to a later run of it, which has not replayed as much yet.
+    #[cfg_attr(not(test), expect(dead_code, reason = "sessions that read from standbys ask it"))]
+    pub(crate) fn allows(&self, mark: &Mark, node: NodeId, opened_at: Instant) -> bool {
+        mark.0 == Written::Nothing
+            || self.has_all(mark, node).is_some_and(|standby| opened_at < standby.asked_at)
+    }
+
+    /// The same but for the connection: one that was opened in time may be there, or will be.
+    pub(crate) fn may_allow(&self, mark: &Mark, node: NodeId) -> bool {
+        mark.0 == Written::Nothing || self.has_all(mark, node).is_some()
+    }
+
+    /// How far the standby was behind when it was asked last; none if that is not known.
+    pub(crate) fn lag(&self, node: NodeId) -> Option<Lag> {
+        self.standby(node)?.lag
+    }
+
+    fn has_all(&self, mark: &Mark, node: NodeId) -> Option<&Standby> {
+        let needed = self.covering(mark)?;
+        self.standby(node).filter(|standby| needed <= standby.replayed)
+    }
+
+    /// The position up to which a standby must have replayed; none as long as it is not known.
+    fn covering(&self, mark: &Mark) -> Option<Lsn> {
+        match mark.0 {
+            Written::Nothing => Some(Lsn::default()),
+            Written::Before(at) => self.samples.covering(at),
+            Written::Below { reign, lsn } => match reign.cmp(&self.reign) {
+                Ordering::Less => self.first,
+                Ordering::Equal => Some(lsn),
+                Ordering::Greater => None,
+            },
+        }
+    }
+
+    fn standby(&self, node: NodeId) -> Option<&Standby> {
+        self.standbys.iter().find(|standby| standby.node == node)
+    }
+}

@@ -1,0 +1,372 @@
+//! A herd as a model: whatever happens in it, a session never reads where its last commit is not.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgherd_failover::{Epoch, Writes};
+use pgherd_health::{
+    HistoryEntry, Knowledge, Lsn, Node, NodeId, Position, ProbeOutcome, Report, TimelineHistory, TimelineId,
+    Topology,
+};
+use proptest::prelude::*;
+
+use super::keeper::Keeper;
+use super::{Mark, Written};
+
+const CLUSTER: u64 = 7;
+const SERVERS: usize = 3;
+const SESSIONS: usize = 3;
+
+/// A record of the write-ahead log, its number and where it ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Record {
+    number: u64,
+    end: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Server {
+    /// What it has written, or replayed.
+    log: Vec<Record>,
+    /// So much of it is there after a crash.
+    kept: usize,
+    timeline: u32,
+    history: Vec<HistoryEntry>,
+    is_primary: bool,
+    /// Whom a standby follows.
+    upstream: usize,
+    is_up: bool,
+    started_at: i64,
+    /// Grows whenever all of its connections end.
+    run: u64,
+    /// A probe that is under way: when it was asked, and what the server has said.
+    probe: Option<(Instant, Option<ProbeOutcome>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Connection {
+    server: usize,
+    run: u64,
+    opened_at: Instant,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Session {
+    mark: Mark,
+    /// The number of its last commit.
+    commit: Option<u64>,
+}
+
+struct Herd {
+    now: Instant,
+    servers: Vec<Server>,
+    connections: Vec<Connection>,
+    sessions: [Session; SESSIONS],
+    records: u64,
+    knowledge: Knowledge,
+    topology: Option<Topology>,
+    writes: Writes,
+    keeper: Keeper,
+}
+
+/// Where a record of this length ends that is written behind `end`: pages begin with headers.
+fn place(end: u64, length: u64) -> u64 {
+    let header = |at: u64| if at.is_multiple_of(1 << 24) { 40 } else { 24 };
+    let (mut at, mut left) = (end, length);
+    while left > 0 {
+        if at.is_multiple_of(8192) {
+            at += header(at);
+        }
+        let here = left.min(8192 - at % 8192);
+        (at, left) = (at + here, left - here);
+    }
+    at
+}
+
+fn number(server: usize) -> NodeId {
+    NodeId(u32::try_from(server).unwrap_or_default())
+}
+
+fn insert_position(end: u64) -> Lsn {
+    Lsn(place(end, 1) - 1)
+}
+
+impl Server {
+    fn end(&self) -> u64 {
+        self.log.last().map_or(0x0200_0000, |record| record.end)
+    }
+
+    fn says(&self) -> ProbeOutcome {
+        if !self.is_up {
+            return ProbeOutcome::Refused(String::new());
+        }
+        let end = Lsn(self.end());
+        let position = if self.is_primary {
+            Position::Primary { insert: insert_position(self.end()), flush: end, senders: Vec::new() }
+        } else {
+            Position::Standby {
+                receive: Some(end),
+                replay: Some(end),
+                replay_paused: false,
+                apply_delay: Duration::ZERO,
+                frozen: false,
+                receiver: None,
+            }
+        };
+        ProbeOutcome::Answered(Box::new(Report {
+            system_identifier: CLUSTER,
+            timeline: TimelineId(self.timeline),
+            history: Arc::new(TimelineHistory(self.history.clone())),
+            started_at: self.started_at,
+            position,
+            slots: Vec::new(),
+            synchronous_standby_names: String::new(),
+            wal_receiver_timeout: Duration::from_secs(2),
+            repmgr_nodes: Arc::default(),
+            repmgrd_decides: false,
+            data_directory: None,
+        }))
+    }
+}
+
+impl Herd {
+    fn new() -> Self {
+        let server = |is_primary| Server {
+            log: Vec::new(),
+            kept: 0,
+            timeline: 1,
+            history: Vec::new(),
+            is_primary,
+            upstream: 0,
+            is_up: true,
+            started_at: 1,
+            run: 0,
+            probe: None,
+        };
+        let node = |id| Node::new(NodeId(id), format!("pg{id}"), 5432);
+        Self {
+            now: Instant::now(),
+            servers: (0..SERVERS).map(|id| server(id == 0)).collect(),
+            connections: Vec::new(),
+            sessions: <[Session; SESSIONS]>::default(),
+            records: 0,
+            knowledge: Knowledge::new((0..3).map(node).collect(), None),
+            topology: None,
+            writes: Writes::Held { keep: None, quiesces: false, reason: String::new() },
+            keeper: Keeper::default(),
+        }
+    }
+
+    fn append(&mut self, server: usize, length: u64) -> u64 {
+        self.records += 1;
+        let end = place(self.servers[server].end(), length.max(3).next_multiple_of(8));
+        self.servers[server].log.push(Record { number: self.records, end });
+        self.records
+    }
+
+    fn primary(&self) -> Option<usize> {
+        match &self.writes {
+            Writes::Open(epoch) => Some(epoch.primary.0 as usize),
+            Writes::Held { .. } => None,
+        }
+    }
+
+    fn commit(&mut self, session: usize, length: u64) {
+        let Some(primary) =
+            self.primary().filter(|id| self.servers[*id].is_up && self.servers[*id].is_primary)
+        else {
+            return;
+        };
+        let number = self.append(primary, length);
+        self.servers[primary].kept = self.servers[primary].log.len();
+        self.sessions[session].commit = Some(number);
+        self.sessions[session].mark.wrote_before(self.now);
+    }
+
+    fn replay(&mut self, standby: usize, records: usize) {
+        let (upstream, own) = (&self.servers[self.servers[standby].upstream], &self.servers[standby]);
+        let has = own.log.len();
+        let sent = upstream.kept.min(upstream.log.len());
+        if own.is_primary || !own.is_up || !upstream.is_up || sent < has || upstream.log[..has] != own.log[..]
+        {
+            return;
+        }
+        let more = upstream.log[has..sent.min(has + records)].to_vec();
+        let branch = (upstream.timeline, upstream.history.clone());
+        let own = &mut self.servers[standby];
+        own.log.extend(more);
+        (own.timeline, own.history) = branch;
+    }
+
+    /// What was not kept is lost, and has to be replayed again where it was only replayed.
+    fn crash(&mut self, server: usize, is_restart: bool) {
+        let it = &mut self.servers[server];
+        it.log.truncate(it.kept);
+        it.run += 1;
+        it.started_at += i64::from(is_restart);
+    }
+
+    fn promote(&mut self, standby: usize, old_goes_on: bool) {
+        let promoted = &self.servers[standby];
+        if promoted.is_primary || !promoted.is_up || self.primary().is_none() {
+            return;
+        }
+        let old = self.primary().unwrap_or_default();
+        self.servers[old].is_up = old_goes_on;
+        self.writes = Writes::Held { keep: None, quiesces: false, reason: String::new() };
+        let (timeline, switch_point) = (self.servers[standby].timeline, Lsn(self.servers[standby].end()));
+        let it = &mut self.servers[standby];
+        it.history.push(HistoryEntry { timeline: TimelineId(timeline), switch_point });
+        (it.timeline, it.is_primary) = (timeline + 1, true);
+        self.append(standby, 42);
+        self.servers[standby].kept = self.servers[standby].log.len();
+        // What did not get there is lost: nobody may ask for it.
+        let survives = |number| self.servers[standby].log.iter().any(|record| record.number == number);
+        let lost = self.sessions.map(|session| session.commit.is_some_and(|number| !survives(number)));
+        for (session, lost) in self.sessions.iter_mut().zip(lost) {
+            session.commit = session.commit.filter(|_| !lost);
+        }
+    }
+
+    fn answer(&mut self, server: usize) {
+        let Some((asked_at, Some(outcome))) = self.servers[server].probe.take() else { return };
+        let node = number(server);
+        let leads = matches!(&outcome, ProbeOutcome::Answered(report) if report.is_writable());
+        self.knowledge.observe(node, asked_at, self.now, outcome);
+        let newest = self.servers.iter().map(|it| it.timeline).max();
+        let timeline = self.servers[server].timeline;
+        if leads && self.primary().is_none() && Some(timeline) == newest {
+            let timeline = TimelineId(timeline);
+            let before = Topology::derive(&self.knowledge, self.now, self.topology.as_ref());
+            self.writes = Writes::Open(Epoch { system_identifier: CLUSTER, timeline, primary: node });
+            // The decision is seen before the topology that it is made of.
+            self.keeper.observe(&before, &self.writes);
+            self.check();
+            self.knowledge.accept(node);
+        }
+        let topology = Topology::derive(&self.knowledge, self.now, self.topology.as_ref());
+        self.keeper.observe(&topology, &self.writes);
+        self.topology = Some(topology);
+    }
+
+    fn step(&mut self, (what, who, many): (u8, usize, u64)) {
+        self.now += Duration::from_millis(1);
+        let id = who % SERVERS;
+        match what {
+            0 | 1 => self.commit(who % SESSIONS, many),
+            2 if self.servers[id].is_primary => _ = self.append(id, many),
+            3 | 4 => self.replay(id, who % 4),
+            5 | 6 => self.servers[id].probe = Some((self.now, None)),
+            7..=9 => {
+                let says = self.servers[id].says();
+                if let Some((_, said @ None)) = &mut self.servers[id].probe {
+                    *said = Some(says);
+                }
+            }
+            10..=12 => self.answer(id),
+            13 => {
+                let run = self.servers[id].run;
+                self.connections.push(Connection { server: id, run, opened_at: self.now });
+            }
+            14 => self.sessions[who % SESSIONS].mark.resolve(&self.keeper.positions),
+            15 if many % 4 == 0 => self.crash(id, many % 8 == 0),
+            16 => self.servers[id].kept = self.servers[id].log.len(),
+            17 if many % 16 == 0 => self.promote(id, many % 32 == 0),
+            18 => self.servers[id].upstream = self.primary().unwrap_or(0),
+            19 | 20 => [5, 7, 10].into_iter().for_each(|what| self.step((what, who, many))),
+            21 => self.replay(id, usize::MAX / 2),
+            _ => {}
+        }
+    }
+
+    fn allows(&self, session: Session, connection: Connection) -> bool {
+        let node = number(connection.server);
+        self.keeper.positions.allows(&session.mark, node, connection.opened_at)
+    }
+
+    fn check(&self) {
+        for (session, connection) in self
+            .sessions
+            .iter()
+            .flat_map(|session| self.connections.iter().map(move |connection| (*session, *connection)))
+        {
+            let server = &self.servers[connection.server];
+            let is_read = server.is_up && !server.is_primary && server.run == connection.run;
+            let Some(commit) = session.commit.filter(|_| is_read) else { continue };
+            let has_it = server.log.iter().any(|record| record.number == commit);
+            assert!(
+                has_it || !self.allows(session, connection),
+                "{session:?} reads on {connection:?} of {server:?}: {:?}",
+                self.keeper.positions
+            );
+        }
+    }
+
+    fn probe_all(&mut self) {
+        for id in 0..SERVERS {
+            for what in [5, 7, 10] {
+                self.step((what, id, 0));
+            }
+        }
+    }
+
+    /// Lets the standbys catch up; true if every session may read on each that follows.
+    fn settles(&mut self) -> bool {
+        self.probe_all();
+        let Some(primary) = self.primary().filter(|id| self.servers[*id].is_up) else { return true };
+        self.step((16, primary, 0));
+        let head = self.servers[primary].log.clone();
+        let follows = |it: &Server| it.is_up && !it.is_primary && head.starts_with(&it.log);
+        let standbys: Vec<usize> = (0..SERVERS).filter(|id| follows(&self.servers[*id])).collect();
+        for id in &standbys {
+            self.step((18, *id, 0));
+            self.replay(*id, usize::MAX / 2);
+            self.step((13, *id, 0));
+        }
+        self.probe_all();
+        self.probe_all();
+        let opened = self.connections.iter().rev().take(standbys.len());
+        opened
+            .clone()
+            .all(|connection| self.sessions.iter().all(|session| self.allows(*session, *connection)))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nobody_reads_where_its_last_commit_is_not(
+        steps in prop::collection::vec((0_u8..22, 0_usize..6, 0_u64..20_000), 1..300)
+    ) {
+        let mut herd = Herd::new();
+        herd.probe_all();
+        for step in steps {
+            herd.step(step);
+            herd.check();
+        }
+        prop_assert!(herd.settles(), "{:?} {:?}", herd.keeper.positions, herd.sessions);
+        herd.check();
+    }
+}
+
+#[test]
+fn a_commit_is_read_on_a_standby_once_a_later_position_is_known_and_replayed() {
+    let mut herd = Herd::new();
+    herd.step((13, 1, 0));
+    herd.probe_all();
+    let reads = |herd: &Herd| herd.allows(herd.sessions[0], herd.connections[0]);
+    assert!(reads(&herd), "who has written nothing reads anywhere");
+    herd.commit(0, 100);
+    assert!(!reads(&herd));
+    herd.replay(1, 1);
+    assert!(!reads(&herd), "it has all, and nobody knows");
+    herd.probe_all();
+    assert!(reads(&herd));
+    herd.sessions[0].mark.resolve(&herd.keeper.positions);
+    assert!(matches!(herd.sessions[0].mark.0, Written::Below { .. }));
+    assert!(reads(&herd));
+    herd.commit(1, 100);
+    herd.probe_all();
+    assert!(reads(&herd), "another's commit is no concern of this one");
+}
