@@ -21,7 +21,7 @@ use crate::{Command, Outcome, Step};
 const NOT_IN_PREREQUISITE_STATE: &str = "55000";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
-/// Time between two attempts to open a connection beforehand.
+/// Time between two looks after a kept connection.
 const RETRY: Duration = Duration::from_secs(2);
 /// Time between two looks at something that is waited for.
 pub(super) const LOOK: Duration = Duration::from_millis(10);
@@ -107,17 +107,28 @@ impl Sql {
         .await
     }
 
-    /// Keeps a connection to `node` open, so that a failover need not wait for a login. Never ends; cancel-safe.
+    /// Keeps a connection to `node` open, so that a failover need not wait for a login, and the promotion lock that it holds. Never ends;
+    /// cancel-safe.
     pub(super) async fn keep_open(&self, node: NodeId) {
         loop {
             // A step that is being taken has a connection of its own.
             if let Some(slot) = self.slots.get(&node)
                 && let Ok(mut kept) = slot.kept.try_lock()
-                && kept.session.as_ref().is_none_or(Session::is_closed)
-                && let Ok(Ok(session)) =
-                    timeout(self.settings.timeout, connect(&slot.node, &self.settings)).await
             {
-                kept.session = Some(session);
+                match &kept.session {
+                    Some(session) if !session.is_closed() => {
+                        if kept.locked {
+                            // Whether it still holds the lock is asked before a promotion.
+                            let _ = timeout(self.settings.timeout, session.client().batch_execute("")).await;
+                        }
+                    }
+                    _ => {
+                        let opened = timeout(self.settings.timeout, connect(&slot.node, &self.settings));
+                        if let Ok(Ok(session)) = opened.await {
+                            kept.session = Some(session);
+                        }
+                    }
+                }
             }
             sleep(RETRY).await;
         }

@@ -1,7 +1,7 @@
 //! Each step as it is taken over ssh, with repmgr.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use pgherd_failover::{
@@ -169,6 +169,30 @@ async fn only_one_pgherd_holds_the_promotion_lock_and_its_end_releases_it() -> R
         .await?;
     let lost = herd.take(&standby, Step::Promote).await;
     ensure!(matches!(&lost, Outcome::Failed(reason) if reason.contains("lock")), "{lost:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_promotion_lock_of_a_pgherd_that_hangs_is_free_after_a_while() -> Result<()> {
+    let herd = Herd::of(2).await?;
+    let standby = herd.cluster.server(2)?;
+    let (living, next) = (&herd.executor, executor(&herd.cluster, settings(&herd.cluster)?));
+    ensure!(herd.take(&standby, Step::Lock).await == Outcome::Done);
+    // As long as it lives it keeps its connections.
+    let began = Instant::now();
+    tokio::select! {
+        () = living.keep_sessions(id(&standby)) => bail!("it does not end"),
+        () = tokio::time::sleep(Duration::from_secs(5)) => {}
+    }
+    let refused = herd.take_by(&next, &standby, Step::Lock).await;
+    ensure!(matches!(refused, Outcome::Failed(_)), "{refused:?} after {:?}", began.elapsed());
+    eventually("the lock is free", PATIENCE, || async {
+        Ok((herd.take_by(&next, &standby, Step::Lock).await == Outcome::Done).then_some(()))
+    })
+    .await?;
+    let lost = herd.take(&standby, Step::Promote).await;
+    ensure!(matches!(&lost, Outcome::Failed(reason) if reason.contains("lock")), "{lost:?}");
+    ensure!(herd.take_by(&next, &standby, Step::Unlock).await == Outcome::Done);
     Ok(())
 }
 

@@ -12,6 +12,14 @@ use crate::Outcome;
 /// The session-level advisory lock that says "a pgherd promotes" on a standby: "pgherd" in ASCII.
 const PROMOTION_LOCK: i64 = 0x7067_6865_7264;
 
+/// A session that holds the lock and is silent for so long ends, so that a pgherd that hangs does not keep the next one from promoting. One
+/// that lives speaks every two seconds. PostgreSQL 13 has no such setting.
+const BOUND: &str =
+    "SELECT set_config(name, '4s', false) FROM pg_settings WHERE name = 'idle_session_timeout'";
+
+const UNLOCK: &str = "SELECT pg_advisory_unlock_all(); \
+                      SELECT set_config(name, reset_val, false) FROM pg_settings WHERE name = 'idle_session_timeout'";
+
 /// One row, or an error where there is none.
 const LOCK_HELD: &str =
     "SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted LIMIT 1";
@@ -35,7 +43,7 @@ impl Sql {
         kept.locked = false;
         // The lock went with the connection if there is none, and goes with it if it cannot be released.
         if let Some(session) = kept.session.take()
-            && session.client().batch_execute("SELECT pg_advisory_unlock_all()").await.is_ok()
+            && session.client().batch_execute(UNLOCK).await.is_ok()
         {
             kept.session = Some(session);
         }
@@ -75,13 +83,14 @@ async fn lock(client: &Client) -> Taken {
         return Err(Trouble::Failed("it is not in recovery".to_owned()));
     }
     // Taken once: it would have to be released as often as it was taken.
-    client.batch_execute("SELECT pg_advisory_unlock_all()").await?;
+    client.batch_execute(UNLOCK).await?;
     let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&PROMOTION_LOCK]).await?;
     if !row.try_get::<_, bool>(0)? {
         return Err(Trouble::Failed("another pgherd holds its promotion lock".to_owned()));
     }
+    client.batch_execute(BOUND).await?;
     if promotion_triggered(client, false).await? {
-        client.batch_execute("SELECT pg_advisory_unlock_all()").await?;
+        client.batch_execute(UNLOCK).await?;
         return Err(Trouble::Failed("a promotion is under way there".to_owned()));
     }
     Ok(Outcome::Done)

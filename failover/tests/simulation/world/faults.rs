@@ -7,6 +7,9 @@ use crate::plan::{Fault, Packets, Whom};
 use crate::story::tell;
 use crate::world::{Happening, World};
 
+/// A server ends a connection that holds the promotion lock and is silent for so long.
+const LOCK_OUTLIVES_SILENCE: Time = Time::from_secs(4);
+
 impl World {
     pub(crate) fn strike(&mut self, fault: &Fault) {
         match *fault {
@@ -134,11 +137,22 @@ impl World {
             Fault::HangPgherd { pgherd, lasts } if pgherd < self.pgherds.len() => {
                 tell!(self, "pgherd {pgherd} hangs for {lasts:?}");
                 self.pgherds[pgherd].hangs_until = self.now + lasts;
+                if lasts > LOCK_OUTLIVES_SILENCE {
+                    self.locks_expire(pgherd);
+                }
             }
             Fault::EndPgherd { pgherd } if self.pgherds.iter().filter(|it| it.alive).count() > 1 => {
                 self.end_pgherd(pgherd);
             }
             _ => {}
+        }
+    }
+
+    fn locks_expire(&mut self, pgherd: usize) {
+        for server in 0..self.servers.len() {
+            if let Some(lock) = self.servers[server].lock.filter(|(holder, _)| *holder == pgherd) {
+                self.after(LOCK_OUTLIVES_SILENCE, Happening::LockExpires { server, lock });
+            }
         }
     }
 
