@@ -64,6 +64,8 @@ pub struct Chronicle {
     pub decisions: Vec<Decision>,
     /// What has happened of late, oldest first.
     pub events: Vec<Happened>,
+    /// How many of all could not be written to repmgr's table of events.
+    pub events_lost: u64,
 }
 
 /// What the rest of the program sees of the control loop.
@@ -213,7 +215,8 @@ impl Actor {
         let (routing, routing_seen) = watch::channel(Arc::new(machine.routing()));
         let (topology, topology_seen) = watch::channel(machine.topology());
         let (status, status_seen) = watch::channel(Arc::new(machine.status()));
-        let chronicle = Arc::new(Chronicle { since: now, decisions: Vec::new(), events: Vec::new() });
+        let chronicle =
+            Arc::new(Chronicle { since: now, decisions: Vec::new(), events: Vec::new(), events_lost: 0 });
         let (chronicle, chronicle_seen) = watch::channel(chronicle);
         let (hint_sender, hints) = mpsc::channel(QUEUE);
         let (request_sender, requests) = mpsc::channel(QUEUE);
@@ -367,13 +370,14 @@ impl Actor {
         let state = self.machine.status().state;
         let moved = self.status.borrow().state != state;
         let happened = self.machine.events().iter().next_back() != known.events.last();
-        if moved || happened || last != known.decisions.last() {
+        let events_lost = self.machine.events().lost();
+        if moved || happened || events_lost != known.events_lost || last != known.decisions.last() {
             let mut decisions: Vec<_> = self.machine.history().iter().rev().take(TOLD).cloned().collect();
             decisions.reverse();
             let since = if moved { Instant::now() } else { known.since };
             let events =
                 if happened { self.machine.events().iter().cloned().collect() } else { known.events.clone() };
-            self.chronicle.send_replace(Arc::new(Chronicle { since, decisions, events }));
+            self.chronicle.send_replace(Arc::new(Chronicle { since, decisions, events, events_lost }));
         }
     }
 

@@ -185,6 +185,7 @@ impl Machine {
             reason,
             epoch: self.state.epoch(),
             decider: self.decider(),
+            decides: self.looks_on().is_none(),
             warnings: reading::warnings(self),
             advice: self.outlook.advice.clone(),
             checks: self.outlook.checks.clone(),

@@ -78,6 +78,8 @@ pub struct Status {
     pub epoch: Option<Epoch>,
     /// Who acts on the servers.
     pub decider: String,
+    /// It is this pgherd.
+    pub decides: bool,
     /// Things that are wrong but stop nothing: unreachable members, servers that cannot be rejoined.
     pub warnings: Vec<String>,
     /// What an operator can do about a hold.

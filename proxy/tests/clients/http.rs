@@ -49,6 +49,7 @@ async fn metrics_tell_of_clients_pools_servers_and_the_failover() -> Result<()> 
         (r#"pgherd_pool_pinned{database="app",user="app",reason="a temporary object"}"#.to_owned(), 1.0),
         (format!("pgherd_transactions_total{pool}"), 3.0),
         ("pgherd_writes_open".to_owned(), 1.0),
+        ("pgherd_failover_decides".to_owned(), 1.0),
         (r#"pgherd_failover_state{state="Steady"}"#.to_owned(), 1.0),
         (r#"pgherd_failover_state{state="Hold"}"#.to_owned(), 0.0),
     ] {

@@ -32,6 +32,18 @@ fn advice(herd: &Herd) -> String {
 }
 
 stories! {
+    fn events_that_could_not_be_written_down_are_counted() {
+        let mut herd = Herd::of(2);
+        for _ in 0..3 {
+            herd.next_goes(Step::Record([].into()), Trick::Fails);
+        }
+        herd.kill(PG01).serves(PG02, seconds(2));
+        let lost = |herd: &Herd| herd.world.pgherds[0].machine.events().lost();
+        assert_eq!(lost(&herd), 0);
+        herd.runs(seconds(30));
+        assert_eq!(lost(&herd), 3, "{}", herd.story());
+    }
+
     fn manual_mode_shows_the_candidate_its_distance_and_the_command() {
         let mut herd = manual(3);
         herd.kill(PG01).holds("failover.mode is manual", seconds(2));

@@ -161,6 +161,10 @@ pub(super) fn failover(scene: &Scene<'_>) -> Vec<Row> {
         item("guard", show_holds(*holds), None, &detail)
     }));
     rows.extend(status.warnings.iter().map(|warning| item("warning", "", None, warning)));
+    if chronicle.events_lost > 0 {
+        let lost = chronicle.events_lost.to_string();
+        rows.push(item("events_lost", &lost, None, "could not be written to repmgr's table of events"));
+    }
     rows.extend(chronicle.decisions.iter().rev().map(|decision| {
         let detail = match decision.times {
             1 => decision.seen.clone(),

@@ -33,7 +33,8 @@ pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fm
             Some(flag(it.is_current))
         });
     encode_all(&[is_current], &StateName::ALL.map(state), encoder)?;
-    encode_all(&of_the_failover(), &[Failover { status: &status, table: &table }], encoder)
+    let events_lost = shared.control.chronicle.borrow().events_lost;
+    encode_all(&of_the_failover(), &[Failover { status: &status, table: &table, events_lost }], encoder)
 }
 
 struct Server<'a> {
@@ -126,6 +127,7 @@ impl Subject for State {
 struct Failover<'a> {
     status: &'a Status,
     table: &'a Table,
+    events_lost: u64,
 }
 
 impl Subject for Failover<'_> {
@@ -134,7 +136,7 @@ impl Subject for Failover<'_> {
     }
 }
 
-fn of_the_failover<'a>() -> [Family<Failover<'a>>; 3] {
+fn of_the_failover<'a>() -> [Family<Failover<'a>>; 5] {
     [
         Family::gauge("writes_open", "1 if writes are served; 0 while they wait for a primary", |it| {
             Some(flag(matches!(it.table.writes, Target::Open(_))))
@@ -142,6 +144,14 @@ fn of_the_failover<'a>() -> [Family<Failover<'a>>; 3] {
         Family::gauge("failover_timeline", "The timeline that is served; 0 if there is none", |it| {
             Some(it.status.epoch.map_or(0.0, |epoch| f64::from(epoch.timeline.0)))
         }),
+        Family::gauge("failover_decides", "1 if it is this pgherd that acts on the servers", |it| {
+            Some(flag(it.status.decides))
+        }),
+        Family::counter(
+            "events_lost",
+            "Events that could not be written to repmgr's table of events",
+            |it| Some(it.events_lost as f64),
+        ),
         Family::gauge("failover_warnings", "Things that are wrong but stop nothing", |it| {
             Some(float(it.status.warnings.len()))
         }),
