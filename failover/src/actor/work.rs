@@ -6,7 +6,7 @@ use pgherd_health::NodeId;
 use tokio::sync::oneshot;
 use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::etcd::Lease;
 use crate::{Candidate, Command, CommandId, Event, Executor, Outcome, RepmgrRows, Step};
@@ -82,7 +82,11 @@ async fn carry_out(
     rows: &RepmgrRows,
 ) -> Outcome {
     let (id, node, step) = (command.id.0, command.node, &command.step);
-    info!(id, %node, ?step, "command begins");
+    match step {
+        // It changes nothing, and is asked of servers that are down for as long as they are.
+        Step::Recall => debug!(id, %node, "who has stopped it?"),
+        _ => info!(id, %node, ?step, "command begins"),
+    }
     let began = tokio::time::Instant::now();
     // What this pgherd has locked itself it lets go in any case: whoever holds the lease now needs it.
     let outcome = match lease.filter(|_| *step != Step::Unlock) {
