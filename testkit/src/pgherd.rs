@@ -220,8 +220,14 @@ impl Pgherd {
 
     /// Runs a command of its program that reads its configuration, such as `status`, and waits for its end.
     pub async fn ask(&self, arguments: &[&str]) -> Result<Asked> {
+        self.ask_with(&[], arguments).await
+    }
+
+    /// The same with these variables in its environment.
+    pub async fn ask_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Result<Asked> {
         let mut command = self.command();
         command.args(arguments).arg("--config").arg(&self.config).kill_on_drop(true);
+        command.envs(environment.iter().copied());
         let ended = tokio::time::timeout(ENDS_WITHIN, command.output()).await;
         let output =
             ended.map_err(|_| anyhow!("pgherd {arguments:?} does not end within {ENDS_WITHIN:?}"))??;
@@ -231,6 +237,13 @@ impl Pgherd {
             said: text(output.stdout),
             complained: text(output.stderr),
         })
+    }
+
+    /// Begins a command of its program that does not end by itself. What it says can be read.
+    pub fn watch(&self, arguments: &[&str]) -> Result<Child> {
+        let mut command = self.command();
+        command.args(arguments).arg("--config").arg(&self.config).stdout(Stdio::piped()).kill_on_drop(true);
+        Ok(command.spawn()?)
     }
 
     /// Starts another process with the same configuration, beside this one, without waiting. It has a log of its own.

@@ -9,6 +9,7 @@ mod cancel;
 mod cancel_late;
 mod cancel_own_work;
 mod carried;
+mod command_line;
 mod console;
 mod console_set;
 mod copy;

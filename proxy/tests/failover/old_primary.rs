@@ -43,6 +43,35 @@ async fn an_old_primary_that_comes_back_with_wal_of_its_own_while_pgherd_restart
 }
 
 #[tokio::test]
+async fn an_old_primary_with_more_wal_of_its_own_than_may_be_lost_is_left_to_an_operator() -> Result<()> {
+    let cluster = Cluster::builder().servers(2).start().await?;
+    let mut herd = Herd::of(cluster, |pgherd| pgherd.set("failover.max_data_loss", "16KiB")).await?;
+    let [old, new] = [herd.cluster.server(1)?, herd.cluster.server(2)?];
+    old.kill9_all().await?;
+    herd.wait_writable().await?;
+    herd.pgherd.kill9().await?;
+    old.start().await?;
+    write_there(&old).await?;
+    let starts = herd.pgherd.log().len();
+    herd.pgherd.start().await?;
+    herd.pgherd.wait_log("bytes of WAL of its own, more than failover.max_data_loss", PATIENCE).await?;
+    let acts = herd.pgherd.log().iter().skip(starts).any(|line| line.contains("command begins"));
+    ensure!(has_stray(&old).await? && !acts, "nothing is done to the servers: {}", herd.log());
+    let refused = herd.pgherd.ask(&["rejoin", "0", "--allow-data-loss"]).await?;
+    ensure!(refused.complained.contains("there is no primary to follow: Hold"), "{refused:?}");
+    let chosen = herd.pgherd.ask(&["failover", "--accept-timeline", "2"]).await?;
+    ensure!(chosen.code == 0, "{chosen:?}");
+    herd.wait_writable().await?;
+    let given_up = "node 0: has more WAL of its own than failover.max_data_loss: an operator must rejoin it";
+    herd.pgherd.wait_log(given_up, PATIENCE).await.with_context(|| herd.log())?;
+    let rejoined = herd.pgherd.ask(&["rejoin", "0", "--allow-data-loss"]).await?;
+    ensure!(rejoined.code == 0, "{rejoined:?}\n{}", herd.log());
+    herd.wait_all_led_by(&new).await.with_context(|| herd.log())?;
+    ensure!(!has_stray(&old).await? && !has_stray(&new).await?);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_primary_that_was_replaced_while_pgherd_was_down_is_not_served_but_made_a_standby() -> Result<()> {
     let cluster = Cluster::builder().start().await?;
     let [old, new, other] = [cluster.server(1)?, cluster.server(2)?, cluster.server(3)?];
