@@ -2,12 +2,14 @@
 
 mod parameters;
 
+use super::calls::{Call, Calls};
 use super::first::{First, first};
 use super::lexer::{Lexer, Token, Word};
 use super::pgpool::pool_view;
+use super::place::{Bearing, Hint};
 use super::rest::Rest;
 use super::sequences::{Draws, asks, drawn_by};
-use super::words::{has_execute, is_pure, lists_statements, session_pin, undoes};
+use super::words::{has_execute, lists_statements, session_pin, undoes};
 use super::{Effect, Pin, Place, Resets, Scan, SetsCustom, Sight, Why};
 
 /// Looks at the text of a Query or Parse message.
@@ -15,7 +17,9 @@ use super::{Effect, Pin, Place, Resets, Scan, SetsCustom, Sight, Why};
 pub fn scan(text: &[u8]) -> Scan {
     let (findings, lexer) = look_at(text);
     let view = if findings.shows { pool_view(text) } else { None };
-    Scan { view, ..findings.conclude(lexer.unclear) }
+    let scan = findings.conclude(lexer.unclear);
+    let place = Hint::of(text).map_or(scan.place, |hint| hint.apply(scan.place));
+    Scan { view, place, ..scan }
 }
 
 /// Looks at the start of a text that is too long to be seen at once; also says what is needed to look at the rest.
@@ -67,6 +71,8 @@ struct Findings<'a> {
     statements: usize,
     /// The worst of what they do.
     effect: Option<Effect>,
+    /// Why the last of them is for the primary.
+    why: Option<Why>,
     /// The present one.
     present: Statement<'a>,
 }
@@ -76,6 +82,8 @@ struct Statement<'a> {
     first: Option<First>,
     previous: Option<Token<'a>>,
     before_previous: Option<Token<'a>>,
+    calls: Calls<'a>,
+    bearing: Bearing,
     /// How many parentheses are open.
     depth: usize,
     set: Set,
@@ -93,8 +101,6 @@ struct Statement<'a> {
     /// INTO
     into: bool,
     draws: Draws,
-    /// The last dot stands behind `pg_catalog`.
-    in_catalog: bool,
     /// It may commit by itself: CREATE DATABASE and the like.
     immediate: bool,
     /// TO
@@ -160,6 +166,7 @@ impl<'a> Findings<'a> {
             self.see_set(token);
         }
         self.see_call(token);
+        self.see_called(token);
         self.present.before_previous = self.present.previous.replace(token);
     }
 
@@ -222,23 +229,30 @@ impl<'a> Findings<'a> {
     fn inside(&mut self, word: Word<'a>) {
         self.see_name(word);
         let present = &mut self.present;
+        if let Some(first) = present.first {
+            present.bearing.see_word(first, word, present.previous);
+        }
         match word.len() {
             // EXPLAIN EXECUTE, CREATE TABLE AS EXECUTE
             7 => self.names |= word.is("execute"),
             6 | 11 if word.is_name("schema") || word.is_name("search_path") => present.path = true,
-            2 => present.to |= word.is("to"),
+            2 => {
+                present.to |= word.is("to");
+                present.locks(word.is("no"));
+            }
             // What else can be discarded leaves statements and parameters as they are.
             3 if present.first == Some(First::Discard) && word.is("all") => {
                 self.forgets = true;
                 self.resets = Resets::ForSession;
             }
-            3 => present.impure |= word.is("for"),
+            3 => present.locks(word.is("key")),
             4 if present.first == Some(First::Work) && word.is("from") => present.reads_in(self.copies),
             4 => present.changes_into(word.is("into")),
             5 => {
                 present.chain |= word.is("chain");
                 present.changes(word.is("merge"), Draws::Likely);
                 present.immediate |= word.is("value");
+                present.locks(word.is("share"));
             }
             6 => {
                 present.changes(word.is("insert"), Draws::Likely);
@@ -331,24 +345,26 @@ impl<'a> Findings<'a> {
     }
 
     /// What stands before a parenthesis.
-    fn see_called(&mut self) {
+    fn see_called(&mut self, token: Token<'a>) {
         let present = &mut self.present;
-        match present.previous {
-            Some(Token::Word(called)) if !is_pure(called) => {
-                present.changes(true, drawn_by(called, present.in_catalog));
+        present.bearing.see(present.previous, token);
+        match present.calls.see(token) {
+            Some(Call::Of(called)) => {
+                present.calls(drawn_by(called, present.calls.in_catalog));
                 self.asks |= asks(called);
             }
             // It may be any.
-            Some(Token::Hidden) => {
-                present.changes(true, Draws::Perhaps);
+            Some(Call::Hidden) => {
+                present.calls(Draws::Perhaps);
                 self.asks = true;
             }
-            _ => {}
+            None => {}
         }
     }
 
     fn end_statement(&mut self) {
-        let statement = std::mem::take(&mut self.present);
+        let mut statement = std::mem::take(&mut self.present);
+        statement.bearing.see(statement.previous, Token::Semicolon);
         if statement.config != Config::No {
             self.pin_hidden();
         }
@@ -361,6 +377,7 @@ impl<'a> Findings<'a> {
         self.alters |= statement.may_define();
         self.draws = self.draws.max(statement.draws());
         self.exits = statement.exits();
+        self.why = statement.why(self.copies);
         self.effect = Some(match self.effect {
             None => effect,
             Some(before) if before.max(effect) <= Effect::Write => before.max(effect),
@@ -368,13 +385,13 @@ impl<'a> Findings<'a> {
         });
     }
 
-    const fn place(&self, effect: Effect, single: bool) -> Place {
+    fn place(&self, single: bool) -> Place {
         let is_of_session = self.pin.is_some() || self.alters || self.forgets || self.names || self.undoes;
-        match effect {
+        match self.why {
             _ if !single => Place::Primary(Why::Unclear),
-            Effect::Harmless if is_of_session || self.shows => Place::Primary(Why::Session),
-            Effect::Harmless => Place::Standby,
-            _ => Place::Primary(Why::Writes),
+            None | Some(Why::Function | Why::Server) if is_of_session => Place::Primary(Why::Session),
+            None => Place::Standby,
+            Some(why) => Place::Primary(why),
         }
     }
 
@@ -384,7 +401,7 @@ impl<'a> Findings<'a> {
         let single = self.statements <= 1 && !unclear;
         let exits = self.exits && single;
         let draws = if unclear { self.draws.max(Draws::Perhaps) } else { self.draws };
-        let place = self.place(effect, single);
+        let place = self.place(single);
         let Self { pin, forgets, names, alters, sets, sets_custom, resets, .. } = self;
         let Self { copies, undoes, suspect, runs_any, asks, sees, .. } = self;
         Scan {
@@ -417,7 +434,7 @@ impl Statement<'_> {
     fn effect(&self) -> Option<Effect> {
         Some(match self.first? {
             First::Show => Effect::Harmless,
-            First::Select | First::With if !self.impure => Effect::Harmless,
+            First::Select | First::With if !self.impure && !self.bearing.calls => Effect::Harmless,
             First::Begin => Effect::Begin,
             First::Rollback if self.prepared => Effect::MayCommit,
             First::Rollback if self.to || self.chain => Effect::Write,
@@ -444,6 +461,22 @@ impl Statement<'_> {
             self.impure = true;
             self.draws = self.draws.max(draws);
         }
+    }
+
+    /// It calls a function that may change something, and may take numbers in doing so.
+    fn calls(&mut self, draws: Draws) {
+        self.bearing.calls = true;
+        self.draws = self.draws.max(draws);
+    }
+
+    /// A word that says, behind FOR, that rows are locked.
+    fn locks(&mut self, is_so: bool) {
+        self.impure |= is_so && matches!(self.previous, Some(Token::Word(previous)) if previous.is("for"));
+    }
+
+    /// Why it is for the primary, if it is.
+    fn why(&self, copies: bool) -> Option<Why> {
+        self.bearing.why(self.first?, self.impure, copies)
     }
 
     fn changes_into(&mut self, is_so: bool) {

@@ -5,18 +5,22 @@
 //!
 //! What no text shows is what views, operators, casts, triggers and functions do. They are taken not to commit, which
 //! PostgreSQL does not let them do; and a view, an operator or a cast is taken not to write where the text itself only
-//! reads. Which of them may leave something in the session has to be known beforehand: [`Suspects`].
+//! reads. Which of them may leave something in the session, or are not the same on a standby, has to be known beforehand: [`Suspects`].
 
+mod calls;
 mod custom;
 mod database;
 mod exit;
 mod findings;
 mod first;
+mod functions;
 mod lexer;
 mod mention;
 mod pgpool;
+mod place;
 mod recent;
 mod rest;
+mod rules;
 mod sequences;
 mod suspects;
 #[cfg(test)]
@@ -27,10 +31,13 @@ pub use custom::{SetsCustom, custom_names};
 pub use database::wanted_database;
 pub use exit::exit_first;
 pub use findings::{scan, scan_start};
+pub use functions::known_functions;
 pub use mention::{Mention, Verb, executed_first, mentions};
 pub use pgpool::{PoolParameter, PoolView};
+pub use place::{Place, Why};
 pub use recent::RecentScans;
 pub use rest::Rest;
+pub use rules::FunctionRules;
 pub use sequences::Draws;
 pub use suspects::{Named, Names, Suspects, Trust};
 pub use words::untold_functions;
@@ -146,26 +153,6 @@ impl Effect {
     pub const fn may_commit(self) -> bool {
         matches!(self, Self::Commit | Self::MayCommit)
     }
-}
-
-/// Where a statement may run, by its text and by what is known of the functions that it calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// On any server: it reads what all of them have.
-    Standby,
-    /// On the primary only.
-    Primary(Why),
-}
-
-/// Why a statement runs on the primary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It writes, or locks rows, or is not known to do neither.
-    Writes,
-    /// It leaves something in its session, or changes what other texts mean.
-    Session,
-    /// It was not looked at as a whole, or is not understood.
-    Unclear,
 }
 
 /// For how long a statement may take run-time parameters back to their defaults.

@@ -1,14 +1,17 @@
 //! What a text can name that leaves something in the session without the text's showing it: functions that make temporary
-//! tables or take session-level locks, tables with triggers that do, views of such tables.
+//! tables or take session-level locks, tables with triggers that do, views of such tables. And what it can name that decides where
+//! it may run: functions that only read, and what is not the same on a standby.
 //!
 //! Which these are is for the catalogue of a database to tell. Here it is found out whether a text names one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::calls::{Call, Calls};
 use super::findings::is_do;
 use super::lexer::{Lexer, Token};
-use super::{Effect, Pin, Scan, SetsCustom};
+use super::rules::FunctionRules;
+use super::{Effect, Pin, Place, Scan, SetsCustom, Why};
 
 /// The names, and what using them means.
 #[derive(Debug, Default)]
@@ -19,6 +22,12 @@ pub struct Names {
     pub known: HashMap<Box<[u8]>, Named>,
     /// There are more than are kept: every text may name one.
     pub too_many: bool,
+    /// There are more than are kept of what is not the same on a standby.
+    pub too_many_apart: bool,
+    /// A catalogue was read for them.
+    pub is_read: bool,
+    /// What an administrator says of functions.
+    pub rules: Arc<FunctionRules>,
 }
 
 /// What is named, and may leave something.
@@ -34,17 +43,23 @@ pub struct Named {
     pub alters: bool,
     /// It runs texts that nobody sees beforehand.
     pub runs_any: bool,
+    /// It is the name of functions that only read, and of no others. Of a text: all that it calls are such.
+    pub reads: bool,
+    /// It is not the same on a standby, or writes where it is read.
+    pub apart: bool,
 }
 
 impl Names {
     fn is_empty(&self) -> bool {
-        self.known.is_empty() && !self.too_many
+        self.known.is_empty() && !self.too_many && !self.too_many_apart && self.rules.is_empty()
     }
 
     /// Looks for names in a text. A word counts wherever it stands but in a literal: it may be a column's of the same name.
     pub(crate) fn find(&self, text: &[u8]) -> Named {
         let mut found = if self.too_many { Named::ANY } else { Named::default() };
         let mut lexer = Lexer::new(text);
+        let mut calls = Calls::default();
+        let (mut reads, mut apart) = (true, self.too_many_apart);
         let mut is_first = true;
         while let Some(token) = lexer.next() {
             match token {
@@ -64,15 +79,40 @@ impl Names {
                 Token::Hidden => found = found.and(Named::ANY),
                 _ => {}
             }
+            apart |= token == Token::Open && self.is_ruled_out(calls.previous);
+            reads &= calls.see(token).is_none_or(|call| self.reads(call));
         }
-        found
+        Named { reads, apart: found.apart || apart, ..found }
+    }
+
+    /// The function whose parenthesis follows is for the primary, whatever else is known of it.
+    fn is_ruled_out(&self, called: Option<Token<'_>>) -> bool {
+        match called {
+            Some(Token::Word(word)) if !self.rules.writes.is_empty() => {
+                self.rules.reads(&word.folded()) == Some(false)
+            }
+            _ => false,
+        }
+    }
+
+    fn reads(&self, call: Call<'_>) -> bool {
+        let Call::Of(word) = call else { return false };
+        let name = word.folded();
+        self.rules.reads(&name).unwrap_or_else(|| self.known.get(&*name).is_some_and(|named| named.reads))
     }
 }
 
 impl Named {
     /// Of a text that is not known.
-    pub(crate) const ANY: Self =
-        Self { suspect: true, pin: None, sets_custom: SetsCustom::Nothing, alters: false, runs_any: true };
+    pub(crate) const ANY: Self = Self {
+        suspect: true,
+        pin: None,
+        sets_custom: SetsCustom::Nothing,
+        alters: false,
+        runs_any: true,
+        reads: false,
+        apart: false,
+    };
 
     /// Both.
     #[must_use]
@@ -83,11 +123,20 @@ impl Named {
             sets_custom: self.sets_custom.max(other.sets_custom),
             alters: self.alters || other.alters,
             runs_any: self.runs_any || other.runs_any,
+            reads: self.reads || other.reads,
+            apart: self.apart || other.apart,
         }
     }
 
+    /// It says something of sessions.
+    #[must_use]
+    pub fn is_of_session(&self) -> bool {
+        let Self { suspect, pin, sets_custom, alters, runs_any, .. } = *self;
+        suspect || pin.is_some() || sets_custom != SetsCustom::Nothing || alters || runs_any
+    }
+
     /// How many bits [`Named::to_bits`] may set.
-    pub(crate) const BITS: u32 = 7;
+    pub(crate) const BITS: u32 = 9;
 
     /// For an atomic number.
     pub(crate) const fn to_bits(self) -> u64 {
@@ -102,7 +151,13 @@ impl Named {
             SetsCustom::Named | SetsCustom::Suspected => 8,
             SetsCustom::Hidden => 16,
         };
-        ((self.runs_any as u64) << 6) + ((self.alters as u64) << 5) + sets_custom + pin + self.suspect as u64
+        ((self.apart as u64) << 8)
+            + ((self.reads as u64) << 7)
+            + ((self.runs_any as u64) << 6)
+            + ((self.alters as u64) << 5)
+            + sets_custom
+            + pin
+            + self.suspect as u64
     }
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
@@ -117,7 +172,15 @@ impl Named {
             8 => SetsCustom::Suspected,
             _ => SetsCustom::Hidden,
         };
-        Self { suspect: bits & 1 == 1, pin, sets_custom, alters: bits & 32 == 32, runs_any: bits & 64 == 64 }
+        Self {
+            suspect: bits & 1 == 1,
+            pin,
+            sets_custom,
+            alters: bits & 32 == 32,
+            runs_any: bits & 64 == 64,
+            reads: bits & 128 == 128,
+            apart: bits & 256 == 256,
+        }
     }
 }
 
@@ -150,17 +213,42 @@ impl Suspects {
     /// What a text says and names. `find` gives what it names, and may know that from before.
     #[inline]
     pub(crate) fn judge(&self, scan: Scan, find: impl FnOnce(&Names) -> Named) -> Scan {
-        if self.trust == Trust::Blind {
-            return Scan { suspect: false, runs_any: false, ..scan };
-        }
         let named = if self.names.is_empty() { Named::default() } else { find(&self.names) };
+        let place = self.place(scan, named);
+        if self.trust == Trust::Blind {
+            return Scan { suspect: false, runs_any: false, place, ..scan };
+        }
         let acts = self.trust == Trust::Nothing && matches!(scan.effect, Effect::Write | Effect::MayCommit);
         let suspect = scan.suspect || named.suspect || acts;
         let sets_custom = scan.sets_custom.max(named.sets_custom);
         let alters = scan.alters || named.alters;
         // Of functions of which nothing is known, each may.
-        let runs_any = scan.runs_any || named.runs_any || (acts && self.names.number == 0);
-        Scan { suspect, sets_custom, alters, runs_any, pin: Pin::worse(scan.pin, named.pin), ..scan }
+        let runs_any = scan.runs_any || named.runs_any || (acts && !self.names.is_read);
+        // A view may write.
+        let is_more = named.apart && scan.effect == Effect::Harmless;
+        let effect = if is_more { Effect::Write } else { scan.effect };
+        let pin = Pin::worse(scan.pin, named.pin);
+        Scan { suspect, sets_custom, alters, runs_any, pin, place, effect, ..scan }
+    }
+
+    /// Where it may run. What was known before the schema changed is believed where it keeps a text on the primary.
+    fn place(&self, scan: Scan, named: Named) -> Place {
+        match scan.place {
+            Place::Primary(Why::Function) if !named.reads || self.trust == Trust::Nothing => scan.place,
+            Place::Standby | Place::Primary(Why::Function) => match () {
+                () if named.apart => Place::Primary(Why::Name),
+                () if named.is_of_session() && self.trust != Trust::Blind => Place::Primary(Why::Session),
+                () if self.is_unread() && matches!(scan.effect, Effect::Harmless | Effect::Write) => {
+                    Place::Primary(Why::Unread)
+                }
+                () => Place::Standby,
+            },
+            place @ Place::Primary(_) => place,
+        }
+    }
+
+    fn is_unread(&self) -> bool {
+        self.trust == Trust::Nothing && !self.names.is_read
     }
 
     /// The same of a text that was not looked at before.
@@ -206,7 +294,7 @@ mod tests {
             ("sets", custom),
         ];
         let known = known.map(|(name, named)| (name.as_bytes().into(), named));
-        let names = Names { number: 1, known: known.into(), too_many: false };
+        let names = Names { number: 1, known: known.into(), is_read: true, ..Names::default() };
         Suspects { trust, names: Arc::new(names), ..Suspects::default() }
     }
 
@@ -272,11 +360,62 @@ mod tests {
         for pin in [None, Some(Pin::Load), Some(Pin::SessionFunction), Some(Pin::Parameter)] {
             for sets_custom in [SetsCustom::Nothing, SetsCustom::Suspected, SetsCustom::Hidden] {
                 for suspect in [false, true] {
-                    let named = Named { suspect, pin, sets_custom, alters: suspect, runs_any: !suspect };
+                    let (reads, apart) = (suspect, !suspect);
+                    let named =
+                        Named { suspect, pin, sets_custom, alters: suspect, runs_any: apart, reads, apart };
                     assert_eq!(Named::from_bits(named.to_bits()), named);
                     assert!(named.to_bits() >> Named::BITS == 0);
                 }
             }
+        }
+    }
+
+    fn places(suspects: &Suspects, text: &str) -> Place {
+        suspects.judge_text(scan(text.as_bytes()), text.as_bytes()).place
+    }
+
+    /// Where functions `reads()` and `mixed()`, of which the latter has an overload that leaves something, and a view `odd` are known.
+    fn readers(trust: Trust, rules: FunctionRules) -> Suspects {
+        let reads = Named { reads: true, ..Named::default() };
+        let apart = Named { apart: true, ..Named::default() };
+        let known = [("reads", reads), ("mixed", reads.and(Named::ANY)), ("odd", apart)];
+        let known = known.map(|(name, named)| (name.as_bytes().into(), named)).into();
+        let names = Names { number: 2, known, is_read: true, rules: Arc::new(rules), ..Names::default() };
+        Suspects { trust, names: Arc::new(names), ..Suspects::default() }
+    }
+
+    #[test]
+    fn the_catalogue_says_which_functions_only_read() {
+        let primary = |why| Place::Primary(why);
+        for (text, known, outdated) in [
+            ("SELECT lower(a) FROM t", Place::Standby, Place::Standby),
+            ("SELECT reads(1), s.READS(2), \"reads\"(3)", Place::Standby, primary(Why::Function)),
+            ("SELECT reads(1), other(2)", primary(Why::Function), primary(Why::Function)),
+            ("SELECT \"Reads\"(1)", primary(Why::Function), primary(Why::Function)),
+            ("SELECT reads(1), pg_backend_pid()", primary(Why::Function), primary(Why::Function)),
+            ("SELECT mixed(1)", primary(Why::Session), primary(Why::Function)),
+            ("SELECT * FROM odd", primary(Why::Name), primary(Why::Name)),
+            ("SELECT reads(1) FROM t FOR UPDATE", primary(Why::Writes), primary(Why::Writes)),
+            ("COPY (SELECT reads(a) FROM t) TO STDOUT", Place::Standby, primary(Why::Function)),
+        ] {
+            assert_eq!(places(&readers(Trust::Names, FunctionRules::default()), text), known, "{text}");
+            assert_eq!(places(&readers(Trust::Nothing, FunctionRules::default()), text), outdated, "{text}");
+        }
+        let unread = Suspects { trust: Trust::Nothing, ..Suspects::default() };
+        assert_eq!(places(&unread, "SELECT a FROM t"), primary(Why::Unread));
+        assert_eq!(places(&unread, "BEGIN READ ONLY"), Place::Standby);
+        assert_eq!(places(&Suspects::default(), "SELECT a FROM t"), Place::Standby);
+    }
+
+    #[test]
+    fn an_administrator_knows_better() {
+        let rules = FunctionRules { reads: vec!["o*".into()], writes: vec!["low*".into(), "reads".into()] };
+        for trust in [Trust::Names, Trust::Blind] {
+            let suspects = readers(trust, rules.clone());
+            assert_eq!(places(&suspects, "SELECT other(1)"), Place::Standby);
+            assert_eq!(places(&suspects, "SELECT lower(a), low FROM t"), Place::Primary(Why::Name));
+            assert_eq!(places(&suspects, "SELECT lower, reads FROM t"), Place::Standby);
+            assert_eq!(places(&suspects, "SELECT pg_catalog.\"reads\"(1)"), Place::Primary(Why::Function));
         }
     }
 }

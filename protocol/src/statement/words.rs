@@ -1,7 +1,6 @@
 //! Names that mean something wherever they stand.
 
 use super::Pin;
-use super::lexer::Word;
 
 /// How the names begin of what belongs to a session; see [`Word::may_be_of_a_session`].
 const SESSION_NAMES: &[(&str, Pin)] = &[
@@ -57,83 +56,3 @@ pub(super) fn undoes(name: &[u8]) -> bool {
     const START: &[u8] = b"pg_advisory_unlock";
     name.get(..START.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(START))
 }
-
-/// True for a word that stands before a parenthesis without calling a function that could have an effect.
-pub(super) fn is_pure(word: Word<'_>) -> bool {
-    !word.is_quoted() && !word.qualified && PURE_BEFORE_PARENTHESIS.iter().any(|pure| word.is(pure))
-}
-
-/// Keywords, and functions and types of PostgreSQL's own.
-const PURE_BEFORE_PARENTHESIS: &[&str] = &[
-    "in",
-    "values",
-    "as",
-    "and",
-    "or",
-    "not",
-    "on",
-    "where",
-    "any",
-    "all",
-    "some",
-    "exists",
-    "select",
-    "from",
-    "using",
-    "over",
-    "by",
-    "then",
-    "else",
-    "when",
-    "union",
-    "except",
-    "intersect",
-    "limit",
-    "offset",
-    "having",
-    "case",
-    "filter",
-    "distinct",
-    "lateral",
-    "row",
-    "array",
-    "join",
-    "count",
-    "sum",
-    "min",
-    "max",
-    "avg",
-    "coalesce",
-    "nullif",
-    "greatest",
-    "least",
-    "lower",
-    "upper",
-    "length",
-    "abs",
-    "now",
-    "cast",
-    "numeric",
-    "varchar",
-    "char",
-    "decimal",
-    "timestamp",
-    "extract",
-    "substring",
-    "trim",
-    "position",
-    "round",
-    "concat",
-    "date_trunc",
-    "to_char",
-    "array_agg",
-    "string_agg",
-    "json_agg",
-    "jsonb_agg",
-    "json_build_object",
-    "jsonb_build_object",
-    "row_number",
-    "rank",
-    "unnest",
-    "generate_series",
-];

@@ -143,7 +143,6 @@ impl<'a> Findings<'a> {
                     present.config_carried = false;
                     present.config_custom = SetsCustom::Hidden;
                 }
-                self.see_called();
             }
             Token::Close => {
                 if present.config == Config::Inside(present.depth) {
@@ -156,10 +155,6 @@ impl<'a> Findings<'a> {
                     && present.config == Config::Inside(present.depth) =>
             {
                 (present.config_carried, present.config_custom) = named(name);
-            }
-            Token::Dot => {
-                present.in_catalog =
-                    matches!(present.previous, Some(Token::Word(word)) if word.is_name("pg_catalog"));
             }
             Token::Word(word) if word.is("null") => present.config_null |= present.config != Config::No,
             Token::Hidden => {
