@@ -1,6 +1,7 @@
 //! Bytes in, actions out: the PostgreSQL wire protocol as pgherd needs it. Pure: no socket, clock, rng or runtime.
 
 pub mod auth;
+pub mod catalogue;
 pub mod customs;
 pub mod error;
 pub mod flow;

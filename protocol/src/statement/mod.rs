@@ -34,7 +34,7 @@ pub use findings::{scan, scan_start};
 pub use functions::known_functions;
 pub use mention::{Mention, Verb, executed_first, mentions};
 pub use pgpool::{PoolParameter, PoolView};
-pub use place::{Place, Why};
+pub use place::{Place, Why, same_everywhere};
 pub use recent::RecentScans;
 pub use rest::Rest;
 pub use rules::FunctionRules;

@@ -213,6 +213,11 @@ fn is_of_server(word: Word<'_>) -> bool {
     }
 }
 
+/// The names of PostgreSQL's own relations, behind `pg_`, of which a standby has what the primary has.
+pub fn same_everywhere() -> impl Iterator<Item = &'static str> {
+    SAME_EVERYWHERE.iter().copied()
+}
+
 fn ends_in(word: Word<'_>, end: &[u8]) -> bool {
     let start = word.len().saturating_sub(end.len());
     word.text().get(start..).is_some_and(|it| it.eq_ignore_ascii_case(end))

@@ -324,127 +324,19 @@ fn who_calls_currval_or_lastval_asks_however_that_is_written() {
     }
 }
 
-#[track_caller]
-fn runs(text: &str, place: Place) {
-    assert_eq!(scan(text.as_bytes()).place, place, "{text}");
-}
-
 #[test]
-fn what_reads_what_all_servers_have_may_run_on_any() {
-    for text in [
-        "SELECT abalance FROM pgbench_accounts WHERE aid = 5;",
-        "select lower(a), Substring(b from 2 FOR 3) from t limit 1",
-        "VALUES (1)",
-        "TABLE t",
-        "(SELECT 1) UNION ALL (SELECT 2)",
-        "WITH a AS (SELECT 1), b(c) AS (SELECT 2) SELECT * FROM a, b",
-        "SELECT count(*) FROM pg_class JOIN pg_catalog.pg_namespace n ON true WHERE pg_table_is_visible(1)",
-        "SELECT last_value(a) OVER (ORDER BY b) FROM t",
-        "SELECT random(), now(), pg_catalog.clock_timestamp(), current_setting('app.tenant')",
-        "SELECT t.order_seq FROM s.t",
-        "COPY t (a, b) TO STDOUT (FORMAT csv)",
-        "COPY (SELECT a FROM t) TO STDOUT",
-        "BEGIN READ ONLY",
-        "start transaction isolation level repeatable read, read only",
-        "BEGIN READ ONLY ISOLATION LEVEL READ COMMITTED DEFERRABLE",
-        "/* pgherd: standby */ SELECT f(1)",
-        "  /*pgherd:STANDBY*/ SELECT * FROM pg_stat_activity",
-        "/* no hint */ SELECT 1 -- /*NO LOAD BALANCE*/",
-    ] {
-        runs(text, Place::Standby);
-    }
-}
-
-#[test]
-fn all_else_is_for_the_primary() {
-    use Why::{Function, Hint, Server, Session, Transaction, Unclear, Writes};
-    for (why, texts) in [
-        (
-            Writes,
-            &[
-                "INSERT INTO t VALUES (1)",
-                "WITH a AS (DELETE FROM t RETURNING *) SELECT * FROM a",
-                "SELECT * FROM t FOR UPDATE",
-                "SELECT * FROM t FOR NO KEY UPDATE",
-                "SELECT * FROM t FOR KEY SHARE",
-                "SELECT * FROM t for share OF t NOWAIT",
-                "SELECT a INTO u FROM t",
-                "EXPLAIN ANALYZE SELECT 1",
-                "COPY t FROM STDIN",
-                "COPY t TO '/tmp/t'",
-                "COPY t TO PROGRAM 'cat'",
-                "COPY (DELETE FROM t RETURNING *) TO STDOUT",
-                "CALL p()",
-                "NOTIFY a",
-                "/* pgherd: standby */ SELECT * FROM t FOR SHARE",
-            ][..],
-        ),
-        (
-            Function,
-            &[
-                "SELECT f(1)",
-                "SELECT nextval('s')",
-                "SELECT currval('s')",
-                "SELECT pg_is_in_recovery()",
-                "SELECT pg_advisory_xact_lock(1)",
-                "SELECT txid_current()",
-                "SELECT inet_server_addr()",
-                "SELECT current_setting('transaction_read_only')",
-                "SELECT lo_get(1)",
-                "SELECT query_to_xml($1, true, true, '')",
-                "SELECT app.lower('a')",
-                "SELECT \"lower\"('a')",
-                "COPY (SELECT f(a) FROM t) TO STDOUT",
-            ],
-        ),
-        (
-            Server,
-            &[
-                "SELECT * FROM pg_stat_activity",
-                "SELECT * FROM pg_catalog.\"pg_locks\"",
-                "SELECT last_value FROM s",
-                "SELECT * FROM t_id_seq",
-                "SELECT * FROM app.t_id_seq;",
-                "TABLE t_id_seq",
-                "SELECT cmin, * FROM t",
-                "SELECT age(datfrozenxid) FROM pg_database",
-                "SELECT name FROM pg_settings",
-            ],
-        ),
-        (
-            Session,
-            &[
-                "SET a = 1",
-                "SHOW transaction_read_only",
-                "SELECT set_config('a.b', '1', true)",
-                "SELECT pg_advisory_lock(1)",
-                "SELECT pg_advisory_unlock_all()",
-                "SELECT * FROM pg_temp.t",
-                "PREPARE s AS SELECT 1",
-                "DECLARE c CURSOR FOR SELECT 1",
-            ],
-        ),
-        (
-            Transaction,
-            &[
-                "BEGIN",
-                "START TRANSACTION READ WRITE",
-                "BEGIN READ ONLY, READ WRITE",
-                "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
-            ],
-        ),
-        (
-            Hint,
-            &[
-                "/*NO LOAD BALANCE*/ SELECT 1",
-                "\n/* pgherd: primary */BEGIN READ ONLY",
-                "/*No Load Balance*/SELECT 1",
-            ],
-        ),
-        (Unclear, &["SELECT 1; SELECT 2", "SELECT 'a\\'"]),
-    ] {
-        for text in texts {
-            runs(text, Place::Primary(why));
+fn each_statement_of_the_corpus_may_run_where_it_says() {
+    let mut place = Place::Standby;
+    let mut seen = 0;
+    for line in include_str!("corpus.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Some(section) = line.strip_prefix("= ") {
+            let why = Why::ALL.into_iter().find(|why| why.word() == section);
+            place = why.map_or(Place::Standby, Place::Primary);
+            assert!(why.is_some() || section == "standby", "{section}");
+            continue;
         }
+        seen += 1;
+        assert_eq!(scan(line.as_bytes()).place, place, "{line}");
     }
+    assert!(seen > 50);
 }

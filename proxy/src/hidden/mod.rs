@@ -3,7 +3,6 @@
 //! A session takes what is known when it takes a server connection. Where nothing is known yet, or the schema has changed since,
 //! whatever may do more than read is suspect, and the server is asked afterwards.
 
-mod catalogue;
 mod outlook;
 mod refresh;
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use pgherd_protocol::catalogue::{BEGIN, Catalogue, FINGERPRINT, MOST_ROWS, places_question, question};
 use pgherd_protocol::parameters::Parameters;
-use pgherd_protocol::statement::Names;
 use tokio::time::MissedTickBehavior;
 
-use super::catalogue::{BEGIN, Catalogue, FINGERPRINT, MOST_ROWS, question};
 use super::{Due, Reading};
 use crate::client::acquire::{Access, Held};
 use crate::seat::Seat;
@@ -81,10 +80,14 @@ async fn ask(
     let reading = match before.filter(|before| before.fingerprint == fingerprint) {
         Some(unchanged) => Reading { is_doubtful: false, ..unchanged },
         None => {
-            let rows = connection.ask(&question(), MOST_ROWS, &mut buffer).await?.rows;
-            let Some(catalogue) = rows.and_then(|rows| Catalogue::read(&rows)) else { return Ok(None) };
-            let Catalogue { known, too_many, parameters } = catalogue;
-            let names = Names { number: worker.shared.catalogues.number(), known, too_many };
+            let Some(hidden) = connection.ask(&question(), MOST_ROWS, &mut buffer).await?.rows else {
+                return Ok(None);
+            };
+            let places = connection.ask(&places_question(), MOST_ROWS, &mut buffer).await?.rows;
+            let Some(catalogue) = places.and_then(|places| Catalogue::read(&hidden, &places)) else {
+                return Ok(None);
+            };
+            let (names, parameters) = catalogue.into_names(worker.shared.catalogues.number());
             Reading {
                 names: Arc::new(names),
                 parameters: parameters.into(),

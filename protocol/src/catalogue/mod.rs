@@ -1,4 +1,4 @@
-//! What is asked of a database's catalogue.
+//! What is asked of a database's catalogue: what may leave something in a session, and (by `places`) what decides where a text may run.
 //!
 //! A function is suspect if its source, in whatever language but C, has one of these: the words TEMP, TEMPORARY, `pg_temp`, LISTEN,
 //! PREPARE, HOLD, or EXECUTE (which may run any text); SET where a statement may begin, but for SET LOCAL, TRANSACTION and
@@ -8,33 +8,39 @@
 //! What uses something suspect is suspect: a function whose source has its name; a table by its triggers, rules, defaults,
 //! constraints and policies; a view of it; the table that it is a partition of; one whose foreign keys lead to it.
 
+mod places;
+
 use std::collections::HashMap;
 
-use pgherd_protocol::customs::MOST as MOST_CUSTOMS;
-use pgherd_protocol::rows::two_columns;
-use pgherd_protocol::statement::{Named, Pin, SetsCustom, untold_functions};
+use crate::customs::MOST as MOST_CUSTOMS;
+use crate::rows::two_columns;
+use crate::statement::{Named, Names, Pin, SetsCustom, untold_functions};
+pub use places::places_question;
 
 /// More names are not kept: every text may have one then.
 const MOST_NAMES: usize = 10_000;
 /// So many rows may answer.
-pub(super) const MOST_ROWS: usize = MOST_NAMES + 256;
+pub const MOST_ROWS: usize = 2 * places::MOST_NAMES + 256;
 
 /// What the questions are asked in. Its names mean what they mean to PostgreSQL itself, whatever there is in other schemas.
-pub(super) const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '8s'; \
+pub const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '8s'; \
     SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL standard_conforming_strings = on; SET LOCAL jit = off";
 
-/// Changes when a function, a trigger, a rule or what hangs on tables does.
-pub(super) const FINGERPRINT: &str = "SELECT count(*)::text, coalesce(sum(seen.x::bigint), 0)::text FROM (\
+/// Changes when a function, a trigger, a rule or what hangs on tables does, and with the names of tables that matter.
+pub const FINGERPRINT: &str = "SELECT count(*)::text, coalesce(sum(seen.x::bigint), 0)::text FROM (\
     SELECT xmin::text FROM pg_proc WHERE oid >= 16384 UNION ALL SELECT xmin::text FROM pg_trigger \
     UNION ALL SELECT xmin::text FROM pg_rewrite WHERE oid >= 16384 UNION ALL SELECT xmin::text FROM pg_attrdef \
     UNION ALL SELECT xmin::text FROM pg_policy UNION ALL SELECT xmin::text FROM pg_event_trigger \
-    UNION ALL SELECT xmin::text FROM pg_inherits \
+    UNION ALL SELECT xmin::text FROM pg_inherits UNION ALL SELECT xmin::text FROM pg_cast WHERE oid >= 16384 \
+    UNION ALL SELECT hashtext(relname::text)::text FROM pg_class WHERE oid >= 16384 \
+    AND (relkind IN ('S', 'v') OR relpersistence = 'u' OR relhastriggers OR relhassubclass OR relrowsecurity) \
     UNION ALL SELECT xmin::text FROM pg_constraint WHERE oid >= 16384) AS seen (x)";
 
 /// Gives a row for each name: the name, and what using it means: `ask`; `any` where it runs texts that are not in its source;
 /// `load`, `keep` or `unnamed` (a custom parameter of which it makes the name up) where no server tells later what was left; `custom` where it sets a custom parameter, `hidden` where nobody knows which; `alter` where it sets any parameter that may change
 /// what other texts mean. Custom parameters are rows, too.
-pub(super) fn question() -> String {
+#[must_use]
+pub fn question() -> String {
     let untold: Vec<_> = untold_functions().collect();
     let parameters = MOST_CUSTOMS + 1;
     QUESTION.replace("@untold@", &untold.join("|")).replace("@parameters@", &parameters.to_string())
@@ -130,17 +136,23 @@ UNION ALL
 
 /// What a catalogue says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Catalogue {
-    pub(super) known: HashMap<Box<[u8]>, Named>,
-    pub(super) too_many: bool,
-    pub(super) parameters: Vec<Box<str>>,
+pub struct Catalogue {
+    /// What the names mean that are known.
+    pub known: HashMap<Box<[u8]>, Named>,
+    /// There are more that may leave something than are kept.
+    pub too_many: bool,
+    /// There are more that are not the same on a standby than are kept.
+    pub too_many_apart: bool,
+    /// Custom parameters that functions set.
+    pub parameters: Vec<Box<str>>,
 }
 
 impl Catalogue {
-    /// Reads the bodies of the DataRow messages that answered [`QUESTION`]. `None` if they answer something else.
-    pub(super) fn read(rows: &[Box<[u8]>]) -> Option<Self> {
+    /// Reads the bodies of the DataRow messages that answered [`question`] and [`places_question`]. `None` if they answer something else.
+    #[must_use]
+    pub fn read(hidden: &[Box<[u8]>], places: &[Box<[u8]>]) -> Option<Self> {
         let mut catalogue = Self::default();
-        for row in rows {
+        for row in hidden {
             let [name, kind] = two_columns(row)?;
             if kind == b"parameter" {
                 catalogue.parameters.extend(std::str::from_utf8(name).ok().map(Box::from));
@@ -153,7 +165,29 @@ impl Catalogue {
             catalogue.too_many = true;
             catalogue.known.clear();
         }
+        catalogue.read_places(places)?;
         Some(catalogue)
+    }
+
+    fn read_places(&mut self, rows: &[Box<[u8]>]) -> Option<()> {
+        let mut count = 0;
+        for row in rows {
+            let [name, kind] = two_columns(row)?;
+            let apart = kind == b"apart";
+            count += usize::from(apart);
+            let place = Named { reads: !apart, apart, ..Named::default() };
+            let named = self.known.entry(name.into()).or_default();
+            *named = named.and(place);
+        }
+        self.too_many_apart = count > places::MOST_NAMES;
+        Some(())
+    }
+
+    /// As texts are looked at for them, under this number; and the custom parameters.
+    #[must_use]
+    pub fn into_names(self, number: u64) -> (Names, Vec<Box<str>>) {
+        let Self { known, too_many, too_many_apart, parameters } = self;
+        (Names { number, known, too_many, too_many_apart, is_read: true, ..Names::default() }, parameters)
     }
 }
 
@@ -190,17 +224,24 @@ mod tests {
     #[test]
     fn kinds_of_one_name_count_together() {
         let rows = [row("f", "ask"), row("g", "custom,load"), row("app.x", "parameter")];
-        let Catalogue { known, too_many, parameters } = Catalogue::read(&rows).unwrap();
+        let places = [row("g", "reads"), row("v", "apart")];
+        let Catalogue { known, too_many, parameters, .. } = Catalogue::read(&rows, &places).unwrap();
         let load = Named {
             suspect: true,
             pin: Some(Pin::Load),
             sets_custom: SetsCustom::Suspected,
+            reads: true,
             ..Named::default()
         };
         assert_eq!(known.get(&b"g"[..]), Some(&load));
-        assert!(known.len() == 2 && known.get(&b"f"[..]).is_some_and(|named| named.suspect) && !too_many);
+        assert!(
+            known.len() == 3
+                && known.get(&b"v"[..]).is_some_and(|named| named.apart && !named.reads)
+                && known.get(&b"f"[..]).is_some_and(|named| named.suspect)
+                && !too_many
+        );
         assert_eq!(parameters, ["app.x".into()]);
-        assert_eq!(Catalogue::read(&[b"\0\x01".as_slice().into()]), None);
+        assert_eq!(Catalogue::read(&[b"\0\x01".as_slice().into()], &[]), None);
     }
 
     #[test]
@@ -213,7 +254,7 @@ mod tests {
     #[test]
     fn of_too_many_names_none_is_kept() {
         let rows: Vec<_> = (0..=MOST_NAMES).map(|i| row(&format!("f{i}"), "ask")).collect();
-        let catalogue = Catalogue::read(&rows).unwrap();
+        let catalogue = Catalogue::read(&rows, &[]).unwrap();
         assert!(catalogue.too_many && catalogue.known.is_empty());
     }
 }
