@@ -26,6 +26,7 @@ mod resolved;
 mod secret;
 mod secret_file;
 mod set;
+mod tables;
 mod tcp;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::keys::OVERRIDE_FIELDS;
 use super::raw::{Item, Value};
 use super::resolve::{Fault, TIMEOUT};
-use super::{PoolOverride, nearest, value};
+use super::tables::{self, at};
+use super::{PoolOverride, value};
 
 /// How many connections a pool may have.
 pub(crate) const SIZE: RangeInclusive<usize> = 1..=10_000;
@@ -17,27 +18,12 @@ pub(crate) const BOUND: RangeInclusive<usize> = 0..=1_000_000;
 
 /// Reads the list of overrides; each names a database or a user, and changes something.
 pub(crate) fn read(value: &Value) -> Result<Vec<PoolOverride>, Vec<Fault>> {
-    let Value::Array(items) = value else {
-        let message = format!("takes tables, each under `[[pool.override]]`; got {}", value.shown());
-        return Err(vec![Fault::new(message)]);
-    };
-    let (mut overrides, mut faults) = (Vec::<PoolOverride>::new(), Vec::new());
-    for item in items {
-        match one(item) {
-            Ok(it) if overrides.iter().any(|o| o.database == it.database && o.user == it.user) => {
-                faults.push(at(item, "is given twice for the same database and user"));
-            }
-            Ok(it) => overrides.push(it),
-            Err(fault) => faults.push(fault),
-        }
-    }
-    if faults.is_empty() { Ok(overrides) } else { Err(faults) }
+    let is_for_same =
+        |one: &PoolOverride, other: &PoolOverride| one.database == other.database && one.user == other.user;
+    tables::read(value, "pool.override", one, (is_for_same, "database and user"))
 }
 
-fn one(item: &Item) -> Result<PoolOverride, Fault> {
-    let Value::Table(fields) = &item.value else {
-        return Err(at(item, format!("takes a table, got {}", item.value.shown())));
-    };
+fn one(item: &Item, fields: &[(String, Item)]) -> Result<PoolOverride, Fault> {
     let mut it = PoolOverride::default();
     for (name, field) in fields {
         let wrong = |why: String| at(field, format!("field `{name}` {why}"));
@@ -57,7 +43,7 @@ fn one(item: &Item) -> Result<PoolOverride, Fault> {
                 (None, Some(place)) => {
                     *place(&mut it) = Some(value::duration_or_off(TIMEOUT)(&field.value).map_err(wrong)?);
                 }
-                (None, None) => return Err(at(field, why_unknown(name))),
+                (None, None) => return Err(tables::unknown(name, field, OVERRIDE_FIELDS)),
             },
         }
     }
@@ -107,15 +93,4 @@ fn time_of(name: &str) -> Option<TimePlace> {
         "client_idle_timeout" => |it| &mut it.client_idle_timeout,
         _ => return None,
     })
-}
-
-fn why_unknown(name: &str) -> String {
-    match nearest::word(name, OVERRIDE_FIELDS.iter().copied()) {
-        Some(near) => format!("unknown field `{name}`; did you mean `{near}`?"),
-        None => format!("unknown field `{name}`; it takes {}", OVERRIDE_FIELDS.join(", ")),
-    }
-}
-
-fn at(item: &Item, message: impl Into<String>) -> Fault {
-    Fault { origin: Some(item.origin.clone()), message: message.into() }
 }

@@ -3,31 +3,17 @@
 use super::keys::MAP_FIELDS;
 use super::raw::{Item, Value};
 use super::resolve::Fault;
-use super::{Secret, UserMap, nearest, secret_file, value};
+use super::tables::{self, at};
+use super::{Secret, UserMap, secret_file, value};
 
 /// Reads the list of maps; each says as whom, or with which password, clients log in at the servers.
 pub(crate) fn read(value: &Value) -> Result<Vec<UserMap>, Vec<Fault>> {
-    let Value::Array(items) = value else {
-        let message = format!("takes tables, each under `[[auth.map]]`; got {}", value.kind());
-        return Err(vec![Fault::new(message)]);
-    };
-    let (mut maps, mut faults) = (Vec::<UserMap>::new(), Vec::new());
-    for item in items {
-        match one(item) {
-            Ok(it) if maps.iter().any(|map| map.database == it.database && map.user == it.user) => {
-                faults.push(at(item, "is given twice for the same database and user"));
-            }
-            Ok(it) => maps.push(it),
-            Err(fault) => faults.push(fault),
-        }
-    }
-    if faults.is_empty() { Ok(maps) } else { Err(faults) }
+    let is_for_same =
+        |one: &UserMap, other: &UserMap| one.database == other.database && one.user == other.user;
+    tables::read(value, "auth.map", one, (is_for_same, "database and user"))
 }
 
-fn one(item: &Item) -> Result<UserMap, Fault> {
-    let Value::Table(fields) = &item.value else {
-        return Err(at(item, format!("takes a table, got {}", item.value.kind())));
-    };
+fn one(item: &Item, fields: &[(String, Item)]) -> Result<UserMap, Fault> {
     let mut it = UserMap { database: None, user: None, server_user: None, password: None };
     for (name, field) in fields {
         let wrong = |why: String| at(field, format!("field `{name}` {why}"));
@@ -40,15 +26,7 @@ fn one(item: &Item) -> Result<UserMap, Fault> {
             }
             "server_password" => it.password = Some(value::secret(&field.value).map_err(wrong)?),
             "server_password_file" => it.password = Some(from_file(&field.value).map_err(wrong)?),
-            _ => {
-                return Err(at(
-                    field,
-                    match nearest::word(name, MAP_FIELDS.iter().copied()) {
-                        Some(near) => format!("unknown field `{name}`; did you mean `{near}`?"),
-                        None => format!("unknown field `{name}`; it takes {}", MAP_FIELDS.join(", ")),
-                    },
-                ));
-            }
+            _ => return Err(tables::unknown(name, field, MAP_FIELDS)),
         }
     }
     if it.server_user.is_none() && it.password.is_none() {
@@ -62,8 +40,4 @@ fn one(item: &Item) -> Result<UserMap, Fault> {
 
 fn from_file(value: &Value) -> Result<Secret, String> {
     secret_file::read(&value::path(value)?)
-}
-
-fn at(item: &Item, message: impl Into<String>) -> Fault {
-    Fault { origin: Some(item.origin.clone()), message: message.into() }
 }
