@@ -25,6 +25,7 @@ impl Config {
             ("monitor.system_identifier", self.monitor.system_identifier.map(|number| number.to_string())),
         ]);
         rows.extend(self.describe_pool());
+        rows.extend(self.routing.describe());
         rows.extend(self.describe_auth());
         rows.extend(self.describe_failover());
         rows.extend(self.describe_etcd());

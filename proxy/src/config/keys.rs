@@ -92,6 +92,11 @@ pub(crate) static KEYS: &[Key] = &[
     key("pool.tcp_user_timeout", "off"),
     aliased("pool.prepared_statements", "200", "max_prepared_statements"),
     bare("pool.override"),
+    key("routing.reads", "primary"),
+    key("routing.consistency", "session"),
+    key("routing.max_lag", "off"),
+    key("routing.slow_start", "10s"),
+    bare("routing.override"),
     bare_aliased("auth.hba_file", "auth_hba_file"),
     bare_aliased("auth.ident_file", "auth_ident_file"),
     bare_aliased("auth.userlist_file", "auth_file"),
@@ -150,7 +155,7 @@ pub(crate) static KEYS: &[Key] = &[
 ];
 
 /// Keys and sections that the design has and this version has not. A name stands for all that is below it, too.
-const LATER: &[&str] = &["failover.synchronous", "routing"];
+const LATER: &[&str] = &["failover.synchronous"];
 
 /// The keys of one `[[pool.override]]`.
 pub(crate) const OVERRIDE_FIELDS: &[&str] = &[
@@ -225,7 +230,7 @@ impl Key {
     /// True if a text is an array that can't be written otherwise in a variable:
     /// `PGHERD_POOL__OVERRIDE=[{ database = "a", mode = "session" }]`.
     pub(crate) fn takes_toml(&self, text: &str) -> bool {
-        let takes = matches!(self.name, "pool.override" | "auth.map" | "backends.nodes");
+        let takes = matches!(self.name, "pool.override" | "routing.override" | "auth.map" | "backends.nodes");
         (takes || self.is_program()) && text.trim_start().starts_with('[')
     }
 

@@ -23,6 +23,7 @@ mod problem;
 mod raw;
 mod resolve;
 mod resolved;
+mod routing;
 mod secret;
 mod secret_file;
 mod set;
@@ -53,6 +54,7 @@ pub(crate) use resolved::{
     Admin, Config, Discover, Etcd, Executor, Failover, FailoverMode, Http, Log, LogFormat, LogLevel, Monitor,
     Repmgr, Runtime, Ssh,
 };
+pub(crate) use routing::{MaxLag, ReadPolicy, Routing};
 pub(crate) use secret::Secret;
 pub(crate) use set::{Change, Refusal, Sources};
 pub(crate) use tcp::Tcp;

@@ -2,6 +2,7 @@
 
 mod etcd;
 mod pool;
+mod routing;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -76,6 +77,7 @@ impl Bridge<'_> {
         let server_tls = self.server_tls();
         let monitor = self.monitor();
         let pool = self.pool();
+        let routing = self.routing();
         let auth = self.auth();
         let failover = self.failover();
         let http = self.http();
@@ -89,6 +91,7 @@ impl Bridge<'_> {
             server_tls: server_tls?,
             monitor: monitor?,
             pool: pool?,
+            routing: routing?,
             auth: auth?,
             failover: failover?,
             http: http?,
@@ -113,6 +116,7 @@ impl Bridge<'_> {
                 (config.monitor, config.admin) = (monitor?, admin?);
             }
             "pool" => config.pool = self.pool()?,
+            "routing" => config.routing = self.routing()?,
             "auth" => config.auth = self.auth()?,
             "failover" => config.failover = self.failover()?,
             "http" => config.http = self.http()?,

@@ -11,7 +11,7 @@ use pgherd_health::Node;
 use pgherd_tls::{Authorities, ServerTls};
 
 use super::value::Choice;
-use super::{Auth, Listen, Pool, Secret};
+use super::{Auth, Listen, Pool, Routing, Secret};
 
 /// All settings. Whoever holds one need not check anything again.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) monitor: Monitor,
     /// `[pool]`
     pub(crate) pool: Pool,
+    /// `[routing]`
+    pub(crate) routing: Routing,
     /// `[auth]`
     pub(crate) auth: Auth,
     /// `[failover]`

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 use super::keys::KEYS;
+use super::routing::{Consistency, Reads};
 use super::*;
 
 const REFERENCE: &str = include_str!("../../../docs/configure.md");
@@ -108,6 +110,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("pool.server_round_robin", "true"),
     ("pool.tcp_keepalive", "false"),
     ("pool.override", "[{ user = \"a\", size = 1 }]"),
+    ("routing.reads", "any"),
+    ("routing.consistency", "eventual"),
+    ("routing.override", "[{ application = \"a\", max_lag = \"1MiB\" }]"),
     ("failover.mode", "manual"),
     ("failover.repmgr.config", "/x"),
     ("failover.etcd.endpoints", "http://a:1,http://b:2379"),
@@ -185,4 +190,25 @@ fn the_first_override_that_fits_and_gives_a_value_counts() {
     assert_eq!((pool.sizes_for("a", "u").size, pool.mode_for("a", "u")), (1, PoolMode::Session));
     assert_eq!((pool.sizes_for("a", "v").size, pool.mode_for("a", "v")), (2, PoolMode::Session));
     assert_eq!((pool.sizes_for("b", "u").size, pool.mode_for("b", "u")), (20, PoolMode::Transaction));
+}
+
+#[test]
+fn the_first_routing_override_that_fits_and_gives_a_value_counts() {
+    let list = "[{ application = 'reports', consistency = 'eventual', max_lag = '1min' }, \
+                { database = 'a', user = 'u', reads = 'any', consistency = 'strong' }, { user = 'u', max_lag = 'off' }]";
+    let given = [
+        ("PG_BACKEND_NODE_LIST", "0:x"),
+        ("PGHERD_ROUTING__OVERRIDE", list),
+        ("PGHERD_ROUTING__MAX_LAG", "1MiB"),
+    ];
+    let routing = load_with(&given).config.routing;
+    let policy = |reads, consistency, max_lag| ReadPolicy { reads, consistency, max_lag };
+    let lag = Some(MaxLag::Bytes(1024 * 1024));
+    let minute = Some(MaxLag::Time(Duration::from_secs(60)));
+    assert_eq!(routing.policy_for("b", "v", ""), policy(Reads::Primary, Consistency::Session, lag));
+    assert_eq!(routing.policy_for("b", "u", ""), policy(Reads::Primary, Consistency::Session, None));
+    assert_eq!(routing.policy_for("a", "u", "psql"), policy(Reads::Any, Consistency::Strong, None));
+    assert_eq!(routing.policy_for("a", "u", "reports"), policy(Reads::Any, Consistency::Eventual, minute));
+    assert_eq!(Consistency::named("STRONG"), Some(Consistency::Strong));
+    assert_eq!(Consistency::named("weak"), None);
 }

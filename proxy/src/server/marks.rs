@@ -17,6 +17,8 @@ pub(crate) use keeper::keep;
 pub(crate) use samples::Lag;
 use samples::Samples;
 
+use crate::config::MaxLag;
+
 /// What a session must see: all that was committed when it last wrote something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark(Written);
@@ -91,6 +93,12 @@ impl Positions {
     /// How far the standby was behind when it was asked last; none if that is not known.
     pub(crate) fn lag(&self, node: NodeId) -> Option<Lag> {
         self.standby(node)?.lag
+    }
+
+    /// True if the standby is no further behind than that; one of which it is not known may be.
+    #[cfg_attr(not(test), expect(dead_code, reason = "sessions that read from standbys ask it"))]
+    pub(crate) fn is_within(&self, max_lag: Option<MaxLag>, node: NodeId) -> bool {
+        max_lag.is_none_or(|max| self.lag(node).is_some_and(|lag| lag.is_within(max)))
     }
 
     fn has_all(&self, mark: &Mark, node: NodeId) -> Option<&Standby> {

@@ -66,13 +66,11 @@ fn a_misspelt_variable_is_an_error_with_the_nearest_one() {
 
 #[test]
 fn keys_of_later_versions_say_so() {
-    for key in ["routing.reads", "routing.consistency"] {
-        let (section, leaf) = key.rsplit_once('.').unwrap();
-        let (json, code) = check(&format!("[{section}]\n{leaf} = \"x\"\n"), &[NODES]);
-        assert_eq!(code, 1, "{key}");
-        assert_eq!(json["errors"][0]["message"], "not available in this version of pgherd", "{key}");
-    }
-    assert!(error("", &[NODES, ("PGHERD_ROUTING__READS", "x")]).contains("not available in this version"));
+    let (json, code) = check("[failover]\nsynchronous = \"x\"\n", &[NODES]);
+    assert_eq!(code, 1);
+    assert_eq!(json["errors"][0]["message"], "not available in this version of pgherd");
+    let variable = [NODES, ("PGHERD_FAILOVER__SYNCHRONOUS", "x")];
+    assert!(error("", &variable).contains("not available in this version"));
 }
 
 #[test]
@@ -168,6 +166,35 @@ fn an_override_names_a_database_or_user_and_changes_something() {
     );
     assert!(error("[pool.override]\nuser = \"a\"\n", &[NODES]).contains("each under `[[pool.override]]`"));
     assert!(error("", &[NODES, ("PGHERD_POOL__OVERRIDE", "[{")]).contains("is not a valid TOML array"));
+}
+
+#[test]
+fn reads_have_their_exceptions_and_lag_is_a_size_or_a_time() {
+    let file = "[routing]\nmax_lag = \"2s\"\n[[routing.override]]\ndatabase = \"a\"\nuser = \"b\"\nreads = \"any\"\n\
+                [[routing.override]]\napplication = \"c\"\nconsistency = \"eventual\"\nmax_lag = \"off\"\n";
+    let shown = "[{ database = \"a\", user = \"b\", reads = \"any\" }, \
+                 { application = \"c\", consistency = \"eventual\", max_lag = \"off\" }]";
+    assert_eq!(value(file, &[NODES], "routing.max_lag"), "2s");
+    assert_eq!(value(file, &[NODES], "routing.override"), shown);
+    assert_eq!(value("", &[NODES, ("PGHERD_ROUTING__OVERRIDE", shown)], "routing.override"), shown);
+    assert_eq!(value("", &[NODES, ("PGHERD_ROUTING__MAX_LAG", "16MiB")], "routing.max_lag"), "16MiB");
+    for (file, expected) in [
+        ("[routing]\nmax_lag = \"2\"", "takes `off`, a size such as"),
+        ("[routing]\nmax_lag = \"1ms\"", "(10ms to 1d), got `1ms`"),
+        ("[routing]\nmax_lag = 2", "got the number 2"),
+        ("[routing]\nreads = \"standby\"", "takes primary or standbys or any, got `standby`"),
+        ("[[routing.override]]\nreads = \"any\"", "names no database, user or application"),
+        ("[[routing.override]]\nuser = \"a\"", "changes nothing; it takes database, user, application"),
+        ("[[routing.override]]\nuser = \"a\"\nread = \"any\"", "unknown field `read`; did you mean `reads`?"),
+        ("[[routing.override]]\nuser = \"a\"\nmax_lag = 1", "field `max_lag` takes `off`"),
+    ] {
+        assert!(error(file, &[NODES]).contains(expected), "{}", error(file, &[NODES]));
+    }
+    let twice = "[[routing.override]]\nuser = \"a\"\nreads = \"any\"\n";
+    assert!(
+        error(&twice.repeat(2), &[NODES])
+            .contains("is given twice for the same database, user and application")
+    );
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use pgherd_health::Lsn;
 
+use crate::config::MaxLag;
+
 /// So many positions are kept; the older they are, the fewer.
 const MOST: usize = 128;
 
@@ -33,6 +35,16 @@ pub(crate) struct Lag {
     pub(crate) bytes: u64,
     /// For how long it had lacked something.
     pub(crate) time: Duration,
+}
+
+impl Lag {
+    /// True if a standby may be so far behind.
+    pub(super) fn is_within(self, max: MaxLag) -> bool {
+        match max {
+            MaxLag::Bytes(bytes) => self.bytes <= bytes,
+            MaxLag::Time(time) => self.time <= time,
+        }
+    }
 }
 
 impl Samples {

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::keeper::Keeper;
 use super::{Mark, Written};
+use crate::config::MaxLag;
 
 const CLUSTER: u64 = 7;
 const SERVERS: usize = 3;
@@ -369,4 +370,24 @@ fn a_commit_is_read_on_a_standby_once_a_later_position_is_known_and_replayed() {
     herd.commit(1, 100);
     herd.probe_all();
     assert!(reads(&herd), "another's commit is no concern of this one");
+}
+
+#[test]
+fn a_standby_is_within_a_bound_by_what_it_lacked_when_it_was_asked() {
+    let mut herd = Herd::new();
+    herd.probe_all();
+    herd.commit(0, 1000);
+    let within = |herd: &Herd, max_lag| herd.keeper.positions.is_within(Some(max_lag), number(1));
+    let (bytes, time) = (MaxLag::Bytes(100), MaxLag::Time(Duration::from_millis(100)));
+    assert!(within(&herd, bytes), "that the primary has written is not known yet");
+    herd.probe_all();
+    assert!(!within(&herd, bytes) && within(&herd, time));
+    herd.now += Duration::from_millis(100);
+    herd.probe_all();
+    assert!(!within(&herd, time));
+    herd.replay(1, 1);
+    herd.probe_all();
+    assert!(within(&herd, bytes) && within(&herd, time));
+    let positions = &herd.keeper.positions;
+    assert!(!positions.is_within(Some(bytes), NodeId(9)) && positions.is_within(None, NodeId(9)));
 }

@@ -1,0 +1,23 @@
+//! The bridge of `[routing]`.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::super::{ReadPolicy, Routing, routing, value};
+use super::{Bridge, DAY};
+
+const SLOW_START: RangeInclusive<Duration> = Duration::ZERO..=DAY;
+
+impl Bridge<'_> {
+    // As in the other functions, all keys are read before the first `?`.
+
+    pub(super) fn routing(&mut self) -> Option<Routing> {
+        let reads = self.get("routing.reads", value::choice);
+        let consistency = self.get("routing.consistency", value::choice);
+        let max_lag = self.get("routing.max_lag", routing::max_lag);
+        let slow_start = self.get("routing.slow_start", value::duration(SLOW_START));
+        let overrides = self.read("routing.override", routing::overrides).map(|(_, overrides)| overrides);
+        let policy = ReadPolicy { reads: reads?, consistency: consistency?, max_lag: max_lag? };
+        Some(Routing { policy, slow_start: slow_start?, overrides: overrides.unwrap_or_default() })
+    }
+}
