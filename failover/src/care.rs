@@ -15,6 +15,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// After so many failed repairs of one server an operator is told. They go on.
 const TRIES: u32 = 3;
 
+/// Why a server is not rewound unasked.
+const NEVER_ANSWERED: &str =
+    "it has not answered since pgherd began: nobody knows what WAL of its own it has";
+
 /// What is being done for the servers that do not lead.
 #[derive(Debug, Default)]
 pub(crate) struct Care {
@@ -198,9 +202,7 @@ pub(crate) fn can_rejoin(
         return Err(format!("not now: a command is under way there: {:?}", placed.step));
     }
     let lost = match (member.report(), member.standing) {
-        (None, _) => {
-            Some("it has not answered since pgherd began: nobody knows what WAL of its own it has".to_owned())
-        }
+        (None, _) => Some(NEVER_ANSWERED.to_owned()),
         (_, Standing::Superseded { divergence, .. }) if divergence > machine.settings.max_data_loss => {
             Some(format!("it has {divergence} bytes of WAL of its own, more than failover.max_data_loss"))
         }
@@ -403,11 +405,12 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let registered = machine.may_act_on(member)
         && machine.topology.member(upstream).is_some_and(|primary| machine.may_act_on(primary));
     let ours = member.report().is_none_or(|report| report.system_identifier == epoch.system_identifier);
-    let divergence = match member.standing {
-        Standing::Superseded { divergence, .. } => divergence,
-        Standing::Diverged => u64::MAX,
+    let divergence = match (member.report(), member.standing) {
+        (None, _) | (_, Standing::Diverged) => u64::MAX,
+        (_, Standing::Superseded { divergence, .. }) => divergence,
         _ => 0,
     };
+    let is_known = member.report().is_some();
     let state = member.state.clone();
     let standing = member.standing;
     let settings = machine.settings.clone();
@@ -433,8 +436,12 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let superseded = state == MemberState::Standby && matches!(standing, Standing::Superseded { .. });
     if superseded || patient.stopped.is_some() {
         if divergence > settings.max_data_loss {
-            let how = "has more WAL of its own than failover.max_data_loss: an operator must rejoin it";
-            patient.given_up = Some(how.to_owned());
+            let how = if is_known {
+                "it has more WAL of its own than failover.max_data_loss"
+            } else {
+                NEVER_ANSWERED
+            };
+            patient.given_up = Some(format!("{how}: an operator must rejoin it"));
             return None;
         }
         patient.given_up = None;

@@ -86,7 +86,7 @@ stories! {
         herd.orders(ACCEPTED).serves(PG03, seconds(3));
         // What the operator has given up is no rival when it comes back.
         herd.keeps(PG03, seconds(20)).start(PG02).keeps(PG03, seconds(20));
-        assert!(herd.warns("node 1: has more WAL of its own than failover.max_data_loss"), "{}", herd.story());
+        assert!(herd.warns("node 1: it has more WAL of its own than failover.max_data_loss"), "{}", herd.story());
     }
 
     fn where_only_diverged_standbys_are_left_one_needs_an_order() {

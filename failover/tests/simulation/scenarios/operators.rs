@@ -4,7 +4,7 @@ use pgherd_failover::{Errand, Mode, Order, StateName, Step, Terms};
 
 use super::herd::{Herd, LOSSY, PG01, PG02, PG03, is_promote, millis, seconds, until_ordered};
 use super::stories;
-use crate::model::{Id, node};
+use crate::model::{Id, What, node};
 use crate::plan::{Packets, Plan, Whom};
 use crate::world::Trick;
 
@@ -225,6 +225,22 @@ stories! {
         assert!(told.contains("has been ordered already"), "{told}");
         assert!(herd.told(errand, seconds(120)).is_ok(), "{}", herd.story());
         herd.orders(rejoin(PG03, false)).told(errand, millis(5)).expect_err("it follows");
+    }
+
+    /// It hangs since before this pgherd has begun, and was stopped by it: nobody knows what it has.
+    fn a_primary_that_has_never_answered_is_not_rewound_unasked() {
+        let mut herd = Herd::without_pgherd(Plan::quiet(2));
+        herd.isolate(Whom::This(PG02)).runs(seconds(8));
+        for _ in 0..3 {
+            herd.world.append(PG01, 700_000, What::Other);
+        }
+        herd.freeze(PG01).heal().pgherd_starts().serves(PG02, seconds(30));
+        herd.runs(seconds(60));
+        assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. })), 0, "{}", herd.story());
+        assert!(herd.warns("nobody knows what WAL of its own it has: an operator must rejoin it"), "{}", herd.story());
+        herd.orders(rejoin(PG01, true));
+        assert!(herd.told(Errand::Rejoin(node(PG01)), seconds(60)).is_ok(), "{}", herd.story());
+        herd.rests(seconds(30));
     }
 
     fn a_rejoin_that_is_overtaken_by_a_failover_says_so() {
