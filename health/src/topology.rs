@@ -69,9 +69,12 @@ impl Topology {
                 sender.state == MemberState::Standby || (falsely && sender.state == MemberState::Primary)
             })
         };
-        member.receiving.as_ref().is_some_and(|receiving| {
-            receiving.status == "streaming" && receiving.fresh && !known_otherwise(receiving)
-        })
+        // A monitor user without pg_read_all_stats sees that there is a receiver and no more: it may hear.
+        let streams = |receiving: &Receiving| receiving.status == "streaming" || receiving.status.is_empty();
+        member
+            .receiving
+            .as_ref()
+            .is_some_and(|receiving| streams(receiving) && receiving.fresh && !known_otherwise(receiving))
     }
 
     fn same_as(&self, other: &Self) -> bool {
@@ -121,4 +124,38 @@ fn newest(knowledge: &Knowledge, right: Option<u64>) -> Option<Branch> {
 #[must_use]
 pub(crate) fn silence_allowed(wal_receiver_timeout: Duration) -> Duration {
     if wal_receiver_timeout.is_zero() { Duration::MAX } else { wal_receiver_timeout }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{herd, report};
+    use crate::{Position, ProbeOutcome, TimelineId, WalReceiver};
+
+    #[test]
+    fn a_receiver_of_which_nothing_may_be_seen_may_hear_a_primary() {
+        let now = Instant::now();
+        for (status, hears) in [("streaming", true), ("", true), ("waiting", false)] {
+            let receiver = WalReceiver {
+                status: status.to_owned(),
+                timeline: TimelineId(0),
+                sender_host: String::new(),
+                sender_port: 0,
+                last_message_age: Duration::ZERO,
+            };
+            let position = Position::Standby {
+                receive: None,
+                replay: None,
+                replay_paused: false,
+                apply_delay: Duration::ZERO,
+                frozen: false,
+                receiver: Some(receiver),
+            };
+            let mut knowledge = herd(1);
+            let answer = ProbeOutcome::Answered(Box::new(report(1, position, Vec::new())));
+            knowledge.observe(NodeId(0), now, now, answer);
+            let topology = Topology::derive(&knowledge, now, None);
+            assert_eq!(topology.hears_a_primary(&topology.members[0]), hears, "{status}");
+        }
+    }
 }

@@ -330,8 +330,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a WAL receiver that streams is heard",
         TOPOLOGY,
-        "receiving.status == \"streaming\" && receiving.fresh && !known_otherwise(receiving)",
-        "receiving.status == \"stopped\" && receiving.fresh && !known_otherwise(receiving)",
+        "streams(receiving) && receiving.fresh && !known_otherwise(receiving)",
+        "!streams(receiving) && receiving.fresh && !known_otherwise(receiving)",
     ),
     // What was seen before pgherd hung.
     mutant(
