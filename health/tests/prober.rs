@@ -248,6 +248,38 @@ async fn a_server_whose_new_logins_hang_is_not_healthy_although_old_connections_
     Ok(())
 }
 
+/// It can be asked all the same: a server that seemed silent would be given up.
+#[tokio::test]
+async fn whoever_has_locked_repmgrs_table_is_not_waited_for() -> Result<()> {
+    let cluster = Cluster::builder().servers(1).start().await?;
+    let primary = cluster.primary().await?;
+    let mut watch = Watch::of(slice::from_ref(&primary), settings(&cluster));
+    let known = watch.report(|report| !report.repmgr_nodes.is_empty()).await?;
+    let locker = primary.connect("repmgr", "repmgr").await?;
+    locker.batch_execute("BEGIN; LOCK TABLE repmgr.nodes IN ACCESS EXCLUSIVE MODE").await?;
+    let locked = Instant::now();
+    for _ in 0..4 {
+        let (probe, before) = watch.until(answered).await?;
+        ensure!(before.is_empty(), "{before:?}");
+        let ProbeOutcome::Answered(report) = probe.outcome else { bail!("not an answer") };
+        ensure!(report.repmgr_nodes == known.repmgr_nodes, "what was known counts: {report:?}");
+    }
+    ensure!(locked.elapsed() > Duration::from_secs(1), "it was locked all the time");
+    // One that has not read it before.
+    let (probe, before) = Watch::of(slice::from_ref(&primary), settings(&cluster)).until(answered).await?;
+    ensure!(before.is_empty(), "{probe:?} after {before:?}");
+    locker.batch_execute("INSERT INTO repmgr.nodes VALUES (9, 1, true, 'odd', 'bdr', 'x', 1, 'host=x', 'r', '', '/x'); COMMIT").await?;
+    let inserted = Instant::now();
+    loop {
+        let probe = watch.next().await?;
+        let ProbeOutcome::Answered(report) = probe.outcome else { bail!("{:?}", probe.outcome) };
+        ensure!(report.repmgr_nodes == known.repmgr_nodes, "it is of another kind: {report:?}");
+        if probe.asked_at > inserted {
+            return Ok(());
+        }
+    }
+}
+
 fn signal(pid: u32, name: &str) -> Result<()> {
     let status = std::process::Command::new("kill").args([format!("-{name}"), pid.to_string()]).status()?;
     ensure!(status.success(), "kill -{name} {pid}: {status}");

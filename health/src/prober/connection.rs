@@ -19,6 +19,9 @@ use crate::Node;
 /// Names are looked up on this database's schemas alone, whatever the role's search_path says.
 const OPTIONS: &str = "-c search_path=pg_catalog -c standard_conforming_strings=on";
 
+/// So much is kept of what a server says, which is shown and kept for long.
+const LONGEST_MESSAGE: usize = 1000;
+
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectFailure {
@@ -53,7 +56,7 @@ impl ConnectFailure {
         if let Some(db) = error.as_db_error() {
             return Self::Rejected {
                 sqlstate: db.code().code().to_owned(),
-                message: db.message().to_owned(),
+                message: db.message().chars().take(LONGEST_MESSAGE).collect(),
             };
         }
         let cause = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));

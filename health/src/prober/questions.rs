@@ -54,8 +54,10 @@ SELECT coalesce(application_name, ''), coalesce(state, ''), coalesce(sync_state,
 /// A logical slot has a database.
 const SLOTS: &str = "SELECT slot_name::text, database::text, active FROM pg_replication_slots WHERE NOT temporary ORDER BY slot_name";
 
+/// Its columns are texts of any length, and whoever may write there may write any number of rows.
 const REPMGR_NODES: &str = "
-SELECT node_id, node_name, type, upstream_node_id, active, priority, conninfo FROM repmgr.nodes ORDER BY node_id";
+SELECT node_id, left(node_name, 1000), type, upstream_node_id, active, priority, left(conninfo, 10000)
+  FROM repmgr.nodes ORDER BY node_id LIMIT 1000";
 
 /// Null where repmgr's library is not preloaded. Whether its failover is automatic cannot be seen from here: one that
 /// runs and is not paused is taken to decide.
@@ -69,9 +71,13 @@ SELECT coalesce(max(('x' || left(name, 8))::bit(32)::int4), 0) FROM pg_ls_waldir
 
 const HISTORY: &str = "SELECT pg_read_file('pg_wal/' || $1 || '.history', 0, 1048576, true)";
 
+/// Whoever has locked repmgr's table is not waited for: that would make a server look silent.
+const WAIT_FOR_NO_LOCK: &str = "SET lock_timeout = '100ms'";
+
 const INTERNAL_ERROR: &str = "XX000";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 const UNDEFINED_FILE: &str = "58P01";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// What is remembered of a server from one connection to the next.
 #[derive(Debug, Default)]
@@ -81,13 +87,32 @@ pub(super) struct Memory {
     timeline: Option<(Incarnation, TimelineId)>,
     /// How far a standby without a receiver was when its WAL was looked at last.
     looked_at: Option<(Incarnation, Option<Lsn>)>,
-    repmgr_nodes: Arc<Vec<RepmgrNode>>,
+    /// repmgr's rows as they were read last, and of which cluster.
+    repmgr_nodes: (u64, Arc<Vec<RepmgrNode>>),
     warned_of_repmgr: bool,
+    warned_of_lock: bool,
     warned_of_timeline: bool,
 }
 
 /// One run of one server: its system identifier and start time. Its history does not change while it lasts.
 type Incarnation = (u64, i64);
+
+impl Memory {
+    /// Takes in repmgr's rows; where the table is locked, those that were read last are as good as there are.
+    fn note_rows(&mut self, node: &Node, cluster: u64, rows: Option<Vec<RepmgrNode>>) {
+        let is_locked = rows.is_none();
+        if is_locked && !self.warned_of_lock {
+            warn!(server = %node, "somebody has locked repmgr.nodes: what it said before counts until it can be read");
+        }
+        self.warned_of_lock = is_locked;
+        let (of, known) = &self.repmgr_nodes;
+        match rows {
+            None if *of == cluster => {}
+            Some(rows) if *of == cluster && **known == rows => {}
+            rows => self.repmgr_nodes = (cluster, Arc::new(rows.unwrap_or_default())),
+        }
+    }
+}
 
 /// The prepared statements of one connection.
 #[derive(Debug)]
@@ -107,12 +132,14 @@ struct Repmgr {
 
 impl Questions {
     pub(super) async fn prepare(client: &Client) -> Result<Self, ConnectFailure> {
-        let (state, senders, slots, wal_timeline) = tokio::join!(
+        let (set, state, senders, slots, wal_timeline) = tokio::join!(
+            client.batch_execute(WAIT_FOR_NO_LOCK),
             client.prepare(STATE),
             client.prepare(SENDERS),
             client.prepare(SLOTS),
             client.prepare(WAL_TIMELINE)
         );
+        set.map_err(of)?;
         let (state, senders, slots) = (state.map_err(of)?, senders.map_err(of)?, slots.map_err(of)?);
         Ok(Self { state, senders, slots, wal_timeline: wal_timeline.map_err(of)?, repmgr: None })
     }
@@ -132,15 +159,18 @@ impl Questions {
         );
         let state = state.map_err(of)?;
         let mut repmgr = repmgr?;
-        if self.repmgr.is_none() && self.find_repmgr(client, &state, (node, memory)).await? {
-            repmgr = ask_repmgr(client, self.repmgr.as_ref()).await?;
+        if self.repmgr.is_none() {
+            match self.find_repmgr(client, &state, (node, memory)).await {
+                Ok(true) => repmgr = ask_repmgr(client, self.repmgr.as_ref()).await?,
+                Ok(false) => {}
+                Err(failure) if is_locked(&failure) => repmgr.0 = None,
+                Err(failure) => return Err(failure),
+            }
         }
         let (nodes, repmgrd_decides) = repmgr;
-        if *memory.repmgr_nodes != nodes {
-            memory.repmgr_nodes = Arc::new(nodes);
-        }
         let incarnation =
             (get::<i64>(&state, "system_identifier")?.cast_unsigned(), get(&state, "started_at")?);
+        memory.note_rows(node, incarnation.0, nodes);
         let senders = senders.map_err(of)?;
         let (timeline, position) = if get(&state, "standby")? {
             self.look_at_wal(client, &state, incarnation, (node, memory)).await?;
@@ -157,7 +187,7 @@ impl Questions {
             slots: slots.map_err(of)?.iter().map(slot).collect::<Result<_, _>>()?,
             synchronous_standby_names: get(&state, "synchronous_standby_names")?,
             wal_receiver_timeout: milliseconds(&state, "receiver_timeout")?,
-            repmgr_nodes: Arc::clone(&memory.repmgr_nodes),
+            repmgr_nodes: Arc::clone(&memory.repmgr_nodes.1),
             repmgrd_decides,
             data_directory: get(&state, "data_directory")?,
         })
@@ -227,12 +257,12 @@ impl Questions {
     }
 }
 
-/// The rows of `repmgr.nodes`, and whether a repmgrd decides there.
+/// The rows of `repmgr.nodes`, unless they are locked, and whether a repmgrd decides there.
 async fn ask_repmgr(
     client: &Client,
     repmgr: Option<&Repmgr>,
-) -> Result<(Vec<RepmgrNode>, bool), ConnectFailure> {
-    let Some(repmgr) = repmgr else { return Ok((Vec::new(), false)) };
+) -> Result<(Option<Vec<RepmgrNode>>, bool), ConnectFailure> {
+    let Some(repmgr) = repmgr else { return Ok((Some(Vec::new()), false)) };
     let repmgrd = async {
         match &repmgr.repmgrd {
             Some(statement) => get(&client.query_one(statement, &[]).await.map_err(of)?, 0),
@@ -240,7 +270,19 @@ async fn ask_repmgr(
         }
     };
     let (nodes, decides) = tokio::join!(client.query(&repmgr.nodes, &[]), repmgrd);
-    Ok((nodes.map_err(of)?.iter().map(repmgr_node).collect::<Result<_, _>>()?, decides?))
+    let nodes = match nodes.map_err(of) {
+        Ok(rows) => {
+            let nodes = rows.iter().filter_map(|row| repmgr_node(row).transpose());
+            Some(nodes.collect::<Result<Vec<_>, _>>()?)
+        }
+        Err(failure) if is_locked(&failure) => None,
+        Err(failure) => return Err(failure),
+    };
+    Ok((nodes, decides?))
+}
+
+fn is_locked(failure: &ConnectFailure) -> bool {
+    matches!(failure, ConnectFailure::Rejected { sqlstate, .. } if sqlstate == LOCK_NOT_AVAILABLE)
 }
 
 fn primary(state: &Row, senders: &[Row]) -> Result<(TimelineId, Position), ConnectFailure> {
@@ -334,25 +376,26 @@ fn wal_receiver(state: &Row) -> Result<WalReceiver, ConnectFailure> {
     })
 }
 
-fn repmgr_node(row: &Row) -> Result<RepmgrNode, ConnectFailure> {
-    let conninfo: String = get(row, 6)?;
-    let (host, port) = Conninfo::parse(&conninfo).and_then(|it| it.host_and_port()).unwrap_or_default();
-    let node_type: String = get(row, 2)?;
-    Ok(RepmgrNode {
+/// None for a server of a kind that is not known here.
+fn repmgr_node(row: &Row) -> Result<Option<RepmgrNode>, ConnectFailure> {
+    let node_type = match get(row, 2)? {
+        "primary" => RepmgrNodeType::Primary,
+        "standby" => RepmgrNodeType::Standby,
+        "witness" => RepmgrNodeType::Witness,
+        _ => return Ok(None),
+    };
+    let conninfo: &str = get(row, 6)?;
+    let (host, port) = Conninfo::parse(conninfo).and_then(|it| it.host_and_port()).unwrap_or_default();
+    Ok(Some(RepmgrNode {
         node_id: get(row, 0)?,
         node_name: get(row, 1)?,
-        node_type: match node_type.as_str() {
-            "primary" => RepmgrNodeType::Primary,
-            "standby" => RepmgrNodeType::Standby,
-            "witness" => RepmgrNodeType::Witness,
-            other => return Err(malformed(&format!("repmgr.nodes has a node of type `{other}`"))),
-        },
+        node_type,
         upstream_node_id: get(row, 3)?,
         active: get(row, 4)?,
         priority: get(row, 5)?,
         host,
         port,
-    })
+    }))
 }
 
 fn timeline_id(

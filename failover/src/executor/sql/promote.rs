@@ -141,8 +141,10 @@ impl Sql {
 
     /// It changes nothing for the failover if this cannot be written: it is only told.
     async fn record(&self, primary: NodeId, statements: &str) {
-        // No standby may stream yet.
-        let text = format!("BEGIN; SET LOCAL synchronous_commit = local; {statements}; COMMIT");
+        // No standby may stream yet, and somebody may have locked the table.
+        let text = format!(
+            "BEGIN; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '1s'; {statements}; COMMIT"
+        );
         let written = self
             .on(primary, async |client| {
                 client.batch_execute(&text).await?;
