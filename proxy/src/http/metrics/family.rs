@@ -1,5 +1,6 @@
 //! Families of metrics as tables: what each is called, and how its value is had.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -77,9 +78,19 @@ impl<S: Subject> Family<S> {
             if labels.is_empty() {
                 return metric.encode(family);
             }
+            let labels: Vec<_> = labels.into_iter().map(|(name, value)| (name, escaped(value))).collect();
             metric.encode(family.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+}
+
+/// A value as it stands between quotes; the crate writes it as it is.
+fn escaped(value: &str) -> Cow<'_, str> {
+    if value.contains(['\\', '"', '\n']) {
+        value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n").into()
+    } else {
+        value.into()
     }
 }
 
@@ -90,4 +101,36 @@ pub(super) fn encode<S: Subject>(
     encoder: &mut DescriptorEncoder<'_>,
 ) -> fmt::Result {
     families.iter().try_for_each(|family| family.encode(subjects, encoder))
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::collector::Collector;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Odd;
+
+    impl Subject for Odd {
+        fn labels(&self) -> Vec<(&'static str, &str)> {
+            vec![("database", "a\"} 1\nb\\"), ("user", "plain")]
+        }
+    }
+
+    impl Collector for Odd {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            encode(&[Family::gauge("odd", "Odd", |_: &Self| Some(2.0))], &[Self], &mut encoder)
+        }
+    }
+
+    #[test]
+    fn whatever_a_database_is_called_its_metrics_can_be_read() {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Odd));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("odd{database=\"a\\\"} 1\\nb\\\\\",user=\"plain\"} 2"), "{text}");
+    }
 }
