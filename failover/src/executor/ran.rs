@@ -39,15 +39,84 @@ pub(super) fn judge(ran: Result<Ran, Failure>, unchanged: &[u32]) -> Outcome {
 pub(super) fn excerpt(output: &str) -> String {
     let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines.get(lines.len().saturating_sub(4)..).unwrap_or_default().join("; ");
-    let mut shown = String::new();
-    for (index, part) in last.split("password=").enumerate() {
-        if index == 0 {
-            shown.push_str(part);
-        } else {
-            let end = part.find([' ', ';']).unwrap_or(part.len());
-            shown.push_str("password=...");
-            shown.push_str(part.get(end..).unwrap_or_default());
+    without_passwords(&last).chars().take(600).collect()
+}
+
+/// What stands for a password in connection strings of either form, and in variables, is left out.
+fn without_passwords(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((at, until)) = password(rest) {
+        shown.push_str(rest.get(..at).unwrap_or_default());
+        shown.push_str("...");
+        rest = rest.get(until..).unwrap_or_default();
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Where the first password begins and ends.
+fn password(text: &str) -> Option<(usize, usize)> {
+    // ASCII alone changes its case, and so no place moves.
+    let lower = text.to_ascii_lowercase();
+    let keyword = lower.match_indices("password").find_map(|(at, word)| {
+        let value = lower.get(at + word.len()..)?.trim_start().strip_prefix('=')?.trim_start();
+        Some((text.len() - value.len(), end_of_value(value))).filter(|(_, length)| *length > 0)
+    });
+    let uri = lower.match_indices("://").find_map(|(at, scheme)| {
+        let authority = lower.get(at + scheme.len()..)?;
+        let end = authority.find(|it: char| it.is_whitespace() || "/?\"';".contains(it));
+        let (login, _) = authority.get(..end.unwrap_or(authority.len()))?.rsplit_once('@')?;
+        let (user, password) = login.split_once(':')?;
+        Some((at + scheme.len() + user.len() + 1, password.len())).filter(|(_, length)| *length > 0)
+    });
+    let (at, length) = [keyword, uri].into_iter().flatten().min()?;
+    Some((at, at + length))
+}
+
+/// Where a value of libpq's ends, quoted or not.
+fn end_of_value(value: &str) -> usize {
+    let Some(quoted) = value.strip_prefix('\'') else {
+        return value.find(|it: char| it.is_whitespace() || "\"';&".contains(it)).unwrap_or(value.len());
+    };
+    let mut escaped = false;
+    let end = quoted.find(|it: char| {
+        let ends = it == '\'' && !escaped;
+        escaped = it == '\\' && !escaped;
+        ends
+    });
+    end.map_or(value.len(), |end| end + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown_however_it_is_written() {
+        for (said, shown) in [
+            ("conninfo is \"host=a password=se-cret user=b\"", "conninfo is \"host=a password=... user=b\""),
+            ("password='it\\'s a secret' host=a", "password=... host=a"),
+            ("password = 'secret'", "password = ..."),
+            ("password='secret", "password=..."),
+            ("PGPASSWORD=secret repmgr", "PGPASSWORD=... repmgr"),
+            ("sslpassword=secret; password=secret", "sslpassword=...; password=..."),
+            (
+                "postgresql://me:p%40ss@a:5432/x?sslmode=require",
+                "postgresql://me:...@a:5432/x?sslmode=require",
+            ),
+            ("postgres://a/x?user=me&password=secret&port=1", "postgres://a/x?user=me&password=...&port=1"),
+            ("see https://example.org:80/a@b", "see https://example.org:80/a@b"),
+            ("password=; password=secret", "password=; password=..."),
+            ("the password is wrong", "the password is wrong"),
+        ] {
+            assert_eq!(excerpt(said), shown);
+            assert!(!excerpt(said).contains("secret"), "{said}");
         }
     }
-    shown.chars().take(600).collect()
+
+    #[test]
+    fn the_last_lines_are_shown() {
+        assert_eq!(excerpt("a\n\n b \nc\nd\ne\n"), "b; c; d; e");
+    }
 }
