@@ -67,11 +67,13 @@ struct Stop {
     at: Instant,
     /// Its start time then.
     run: Option<i64>,
+    /// It has nothing beside the lineage, as one that was shut down for another, or an operator has given that up.
+    is_settled: bool,
 }
 
 impl Stop {
     fn of(member: &Member, at: Instant) -> Self {
-        Self { at, run: member.report().map(|report| report.started_at) }
+        Self { at, run: member.report().map(|report| report.started_at), is_settled: false }
     }
 
     /// It answers, from another run. If that ends, it is not our doing.
@@ -89,7 +91,8 @@ impl Care {
 
     /// The primary is about to be stopped, to be started again as a standby.
     pub(crate) fn stopping(&mut self, primary: &Member, now: Instant) {
-        self.patients.entry(primary.node).or_default().stopped = Some(Stop::of(primary, now));
+        self.patients.entry(primary.node).or_default().stopped =
+            Some(Stop { is_settled: true, ..Stop::of(primary, now) });
     }
 
     /// Something is done for it, or an operator wants it to be.
@@ -285,7 +288,9 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
         let Some(step) = remedy(machine, now, epoch, node) else { continue };
         let fence = step == Step::Fence;
         let rejoin = matches!(step, Step::Rejoin { .. } | Step::Clone { .. });
-        let stop = machine.topology.member(node).filter(|_| rejoin).map(|member| Stop::of(member, now));
+        let is_settled = machine.care.ordered.contains_key(&node);
+        let stop = |member| Stop { is_settled, ..Stop::of(member, now) };
+        let stop = machine.topology.member(node).filter(|_| rejoin).map(stop);
         let id = machine.order(now, node, step);
         if fence {
             machine.care.fencing(node, id);
@@ -296,7 +301,7 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
         let patient = machine.care.patients.entry(node).or_default();
         patient.repair = Some(id);
         // A rejoin, or a clone, begins with a stop, and may end there.
-        patient.stopped = patient.stopped.or(stop);
+        patient.stopped = if is_settled { stop.or(patient.stopped) } else { patient.stopped.or(stop) };
     }
 }
 
@@ -405,12 +410,14 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let registered = machine.may_act_on(member)
         && machine.topology.member(upstream).is_some_and(|primary| machine.may_act_on(primary));
     let ours = member.report().is_none_or(|report| report.system_identifier == epoch.system_identifier);
-    let divergence = match (member.report(), member.standing) {
-        (None, _) | (_, Standing::Diverged) => u64::MAX,
-        (_, Standing::Superseded { divergence, .. }) => divergence,
+    let is_settled = patient.and_then(|patient| patient.stopped).is_some_and(|stop| stop.is_settled);
+    let is_known = member.report().is_some() || is_settled;
+    let divergence = match member.standing {
+        Standing::Superseded { divergence, .. } => divergence,
+        Standing::Unknown if !is_known => u64::MAX,
+        Standing::Diverged => u64::MAX,
         _ => 0,
     };
-    let is_known = member.report().is_some();
     let state = member.state.clone();
     let standing = member.standing;
     let settings = machine.settings.clone();
