@@ -410,14 +410,8 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let registered = machine.may_act_on(member)
         && machine.topology.member(upstream).is_some_and(|primary| machine.may_act_on(primary));
     let ours = member.report().is_none_or(|report| report.system_identifier == epoch.system_identifier);
-    let is_settled = patient.and_then(|patient| patient.stopped).is_some_and(|stop| stop.is_settled);
-    let is_known = member.report().is_some() || is_settled;
-    let divergence = match member.standing {
-        Standing::Superseded { divergence, .. } => divergence,
-        Standing::Unknown if !is_known => u64::MAX,
-        Standing::Diverged => u64::MAX,
-        _ => 0,
-    };
+    let stopped = patient.and_then(|patient| patient.stopped);
+    let worth = kept_for_an_operator(member, stopped, machine.settings.max_data_loss);
     let state = member.state.clone();
     let standing = member.standing;
     let settings = machine.settings.clone();
@@ -442,12 +436,7 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     }
     let superseded = state == MemberState::Standby && matches!(standing, Standing::Superseded { .. });
     if superseded || patient.stopped.is_some() {
-        if divergence > settings.max_data_loss {
-            let how = if is_known {
-                "it has more WAL of its own than failover.max_data_loss"
-            } else {
-                NEVER_ANSWERED
-            };
+        if let Some(how) = worth {
             patient.given_up = Some(format!("{how}: an operator must rejoin it"));
             return None;
         }
@@ -466,6 +455,21 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let loose = state == MemberState::Standby && standing == Standing::OnLineage;
     let upstream = above.filter(|_| loose && (patient.frozen || waited))?;
     Some(Step::Follow { upstream })
+}
+
+/// What a server has beside the lineage that is not thrown away unasked.
+fn kept_for_an_operator(member: &Member, stopped: Option<Stop>, max_data_loss: u64) -> Option<&'static str> {
+    let divergence = match member.standing {
+        Standing::Superseded { divergence, .. } => divergence,
+        Standing::Diverged => u64::MAX,
+        _ => 0,
+    };
+    let is_settled = stopped.is_some_and(|stop| stop.is_settled);
+    if member.report().is_none() && !is_settled {
+        Some(NEVER_ANSWERED)
+    } else {
+        (divergence > max_data_loss).then_some("it has more WAL of its own than failover.max_data_loss")
+    }
 }
 
 /// The primary's CHECKPOINT is done; ordered if it was not yet.

@@ -350,8 +350,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "a server with more WAL of its own than max_data_loss is left to an operator",
         CARE,
-        "if divergence > settings.max_data_loss {",
-        "if divergence > settings.max_data_loss && node.0 == u32::MAX {",
+        "(divergence > max_data_loss).then_some(",
+        "(divergence > max_data_loss && member.node.0 == u32::MAX).then_some(",
+    ),
+    mutant(
+        "a server that has never answered is left to an operator",
+        CARE,
+        "if member.report().is_none() && !is_settled {",
+        "if member.report().is_none() && member.node.0 == u32::MAX {",
     ),
     mutant(
         "a switchover is given up when a guard ceases to hold",
