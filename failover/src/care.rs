@@ -443,7 +443,7 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
         patient.given_up = None;
         if let (Some(why), false) = (&patient.not_rewindable, settings.reclone) {
             let how = format!(
-                "it cannot be rewound ({why}): an operator must clone it (repmgr standby clone --force), or set failover.reclone"
+                "it cannot be rewound ({why}): an operator must clone it (pgherd rejoin --reclone), or set failover.reclone"
             );
             patient.given_up = Some(how);
             return None;

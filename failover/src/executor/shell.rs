@@ -181,8 +181,9 @@ return 0
 /// about to become.
 /// Exit 0: it was a primary. 5: it was a standby. 3: a rewind was interrupted in it. 4: it could not be recovered.
 ///
-/// A shutdown writes the control file last, and so does a rewind, which then says "in archive recovery". Between the two nothing but a
-/// rewind writes, so what is newer than a shutdown is the work of one that has not come to its end. One that has lacks
+/// A shutdown writes the control file last (but for WAL files that a standby makes for later), and so does a rewind, which then says "in
+/// archive recovery". Between the two nothing but a rewind writes to databases, and it does so before all else: what is newer there
+/// than a shutdown is the work of one that has not come to its end. One that has lacks
 /// `standby.signal` until repmgr has made it: such a directory is no primary's, and recovered as one it would go on by itself on the
 /// timeline of the server that it was rewound to.
 pub(super) const RECOVER: &str = r#"
@@ -207,10 +208,10 @@ as_standby() {
   done
 }
 if is_shut_down; then
-  newer=$(find -L "$data/base" "$data/global" "$data/pg_tblspc" "$data/pg_wal" -path '*/archive_status' -prune -o \
-    -type f -newer "$data/global/pg_control" -print 2>/dev/null | head -n 1)
+  newer=$(find -L "$data/base" "$data/global" "$data/pg_tblspc" -type f -newer "$data/global/pg_control" 2>/dev/null |
+    head -n 1)
   [ -n "$newer" ] || { as_what; return; }
-  echo "a rewind of it was interrupted: $newer was written after its shutdown"
+  echo "it was written to after its shutdown, as by a rewind that was interrupted: $newer"
   return 3
 fi
 aside=$(mktemp -d) || return 4
