@@ -6,6 +6,7 @@ mod metrics;
 mod patroni;
 mod routes;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
 use std::pin::pin;
@@ -18,7 +19,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
@@ -26,7 +28,8 @@ use crate::handover::Inherited;
 use crate::listener;
 use crate::shared::Shared;
 
-/// Connections at a time; more wait to be accepted.
+/// Connections at a time. For one more the oldest makes place: an answer takes milliseconds, so that one says nothing or does not read, and a
+/// health check that had to wait for it would say that pgherd hangs.
 const CONNECTIONS: usize = 32;
 /// How long a request's head may take, and the next request of a connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
@@ -109,11 +112,10 @@ impl Drop for Http {
 }
 
 async fn serve(socket: &tokio::net::TcpListener, routes: axum::Router, mut accepting: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        // Where another pgherd serves at the same socket, it is for that one to answer.
-        let Some(accepted) = listener::while_open(&mut accepting, || socket.accept()).await else { return };
+    let mut conversations = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
+    // Where another pgherd serves at the same socket, it is for that one to answer.
+    while let Some(accepted) = listener::while_open(&mut accepting, || socket.accept()).await {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -122,15 +124,18 @@ async fn serve(socket: &tokio::net::TcpListener, routes: axum::Router, mut accep
                 continue;
             }
         };
-        let routes = routes.clone();
-        tokio::spawn(async move {
-            let _place = place;
-            converse(stream, routes).await;
-        });
+        while conversations.try_join_next().is_some() {}
+        oldest_first.retain(|conversation| !conversation.is_finished());
+        if oldest_first.len() >= CONNECTIONS
+            && let Some(oldest) = oldest_first.pop_front()
+        {
+            oldest.abort();
+        }
+        oldest_first.push_back(conversations.spawn(converse(stream, routes.clone())));
     }
 }
 
-/// Serves one connection. Whoever says nothing, or does not read its answers, leaves its place to others after a while.
+/// Serves one connection. Whoever says nothing, or does not read its answers, is gone after a while.
 async fn converse(stream: TcpStream, routes: axum::Router) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

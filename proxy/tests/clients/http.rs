@@ -178,9 +178,8 @@ async fn who_says_nothing_or_garbage_keeps_nobody_from_asking() -> Result<()> {
         }
         silent.push(stream);
     }
-    // All places are taken by them, for ten seconds at the most.
-    let (status, _) = tokio::time::timeout(Duration::from_secs(25), get(address, "/healthz")).await??;
-    ensure!(status == 200);
+    // All places are taken by them.
+    ensure!(quickly(address).await? == 200);
     let mut garbage = TcpStream::connect(address).await?;
     garbage.write_all(&[0, 0, 0, 8, 4, 210, 22, 47, b'\r', b'\n', b'\r', b'\n']).await?;
     let mut answer = Vec::new();
@@ -205,7 +204,11 @@ async fn who_asks_and_does_not_read_keeps_nobody_from_asking() -> Result<()> {
         let _ = tokio::time::timeout(Duration::from_millis(100), stream.write_all(&request)).await;
         slow.push(stream);
     }
-    let (status, _) = tokio::time::timeout(Duration::from_secs(40), get(address, "/healthz")).await??;
-    ensure!(status == 200);
+    ensure!(quickly(address).await? == 200);
     Ok(())
+}
+
+/// The status of a health check that somebody draws conclusions from if it takes long.
+async fn quickly(address: SocketAddr) -> Result<u16> {
+    Ok(tokio::time::timeout(Duration::from_secs(5), get(address, "/healthz")).await??.0)
 }
