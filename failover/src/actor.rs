@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Cadence, Clients, Command, Decision, EtcdSettings, Event, Executor, ExecutorSettings, Happened, Machine,
-    Order, Rehearsal, RepmgrRows, Routing, Settings, Standing, Status,
+    Order, Rehearsal, RepmgrRows, Routing, Ruling, Settings, Status,
 };
 use journal::Journal;
 pub use request::Taken;
@@ -210,7 +210,7 @@ impl Actor {
             machine.stand_aside();
         }
         if settings.etcd.is_some() {
-            machine.set_standing(Standing::unknown());
+            machine.set_ruling(Ruling::unknown());
         }
         let (routing, routing_seen) = watch::channel(Arc::new(machine.routing()));
         let (topology, topology_seen) = watch::channel(machine.topology());
@@ -270,7 +270,7 @@ impl Actor {
                 }
                 Woken::Asked(request) => self.heed(request),
                 Woken::Told => {
-                    self.machine.set_standing(self.tie.standing());
+                    self.machine.set_ruling(self.tie.ruling());
                     self.step(Event::Tick);
                 }
                 Woken::Hinted(node) => contacts.prober.demand(node),

@@ -147,7 +147,7 @@ fn unaccounted(machine: &Machine, node: NodeId) -> Option<String> {
 fn postponed(machine: &Machine, node: NodeId, now: Instant) -> Option<Assessment> {
     let why = if !machine.knows_the_cluster(now) {
         "nothing says yet that the servers that answer are the right cluster".to_owned()
-    } else if machine.awaits_standing() {
+    } else if machine.awaits_ruling() {
         "etcd has not said yet which timeline was served last".to_owned()
     } else if machine.orders.unmaking(node) {
         format!("a command that stops node {node} has not ended")

@@ -15,7 +15,7 @@ use pgherd_health::Password;
 use pgherd_tls::ServerTls;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::lease::{Candidate, Claim, Standing};
+use crate::lease::{Candidate, Claim, Ruling};
 use keeper::Keeper;
 
 /// Requests to the keeper that may wait; whoever has one more waits for a place.
@@ -69,7 +69,7 @@ pub struct EtcdSettings {
 #[derive(Debug)]
 enum Ask {
     /// Look now; what was seen. Nothing that was known before counts. If somebody is to be told to promote, write that down.
-    Check(Option<Candidate>, oneshot::Sender<Standing>),
+    Check(Option<Candidate>, oneshot::Sender<Ruling>),
     /// This is the cluster.
     Cluster(u64),
     /// Hold the lease, if it can be had; or give it back, and tell these then.
@@ -82,26 +82,26 @@ enum Ask {
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
     asks: mpsc::Sender<Ask>,
-    standing: watch::Receiver<Standing>,
+    ruling: watch::Receiver<Ruling>,
 }
 
 impl Lease {
     /// The way to a keeper, which runs until nobody can ask it any more.
     pub(crate) fn keep(settings: EtcdSettings, campaigns: bool) -> (Self, impl Future<Output = ()>) {
         let (asks, asked) = mpsc::channel(QUEUE);
-        let (publish, standing) = watch::channel(Standing::unknown());
+        let (publish, ruling) = watch::channel(Ruling::unknown());
         let keeper = Keeper::new(Arc::new(settings), campaigns, publish);
-        (Self { asks, standing }, keeper.run(asked))
+        (Self { asks, ruling }, keeper.run(asked))
     }
 
     /// What is known now.
-    pub(crate) fn standing(&mut self) -> Standing {
-        self.standing.borrow_and_update().clone()
+    pub(crate) fn ruling(&mut self) -> Ruling {
+        self.ruling.borrow_and_update().clone()
     }
 
     /// Ready when something else is known; never again once the keeper has ended. Cancel-safe.
     pub(crate) async fn changed(&mut self) {
-        if self.standing.changed().await.is_err() {
+        if self.ruling.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -114,17 +114,17 @@ impl Lease {
         let (reply, answer) = oneshot::channel();
         let asked = self.asks.send(Ask::Check(candidate, reply)).await;
         match (asked, answer.await) {
-            (Ok(()), Ok(Standing { claim: Claim::Held { .. }, .. })) => Ok(()),
-            (Ok(()), Ok(standing)) => Err(standing.claim.to_string()),
+            (Ok(()), Ok(Ruling { claim: Claim::Held { .. }, .. })) => Ok(()),
+            (Ok(()), Ok(ruling)) => Err(ruling.claim.to_string()),
             _ => Err("the keeper of the lease has ended".to_owned()),
         }
     }
 
     /// Ready as soon as the lease is not held any more.
     pub(crate) async fn lost(&self) {
-        let mut standing = self.standing.clone();
+        let mut ruling = self.ruling.clone();
         loop {
-            let until = standing.borrow_and_update().claim.until();
+            let until = ruling.borrow_and_update().claim.until();
             let over = async {
                 if let Some(until) = until {
                     tokio::time::sleep_until(until.into()).await;
@@ -132,7 +132,7 @@ impl Lease {
             };
             tokio::select! {
                 () = over => return,
-                changed = standing.changed() => if changed.is_err() { return },
+                changed = ruling.changed() => if changed.is_err() { return },
             }
         }
     }

@@ -75,7 +75,7 @@ impl fmt::Display for Claim {
 
 /// What the lock service says of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct Ruling {
     /// Who may act.
     pub claim: Claim,
     /// The cluster that it is about; none before it is known.
@@ -117,7 +117,7 @@ impl Candidate {
     }
 }
 
-impl Standing {
+impl Ruling {
     /// Without a lock service.
     #[must_use]
     pub const fn alone() -> Self {
@@ -155,8 +155,8 @@ pub struct Served {
 
 impl Machine {
     /// Takes in what the lock service says.
-    pub fn set_standing(&mut self, standing: Standing) {
-        self.standing = standing;
+    pub fn set_ruling(&mut self, ruling: Ruling) {
+        self.ruling = ruling;
     }
 
     /// Why nothing may be done to the servers at `now`; none if it may.
@@ -164,7 +164,7 @@ impl Machine {
         if self.aside {
             return Some("another pgherd decides".to_owned());
         }
-        self.standing.claim.objection(now)
+        self.ruling.claim.objection(now)
     }
 
     /// What is served, to be told to the lock service.
@@ -179,25 +179,25 @@ impl Machine {
 
     /// Who acts on the servers, in words.
     pub(crate) fn decider(&self) -> String {
-        if self.aside { "another pgherd decides".to_owned() } else { self.standing.claim.to_string() }
+        if self.aside { "another pgherd decides".to_owned() } else { self.ruling.claim.to_string() }
     }
 
     /// The same, if it is not this pgherd.
     pub(crate) fn looks_on(&self) -> Option<String> {
-        let acts = !self.aside && matches!(self.standing.claim, Claim::Alone | Claim::Held { .. });
+        let acts = !self.aside && matches!(self.ruling.claim, Claim::Alone | Claim::Held { .. });
         (!acts).then(|| self.decider())
     }
 
     /// The same, if that is not as it should be: that another holds the lease is no trouble.
     pub(crate) fn undecided(&self) -> Option<String> {
-        let well = matches!(self.standing.claim, Claim::Alone | Claim::Held { .. } | Claim::Other(_));
+        let well = matches!(self.ruling.claim, Claim::Alone | Claim::Held { .. } | Claim::Other(_));
         (self.aside || !well).then(|| self.decider())
     }
 
     /// The timeline that was served last, as the lock service knows it.
     pub(crate) fn floor(&self) -> Option<TimelineId> {
         let ours = self.topology.system_identifier.as_ref().ok().copied().flatten();
-        self.standing.floor.filter(|_| ours.is_some() && self.standing.cluster == ours)
+        self.ruling.floor.filter(|_| ours.is_some() && self.ruling.cluster == ours)
     }
 
     /// The cluster whose servers these are, once that is settled.
@@ -230,7 +230,7 @@ impl Machine {
 
     /// What is seen of the server that was told to promote last.
     fn candidate_state(&self) -> Option<&MemberState> {
-        let candidate = self.standing.candidate.as_ref()?;
+        let candidate = self.ruling.candidate.as_ref()?;
         let is_it = |node: &&Node| node.is_at(&candidate.host, candidate.port);
         let node = self.knowledge.nodes().iter().find(is_it)?.id;
         self.topology.member(node).map(|member| &member.state)
@@ -239,18 +239,18 @@ impl Machine {
     /// Why nobody may be promoted from this timeline, or newly served on it: another pgherd has told a server to promote that cannot
     /// be asked whether it did.
     pub(crate) fn unaccounted(&self, timeline: TimelineId) -> Option<String> {
-        let candidate = self.standing.candidate.as_ref().filter(|it| timeline <= it.parent)?;
+        let candidate = self.ruling.candidate.as_ref().filter(|it| timeline <= it.parent)?;
         let later = self.floor().is_some_and(|floor| floor > candidate.parent);
         let answers =
             matches!(self.candidate_state(), None | Some(MemberState::Primary | MemberState::Standby));
-        (!later && !answers && !self.standing.own_candidate).then(|| {
+        (!later && !answers && !self.ruling.own_candidate).then(|| {
             let Candidate { host, port, .. } = candidate;
             format!("{host}:{port} does not answer, which another pgherd has told to promote")
         })
     }
 
     /// The lock service has yet to say whether a later timeline was served.
-    pub(crate) fn awaits_standing(&self) -> bool {
-        self.standing.claim == Claim::Unknown
+    pub(crate) fn awaits_ruling(&self) -> bool {
+        self.ruling.claim == Claim::Unknown
     }
 }

@@ -51,7 +51,7 @@ pub use executor::{
 };
 pub use explain::explain;
 pub use history::{Decision, History};
-pub use lease::{Candidate, Claim, Served, Standing};
+pub use lease::{Candidate, Claim, Ruling, Served};
 pub use machine::Machine;
 pub use routing::{Epoch, Routing, Writes};
 pub use settings::{Mode, Settings};

@@ -9,7 +9,7 @@ use pgherd_health::{Branch, Knowledge, Leadership, Member, Node, NodeId, Report,
 use crate::care::Care;
 use crate::events::Events;
 use crate::history::{Decision, History};
-use crate::lease::Standing;
+use crate::lease::Ruling;
 use crate::operator::Wanted;
 use crate::orders::Orders;
 use crate::recall::Recalls;
@@ -58,7 +58,7 @@ pub struct Machine {
     /// Another pgherd decides; this one looks on.
     pub(crate) aside: bool,
     /// What the lock service says.
-    pub(crate) standing: Standing,
+    pub(crate) ruling: Ruling,
     /// The servers of the configuration.
     pub(crate) configured: Vec<Node>,
     /// An operator wants a failover.
@@ -106,7 +106,7 @@ impl Machine {
             paused: false,
             detached: BTreeSet::new(),
             aside: false,
-            standing: Standing::alone(),
+            ruling: Ruling::alone(),
             configured,
             wanted: None,
             requested: None,

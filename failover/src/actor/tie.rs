@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::etcd::Lease;
-use crate::{EtcdSettings, Machine, Served, Standing};
+use crate::{EtcdSettings, Machine, Ruling, Served};
 
 /// The lease, and what its keeper was told.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ impl Tie {
     }
 
     /// What etcd says.
-    pub(super) fn standing(&mut self) -> Standing {
-        self.lease.as_mut().map_or_else(Standing::alone, Lease::standing)
+    pub(super) fn ruling(&mut self) -> Ruling {
+        self.lease.as_mut().map_or_else(Ruling::alone, Lease::ruling)
     }
 
     /// Ready when etcd says something else; never without one. Cancel-safe.

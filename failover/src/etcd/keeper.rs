@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::client::{Client, Failure};
 use super::requests::{Keys, View};
 use super::{Ask, EtcdSettings};
-use crate::lease::{Candidate, Claim, Served, Standing};
+use crate::lease::{Candidate, Claim, Ruling, Served};
 
 /// The longest and the shortest time between two looks.
 const PACE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -34,15 +34,11 @@ pub(super) struct Keeper {
     served: Option<Served>,
     /// Who is about to be told to promote, until that is written down.
     candidate: Option<Candidate>,
-    publish: watch::Sender<Standing>,
+    publish: watch::Sender<Ruling>,
 }
 
 impl Keeper {
-    pub(super) fn new(
-        settings: Arc<EtcdSettings>,
-        campaigns: bool,
-        publish: watch::Sender<Standing>,
-    ) -> Self {
+    pub(super) fn new(settings: Arc<EtcdSettings>, campaigns: bool, publish: watch::Sender<Ruling>) -> Self {
         let client = Client::new(Arc::clone(&settings));
         Self {
             settings,
@@ -96,7 +92,7 @@ impl Keeper {
     fn heed(
         &mut self,
         ask: Ask,
-        checks: &mut Vec<oneshot::Sender<Standing>>,
+        checks: &mut Vec<oneshot::Sender<Ruling>>,
         done: &mut Vec<oneshot::Sender<()>>,
     ) -> bool {
         match ask {
@@ -130,8 +126,8 @@ impl Keeper {
         // What was not written down now is not done.
         self.candidate = None;
         let before = self.publish.borrow().clone();
-        let standing = match seen {
-            Ok(view) => Standing {
+        let ruling = match seen {
+            Ok(view) => Ruling {
                 claim: self.claim(&view),
                 cluster: self.cluster,
                 floor: view.timeline.map(|(timeline, _)| timeline),
@@ -141,13 +137,13 @@ impl Keeper {
             Err(failure) => {
                 let until = self.own.as_ref().map(|own| own.until);
                 let claim = Claim::Unreachable { why: failure.to_string(), until };
-                Standing { claim, cluster: self.cluster, ..before.clone().of(self.cluster) }
+                Ruling { claim, cluster: self.cluster, ..before.clone().of(self.cluster) }
             }
         };
-        tell(&before.claim, &standing.claim);
+        tell(&before.claim, &ruling.claim);
         self.publish.send_if_modified(|known| {
-            let changes = *known != standing;
-            *known = standing;
+            let changes = *known != ruling;
+            *known = ruling;
             changes
         });
     }

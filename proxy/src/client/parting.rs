@@ -18,7 +18,7 @@ use super::pipe::Filled;
 use super::relay::{Event, Lost};
 use super::session::{Session, Turn};
 use super::watch::{Overdue, without_server};
-use crate::server::connect::{Standing, look_at};
+use crate::server::connect::{Presence, look_at};
 use crate::server::table::Server;
 use crate::worker::{Stage, Worker};
 
@@ -116,15 +116,15 @@ impl Session {
         let stops = front.machine.server_stops();
         let is_silent = lost.last_error.is_none() && !stops;
         let is_to_be_looked_at = lost.is_by_order() || (request.is_some() && is_silent);
-        let standing = if is_to_be_looked_at {
+        let presence = if is_to_be_looked_at {
             Some(look(&held.server, &self.access, &self.worker).await)
         } else {
             None
         };
-        let alone = lost.is_by_client() || (lost.is_by_order() && standing == Some(Standing::Serves));
+        let alone = lost.is_by_client() || (lost.is_by_order() && presence == Some(Presence::Serves));
         // What a cancel request was held over for gets its answer now.
         let is_cancelled = front.held_over.take();
-        let goes_on = !is_cancelled && !alone && (stops || lost.is_for_all(standing));
+        let goes_on = !is_cancelled && !alone && (stops || lost.is_for_all(presence));
         if let Some(request) = request.filter(|_| goes_on)
             && front.send_again(&request, buffers)
         {
@@ -241,9 +241,9 @@ impl Session {
 }
 
 /// Looks whether the server takes connections, so that it was no stop of the server that ended one.
-async fn look(server: &Server, access: &Access, worker: &Worker) -> Standing {
+async fn look(server: &Server, access: &Access, worker: &Worker) -> Presence {
     if server.is_cut() {
-        return Standing::Gone;
+        return Presence::Gone;
     }
     let limit = worker.shared.config.load().pool.server_connect_timeout.min(LOOK);
     look_at(&server.node, (&access.user, &access.database), limit).await

@@ -14,7 +14,7 @@ use super::own_work::HeldOver;
 use super::pipe::{Filled, Pipe};
 use super::watch::Overdue;
 use crate::buffer::Buffers;
-use crate::server::connect::Standing;
+use crate::server::connect::Presence;
 use crate::server::connection::ServerConnection;
 use crate::server::table::Server;
 use crate::stream::Stream;
@@ -83,10 +83,10 @@ impl Lost {
     /// has said that it stops (57P01, 57P03) or that a standby cannot keep what is being read (40001). One that takes connections,
     /// or is about to, and has said nothing, has most likely lost the process of this one alone: it may have crashed by what it ran.
     /// And one that has said 57P02 may have crashed by a helper of that process.
-    pub(super) fn is_for_all(&self, standing: Option<Standing>) -> bool {
+    pub(super) fn is_for_all(&self, presence: Option<Presence>) -> bool {
         match self.sqlstate() {
             Some(sqlstate) => matches!(sqlstate, b"57P01" | b"57P03" | b"40001"),
-            None => standing == Some(Standing::Gone),
+            None => presence == Some(Presence::Gone),
         }
     }
 

@@ -252,7 +252,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How a server meets a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Presence {
     /// It lets it begin its login.
     Serves,
     /// It stops, has crashed, or starts; or it says what cannot be understood.
@@ -262,29 +262,29 @@ pub(crate) enum Standing {
 }
 
 /// Looks within `limit` how a server meets a connection. Nobody logs in for that.
-pub(crate) async fn look_at(node: &Node, (user, database): (&str, &str), limit: Duration) -> Standing {
+pub(crate) async fn look_at(node: &Node, (user, database): (&str, &str), limit: Duration) -> Presence {
     let mut was_lost = false;
     let look = async {
         loop {
             let stream = match Socket::connect_to(&node.host, node.port).await.map_err(ConnectError::from) {
                 Ok(socket) => Stream::new(socket),
-                Err(ConnectError::Unreachable(_)) => return Standing::Gone,
-                Err(_) => return Standing::Rejects,
+                Err(ConnectError::Unreachable(_)) => return Presence::Gone,
+                Err(_) => return Presence::Rejects,
             };
             match first_word(stream, (user, database)).await {
                 // 57P01 to 57P03
                 Ok((b'E', body)) if ErrorFields::parse(&body).sqlstate.starts_with(b"57P") => break,
-                Ok((b'E' | b'R', _)) => return Standing::Serves,
+                Ok((b'E' | b'R', _)) => return Presence::Serves,
                 Ok(_) | Err(ConnectError::Protocol) => break,
                 // It may end all its processes because one has crashed, or be about to go itself.
                 Err(_) => was_lost = true,
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        Standing::Rejects
+        Presence::Rejects
     };
     let seen = tokio::time::timeout(limit, look).await;
-    seen.unwrap_or(if was_lost { Standing::Rejects } else { Standing::Gone })
+    seen.unwrap_or(if was_lost { Presence::Rejects } else { Presence::Gone })
 }
 
 /// What a server says first to who wants to log in.

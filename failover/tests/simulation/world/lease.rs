@@ -1,6 +1,6 @@
 //! pgherds that hold a lease in etcd, or wait for it.
 
-use pgherd_failover::{Claim, Command, Event, Outcome, Standing, Step};
+use pgherd_failover::{Claim, Command, Event, Outcome, Ruling, Step};
 
 use crate::model::{OURS, Time};
 use crate::story::tell;
@@ -13,7 +13,7 @@ impl World {
     /// A pgherd begins to look after its lease, where there is an etcd.
     pub(crate) fn begin_lease(&mut self, pgherd: usize) {
         if self.plan.lease.is_some() {
-            self.pgherds[pgherd].machine.set_standing(Standing::unknown());
+            self.pgherds[pgherd].machine.set_ruling(Ruling::unknown());
             self.after(Time::ZERO, Happening::AskEtcd { pgherd });
         }
     }
@@ -62,14 +62,14 @@ impl World {
         };
         let candidate = self.etcd.candidate.clone();
         let own_candidate = candidate.as_ref().is_some_and(|(by, _)| *by == pgherd);
-        let standing = Standing {
+        let ruling = Ruling {
             claim,
             cluster: Some(OURS),
             floor: self.etcd.timeline,
             candidate: candidate.map(|(_, candidate)| candidate),
             own_candidate,
         };
-        self.pgherds[pgherd].machine.set_standing(standing);
+        self.pgherds[pgherd].machine.set_ruling(ruling);
         self.step(pgherd, Event::Tick);
     }
 
