@@ -54,10 +54,12 @@ pub(crate) use resolved::{
     Admin, Config, Discover, Etcd, Executor, Failover, FailoverMode, Http, Log, LogFormat, LogLevel, Monitor,
     Repmgr, Runtime, Ssh,
 };
-pub(crate) use routing::{MaxLag, ReadPolicy, Routing};
+pub(crate) use routing::{MaxLag, ReadPolicy, Reads, Routing};
 pub(crate) use secret::Secret;
 pub(crate) use set::{Change, Refusal, Sources};
 pub(crate) use tcp::Tcp;
+#[cfg(test)]
+pub(crate) use tests::load_with;
 pub(crate) use units::as_pgbouncer;
 
 use environment::Environment;

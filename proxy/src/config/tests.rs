@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::keys::KEYS;
-use super::routing::{Consistency, Reads};
+use super::routing::Consistency;
 use super::*;
 
 const REFERENCE: &str = include_str!("../../../docs/configure.md");
 
-pub(super) fn load_with(variables: &[(&str, &str)]) -> Loaded {
+pub(crate) fn load_with(variables: &[(&str, &str)]) -> Loaded {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     load_from(None, Path::new("/no/such/file"), variables).unwrap()
 }

@@ -36,13 +36,7 @@ impl Permit {
         if let Some(pool) = &self.pool {
             pool.register(&connection);
         }
-        self.pool.take().map(|pool| Lease {
-            pool,
-            connection: Some(connection),
-            pinned: None,
-            clean: false,
-            counted: true,
-        })
+        self.pool.take().map(|pool| Lease::of(pool, connection, false))
     }
 
     /// The server takes no more connections now. False if the pool has none that could come free.
@@ -81,13 +75,12 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(super) fn new(pool: &Arc<Pool>, connection: Connection) -> Self {
-        Self {
-            pool: Arc::clone(pool),
-            connection: Some(connection),
-            pinned: None,
-            clean: true,
-            counted: true,
-        }
+        Self::of(Arc::clone(pool), connection, true)
+    }
+
+    fn of(pool: Arc<Pool>, connection: Connection, clean: bool) -> Self {
+        pool.outstanding.begin();
+        Self { pool, connection: Some(connection), pinned: None, clean, counted: true }
     }
 
     /// The connection; from now on it is closed when the lease is dropped. Always there until the lease ends.
@@ -126,6 +119,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.pool.outstanding.end();
         match self.connection.take() {
             Some(connection) if self.clean => self.pool.check_in(connection, self.pinned),
             connection => {

@@ -1,5 +1,6 @@
 //! Connections to PostgreSQL servers, their pools, and the table that says which server takes writes.
 
+pub(crate) mod balance;
 pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod gates;

@@ -18,6 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::statement::Pin;
 
+use super::balance::Outstanding;
 use super::connection::ServerConnection;
 use super::lease::{Grant, Lease, Permit};
 use super::quota::{Quotas, Slot};
@@ -46,6 +47,8 @@ pub(super) type Connection = Box<ServerConnection>;
 /// The connections of one server, database and user.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    /// What is lent of all pools of the server.
+    pub(super) outstanding: Arc<Outstanding>,
     inner: Mutex<Inner>,
 }
 
@@ -106,8 +109,13 @@ pub(crate) enum Checkout {
 
 impl Pool {
     /// An empty pool.
-    pub(crate) fn new(limits: PoolLimits, quotas: Quotas, workers: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        (limits, quotas): (PoolLimits, Quotas),
+        outstanding: Arc<Outstanding>,
+        workers: usize,
+    ) -> Arc<Self> {
         let pool = Arc::new_cyclic(|me| Self {
+            outstanding,
             inner: Mutex::new(Inner {
                 limits,
                 quotas: quotas.clone(),

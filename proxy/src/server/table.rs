@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
@@ -11,12 +11,13 @@ use pgherd_failover::{Clients, Epoch, Routing, Writes};
 use pgherd_health::{Node, NodeId};
 use tokio::sync::watch;
 
+use super::balance::{Dice, Share, pick};
 use super::connection::Cutter;
 use super::gates::Gates;
 use super::marks::{Mark, Positions};
 use super::pool::{Pool, PoolLimits};
 use super::quota::QuotaBook;
-use crate::config::{Live, PoolMode};
+use crate::config::{Live, PoolMode, Reads};
 use crate::traffic::Account;
 
 /// Whose a pool is.
@@ -29,6 +30,8 @@ pub(crate) struct Server {
     pub(crate) node: Node,
     epoch: Option<Epoch>,
     workers: usize,
+    /// Of the reads.
+    share: Share,
     config: Arc<Live>,
     gates: Arc<Gates>,
     /// What this server has done, in whatever role.
@@ -44,6 +47,8 @@ pub(crate) struct Server {
     quiesces: AtomicBool,
     /// It could not be reached: nobody tries again before this moment.
     retry_at: Mutex<Option<Instant>>,
+    /// There is such a moment.
+    is_out_of_reach: AtomicBool,
 }
 
 impl Server {
@@ -53,7 +58,7 @@ impl Server {
         let pool = pools.entry((database.into(), user.into())).or_insert_with(|| {
             let quotas = self.quotas.lock().of(database, user);
             let limits = PoolLimits::of(&self.config.load().pool, database, user);
-            let pool = Pool::new(limits, quotas, self.workers);
+            let pool = Pool::new((limits, quotas), Arc::clone(&self.share.outstanding), self.workers);
             // Under the lock: who closes the gate afterwards finds the pool.
             if self.gates.is_paused(database) {
                 pool.pause();
@@ -86,7 +91,19 @@ impl Server {
     /// It could be reached, or could not.
     pub(crate) fn was_tried(&self, reached: bool) {
         let next = || Instant::now() + self.config.load().pool.server_login_retry;
-        *self.retry_at.lock() = (!reached).then(next);
+        let mut retry_at = self.retry_at.lock();
+        *retry_at = (!reached).then(next);
+        self.is_out_of_reach.store(!reached, Ordering::Relaxed);
+    }
+
+    /// True while nobody tries to reach it: there may be others.
+    fn is_left_out(&self, now: Instant) -> bool {
+        self.is_out_of_reach.load(Ordering::Relaxed) && self.retry_at.lock().is_some_and(|at| now < at)
+    }
+
+    /// How many of its connections are lent, of all pools.
+    pub(crate) fn connections_lent(&self) -> usize {
+        self.share.outstanding.count()
     }
 
     /// Whose pools there are.
@@ -209,6 +226,25 @@ impl Table {
         }
     }
 
+    /// The server that a read goes to, if that is any but the primary alone; none if no such server may be read. Of standbys only those count that `may` be
+    /// read by this session.
+    #[cfg_attr(not(test), expect(dead_code, reason = "sessions that read from standbys ask it"))]
+    pub(crate) fn choose(
+        &self,
+        (reads, slow_start): (Reads, Duration),
+        (now, dice): (Instant, &mut Dice),
+        may: impl Fn(&Server) -> bool,
+    ) -> Option<&Arc<Server>> {
+        let (primary, standbys) = match (reads, &self.writes) {
+            (Reads::Primary, _) => return None,
+            (Reads::Any, Target::Open(server)) => (Some(server), &self.readable),
+            (Reads::Any | Reads::Standbys, _) => (None, &self.readable),
+        };
+        let standbys = standbys.iter().filter(|server| !server.is_left_out(now) && may(server));
+        let servers = primary.into_iter().chain(standbys);
+        pick(servers.map(|server| server.share.candidate(server, (slow_start, now))), dice)
+    }
+
     /// All servers, the primary first.
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
         self.primary().into_iter().chain(&self.readable)
@@ -327,12 +363,14 @@ impl Backends {
         let node = nodes.iter().find(|node| node.id == id)?;
         let is_it = |server: &&Arc<Server>| server.node.is_same(node) && server.epoch == epoch;
         if let Some(server) = before.servers().find(is_it) {
+            server.share.set_weight(node.weight);
             return Some(Arc::clone(server));
         }
         Some(Arc::new(Server {
             node: node.clone(),
             epoch,
             workers: self.workers,
+            share: Share::new(node.weight, epoch.is_none().then(Instant::now)),
             config: Arc::clone(&self.config),
             gates: Arc::clone(&self.gates),
             account: self.account(id),
@@ -343,6 +381,7 @@ impl Backends {
             withheld: AtomicBool::new(false),
             quiesces: AtomicBool::new(false),
             retry_at: Mutex::default(),
+            is_out_of_reach: AtomicBool::new(false),
         }))
     }
 

@@ -63,7 +63,16 @@ async fn metrics_tell_of_clients_pools_servers_and_the_failover() -> Result<()> 
     let server = front.server()?;
     let up = format!(r#"pgherd_server_up{{node="0",host="{}",port="5432"}}"#, server.address());
     ensure!(metric(&front, &up).await? > 0.0);
+    let lent = up.replace("server_up", "server_connections_lent");
+    let wait_lent = async |expected: f64| {
+        eventually(format!("{expected} connections are lent"), PATIENCE, || async {
+            Ok(((metric(&front, &lent).await? - expected).abs() < f64::EPSILON).then_some(()))
+        })
+        .await
+    };
+    wait_lent(1.0).await?;
     client.finish().await?;
+    wait_lent(0.0).await?;
     eventually("the pinned connection is not pinned any more", PATIENCE, || async {
         let (_, text) = get(front.pgherd.http_address()?, "/metrics").await?;
         Ok((!text.contains("pgherd_pool_pinned{")).then_some(()))

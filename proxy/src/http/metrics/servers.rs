@@ -46,6 +46,7 @@ struct Server<'a> {
     is_readable: bool,
     /// How far the primary's WAL is.
     head: Option<Lsn>,
+    connections_lent: Option<usize>,
     /// How far its replay is behind.
     lag: Option<Lag>,
 }
@@ -64,6 +65,10 @@ impl<'a> Server<'a> {
             member,
             takes_writes: matches!(&table.writes, Target::Open(server) if server.node.id == node.id),
             is_readable: table.readable.iter().any(|server| server.node.id == node.id),
+            connections_lent: table
+                .servers()
+                .find(|server| server.node.id == node.id)
+                .map(|it| it.connections_lent()),
             head,
             lag,
         }
@@ -76,7 +81,7 @@ impl Subject for Server<'_> {
     }
 }
 
-fn of_servers<'a>() -> [Family<Server<'a>>; 8] {
+fn of_servers<'a>() -> [Family<Server<'a>>; 9] {
     [
         Family::gauge("server_up", "1 if the server answers", |server| {
             Some(flag(server.member.is_some_and(Member::is_alive)))
@@ -86,6 +91,9 @@ fn of_servers<'a>() -> [Family<Server<'a>>; 8] {
         }),
         Family::gauge("server_readable", "1 if it is a standby that may be read", |server| {
             Some(flag(server.is_readable))
+        }),
+        Family::gauge("server_connections_lent", "Connections to it that are lent", |server| {
+            server.connections_lent.map(float)
         }),
         Family::gauge_in(Unit::Bytes, "server_lag", "How far its WAL is behind the primary's", |server| {
             Some(server.head?.bytes_since(server.member?.furthest()?) as f64)

@@ -1,0 +1,153 @@
+use std::collections::BTreeMap;
+
+use pgherd_failover::{Epoch, Routing, Writes};
+use pgherd_health::{Node, NodeId, TimelineId};
+
+use super::*;
+use crate::config::{Live, Reads, load_with};
+use crate::server::table::Backends;
+
+const DRAWS: usize = 100_000;
+
+/// The parts of many draws that each candidate has, given their weights and what they have to do.
+fn parts(candidates: &[(f64, f64)]) -> Vec<f64> {
+    let mut dice = Dice::new(1);
+    let mut drawn = vec![0.0; candidates.len()];
+    for _ in 0..DRAWS {
+        let offered = candidates.iter().enumerate();
+        let offered = offered.map(|(server, (weight, outstanding))| Candidate {
+            server,
+            weight: *weight,
+            outstanding: *outstanding,
+        });
+        if let Some(server) = pick(offered, &mut dice) {
+            drawn[server] += 1.0 / DRAWS as f64;
+        }
+    }
+    drawn
+}
+
+fn are_near(found: &[f64], expected: &[f64]) -> bool {
+    found.len() == expected.len() && found.iter().zip(expected).all(|(one, other)| (one - other).abs() < 0.01)
+}
+
+#[test]
+fn idle_servers_are_drawn_by_their_weights() {
+    for (weights, expected) in [
+        (vec![1.0], vec![1.0]),
+        (vec![1.0, 1.0], vec![0.5, 0.5]),
+        (vec![3.0, 1.0], vec![0.75, 0.25]),
+        (vec![1.0, 2.0, 0.0, 5.0], vec![0.125, 0.25, 0.0, 0.625]),
+        (vec![0.0, 0.0], vec![0.0, 0.0]),
+        (vec![], vec![]),
+    ] {
+        let idle: Vec<_> = weights.iter().map(|weight| (*weight, 0.0)).collect();
+        assert!(are_near(&parts(&idle), &expected), "{weights:?}: {:?}", parts(&idle));
+    }
+}
+
+#[test]
+fn of_two_the_one_with_less_to_do_for_its_weight_is_taken() {
+    assert!(are_near(&parts(&[(1.0, 5.0), (1.0, 4.0)]), &[0.0, 1.0]));
+    assert!(are_near(&parts(&[(1.0, 5.0), (1.0, 5.0)]), &[0.5, 0.5]));
+    assert!(are_near(&parts(&[(3.0, 5.0), (1.0, 5.0)]), &[1.0, 0.0]));
+    assert!(are_near(&parts(&[(1.0, 9.0), (0.0, 0.0)]), &[1.0, 0.0]), "one without a weight is never taken");
+    // Of three the busiest gets nothing, since one of the others is always drawn with it; the idlest does not get all.
+    assert!(are_near(&parts(&[(1.0, 9.0), (1.0, 5.0), (1.0, 0.0)]), &[0.0, 1.0 / 3.0, 2.0 / 3.0]));
+}
+
+#[test]
+fn work_in_progress_settles_at_the_weights() {
+    let weights = [4.0, 2.0, 1.0];
+    let mut dice = Dice::new(2);
+    let mut outstanding = [0.0; 3];
+    // 70 reads are under way at any time; now one ends, now another, and a new one begins.
+    let mut under_way = Vec::new();
+    let mut total = [0.0; 3];
+    for round in 0..DRAWS {
+        if under_way.len() == 70 {
+            let ends = under_way.swap_remove(round * 31 % 70);
+            outstanding[ends] -= 1.0;
+        }
+        let offered =
+            (0..3).map(|id| Candidate { server: id, weight: weights[id], outstanding: outstanding[id] });
+        let chosen = pick(offered, &mut dice).unwrap();
+        outstanding[chosen] += 1.0;
+        under_way.push(chosen);
+        if round >= DRAWS / 2 {
+            (0..3).for_each(|id| total[id] += outstanding[id] / (DRAWS / 2) as f64);
+        }
+    }
+    for (found, expected) in total.iter().zip([40.0, 20.0, 10.0]) {
+        assert!((found - expected).abs() < 2.0, "{total:?}");
+    }
+}
+
+#[test]
+fn one_that_comes_back_has_its_weight_little_by_little() {
+    let start = Instant::now();
+    let share = Share::new(8.0, Some(start));
+    let weight = |share: &Share, millis| {
+        let now = start + Duration::from_millis(millis);
+        share.candidate((), (Duration::from_secs(10), now)).weight
+    };
+    let near = |one: f64, other: f64| (one - other).abs() < 1e-9;
+    assert!(near(weight(&share, 0), 0.8) && near(weight(&share, 500), 0.8));
+    assert!(near(weight(&share, 5_000), 4.0) && near(weight(&share, 10_000), 8.0));
+    share.set_weight(2.0);
+    assert!(near(weight(&share, 5_000), 1.0) && near(weight(&share, 60_000), 2.0));
+    assert!(near(share.candidate((), (Duration::ZERO, start)).weight, 2.0), "no slow start");
+    assert!(near(weight(&Share::new(8.0, None), 0), 8.0));
+}
+
+/// A table of a primary, 0, and two standbys, 1 and 2, with these weights.
+fn publish(backends: &Backends, weights: [f64; 3], is_open: bool) {
+    let epoch = Epoch { system_identifier: 7, timeline: TimelineId(1), primary: NodeId(0) };
+    let held = Writes::Held { keep: Some(epoch), quiesces: false, reason: String::new() };
+    let node = |id: u32, weight| Node { weight, ..Node::new(NodeId(id), format!("pg{id}"), 5432) };
+    backends.publish(&Routing {
+        generation: 1,
+        writes: if is_open { Writes::Open(epoch) } else { held },
+        readable: vec![NodeId(1), NodeId(2)],
+        nodes: Arc::new((0..3).zip(weights).map(|(id, weight)| node(id, weight)).collect()),
+    });
+}
+
+#[test]
+fn reads_go_to_servers_that_may_be_read_and_can_be_reached() {
+    let config =
+        load_with(&[("PG_BACKEND_NODE_LIST", "0:pg0"), ("PGHERD_POOL__SERVER_LOGIN_RETRY", "1min")]).config;
+    let backends = Backends::new(Live::new(config), 1);
+    let mut dice = Dice::new(3);
+    let mut chosen = |reads, may: &dyn Fn(u32) -> bool| {
+        let table = backends.load();
+        let mut chosen = BTreeMap::new();
+        for _ in 0..1000 {
+            let may = |server: &crate::server::table::Server| may(server.node.id.0);
+            let server = table.choose((reads, Duration::ZERO), (Instant::now(), &mut dice), may);
+            *chosen.entry(server.map(|server| server.node.id.0)).or_insert(0) += 1;
+        }
+        chosen.into_keys().collect::<Vec<_>>()
+    };
+    let all = |_| true;
+    assert_eq!(chosen(Reads::Any, &all), [None], "no server is known yet");
+    publish(&backends, [1.0; 3], true);
+    assert_eq!(chosen(Reads::Primary, &all), [None]);
+    assert_eq!(chosen(Reads::Standbys, &all), [Some(1), Some(2)]);
+    assert_eq!(chosen(Reads::Any, &all), [Some(0), Some(1), Some(2)]);
+    assert_eq!(chosen(Reads::Standbys, &|id| id == 2), [Some(2)]);
+    assert_eq!(chosen(Reads::Any, &|_| false), [Some(0)], "the primary has everything");
+    assert_eq!(chosen(Reads::Standbys, &|_| false), [None]);
+    publish(&backends, [1.0, 0.0, 1.0], false);
+    assert_eq!(
+        chosen(Reads::Any, &all),
+        [Some(2)],
+        "another weight counts at once, a primary that is held does not"
+    );
+    publish(&backends, [1.0; 3], true);
+    let standby = Arc::clone(&backends.load().readable[0]);
+    standby.was_tried(false);
+    assert_eq!(chosen(Reads::Standbys, &all), [Some(2)], "one that could not be reached is left out");
+    standby.was_tried(true);
+    assert_eq!(chosen(Reads::Standbys, &all), [Some(1), Some(2)]);
+}
