@@ -283,7 +283,7 @@ fn build(
         parameters: SharedParameters::default(),
         sequences: AllSequences::default(),
         statements: Statements::default(),
-        catalogues: Catalogues::default(),
+        catalogues: Catalogues::new(&config.routing.functions),
         hubs: Hubs::default(),
         cancel_keys: Arc::new(CancelKeys::default()),
         roster: Arc::default(),

@@ -189,7 +189,7 @@ impl Reloader {
         self.log.change(config.log);
         live.replace(config);
         backends.resize_pools();
-        catalogues.reconfigure(&live.load().pool);
+        catalogues.reconfigure(&live.load());
         let pool = &live.load_full().pool;
         self.shared.sequences.follow(|database, user| pool.sequences_for(database, user));
         Ok(Reloaded { changed, later, doubts: Vec::new() })

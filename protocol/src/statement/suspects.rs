@@ -14,7 +14,7 @@ use super::rules::FunctionRules;
 use super::{Effect, Pin, Place, Scan, SetsCustom, Why};
 
 /// The names, and what using them means.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Names {
     /// Tells one such set from others that were or will be in the process; 0 for the empty one.
     pub number: u64,

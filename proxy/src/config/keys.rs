@@ -96,6 +96,8 @@ pub(crate) static KEYS: &[Key] = &[
     key("routing.consistency", "session"),
     key("routing.max_lag", "off"),
     key("routing.slow_start", "10s"),
+    bare("routing.read_functions"),
+    bare("routing.write_functions"),
     bare("routing.override"),
     bare_aliased("auth.hba_file", "auth_hba_file"),
     bare_aliased("auth.ident_file", "auth_ident_file"),

@@ -1,6 +1,9 @@
 //! `[routing]`: which servers reads go to, and how fresh they must be.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use pgherd_protocol::statement::FunctionRules;
 
 use super::raw::{Item, Value};
 use super::resolve::{Fault, TIMEOUT};
@@ -85,6 +88,8 @@ pub(crate) struct Routing {
     pub(crate) policy: ReadPolicy,
     /// How long it takes until a standby that comes back has its full share of the reads.
     pub(crate) slow_start: Duration,
+    /// What functions do that may be called where it reads.
+    pub(crate) functions: Arc<FunctionRules>,
     /// Exceptions, the first that matches counts.
     pub(crate) overrides: Vec<RoutingOverride>,
 }
@@ -127,11 +132,14 @@ impl Routing {
     /// Each key with its value.
     pub(super) fn describe(&self) -> Vec<(&'static str, Option<String>)> {
         let overrides: Vec<String> = self.overrides.iter().map(RoutingOverride::show).collect();
+        let functions = |names: &[Box<str>]| (!names.is_empty()).then(|| names.join(","));
         vec![
             ("routing.reads", Some(self.policy.reads.word().to_owned())),
             ("routing.consistency", Some(self.policy.consistency.word().to_owned())),
             ("routing.max_lag", Some(or_off(self.policy.max_lag))),
             ("routing.slow_start", Some(show_duration(self.slow_start))),
+            ("routing.read_functions", functions(&self.functions.reads)),
+            ("routing.write_functions", functions(&self.functions.writes)),
             ("routing.override", (!overrides.is_empty()).then(|| format!("[{}]", overrides.join(", ")))),
         ]
     }

@@ -112,6 +112,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("pool.override", "[{ user = \"a\", size = 1 }]"),
     ("routing.reads", "any"),
     ("routing.consistency", "eventual"),
+    ("routing.read_functions", "get_*,app_now"),
+    ("routing.write_functions", "refresh_*"),
     ("routing.override", "[{ application = \"a\", max_lag = \"1MiB\" }]"),
     ("failover.mode", "manual"),
     ("failover.repmgr.config", "/x"),

@@ -123,6 +123,18 @@ pub(crate) fn names(value: &Value) -> Read<Vec<String>> {
     })
 }
 
+/// Names of functions, with `*` for any part.
+pub(crate) fn functions(value: &Value) -> Read<Vec<Box<str>>> {
+    let names = names(value)?;
+    match names.iter().find(|name| name.contains(['.', '(', ' '])) {
+        None => Ok(names.into_iter().map(Box::from).collect()),
+        Some(name) => Err(format!(
+            "takes names of functions without schemas and arguments such as get_*, got {}",
+            quoted(name)
+        )),
+    }
+}
+
 /// Names of custom parameters.
 pub(crate) fn custom_parameters(value: &Value) -> Read<Vec<String>> {
     let names = names(value)?;

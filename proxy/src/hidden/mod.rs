@@ -1,4 +1,4 @@
-//! What no text shows: which functions and tables of each database may leave something in a session.
+//! What no text shows: which functions and tables of each database may leave something in a session, and which may be read on any server.
 //!
 //! A session takes what is known when it takes a server connection. Where nothing is known yet, or the schema has changed since,
 //! whatever may do more than read is suspect, and the server is asked afterwards.
@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pgherd_protocol::statement::Names;
+use pgherd_protocol::statement::{FunctionRules, Names};
 
-use crate::config::{self, HiddenState};
+use crate::config::{Config, HiddenState};
 pub(crate) use outlook::Outlook;
 pub(crate) use refresh::keep_read;
 
@@ -37,6 +37,8 @@ const TIMES_AS_LONG: u32 = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Catalogues {
     databases: Mutex<HashMap<Box<str>, Database>>,
+    /// What is known of a database before its catalogue was read: what the configuration says. Locked within the above.
+    unread: Mutex<Arc<Names>>,
     /// The number of the last set of names.
     last: AtomicU64,
 }
@@ -56,6 +58,19 @@ struct Database {
     used_at: Option<Instant>,
     /// By user. They outlive sessions: clients that come for one transaction are many.
     outlooks: HashMap<Box<str>, Arc<Outlook>>,
+}
+
+/// What is known of a database.
+struct Known<'a> {
+    reading: Option<&'a Reading>,
+    /// What counts where its catalogue was not read.
+    unread: &'a Arc<Names>,
+}
+
+impl Database {
+    fn known<'a>(&'a self, unread: &'a Arc<Names>) -> Known<'a> {
+        Known { reading: self.reading.as_ref(), unread }
+    }
 }
 
 /// What a database's catalogue said when it was read.
@@ -85,6 +100,13 @@ struct Due {
 }
 
 impl Catalogues {
+    /// No catalogue was read yet; this is said of functions.
+    pub(crate) fn new(rules: &Arc<FunctionRules>) -> Self {
+        let catalogues = Self::default();
+        *catalogues.unread.lock() = catalogues.ruled(&Arc::default(), rules);
+        catalogues
+    }
+
     /// What the sessions of this database and user go by. `wanted` is what is configured for them.
     pub(crate) fn outlook(
         &self,
@@ -98,16 +120,24 @@ impl Catalogues {
             return Arc::clone(outlook);
         }
         // The setting is read under the lock, so that a reload misses none.
-        let outlook = Arc::new(Outlook::new(wanted(), known.reading.as_ref()));
+        let outlook = Arc::new(Outlook::new(wanted(), &known.known(&self.unread.lock())));
         known.outlooks.insert(user.into(), Arc::clone(&outlook));
         outlook
     }
 
     /// The settings have changed.
-    pub(crate) fn reconfigure(&self, settings: &config::Pool) {
-        for (database, Database { reading, outlooks, .. }) in &*self.databases.lock() {
-            for (user, outlook) in outlooks {
-                outlook.want(settings.hidden_state_for(database, user), reading.as_ref());
+    pub(crate) fn reconfigure(&self, settings: &Config) {
+        let mut databases = self.databases.lock();
+        let mut unread = self.unread.lock();
+        let rules = &settings.routing.functions;
+        *unread = self.ruled(&unread, rules);
+        for (name, database) in &mut *databases {
+            if let Some(reading) = &mut database.reading {
+                reading.names = self.ruled(&reading.names, rules);
+            }
+            let known = database.known(&unread);
+            for (user, outlook) in &database.outlooks {
+                outlook.want(settings.pool.hidden_state_for(name, user), &known);
             }
         }
     }
@@ -139,14 +169,17 @@ impl Catalogues {
     }
 
     /// The catalogue of a database was read, which took so long.
-    fn on_read(&self, database: &str, reading: Reading, took: Duration) {
+    fn on_read(&self, database: &str, mut reading: Reading, took: Duration) {
         let mut databases = self.databases.lock();
         let Some(entry) = databases.get_mut(database) else { return };
         if std::mem::take(&mut entry.failures) > 0 {
             tracing::info!(database, "the catalogue can be read again");
         }
+        let unread = self.unread.lock();
+        reading.names = self.ruled(&reading.names, &unread.rules);
+        let known = Known { reading: Some(&reading), unread: &unread };
         for outlook in entry.outlooks.values() {
-            outlook.begin_anew(&reading);
+            outlook.begin_anew(&known);
         }
         entry.reading = Some(reading);
         let now = Instant::now();
@@ -165,8 +198,10 @@ impl Catalogues {
         let pause = PAUSE.saturating_mul(1 << entry.failures.min(10)).min(LONGEST_PAUSE);
         entry.due_since = None;
         entry.due_at = Some(Instant::now() + pause);
+        let unread = self.unread.lock();
+        let known = entry.known(&unread);
         for outlook in entry.outlooks.values() {
-            outlook.take_in(entry.reading.as_ref());
+            outlook.take_in(&known);
         }
         entry.failures += 1;
         if entry.failures == 1 {
@@ -176,6 +211,14 @@ impl Catalogues {
                 "the catalogue cannot be read: the server is asked after every transaction that may do more than read"
             );
         }
+    }
+
+    /// The names with what is said of functions by now.
+    fn ruled(&self, names: &Arc<Names>, rules: &Arc<FunctionRules>) -> Arc<Names> {
+        if names.rules == *rules {
+            return Arc::clone(names);
+        }
+        Arc::new(Names { number: self.number(), rules: Arc::clone(rules), ..(**names).clone() })
     }
 
     /// The number of the next set of names.

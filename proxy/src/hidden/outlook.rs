@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use pgherd_protocol::statement::{Suspects, Trust};
 
-use super::Reading;
+use super::{Known, Reading};
 use crate::config::HiddenState;
 
 /// What the sessions of a database and user go by.
@@ -20,9 +20,9 @@ pub(crate) struct Outlook {
 }
 
 impl Outlook {
-    pub(super) fn new(wanted: HiddenState, reading: Option<&Reading>) -> Self {
+    pub(super) fn new(wanted: HiddenState, known: &Known<'_>) -> Self {
         Self {
-            suspects: ArcSwap::from_pointee(suspects(wanted, reading)),
+            suspects: ArcSwap::from_pointee(suspects(wanted, known)),
             wanted: AtomicU8::new(wanted as u8),
             is_used: AtomicBool::new(true),
         }
@@ -46,20 +46,20 @@ impl Outlook {
     }
 
     /// This is what is configured from now on.
-    pub(super) fn want(&self, wanted: HiddenState, reading: Option<&Reading>) {
+    pub(super) fn want(&self, wanted: HiddenState, known: &Known<'_>) {
         self.wanted.store(wanted as u8, Ordering::Relaxed);
-        self.take_in(reading);
+        self.take_in(known);
     }
 
     /// The catalogue was read. Whether anybody uses this is found out anew.
-    pub(super) fn begin_anew(&self, reading: &Reading) {
+    pub(super) fn begin_anew(&self, known: &Known<'_>) {
         self.is_used.store(false, Ordering::Relaxed);
-        self.take_in(Some(reading));
+        self.take_in(known);
     }
 
     /// This is what is known of the catalogue from now on.
-    pub(super) fn take_in(&self, reading: Option<&Reading>) {
-        self.suspects.store(Arc::new(suspects(self.wanted(), reading)));
+    pub(super) fn take_in(&self, known: &Known<'_>) {
+        self.suspects.store(Arc::new(suspects(self.wanted(), known)));
     }
 
     /// True if somebody has asked since the catalogue was read.
@@ -81,19 +81,19 @@ impl Outlook {
     }
 }
 
-fn suspects(wanted: HiddenState, reading: Option<&Reading>) -> Suspects {
-    let trust = match (wanted, reading) {
+fn suspects(wanted: HiddenState, known: &Known<'_>) -> Suspects {
+    let trust = match (wanted, known.reading) {
         (HiddenState::Off, _) => Trust::Blind,
         (HiddenState::Auto, Some(reading)) if !reading.is_doubtful => Trust::Names,
         (HiddenState::Auto | HiddenState::Check, _) => Trust::Nothing,
     };
-    match reading {
+    match known.reading {
         Some(Reading { names, parameters, generation, .. }) => Suspects {
             trust,
             names: Arc::clone(names),
             generation: *generation,
             parameters: Arc::clone(parameters),
         },
-        None => Suspects { trust, ..Suspects::default() },
+        None => Suspects { trust, names: Arc::clone(known.unread), ..Suspects::default() },
     }
 }

@@ -1,7 +1,10 @@
 //! The bridge of `[routing]`.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
+
+use pgherd_protocol::statement::FunctionRules;
 
 use super::super::{ReadPolicy, Routing, routing, value};
 use super::{Bridge, DAY};
@@ -16,8 +19,11 @@ impl Bridge<'_> {
         let consistency = self.get("routing.consistency", value::choice);
         let max_lag = self.get("routing.max_lag", routing::max_lag);
         let slow_start = self.get("routing.slow_start", value::duration(SLOW_START));
+        let read_functions = self.get("routing.read_functions", value::functions).unwrap_or_default();
+        let write_functions = self.get("routing.write_functions", value::functions).unwrap_or_default();
+        let functions = Arc::new(FunctionRules { reads: read_functions, writes: write_functions });
         let overrides = self.read("routing.override", routing::overrides).map(|(_, overrides)| overrides);
         let policy = ReadPolicy { reads: reads?, consistency: consistency?, max_lag: max_lag? };
-        Some(Routing { policy, slow_start: slow_start?, overrides: overrides.unwrap_or_default() })
+        Some(Routing { policy, slow_start: slow_start?, functions, overrides: overrides.unwrap_or_default() })
     }
 }
