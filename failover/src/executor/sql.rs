@@ -22,7 +22,7 @@ const NOT_IN_PREREQUISITE_STATE: &str = "55000";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 /// Time between two looks after a kept connection.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(1);
 /// Time between two looks at something that is waited for.
 pub(super) const LOOK: Duration = Duration::from_millis(10);
 

@@ -182,7 +182,7 @@ async fn the_promotion_lock_of_a_pgherd_that_hangs_is_free_after_a_while() -> Re
     let began = Instant::now();
     tokio::select! {
         () = living.keep_sessions(id(&standby)) => bail!("it does not end"),
-        () = tokio::time::sleep(Duration::from_secs(5)) => {}
+        () = tokio::time::sleep(Duration::from_secs(4)) => {}
     }
     let refused = herd.take_by(&next, &standby, Step::Lock).await;
     ensure!(matches!(refused, Outcome::Failed(_)), "{refused:?} after {:?}", began.elapsed());

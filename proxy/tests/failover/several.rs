@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_testkit::history::Workload;
 use pgherd_testkit::{Authority, Cluster, Context, Etcd, Pgherd, Result, ensure, eventually};
+use rustix::process::Signal;
 
 use crate::herd::{Herd, PATIENCE, timeline};
 
@@ -68,6 +69,37 @@ async fn when_the_holder_of_the_lease_and_the_primary_are_killed_at_once_the_oth
     herd.wait_led_by(&new, &[&one, &third]).await?;
     herd.wait_writable().await?;
     ensure!((ordered(&herd.pgherd), ordered(&other)) == (0, 1), "{}", herd.pgherd.log().join("\n"));
+    Ok(())
+}
+
+/// It may hold the promotion locks of the standbys by then, and has frozen them.
+#[tokio::test]
+async fn where_the_holder_of_the_lease_hangs_while_it_replaces_the_primary_the_other_pgherd_does()
+-> Result<()> {
+    let (herd, etcd) = with_etcd(TTL).await?;
+    let other = another(&herd, &etcd).await?;
+    let password = herd.cluster.credentials().password("app");
+    let workload = Workload::new(other.address(), "app", "app", password);
+    workload.create_table().await?;
+    let running = workload.start().await?;
+    running.wait_acknowledged(50, PATIENCE).await?;
+    herd.cluster.server(1)?.kill9_all().await?;
+    herd.pgherd.wait_log("step=Lock", PATIENCE).await?;
+    herd.pgherd.send(Signal::STOP)?;
+    let log = || other.log().join("\n");
+    other.wait_log("on timeline 2 of cluster", PATIENCE).await.with_context(log)?;
+    running.wait_acknowledged(50, PATIENCE).await.with_context(log)?;
+    let new = herd.cluster.primary().await?;
+    // What it had begun comes to nothing.
+    herd.pgherd.send(Signal::CONT)?;
+    herd.wait_writable().await?;
+    let report = herd.compare(&running.stop().await?).await?;
+    ensure!(report.connections_lost == 0, "{report}");
+    ensure!(
+        herd.cluster.primary().await?.id() == new.id() && timeline(&new).await? == "00000002",
+        "{}",
+        log()
+    );
     Ok(())
 }
 

@@ -13,9 +13,9 @@ use crate::Outcome;
 const PROMOTION_LOCK: i64 = 0x7067_6865_7264;
 
 /// A session that holds the lock and is silent for so long ends, so that a pgherd that hangs does not keep the next one from promoting. One
-/// that lives speaks every two seconds. PostgreSQL 13 has no such setting.
+/// that lives speaks every second. PostgreSQL 13 has no such setting.
 const BOUND: &str =
-    "SELECT set_config(name, '4s', false) FROM pg_settings WHERE name = 'idle_session_timeout'";
+    "SELECT set_config(name, '3s', false) FROM pg_settings WHERE name = 'idle_session_timeout'";
 
 const UNLOCK: &str = "SELECT pg_advisory_unlock_all(); \
                       SELECT set_config(name, reset_val, false) FROM pg_settings WHERE name = 'idle_session_timeout'";

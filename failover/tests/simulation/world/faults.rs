@@ -8,7 +8,7 @@ use crate::story::tell;
 use crate::world::{Happening, World};
 
 /// A server ends a connection that holds the promotion lock and is silent for so long.
-const LOCK_OUTLIVES_SILENCE: Time = Time::from_secs(4);
+const LOCK_OUTLIVES_SILENCE: Time = Time::from_secs(3);
 
 impl World {
     pub(crate) fn strike(&mut self, fault: &Fault) {
