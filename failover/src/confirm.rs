@@ -8,20 +8,11 @@ use crate::guards::{self, Verdict};
 use crate::state::State;
 use crate::steady::{recovered, surprise};
 use crate::transition::{On, Transition};
+use crate::waking::hung;
 use crate::{Machine, StateName, Step};
 
 pub(crate) const ROWS: &[Transition] = &[
-    Transition {
-        name: "hung while confirming",
-        from: StateName::Confirm,
-        on: On::Any,
-        guard: "pgherd itself hung since the attempt was begun",
-        to: StateName::Confirm,
-        commands: "probe all at once",
-        reason: "what was seen before is old: the guards are tried anew",
-        when: |machine, _| machine.is_overtaken(StateName::Confirm),
-        then: |machine, now, _| machine.begin_anew(now),
-    },
+    hung("hung while confirming", StateName::Confirm, "probe all at once"),
     Transition {
         name: "surprised while confirming",
         from: StateName::Confirm,
@@ -95,17 +86,7 @@ pub(crate) const ROWS: &[Transition] = &[
         },
         then: |machine, now, why| machine.hold(now, why),
     },
-    Transition {
-        name: "hung while fencing",
-        from: StateName::Fence,
-        on: On::Any,
-        guard: "pgherd itself hung since the attempt was begun",
-        to: StateName::Confirm,
-        commands: "Unfreeze all; probe all at once",
-        reason: "what was seen before is old: the guards are tried anew",
-        when: |machine, _| machine.is_overtaken(StateName::Fence),
-        then: |machine, now, _| machine.begin_anew(now),
-    },
+    hung("hung while fencing", StateName::Fence, "Unfreeze all; probe all at once"),
     Transition {
         name: "fence is over",
         from: StateName::Fence,

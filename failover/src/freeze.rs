@@ -10,20 +10,11 @@ use crate::guards::{Verdict, durable, everyone_known, one_decider, permitted};
 use crate::orders::Placed;
 use crate::state::{Attempt, Stage, State};
 use crate::transition::{On, Transition};
+use crate::waking::hung;
 use crate::{Machine, Outcome, StateName, Step, election};
 
 pub(crate) const ROWS: &[Transition] = &[
-    Transition {
-        name: "hung while freezing",
-        from: StateName::Freeze,
-        on: On::Any,
-        guard: "pgherd itself hung since the attempt was begun",
-        to: StateName::Confirm,
-        commands: "Unfreeze all; probe all at once",
-        reason: "what was seen before is old: the guards are tried anew",
-        when: |machine, _| machine.is_overtaken(StateName::Freeze),
-        then: |machine, now, _| machine.begin_anew(now),
-    },
+    hung("hung while freezing", StateName::Freeze, "Unfreeze all; probe all at once"),
     Transition {
         name: "led again while freezing",
         from: StateName::Freeze,

@@ -188,7 +188,7 @@ impl Machine {
     }
 
     /// A server that accepts writes on the chosen branch: the one that was named, or the only one.
-    fn writable_choice(&self) -> Option<NodeId> {
+    pub(crate) fn writable_choice(&self) -> Option<NodeId> {
         let chosen = self.chosen_branch()?;
         let to = self.named_candidate();
         let mut writable = self.topology.members.iter().filter(|member| {

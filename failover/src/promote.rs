@@ -8,20 +8,11 @@ use crate::candidate::{self, Remedy, estranged, lost, ordered, promoted, still_w
 use crate::freeze::{ceased, choice, frozen, leader, not_frozen};
 use crate::state::{Attempt, Hold, HoldKind, Stage, State};
 use crate::transition::{On, Transition};
+use crate::waking::hung;
 use crate::{CommandId, Machine, Outcome, StateName, Step};
 
 pub(crate) const ROWS: &[Transition] = &[
-    Transition {
-        name: "hung before the order",
-        from: StateName::Promote,
-        on: On::Any,
-        guard: "nothing is ordered yet, and pgherd itself hung since the attempt was begun",
-        to: StateName::Confirm,
-        commands: "Unlock and Unfreeze all; probe all at once",
-        reason: "what was seen before is old: the guards are tried anew",
-        when: |machine, _| before_order(machine).and_then(|_| machine.is_overtaken(StateName::Promote)),
-        then: |machine, now, _| machine.begin_anew(now),
-    },
+    hung("hung before the order", StateName::Promote, "Unlock and Unfreeze all; probe all at once"),
     Transition {
         name: "led again before the order",
         from: StateName::Promote,
@@ -274,7 +265,7 @@ pub(crate) const ROWS: &[Transition] = &[
 
 fn before_order(machine: &Machine) -> Option<&Attempt> {
     match &machine.state {
-        State::Promote { attempt, stage: Stage::Lock | Stage::Look { .. }, .. } => Some(attempt),
+        State::Promote { attempt, stage, .. } if !stage.is_ordered() => Some(attempt),
         _ => None,
     }
 }
@@ -291,8 +282,7 @@ fn outdone(machine: &Machine) -> Option<String> {
 
 fn after_order(machine: &Machine) -> Option<(&Attempt, NodeId)> {
     match &machine.state {
-        State::Promote { stage: Stage::Lock | Stage::Look { .. }, .. } => None,
-        State::Promote { attempt, candidate, .. } => Some((attempt, *candidate)),
+        State::Promote { attempt, candidate, stage } if stage.is_ordered() => Some((attempt, *candidate)),
         _ => None,
     }
 }

@@ -47,12 +47,8 @@ impl Machine {
             }
         };
         self.under(wanted, |machine| {
-            if let Some(chosen) = machine.chosen_branch()
-                && let Some(served) = machine.topology.members.iter().find(|member| {
-                    member.state == MemberState::Primary && member.branch().as_ref() == Some(chosen)
-                })
-            {
-                let would = Ok(format!("node {} is served as the primary, as it is", served.node));
+            if let Some(node) = machine.writable_choice() {
+                let would = Ok(format!("node {node} is served as the primary, as it is"));
                 return Rehearsal { would, checks: Vec::new() };
             }
             match machine.prospective(now) {

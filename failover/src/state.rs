@@ -175,6 +175,13 @@ pub(crate) enum Stage {
     Disarm { id: CommandId, fence: CommandId },
 }
 
+impl Stage {
+    /// The candidate was told to promote.
+    pub(crate) const fn is_ordered(&self) -> bool {
+        !matches!(self, Self::Lock | Self::Look { .. })
+    }
+}
+
 /// Why nothing can be done, and when it is tried again.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold {
