@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::EventsArgs;
 use super::console::{self, Console, Row};
-use super::herd::print;
+use super::herd::{plain, print};
 
 /// Prints what has happened since pgherd began, as far as it is kept.
 ///
@@ -29,10 +29,10 @@ pub(super) fn run(args: &EventsArgs) -> io::Result<ExitCode> {
 fn line(row: &Row) -> String {
     let mut line = format!("{}  {:<18} node {}", row.text("time"), row.text("event"), row.text("node"));
     if let Some(name) = row.value("repmgr_name") {
-        let _ = write!(line, " ({name})");
+        let _ = write!(line, " ({})", plain(name));
     }
     let how = if row.text("successful") == "t" { "" } else { "FAILED: " };
-    let _ = writeln!(line, "  {how}{}", row.text("details"));
+    let _ = writeln!(line, "  {how}{}", plain(row.text("details")));
     line
 }
 

@@ -1,5 +1,6 @@
 //! Orders from the command line.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -60,7 +61,7 @@ pub(super) fn run(order: Command) -> io::Result<ExitCode> {
 
 async fn give(console: &Console, order: &str) -> Result<io::Result<ExitCode>, Failure> {
     let rows = console.ask(order).await?;
-    let done: String = rows.iter().map(|row| format!("{}\n", row.text("done"))).collect();
+    let done: String = rows.iter().map(|row| format!("{}\n", plain(row.text("done")))).collect();
     Ok(print(&done).map(|()| ExitCode::SUCCESS))
 }
 
@@ -70,7 +71,7 @@ async fn rehearse(console: &Console, order: &str) -> Result<io::Result<ExitCode>
     let mut page = String::new();
     for row in &rows {
         let (item, value, detail) = (row.text("item"), row.text("value"), row.text("detail"));
-        let _ = writeln!(page, "{item} {value}: {detail}");
+        let _ = writeln!(page, "{item} {value}: {}", plain(detail));
     }
     let refused = rows.iter().any(|row| row.text("value") == "would be refused");
     let code = if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS };
@@ -86,6 +87,26 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// What servers say, or whoever writes into repmgr's tables, as one line in which a terminal finds nothing to obey.
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let shown = |it: char| if it.is_control() { it.escape_default().to_string() } else { it.to_string() };
+    text.chars().map(shown).collect()
+}
+
 fn quote(name: &str) -> String {
     format!("'{}'", name.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_finds_nothing_to_obey() {
+        assert_eq!(plain("node 1 (pg-\u{e9}1) \"a\\b\""), "node 1 (pg-\u{e9}1) \"a\\b\"");
+        assert_eq!(plain("pg01\n\u{1b}[2J\u{9b}1m\t"), "pg01\\n\\u{1b}[2J\\u{9b}1m\\t");
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use tokio::time::sleep;
 
 use super::console::{self, Console, Failure, Row};
-use super::herd::print;
+use super::herd::{plain, print};
 use super::{Access, StatusArgs};
 
 /// Exit code where no server takes writes.
@@ -79,7 +79,7 @@ impl Herd {
     fn to_text(&self) -> String {
         let mut page = String::new();
         let mut line = |name: &str, text: &str| {
-            let _ = writeln!(page, "{name:<11} {text}");
+            let _ = writeln!(page, "{name:<11} {}", plain(text));
         };
         let state = self.item("state", "value");
         let since = self.item("state", "since");
@@ -151,7 +151,7 @@ fn table(servers: &[Row]) -> String {
     let head = ["node", "address", "name", "role", "state", "used for", "timeline", "lag", "why not"];
     let mut lines = vec![head.map(str::to_owned)];
     lines.extend(servers.iter().map(|row| {
-        let text = |column| row.value(column).unwrap_or("-").to_owned();
+        let text = |column| plain(row.value(column).unwrap_or("-")).into_owned();
         let address = format!("{}:{}", row.text("host"), row.text("port"));
         let lag = number(row, "lag_bytes").map_or_else(|| "-".to_owned(), bytes);
         [
@@ -163,7 +163,7 @@ fn table(servers: &[Row]) -> String {
             text("in_table"),
             text("timeline"),
             lag,
-            row.text("why_not").to_owned(),
+            plain(row.text("why_not")).into_owned(),
         ]
     }));
     let mut page = String::new();
