@@ -71,8 +71,8 @@ SELECT coalesce(max(('x' || left(name, 8))::bit(32)::int4), 0) FROM pg_ls_waldir
 
 const HISTORY: &str = "SELECT pg_read_file('pg_wal/' || $1 || '.history', 0, 1048576, true)";
 
-/// Whoever has locked repmgr's table is not waited for: that would make a server look silent.
-const WAIT_FOR_NO_LOCK: &str = "SET lock_timeout = '100ms'";
+/// Whoever has locked repmgr's table is waited for no longer: that would make a server look silent.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 const INTERNAL_ERROR: &str = "XX000";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
@@ -131,9 +131,12 @@ struct Repmgr {
 }
 
 impl Questions {
-    pub(super) async fn prepare(client: &Client) -> Result<Self, ConnectFailure> {
+    /// `within`: how long a probe may take.
+    pub(super) async fn prepare(client: &Client, within: Duration) -> Result<Self, ConnectFailure> {
+        let wait = (within / 4).min(LONGEST_WAIT).as_millis().max(1);
+        let wait = format!("SET lock_timeout = {wait}");
         let (set, state, senders, slots, wal_timeline) = tokio::join!(
-            client.batch_execute(WAIT_FOR_NO_LOCK),
+            client.batch_execute(&wait),
             client.prepare(STATE),
             client.prepare(SENDERS),
             client.prepare(SLOTS),

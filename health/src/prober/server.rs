@@ -154,7 +154,7 @@ impl Server {
 
     async fn open(&self) -> Result<Kept, ConnectFailure> {
         let session = connect(&self.node, &self.settings).await?;
-        let questions = Questions::prepare(session.client()).await?;
+        let questions = Questions::prepare(session.client(), self.settings.timeout).await?;
         Ok(Kept { session, questions })
     }
 
