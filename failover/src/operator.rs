@@ -22,6 +22,8 @@ pub(crate) struct Wanted {
     since: Instant,
     /// The last promotion before it.
     promoted_before: Option<Instant>,
+    /// By its word a server is taken for the primary that is not served yet.
+    trusts: bool,
 }
 
 impl Machine {
@@ -117,7 +119,8 @@ impl Machine {
             Some(timeline) => Some(self.branch_with(timeline, terms.to)?),
             None => None,
         };
-        let wanted = Wanted { terms: *terms, branch, since: now, promoted_before: self.last_promotion };
+        let wanted =
+            Wanted { terms: *terms, branch, since: now, promoted_before: self.last_promotion, trusts: false };
         match self.under(wanted.clone(), |machine| machine.obstacle(now)) {
             Some(why) => Err(why),
             None => Ok(wanted),
@@ -201,13 +204,24 @@ impl Machine {
 
     /// Goes by what is wanted from now on.
     fn want(&mut self, now: Instant, wanted: Wanted) {
-        if self.wanted.replace(wanted).is_some() {
-            self.answer(Errand::Primary, Err("another failover was ordered".to_owned()));
-        }
+        self.end_failover(Err("another failover was ordered".to_owned()));
+        self.wanted = Some(wanted);
         if let Some(node) = self.writable_choice() {
             self.knowledge.trust(node);
+            if let Some(wanted) = &mut self.wanted {
+                wanted.trusts = true;
+            }
             self.refresh(now);
         }
+    }
+
+    /// Answers a failover that was ordered, if one was. What came to nothing is not kept for another occasion.
+    fn end_failover(&mut self, told: Result<String, String>) {
+        let Some(wanted) = self.wanted.take() else { return };
+        if wanted.trusts && told.is_err() {
+            self.knowledge.distrust();
+        }
+        self.answer(Errand::Primary, told);
     }
 
     /// What the machine would say if that were wanted.
@@ -220,7 +234,7 @@ impl Machine {
 
     /// Something that is wanted on these terms, for [`Machine::under`].
     pub(crate) fn suppose(&self, now: Instant, terms: Terms) -> Wanted {
-        Wanted { terms, branch: None, since: now, promoted_before: self.last_promotion }
+        Wanted { terms, branch: None, since: now, promoted_before: self.last_promotion, trusts: false }
     }
 
     /// What other servers have written beside the chosen branch counts for nothing from now on.
@@ -281,16 +295,13 @@ impl Machine {
 
     /// An attempt that was ordered has ended in a hold, which says why.
     pub(crate) fn conclude_failover(&mut self, seen: &str) {
-        if self.wanted.take().is_some() {
-            self.answer(Errand::Primary, Err(seen.to_owned()));
-        }
+        self.end_failover(Err(seen.to_owned()));
     }
 
     /// Answers what has come to its end, at the end of a step.
     pub(crate) fn close_orders(&mut self, now: Instant) {
         if let Some(told) = self.end_of_failover(now) {
-            self.wanted = None;
-            self.answer(Errand::Primary, told);
+            self.end_failover(told);
         }
         for (node, told) in care::ended_orders(self, now, LASTS) {
             self.answer(Errand::Rejoin(node), told);

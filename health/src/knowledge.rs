@@ -224,6 +224,11 @@ impl Knowledge {
         known
     }
 
+    /// Takes back what [`Knowledge::trust`] was told.
+    pub fn distrust(&mut self) {
+        self.trusted = None;
+    }
+
     /// The server named by [`Knowledge::trust`].
     #[must_use]
     pub fn trusted(&self) -> Option<NodeId> {

@@ -134,6 +134,17 @@ stories! {
         assert_eq!(herd.served(), Some(PG03));
     }
 
+    /// It is down before it was served: whoever chose it was told so, and chooses anew when it is back.
+    fn a_timeline_that_was_chosen_in_vain_is_not_served_later() {
+        let mut herd = Herd::of(3);
+        herd.pgherd_dies().kill(PG01).usurp(PG02).runs(seconds(2)).usurp(PG03).runs(seconds(2)).pgherd_starts();
+        herd.holds("accept writes on a fork", seconds(2));
+        herd.kill(PG02).chooses(PG02, false);
+        herd.verdict(seconds(130)).expect_err("it is down");
+        herd.start(PG02).runs(seconds(5)).holds("accept writes on a fork", seconds(5));
+        herd.chooses(PG02, false).serves(PG02, seconds(2));
+    }
+
     /// The last primary is lost for good, and so is what came after its promotion.
     fn an_earlier_timeline_can_be_chosen_where_nobody_has_the_latest() {
         let mut herd = Herd::of(3);
