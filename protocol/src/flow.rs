@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::frame::{Frame, FrameError, Header, backend_header, frontend_header};
 use crate::prepared::{Lookup, Statements};
 use crate::server::ServerState;
-use crate::session::{Detached, Pass, Progress, Reply, Session};
+use crate::session::{Detached, Pass, Progress, Reply, Session, Verdict};
 
 /// Rows and CopyData above this size are passed on before they are whole.
 const STREAM_ABOVE: usize = 2048;
@@ -39,6 +39,11 @@ pub enum Stop {
     ServerEnds {
         /// Where the error's body begins.
         body: usize,
+    },
+    /// A standby will not do what the client has asked for, which was told nothing: nothing was taken in.
+    Refused {
+        /// It never will.
+        for_good: bool,
     },
     /// The server said what nothing asked for.
     OutOfStep,
@@ -176,6 +181,16 @@ impl Flow {
                 session.drain_local(out);
             }
             let rest = input.get(cut.consumed..).unwrap_or_default();
+            match session.settle_reading(rest, full && cut.consumed == 0) {
+                Verdict::Told => {}
+                // What pgherd has to say first is told now, too.
+                Verdict::Answers => continue,
+                Verdict::Open => break,
+                Verdict::Refuses { for_good } => {
+                    cut.stop = Some(Stop::Refused { for_good });
+                    break;
+                }
+            }
             let rows = session.awaits_rows().map_or(0, |with_description| rows_len(rest, with_description));
             if rows > 0 {
                 self.remaining = rows;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
@@ -38,6 +38,8 @@ pub struct Statement {
     pub scope: Option<u64>,
     /// What its text named of the suspects of this number; see [`Statement::judge`].
     named: AtomicU64,
+    /// A standby has refused it.
+    refused: AtomicBool,
     /// What the server told of it when it was prepared first.
     description: OnceLock<Description>,
     /// How often the schema was known to have changed before it was made.
@@ -69,14 +71,21 @@ impl Statement {
             generation,
             source: None,
             named: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
         }
+    }
+
+    /// A standby has refused it.
+    pub(crate) fn refuse(&self) {
+        self.refused.store(true, Ordering::Relaxed);
     }
 
     /// What its text says, with what it is suspected of.
     #[must_use]
     pub fn judge(&self, suspects: &Suspects) -> Scan {
-        let Some(definition) = self.definition.get() else { return suspects.judge_unseen(self.scan) };
-        suspects.judge(self.scan, |names| {
+        let scan = self.scan.unless_refused(self.refused.load(Ordering::Relaxed));
+        let Some(definition) = self.definition.get() else { return suspects.judge_unseen(scan) };
+        suspects.judge(scan, |names| {
             let known = self.named.load(Ordering::Relaxed);
             if known >> Named::BITS == names.number {
                 return Named::from_bits(known);

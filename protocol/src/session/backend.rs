@@ -114,6 +114,7 @@ impl Session {
     #[must_use]
     pub fn has_local(&self) -> bool {
         !self.gets_inside
+            && !self.is_silent()
             && matches!(self.front(), Some(Kind::Local(_) | Kind::Answer | Kind::QueryAnswer | Kind::CopyEnd))
     }
 

@@ -114,6 +114,7 @@ impl Session {
         let Scan { effect, forgets, whole, single, draws, .. } = findings;
         self.tally.reads += u32::from(effect == Effect::Harmless);
         self.rerun.run(findings);
+        self.note_writes(findings);
         let takes = single && draws == Draws::Likely;
         let expected = Expected { effect, forgets, unseen: !whole, single, takes, ..Expected::new(kind) };
         self.expected.push_back(expected);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::exit::Exit;
-use super::{Altered, Detached, Expected, Held, Kind, Placed, Rerun, Session, Stall, Transaction};
+use super::{Altered, Detached, Expected, Held, Kind, Placed, Reading, Rerun, Session, Stall, Transaction};
 use crate::error::{ClientError, Severity};
 use crate::statement::{Effect, Resets, Scan};
 use crate::write;
@@ -71,6 +71,7 @@ impl Session {
     pub(super) fn lose_server(&mut self, owed: VecDeque<Expected>, transaction: Transaction) {
         self.undo(owed);
         self.rerun = Rerun::NOTHING;
+        self.reading = Reading::No;
         self.sql = None;
         self.describe_no_more();
         self.stall = Stall::No;

@@ -20,6 +20,7 @@ mod overtime;
 mod parsing;
 mod placement;
 mod privacy;
+mod reading;
 mod renaming;
 mod rerun;
 mod sequences;
@@ -45,6 +46,8 @@ use names::Names;
 pub use overtime::{Overtime, transaction_timeout};
 pub use privacy::OwnRequest;
 use privacy::Privacy;
+use reading::Reading;
+pub(crate) use reading::Verdict;
 use rerun::Rerun;
 use sequences::Numbers;
 pub use sequences::{Drawers, SequencePolicy, Sequences};
@@ -187,6 +190,9 @@ pub struct Session {
     /// What the server has answered since its last ReadyForQuery.
     answered: Answered,
     rerun: Rerun,
+    reading: Reading,
+    /// It has run what may have written.
+    wrote: bool,
     /// Of a client's message, the server has got a part.
     pub(crate) sends_inside: bool,
     /// Of a server's message, the client has got a part.
@@ -337,6 +343,8 @@ impl Session {
             bound_by_name: None,
             answered: Answered::since(Transaction::Idle),
             rerun: Rerun::NOTHING,
+            reading: Reading::No,
+            wrote: false,
             sends_inside: false,
             gets_inside: false,
             lease_start: 0,
@@ -407,6 +415,7 @@ impl Session {
     /// Ends a lease: what others could take for their own is not to be used any more.
     pub fn detach(&mut self, server: &mut ServerState) {
         self.alters = false;
+        self.reading = Reading::No;
         self.misread.drain(..).for_each(|id| server.statements.distrust(id));
         self.detach_numbers(server);
         if std::mem::take(&mut self.has_customs_here) {
@@ -430,7 +439,7 @@ impl Session {
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         match self.stall {
-            Stall::No => false,
+            Stall::No => self.keeps_next_batch(),
             Stall::Descriptions => self.awaits_descriptions(),
             Stall::Privacy => true,
             Stall::Exit => !self.expected.is_empty(),

@@ -3,11 +3,11 @@
 //! It can as long as the client has been told nothing of it, and nothing of it could have been kept: then the client needs not
 //! know. What was sent is kept beside the server connection ([`ServerState`]), so that idle clients cost nothing.
 
-use super::{Altered, Pooling, Session};
+use super::{Altered, Pooling, Reading, Session};
 use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::server::ServerState;
-use crate::statement::{Effect, Scan};
+use crate::statement::{Effect, Place, Scan};
 
 /// More than this of what a client has sent is not kept.
 const MOST_KEPT: usize = 16 * 1024;
@@ -49,6 +49,11 @@ impl Rerun {
         self.is_possible &= findings.is_repeatable();
     }
 
+    /// It can be.
+    pub(super) const fn can_be_sent(&self) -> bool {
+        self.is_possible
+    }
+
     /// What was sent is not to be sent again.
     pub(super) const fn give_up(&mut self) {
         self.is_possible = false;
@@ -70,6 +75,7 @@ impl Session {
     /// A lease begins: what is sent from now on can be sent again if nothing of the session's is on the server.
     pub(super) fn begin_rerun(&mut self, server: &mut ServerState) {
         server.request.clear();
+        self.reading = Reading::No;
         let is_possible =
             self.pooling == Pooling::Transaction && self.altered == Altered::No && self.pin().is_none();
         self.rerun.begin(is_possible);
@@ -129,8 +135,9 @@ impl Session {
 impl Scan {
     /// True for what can be run any number of times: nothing is kept of it, neither in the database nor in the session. A BEGIN
     /// is, too, as long as nothing has followed it.
-    fn is_repeatable(&self) -> bool {
-        let changes_nothing = matches!(self.effect, Effect::Empty | Effect::Harmless | Effect::Begin);
+    pub(super) fn is_repeatable(&self) -> bool {
+        let changes_nothing = matches!(self.effect, Effect::Empty | Effect::Harmless | Effect::Begin)
+            || self.place == Place::Standby;
         changes_nothing && self.pin.is_none() && !self.suspect && !self.alters && !self.forgets
     }
 }

@@ -309,6 +309,12 @@ impl Scan {
         }
     }
 
+    /// The same, where it may be one that a standby has refused.
+    #[must_use]
+    pub const fn unless_refused(self, is_refused: bool) -> Self {
+        if is_refused { Self { place: Place::Primary(Why::Refused), ..self } } else { self }
+    }
+
     /// True for a statement that ends the transaction block, committed or not, and does nothing else.
     #[must_use]
     pub const fn ends_transaction(&self) -> bool {

@@ -34,13 +34,15 @@ pub enum Why {
     Hint,
     /// Nothing is known of its database's catalogue yet.
     Unread,
+    /// A standby has refused it.
+    Refused,
     /// It was not looked at as a whole, is not understood, or is more than one statement.
     Unclear,
 }
 
 impl Why {
     /// All reasons, in their order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Writes,
         Self::Transaction,
         Self::Session,
@@ -49,6 +51,7 @@ impl Why {
         Self::Server,
         Self::Hint,
         Self::Unread,
+        Self::Refused,
         Self::Unclear,
     ];
 
@@ -64,6 +67,7 @@ impl Why {
             Self::Server => "server",
             Self::Hint => "hint",
             Self::Unread => "unread",
+            Self::Refused => "refused",
             Self::Unclear => "unclear",
         }
     }
@@ -82,6 +86,7 @@ impl fmt::Display for Why {
             Self::Server => "it asks for what each server has of its own",
             Self::Hint => "a comment in it says so",
             Self::Unread => "the database's catalogue has not been read yet",
+            Self::Refused => "a standby has refused it",
             Self::Unclear => "it is not understood as one whole statement",
         })
     }

@@ -22,6 +22,8 @@ struct Recent {
     text: Vec<u8>,
     scan: Option<Scan>,
     remembered: Remembered,
+    /// A standby has refused it.
+    refused: bool,
 }
 
 impl Default for RecentScans {
@@ -40,10 +42,15 @@ impl RecentScans {
     pub fn judge(&self, text: &[u8], suspects: &Suspects) -> Scan {
         let mut judged = None;
         let looked = self.look(text, |recent| {
-            judged =
-                recent.scan.map(|scan| suspects.judge(scan, |names| recent.remembered.recall(names, text)));
+            let scan = recent.scan.map(|scan| scan.unless_refused(recent.refused));
+            judged = scan.map(|scan| suspects.judge(scan, |names| recent.remembered.recall(names, text)));
         });
         looked.and(judged).unwrap_or_else(|| suspects.judge_text(scan(text), text))
+    }
+
+    /// A standby has refused this text.
+    pub fn refuse(&self, text: &[u8]) {
+        self.look(text, |recent| recent.refused = true);
     }
 
     /// What is remembered of a text, after it was looked at if it was not there; none if it is too long for that.
@@ -56,6 +63,7 @@ impl RecentScans {
                 recent.text.clear();
                 recent.text.extend_from_slice(text);
                 recent.remembered = Remembered::default();
+                recent.refused = false;
                 *recent.scan.insert(scan(text))
             }
         };

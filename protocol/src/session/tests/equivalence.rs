@@ -15,7 +15,7 @@ use super::world::{World, transaction_mode};
 use crate::session::SequencePolicy;
 
 /// The numbers of each client are its own.
-fn scripts(resets: bool, asks: bool) -> impl Strategy<Value = Vec<Script>> {
+pub(super) fn scripts(resets: bool, asks: bool) -> impl Strategy<Value = Vec<Script>> {
     let client = move |last_number| {
         script(Profile { sessions: true, resets, long: 3000, is_patient: true, asks, last_number }, 1..25)
     };
@@ -48,7 +48,11 @@ fn is_same(got: &[String], expected: &[String]) -> bool {
 }
 
 /// Each client was answered as on a server of its own.
-fn as_alone(world: &World, scripts: &[Script], settings: &[(String, String)]) -> Result<(), TestCaseError> {
+pub(super) fn as_alone(
+    world: &World,
+    scripts: &[Script],
+    settings: &[(String, String)],
+) -> Result<(), TestCaseError> {
     for (client, script) in scripts.iter().enumerate() {
         let got = wire::replies(&world.clients[client].got);
         let expected = alone(script, settings);

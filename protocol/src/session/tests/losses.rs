@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::play::{cases, play, starts, turns};
 use super::scripts::{Profile, script};
-use super::world::{Lifetime, transaction_mode};
+use super::server::Lifetime;
+use super::world::transaction_mode;
 use super::{A, oracle, wire};
 
 const PROFILE: Profile =

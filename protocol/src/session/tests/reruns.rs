@@ -6,11 +6,12 @@ use proptest::sample::select;
 use super::play::{Turn, cases, play, starts, turns};
 use super::scribe::Scribe;
 use super::scripts::{Action, Profile, Role, Script, Text};
+use super::server::Lifetime;
 use super::step::Step;
 use super::wire::{
     bind, close_statement, describe_statement, execute_some, flush, parse, query, replies, sync,
 };
-use super::world::{Lifetime, World, session_mode, transaction_mode};
+use super::world::{World, session_mode, transaction_mode};
 use super::{A, B};
 
 const PROFILE: Profile =

@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::pipe::Pipe;
-use super::postgres::{Backend, Database};
+use super::postgres::Database;
+use super::server::{Lifetime, Server};
 use super::step::Step;
 use super::wire;
 use crate::error::{ClientError, Severity};
 use crate::flow::{Next, Stop};
 use crate::parameters::Parameters;
 use crate::prepared::{Lookup, Statements};
-use crate::server::ServerState;
 use crate::session::{Detached, Loss, NoViews, Pooling, Sequences, Session, Transaction};
 use crate::statement::RecentScans;
 use crate::write;
@@ -42,34 +42,7 @@ pub(super) struct Client {
     pub(super) sent: Vec<u8>,
     /// Received, and not looked at by the test.
     pub(super) got: Vec<u8>,
-}
-
-/// A server connection of pgherd's.
-#[derive(Debug)]
-pub(super) struct Server {
-    pub(super) backend: Backend,
-    pub(super) state: ServerState,
-    /// On its way to the server.
-    to: Vec<u8>,
-    /// On its way to pgherd.
-    from: Vec<u8>,
-    /// Read by the server, and not looked at by the test.
-    pub(super) got: Vec<u8>,
-    is_leased: bool,
-    applied: Option<Arc<Parameters>>,
-    /// If it is to be lost.
-    lifetime: Option<Lifetime>,
-}
-
-/// When a server connection is lost.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Lifetime {
-    /// So many bytes the server reads, even after the connection is lost for pgherd.
-    pub(super) requests: usize,
-    /// So many bytes arrive of what it says.
-    pub(super) replies: usize,
-    /// It says so before it ends.
-    pub(super) farewell: bool,
+    was_refused: bool,
 }
 
 /// Everything.
@@ -85,7 +58,7 @@ pub(super) struct World {
     pub(super) preferred: usize,
     pub(super) capacity: usize,
     prepared_limit: usize,
-    /// See [`Backend::is_strict`].
+    /// They are: in a failed transaction they describe nothing but what ends it.
     is_strict: bool,
     /// Of the first servers.
     lifetimes: Vec<Lifetime>,
@@ -93,6 +66,8 @@ pub(super) struct World {
     startup: Arc<Parameters>,
     /// Of all clients.
     pub(super) sequences: Sequences,
+    /// Every second server is a standby, which refuses to read where this says so, again and again.
+    refusals: Option<Vec<bool>>,
 }
 
 pub(super) fn transaction_mode() -> World {
@@ -119,7 +94,14 @@ impl World {
             lifetimes: Vec::new(),
             startup: Arc::default(),
             sequences: Sequences::default(),
+            refusals: None,
         }
+    }
+
+    /// Every second server is a standby. What it refuses to read, though it should not have to, is told by `refusals`, over and over.
+    pub(super) fn with_standbys(mut self, refusals: &[bool]) -> Self {
+        self.refusals = Some(refusals.to_vec());
+        self
     }
 
     pub(super) const fn with_capacity(mut self, capacity: usize) -> Self {
@@ -160,6 +142,7 @@ impl World {
                 place: Place::Idle,
                 sent: Vec::new(),
                 got: Vec::new(),
+                was_refused: false,
             });
         }
         &mut self.clients[number]
@@ -171,6 +154,9 @@ impl World {
             let mut server = Server::new(&self.database, self.prepared_limit);
             server.backend.is_strict = self.is_strict;
             server.lifetime = self.lifetimes.get(self.servers.len()).copied();
+            if let Some(refusals) = self.refusals.as_ref().filter(|_| is_standby(self.servers.len())) {
+                server.backend.become_standby(refusals.clone());
+            }
             self.servers.push(server);
         }
         &mut self.servers[number]
@@ -305,14 +291,19 @@ impl World {
     }
 
     fn lease(&mut self, number: usize) {
-        self.server(self.preferred);
+        let role = self.role(number);
+        self.server(self.preferred + usize::from(role.is_some()));
+        let has_role = |place: usize| role.is_none_or(|standby| is_standby(place) == standby);
         // One that has said its last words is not taken.
         let is_quiet = |server: &Server| server.lifetime.is_none() || server.from.is_empty();
         let is_free = |server: &Server| !server.is_leased && !server.is_lost() && is_quiet(server);
-        let place = if is_free(&self.servers[self.preferred]) {
-            self.preferred
+        let preferred = (self.preferred..).find(|place| has_role(*place)).unwrap();
+        let place = if is_free(&self.servers[preferred]) {
+            preferred
         } else {
-            self.servers.iter().position(is_free).unwrap_or(self.servers.len())
+            let free = |(place, server): (usize, &Server)| has_role(place) && is_free(server);
+            let free = self.servers.iter().enumerate().position(free);
+            free.unwrap_or_else(|| (self.servers.len()..).find(|place| has_role(*place)).unwrap())
         };
         let parameters = Arc::clone(&self.clients[number].parameters);
         let server = self.server(place);
@@ -323,7 +314,43 @@ impl World {
             server.applied = Some(parameters);
         }
         self.clients[number].session.attach(&mut self.servers[place].state);
+        if role == Some(true) {
+            self.clients[number].session.read_on_standby();
+        }
         self.clients[number].place = Place::Joined(place);
+    }
+
+    /// Whether the next lease is on a standby; none where that makes no difference.
+    fn role(&mut self, number: usize) -> Option<bool> {
+        self.refusals.as_ref()?;
+        let Self { clients, statements, recent, sequences, .. } = self;
+        let lookup = Lookup { statements, recent, views: &NoViews, sequences };
+        let Client { session, up, was_refused, .. } = &mut clients[number];
+        Some(!std::mem::take(was_refused) && session.may_read_anywhere(&up.input, lookup))
+    }
+
+    /// A standby has refused what the client has sent. It is taken for lost, but for that.
+    fn refused(&mut self, number: usize, server: usize, for_good: bool) {
+        let Self { clients, servers, statements, recent, sequences, .. } = self;
+        let lookup = Lookup { statements, recent, views: &NoViews, sequences };
+        let Client { session, up, down, was_refused, place, .. } = &mut clients[number];
+        let request = &servers[server].state.request;
+        if !session.may_run_again() {
+            return session.tell_what_it_says();
+        }
+        if for_good {
+            session.note_refused(request, lookup);
+        }
+        assert!(request.len() + up.input.len() <= self.capacity, "there is no room");
+        up.flow.drop_rest();
+        up.out.clear();
+        down.input.clear();
+        up.input.splice(..0, request.iter().copied());
+        session.run_again();
+        *was_refused = true;
+        *place = Place::Idle;
+        servers[server].lifetime = Some(Lifetime::default());
+        self.cut_up(number);
     }
 
     fn cut_down(&mut self, number: usize) -> bool {
@@ -343,6 +370,10 @@ impl World {
         };
         down.accept(&cut);
         session.tell_migrations(statements);
+        if let Some(Stop::Refused { for_good }) = cut.stop {
+            self.refused(number, server, for_good);
+            return true;
+        }
         if let Some(last_words) = last_words {
             self.lost(number, server, last_words.as_deref());
             return true;
@@ -411,6 +442,10 @@ impl World {
     }
 
     fn lost(&mut self, number: usize, server: usize, last_words: Option<&[u8]>) {
+        eprintln!(
+            "LOST client {number} server {server} {last_words:?} {:?} {:?}",
+            self.clients[number].down.input, self.servers[server].lifetime
+        );
         // It may go on reading what was sent to it.
         self.servers[server].serve(usize::MAX);
         self.servers[server].lifetime = Some(Lifetime::default());
@@ -449,49 +484,8 @@ impl World {
     }
 }
 
-impl Server {
-    fn new(database: &Rc<RefCell<Database>>, prepared_limit: usize) -> Self {
-        Self {
-            backend: Backend::new(database),
-            state: ServerState::new(prepared_limit),
-            to: Vec::new(),
-            from: Vec::new(),
-            got: Vec::new(),
-            is_leased: false,
-            applied: Some(Arc::default()),
-            lifetime: None,
-        }
-    }
-
-    /// True if it reads no more, and all that it said before has arrived, or as much as ever will.
-    fn is_lost(&self) -> bool {
-        match self.lifetime {
-            Some(lifetime) => lifetime.replies == 0 || (lifetime.requests == 0 && self.from.is_empty()),
-            None => self.backend.ended && self.from.is_empty(),
-        }
-    }
-
-    fn serve(&mut self, len: usize) -> bool {
-        let allowed = self.lifetime.map_or(usize::MAX, |lifetime| lifetime.requests);
-        let len = len.min(self.to.len()).min(allowed);
-        let bytes: Vec<u8> = self.to.drain(..len).collect();
-        self.got.extend_from_slice(&bytes);
-        self.backend.reads(&bytes);
-        self.from.extend(self.backend.said());
-        if let Some(lifetime) = &mut self.lifetime {
-            lifetime.requests -= len;
-            if lifetime.requests == 0 && len > 0 && lifetime.farewell {
-                ClientError::new("57P01", "terminating connection due to administrator command")
-                    .write(&mut self.from, Severity::Fatal);
-            }
-        }
-        len > 0
-    }
-
-    /// It says something out of turn.
-    pub(super) fn says(&mut self, bytes: &[u8]) {
-        self.from.extend_from_slice(bytes);
-    }
+const fn is_standby(place: usize) -> bool {
+    place % 2 == 1
 }
 
 /// How a scenario reads.

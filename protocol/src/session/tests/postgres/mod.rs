@@ -57,6 +57,8 @@ pub(super) struct Backend {
     pub(super) ended: bool,
     /// In a failed transaction it describes nothing but what ends it.
     pub(super) is_strict: bool,
+    /// It is a standby: whether it refuses to read, one time after the other.
+    refusals: Option<std::iter::Cycle<std::vec::IntoIter<bool>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -120,7 +122,12 @@ impl Backend {
             defaults: HashMap::new(),
             ended: false,
             is_strict: false,
+            refusals: None,
         }
+    }
+
+    pub(super) fn become_standby(&mut self, refusals: Vec<bool>) {
+        self.refusals = Some(refusals.into_iter().cycle());
     }
 
     /// Reads these bytes; whole messages are carried out.

@@ -164,6 +164,17 @@ impl Backend {
     pub(super) fn run(&mut self, portal: &mut Portal, limit: usize) -> Result<Outcome, Failure> {
         let Some(sql) = portal.sql.clone() else { return Ok(Outcome::Empty) };
         let given = portal.given.take().unwrap_or(0);
+        if given == 0
+            && let Some(refusals) = &mut self.refusals
+        {
+            assert!(
+                matches!(sql, Sql::Select { .. } | Sql::CopyOut | Sql::Repeat(_)),
+                "a standby is asked for {sql:?}"
+            );
+            if refusals.next().unwrap_or_default() {
+                return Err(Failure::new("42P01", "relation does not exist, yet"));
+            }
+        }
         if sql.is_transaction() {
             return self.run_transaction(&sql);
         }

@@ -1,0 +1,265 @@
+//! Reads that a standby answers: what may go there, and what goes to the primary after all.
+//!
+//! A standby refuses what writes, and does not know yet what has been created since. Of a batch that is all the client has under way,
+//! and of which it has been told nothing, it needs not know: the same is sent to the primary. So nothing is told before the standby
+//! has said something by which it is sure that it can answer: a row, or the end of a statement.
+
+use super::{Altered, Pooling, Session, Stall, Transaction};
+use crate::error::ErrorFields;
+use crate::frame::{Frame, backend_header, frontend_header, split_cstr};
+use crate::prepared::Lookup;
+use crate::statement::{Effect, Place, Scan, SetsCustom};
+
+/// How far a lease on a standby has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// The lease is on the primary.
+    #[default]
+    No,
+    /// The standby has said nothing yet by which it would be sure that it can answer. The number is that of the batch.
+    Open(u64),
+    /// It can, or the client was told that it cannot.
+    Settled(u64),
+}
+
+/// What is known of a standby's answer before any of it is taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing was to be found out.
+    Told,
+    /// Nothing yet.
+    Open,
+    /// It can answer, or says what the primary would say.
+    Answers,
+    /// What it says is true of a standby only.
+    Refuses {
+        /// It will say the same again.
+        for_good: bool,
+    },
+}
+
+/// The one statement that a batch is about. What is answered of the first of several is told before it is known whether the next can
+/// be answered.
+#[derive(Default)]
+struct Subject<'a> {
+    name: Option<&'a [u8]>,
+    /// It is prepared in the batch.
+    is_parsed: bool,
+}
+
+impl<'a> Subject<'a> {
+    /// The batch is about this statement; none if it is about another.
+    fn is(&mut self, name: &'a [u8]) -> Option<()> {
+        (*self.name.get_or_insert(name) == name).then_some(())
+    }
+}
+
+impl Session {
+    /// True if any server may answer what an idle client has sent: a whole batch, and each statement in it only reads. Nothing is
+    /// taken in.
+    #[must_use]
+    pub fn may_read_anywhere(&self, input: &[u8], lookup: Lookup<'_>) -> bool {
+        let is_free = self.pooling == Pooling::Transaction
+            && self.transaction == Transaction::Idle
+            && self.altered == Altered::No
+            && self.pin().is_none()
+            && self.owes_nothing()
+            && !self.has_outdated();
+        is_free && self.is_whole_read(input, lookup).unwrap_or_default()
+    }
+
+    /// None for what is not whole, or is none of it.
+    fn is_whole_read(&self, input: &[u8], lookup: Lookup<'_>) -> Option<bool> {
+        let mut subject = Subject::default();
+        let (mut rest, mut runs) = (input, 0);
+        loop {
+            let header = frontend_header(rest).ok().flatten()?;
+            let frame = Frame::new(header, rest);
+            if !frame.is_complete() {
+                return None;
+            }
+            match header.tag {
+                b'Q' => {
+                    let is_first = rest.len() == input.len();
+                    return Some(is_first && self.reads(lookup.recent.judge(frame.body, &self.suspects)));
+                }
+                b'S' => return Some(runs <= 1),
+                b'P' => {
+                    let (name, definition) = split_cstr(frame.body)?;
+                    let (text, _) = split_cstr(definition)?;
+                    let is_new = name.is_empty() || self.names.get(name).is_none();
+                    if !is_new || !self.reads(lookup.recent.judge(text, &self.suspects)) {
+                        return None;
+                    }
+                    subject.is_parsed = true;
+                    subject.is(name)?;
+                }
+                b'B' => {
+                    let (_, after_portal) = split_cstr(frame.body)?;
+                    let (name, _) = split_cstr(after_portal)?;
+                    subject.is(name)?;
+                    if !subject.is_parsed && !self.reads(self.meaning(name)?) {
+                        return None;
+                    }
+                }
+                b'D' if frame.body.first() == Some(&b'S') => {
+                    let (name, _) = split_cstr(frame.body.get(1..)?)?;
+                    subject.is(name)?;
+                }
+                b'E' => runs += 1,
+                b'D' | b'C' => {}
+                _ => return None,
+            }
+            rest = rest.get(header.len..)?;
+        }
+    }
+
+    /// What a statement's name means.
+    fn meaning(&self, name: &[u8]) -> Option<Scan> {
+        if name.is_empty() {
+            return (self.unnamed.held == super::Held::Here && self.unnamed.mention.is_none())
+                .then_some(self.unnamed.scan);
+        }
+        let statement = self.names.get(name).filter(|statement| statement.mention.is_none())?;
+        Some(statement.judge(&self.suspects))
+    }
+
+    fn reads(&self, findings: Scan) -> bool {
+        findings.place == Place::Standby
+            && findings.effect <= Effect::Write
+            && findings.is_repeatable()
+            && findings.sets_custom == SetsCustom::Nothing
+    }
+
+    /// A statement with these findings is run.
+    pub(super) const fn note_writes(&mut self, findings: Scan) {
+        let only_reads = matches!(findings.place, Place::Standby)
+            || matches!(findings.effect, Effect::Empty | Effect::Harmless | Effect::Begin | Effect::Rollback);
+        self.wrote |= !only_reads;
+    }
+
+    /// True if something was run that may have written since this was asked last.
+    #[must_use]
+    pub fn take_wrote(&mut self) -> bool {
+        std::mem::take(&mut self.wrote)
+    }
+
+    /// The lease that has begun is on a standby.
+    pub const fn read_on_standby(&mut self) {
+        self.reading = Reading::Open(self.batch);
+    }
+
+    /// True on a standby that has got the batch for which it was taken: the next may be for another server.
+    pub(super) const fn keeps_next_batch(&self) -> bool {
+        match self.reading {
+            Reading::No => false,
+            Reading::Open(begun) | Reading::Settled(begun) => begun != self.batch && !self.unsynced,
+        }
+    }
+
+    /// True while nothing of the answer is told.
+    #[inline]
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.reading, Reading::Open(_)) && self.rerun.can_be_sent()
+    }
+
+    /// Looks at what a standby has said so far. `full` says that there will not be more before some of it is taken in.
+    #[inline]
+    pub(crate) fn settle_reading(&mut self, input: &[u8], full: bool) -> Verdict {
+        if self.is_silent() { self.settle_silence(input, full) } else { Verdict::Told }
+    }
+
+    fn settle_silence(&mut self, input: &[u8], full: bool) -> Verdict {
+        // What pgherd has asked for itself the client is not told: it is taken in, and may be waited for.
+        let is_hidden = self.expected.front().is_some_and(|e| !e.shown);
+        // It has to be told for what stands behind it.
+        let is_awaited = self.stall != Stall::No && !input.is_empty();
+        let verdict = match verdict(input, is_hidden) {
+            Verdict::Open if full || is_awaited => Verdict::Answers,
+            verdict => verdict,
+        };
+        match verdict {
+            Verdict::Answers if is_hidden => Verdict::Told,
+            Verdict::Answers => {
+                self.tell_what_it_says();
+                Verdict::Answers
+            }
+            other => other,
+        }
+    }
+
+    /// The client is told what the standby says, whatever that is.
+    pub const fn tell_what_it_says(&mut self) {
+        if let Reading::Open(begun) = self.reading {
+            self.reading = Reading::Settled(begun);
+        }
+    }
+
+    /// What was sent in this lease is for the primary, as far as it can be told for good: a standby has refused it. Its shapes are
+    /// remembered.
+    pub fn note_refused(&self, request: &[u8], lookup: Lookup<'_>) {
+        let mut rest = request;
+        while let Ok(Some(header)) = frontend_header(rest) {
+            let frame = Frame::new(header, rest);
+            match (header.tag, split_cstr(frame.body)) {
+                (b'Q', _) => lookup.recent.refuse(frame.body),
+                (b'P', Some((_, definition))) => {
+                    if let Some((text, _)) = split_cstr(definition) {
+                        lookup.recent.refuse(text);
+                    }
+                }
+                (b'B', Some((_, after_portal))) => {
+                    let name = split_cstr(after_portal).map_or(&b""[..], |(name, _)| name);
+                    if let Some(statement) = self.names.get(name) {
+                        statement.refuse();
+                    }
+                }
+                _ => {}
+            }
+            let Some(behind) = rest.get(header.len..) else { return };
+            rest = behind;
+        }
+    }
+}
+
+/// True for what a standby says of statements that it will never run: they write, or ask for what only a primary has.
+fn is_for_good(sqlstate: &[u8]) -> bool {
+    matches!(sqlstate, b"25006" | b"0A000" | b"55000")
+}
+
+/// True for errors that the primary may not give: the statement writes or needs what a standby has not (25006, 0A000, 55000), replay
+/// goes before it (40001, 40P01), or what it names has not been replayed (42P01, 42703, 42704, 42883, 3F000, 42501).
+fn is_of_standby(sqlstate: &[u8]) -> bool {
+    is_for_good(sqlstate)
+        || matches!(
+            sqlstate,
+            b"40001" | b"40P01" | b"42P01" | b"42703" | b"42704" | b"42883" | b"3F000" | b"42501"
+        )
+}
+
+/// `first_only`: of the first message alone.
+fn verdict(input: &[u8], first_only: bool) -> Verdict {
+    let mut rest = input;
+    while let Ok(Some(header)) = backend_header(rest) {
+        let frame = Frame::new(header, rest);
+        match header.tag {
+            b'E' if !frame.is_complete() => return Verdict::Open,
+            b'E' => {
+                let error = ErrorFields::parse(frame.body);
+                let ends = matches!(error.severity, b"FATAL" | b"PANIC");
+                return if is_of_standby(error.sqlstate) && !ends {
+                    Verdict::Refuses { for_good: is_for_good(error.sqlstate) }
+                } else {
+                    Verdict::Answers
+                };
+            }
+            _ if first_only => return Verdict::Answers,
+            // Of these, errors may follow.
+            b'1' | b'2' | b'3' | b't' | b'T' | b'n' | b'N' | b'S' | b'A' => {}
+            _ => return Verdict::Answers,
+        }
+        let Some(behind) = rest.get(header.len..) else { return Verdict::Open };
+        rest = behind;
+    }
+    Verdict::Open
+}
