@@ -12,6 +12,8 @@ use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::session::Sequences;
 use tokio::time::Instant;
 
+use super::reads::Standbys;
+use super::unserved::{cancelled, no_primary};
 use crate::hidden::Outlook;
 use crate::seat::{Seat, WaitEnd};
 use crate::server::connect::{ConnectError, ConnectRequest};
@@ -67,6 +69,8 @@ pub(crate) struct Access {
     pub(super) sequences: Arc<Sequences>,
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
+    /// Where it reads besides.
+    pub(super) standbys: Standbys,
 }
 
 /// What a look at the table and the pool gave.
@@ -91,6 +95,15 @@ pub(crate) enum Slow {
     Wait,
 }
 
+impl Slow {
+    fn is_of_standby(&self) -> bool {
+        match self {
+            Self::Prepare(Held { server, .. }) | Self::Open(server, _) => !server.is_primary(),
+            Self::Wait => false,
+        }
+    }
+}
+
 enum Trouble {
     Final(Failure),
     Unreachable,
@@ -109,7 +122,8 @@ impl Access {
         account: Arc<Account>,
     ) -> Self {
         let sequences = Arc::default();
-        Self { database, user, parameters, seat, account, outlook: None, sequences, cached: None }
+        let standbys = Standbys::new(seat.card().id);
+        Self { database, user, parameters, seat, account, outlook: None, sequences, cached: None, standbys }
     }
 
     /// A number that stands for the database and the user.
@@ -173,7 +187,7 @@ impl Access {
         }
     }
 
-    fn granted(&self, server: Arc<Server>, grant: Grant, worker: &Worker) -> Attempt {
+    pub(super) fn granted(&self, server: Arc<Server>, grant: Grant, worker: &Worker) -> Attempt {
         match grant {
             Grant::Lease(lease) => {
                 let mut held = Held { server, lease };
@@ -198,17 +212,23 @@ impl Access {
         loop {
             attempt = match attempt {
                 Attempt::Held(held) => return Ok(held),
-                Attempt::Queued(server) => match self.queue(worker, &mut gone).await? {
+                Attempt::Queued(server) => match self.queue(&server, worker, &mut gone).await? {
                     Some(grant) => self.granted(server, grant, worker),
                     None => self.try_now(worker),
                 },
                 Attempt::Slow(slow) => {
                     let write_wait = || worker.shared.config.load().failover.write_wait;
                     let deadline = *patience.get_or_insert_with(|| Instant::now() + write_wait());
+                    let is_standby = slow.is_of_standby();
                     // Boxed, so that a session does not carry the space for it all its life.
                     match Box::pin(self.take_slow_way(worker, slow, deadline, &mut gone)).await? {
                         Some(held) => return Ok(held),
-                        None => self.try_now(worker),
+                        None => {
+                            if is_standby {
+                                self.standbys.shun();
+                            }
+                            self.try_now(worker)
+                        }
                     }
                 }
             };
@@ -218,10 +238,11 @@ impl Access {
     /// Waits for its turn; none if the pool was closed meanwhile.
     async fn queue(
         &self,
+        server: &Arc<Server>,
         worker: &Worker,
         gone: &mut impl FnMut() -> Poll<()>,
     ) -> Result<Option<Grant>, Failure> {
-        let Some((_, pool)) = &self.cached else { return Ok(None) };
+        let Some(pool) = self.pool_of(server) else { return Ok(None) };
         let _waiting = worker.wait_for(pool);
         let _left = LeaveAtEnd(&self.seat);
         let end = poll_fn(|cx| match self.seat.poll_wait(cx) {
@@ -232,15 +253,21 @@ impl Access {
             Some(WaitEnd::Granted(grant)) => Ok(Some(grant)),
             Some(WaitEnd::Closed) => Ok(None),
             Some(WaitEnd::Cancelled) => Err(cancelled().into()),
-            Some(WaitEnd::TimedOut) => Err(self.pool_is_full(worker).into()),
+            Some(WaitEnd::TimedOut) => Err(self.pool_is_full(pool, worker).into()),
             None => Err(Failure::Gone),
         }
     }
 
-    fn pool_is_full(&self, worker: &Worker) -> ClientError {
-        let Self { database, user, cached, .. } = self;
+    /// The pool that was asked last of this server.
+    fn pool_of(&self, server: &Arc<Server>) -> Option<&Arc<Pool>> {
+        let is_it = |(its, _): &&(Arc<Server>, Arc<Pool>)| Arc::ptr_eq(its, server);
+        self.cached.as_ref().filter(is_it).map(|(_, pool)| pool).or_else(|| self.standbys.pool_of(server))
+    }
+
+    fn pool_is_full(&self, pool: &Pool, worker: &Worker) -> ClientError {
+        let Self { database, user, .. } = self;
         let limit = worker.shared.config.load().pool.query_wait_timeout_for(database, user);
-        let why = cached.as_ref().map(|(_, pool)| pool.why_full()).unwrap_or_default();
+        let why = pool.why_full();
         ClientError::new("53300", "no server connection became free in time")
             .detail(format!(
                 "The connections of the pool of database \"{database}\" and user \"{user}\" were in use for {:?}. {why}",
@@ -283,8 +310,11 @@ impl Access {
         let backends = &worker.shared.backends;
         // Before the look at the table, so that no change is missed.
         let mut changes = backends.changes();
+        let is_standby = slow.is_of_standby();
         let until = match self.finish(slow, worker).await {
             Ok(held) => return Ok(Some(held)),
+            // It may not know the role yet, or the database: the primary has the last word.
+            Err(_) if is_standby => return Ok(None),
             Err(Trouble::Final(failure)) => return Err(failure),
             Err(Trouble::Full(_)) if Instant::now() < deadline => return Ok(None),
             Err(Trouble::Full(failure)) => return Err(failure),
@@ -447,34 +477,6 @@ impl Drop for LeaveAtEnd<'_> {
     fn drop(&mut self) {
         self.0.leave();
     }
-}
-
-/// What a client is told whose statement was cancelled before any server had it.
-pub(super) fn cancelled() -> ClientError {
-    ClientError::new("57014", "canceling statement due to user request")
-}
-
-pub(super) fn no_primary(worker: &Worker) -> ClientError {
-    let table = worker.shared.backends.load();
-    let reason = match &table.writes {
-        Target::Held { reason, .. } => reason.to_string(),
-        Target::Open(server) => format!("{} cannot be reached", server.node),
-    };
-    ClientError::new("57P03", format!("no primary is available: {reason}"))
-        .hint("Try again later. The operator can see more with pgherd's log.")
-}
-
-/// What a client is told whose login waits for a server for too long.
-pub(super) fn not_in_time(worker: &Worker, access: &Access) -> ClientError {
-    if matches!(worker.shared.backends.load().writes, Target::Open(_)) {
-        let Access { database, user, .. } = access;
-        return ClientError::new("53300", "no server connection became free in time").detail(format!(
-            "The login needs one of the pool of database \"{database}\" and user \"{user}\", and they were in use for \
-             {:?}.",
-            worker.shared.config.load().pool.client_login_timeout
-        ));
-    }
-    no_primary(worker)
 }
 
 /// A connection to any server, for what needs no primary: the primary's if there is one.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use pgherd_protocol::leftovers::{Leftovers, parameters_question, question};
 use pgherd_protocol::session::Detached;
 
-use super::acquire::{Held, cancelled};
+use super::acquire::Held;
 use super::own_work;
 use super::relay::{Event, Front, Lost};
 use super::session::{Session, Turn};
+use super::unserved::cancelled;
 use super::watch::Activity;
 use crate::server::connection::ServerConnection;
 

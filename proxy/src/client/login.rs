@@ -13,9 +13,10 @@ use pgherd_protocol::write;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-use super::acquire::{self, Access, Held};
+use super::acquire::{Access, Held};
 use super::authenticate::Applicant;
 use super::replication::{self, Passage, Replication};
+use super::unserved::not_in_time;
 use super::welcome;
 use crate::cancel::Registration;
 use crate::config::{Config, PoolMode};
@@ -170,7 +171,7 @@ pub(super) async fn log_in(
     let found = tokio::time::timeout_at(deadline, welcome::find(worker, &mut access)).await;
     let welcome = match found {
         Ok(welcome) => welcome?,
-        Err(_) => return Err(acquire::not_in_time(worker, &access).into()),
+        Err(_) => return Err(not_in_time(worker, &access).into()),
     };
     // A session that keeps its server connection shows the client that server process's id, so that what is said of it
     // (pg_stat_activity, NOTIFY) is recognised, and pg_terminate_backend() reaches it.

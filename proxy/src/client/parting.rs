@@ -11,12 +11,13 @@ use pgherd_protocol::frame::FrameError;
 use pgherd_protocol::session::{Detached, Loss, Transaction};
 use pgherd_protocol::write;
 
-use super::acquire::{Access, Held, cancelled};
+use super::acquire::{Access, Held};
 use super::listen::Deaf;
 use super::meter::stage;
 use super::pipe::Filled;
 use super::relay::{Event, Lost};
 use super::session::{Session, Turn};
+use super::unserved::cancelled;
 use super::watch::{Overdue, without_server};
 use crate::server::connect::{Presence, look_at};
 use crate::server::table::Server;
@@ -49,7 +50,12 @@ impl Session {
                     .hint("Use pool.mode = \"transaction\" for this database or user."),
             ),
             Event::Violation(error) => self.say_violation(error),
-            Event::ClientGone | Event::Terminated | Event::Overtaken | Event::OnlyListens | Event::Looks => {}
+            Event::Refused { .. }
+            | Event::ClientGone
+            | Event::Terminated
+            | Event::Overtaken
+            | Event::OnlyListens
+            | Event::Looks => {}
         }
         // The last words need not wait for the server to be cleaned.
         let _ = self.front.poll_flush(&self.worker.buffers);

@@ -12,6 +12,7 @@ use pgherd_protocol::write;
 use super::meter::Meter;
 use super::own_work::HeldOver;
 use super::pipe::{Filled, Pipe};
+use super::reads::Reads;
 use super::watch::Overdue;
 use crate::buffer::Buffers;
 use crate::server::connect::Presence;
@@ -38,6 +39,11 @@ pub(super) enum Event {
     Looks,
     /// The session has done nothing but listen for a while.
     OnlyListens,
+    /// A standby will not do what the client has asked for, which was told nothing.
+    Refused {
+        /// It never will.
+        for_good: bool,
+    },
     /// pgherd ends, and the session is at rest or out of time.
     Ending,
     /// The client has opened a transaction block in statement mode.
@@ -126,6 +132,8 @@ pub(super) struct Front {
     pub(super) is_cancelled: bool,
     /// A cancel request has come before what it is for was sent.
     pub(super) held_over: HeldOver,
+    /// Where what the client has sent may be answered.
+    pub(super) reads: Reads,
     /// False in statement mode: no transaction block may be opened.
     pub(super) has_blocks: bool,
     /// The process id that the client knows, for the log.
@@ -274,6 +282,7 @@ impl Front {
                         Some(last_words(input.0.get(body..).unwrap_or_default()))
                     }
                     Some(Stop::SentAway) => Some(Event::SentAway),
+                    Some(Stop::Refused { for_good }) => Some(Event::Refused { for_good }),
                     Some(Stop::OutOfStep) => Some(Lost::because("the server broke the protocol")),
                     _ => None,
                 };

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::acquire;
 use super::login::{self, LoginFailure, Refusal};
 use super::pipe::{Filled, Pipe};
+use super::unserved::no_primary;
 use crate::buffer::Buffers;
 use crate::cancel::Registration;
 use crate::places::{Counted, Places};
@@ -130,7 +131,7 @@ async fn connect(
             return connect_to(worker, &server, card, parameters).await;
         }
         if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
-            return Err(acquire::no_primary(worker).into());
+            return Err(no_primary(worker).into());
         }
     }
 }

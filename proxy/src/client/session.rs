@@ -21,6 +21,7 @@ use super::login::LoggedIn;
 use super::meter::{Meter, count, stage};
 use super::own_work::HeldOver;
 use super::pipe::{Filled, Pipe};
+use super::reads::Reads;
 use super::relay::{Event, Front, Lost};
 use super::vacate::Vacating;
 use super::watch::{Activity, Overdue, Watched};
@@ -85,6 +86,7 @@ impl Session {
             is_withheld: false,
             is_cancelled: false,
             held_over: HeldOver::default(),
+            reads: Reads::default(),
             has_blocks: mode != PoolMode::Statement,
             pid: registration.key.pid,
         };
@@ -130,11 +132,8 @@ impl Session {
                 Err(turn) => return turn,
             },
         };
-        let Some(connection) = held.lease.connection() else { return Turn::Next };
-        self.front.machine.attach(&mut connection.state);
-        connection.cancel.begin();
-        if let Some(outlook) = &self.access.outlook {
-            self.front.machine.heed(&outlook.suspects(self.worker.shared.statements.catalogue_generation()));
+        if !self.join(&mut held) {
+            return Turn::Next;
         }
         let mut leases = 1;
         if self.listening.is_shared()
@@ -147,6 +146,9 @@ impl Session {
             self.access.seat.hold(&connection.cancel);
             let event = self.relay(&mut held).await;
             self.access.seat.release();
+            if self.front.machine.take_wrote() {
+                self.access.standbys.note_written();
+            }
             count(&mut self.front, (&self.access, &self.worker, &held.server), std::mem::take(&mut leases));
             self.front.meter.stop();
             match event {
@@ -157,13 +159,8 @@ impl Session {
                         Err((held, lost)) => return Box::pin(self.part(held, lost)).await,
                     };
                 }
-                // The request must not meet what comes next.
                 Event::Overtaken => {
-                    if let Some(connection) = held.lease.connection()
-                        && !Box::pin(connection.cancel.cleared()).await
-                    {
-                        let lost =
-                            Lost::because("a cancel request of pool.query_timeout may come at any time");
+                    if let Err(lost) = Box::pin(outlives_cancel(&mut held)).await {
                         return Box::pin(self.part(held, lost)).await;
                     }
                     continue;
@@ -174,6 +171,13 @@ impl Session {
                     }
                     continue;
                 }
+                Event::Refused { for_good } => match Box::pin(self.on_refused(held, for_good)).await {
+                    Ok(turn) => return turn,
+                    Err(kept) => {
+                        held = kept;
+                        continue;
+                    }
+                },
                 Event::AtRest => {}
                 other => return Box::pin(self.part(held, other)).await,
             }
@@ -185,6 +189,25 @@ impl Session {
             if self.may_go_back() {
                 return self.give_back(held).await;
             }
+        }
+    }
+
+    /// Begins the lease; false if there is no connection in it.
+    fn join(&mut self, held: &mut Held) -> bool {
+        let Some(connection) = held.lease.connection() else { return false };
+        self.front.machine.attach(&mut connection.state);
+        if !held.server.is_primary() {
+            self.front.machine.read_on_standby();
+        }
+        connection.cancel.begin();
+        self.heed();
+        true
+    }
+
+    /// Takes in what texts are suspected of by now.
+    pub(super) fn heed(&mut self) {
+        if let Some(outlook) = &self.access.outlook {
+            self.front.machine.heed(&outlook.suspects(self.worker.shared.statements.catalogue_generation()));
         }
     }
 
@@ -206,6 +229,16 @@ impl Session {
         }
         let asked_at = reactor::micros();
         self.access.seat.card().asked_at.store(asked_at, Ordering::Relaxed);
+        if let Some(attempt) = self.try_standby() {
+            let mut held = match attempt {
+                Attempt::Held(held) => held,
+                other => Box::pin(self.wait_for(other, asked_at)).await?,
+            };
+            if self.access.sees_its_own(&mut held, &self.worker) {
+                return Ok(held);
+            }
+            held.lease.give_back();
+        }
         let own = if self.asks_for_last() { self.access.try_own(&self.worker) } else { None };
         match own.unwrap_or_else(|| self.access.try_now(&self.worker)) {
             Attempt::Held(held) => Ok(held),
@@ -217,15 +250,19 @@ impl Session {
                     self.access.seat.leave();
                     return Err(Turn::Next);
                 }
-                let got = self.persist(other).await;
-                if let Some(shard) = self.access.account.shard(self.worker.id) {
-                    shard.add(Counter::WaitTime, reactor::micros() - asked_at);
-                }
-                match got {
-                    Ok(held) => Ok(held),
-                    Err(failure) => Err(Box::pin(self.no_connection(failure)).await),
-                }
+                self.wait_for(other, asked_at).await
             }
+        }
+    }
+
+    async fn wait_for(&mut self, attempt: Attempt, asked_at: u64) -> Result<Held, Turn> {
+        let got = self.persist(attempt).await;
+        if let Some(shard) = self.access.account.shard(self.worker.id) {
+            shard.add(Counter::WaitTime, reactor::micros() - asked_at);
+        }
+        match got {
+            Ok(held) => Ok(held),
+            Err(failure) => Err(Box::pin(self.no_connection(failure)).await),
         }
     }
 
@@ -389,6 +426,16 @@ impl Session {
         }
         held.lease.give_back();
         Turn::Next
+    }
+}
+
+/// Waits for the end of a cancel request of pgherd's own: it must not meet what comes next.
+async fn outlives_cancel(held: &mut Held) -> Result<(), Event> {
+    match held.lease.connection() {
+        Some(connection) if !connection.cancel.cleared().await => {
+            Err(Lost::because("a cancel request of pool.query_timeout may come at any time"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) use resolved::{
     Admin, Config, Discover, Etcd, Executor, Failover, FailoverMode, Http, Log, LogFormat, LogLevel, Monitor,
     Repmgr, Runtime, Ssh,
 };
-pub(crate) use routing::{MaxLag, ReadPolicy, Reads, Routing};
+pub(crate) use routing::{Consistency, MaxLag, ReadPolicy, Reads, Routing};
 pub(crate) use secret::Secret;
 pub(crate) use set::{Change, Refusal, Sources};
 pub(crate) use tcp::Tcp;

@@ -116,7 +116,6 @@ const FIELDS: &[&str] = &["database", "user", "application", "reads", "consisten
 
 impl Routing {
     /// What holds for the reads of this database, user and `application_name`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "sessions that read from standbys ask it"))]
     pub(crate) fn policy_for(&self, database: &str, user: &str, application: &str) -> ReadPolicy {
         let fits = |wanted: &Option<String>, actual: &str| wanted.as_deref().is_none_or(|w| w == actual);
         let matching = self.overrides.iter().filter(|it| {

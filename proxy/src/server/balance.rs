@@ -107,7 +107,6 @@ pub(crate) struct Dice(u64);
 
 impl Dice {
     /// Begins with any number, the same for the same.
-    #[cfg_attr(not(test), expect(dead_code, reason = "sessions that read from standbys have them"))]
     pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }

@@ -175,6 +175,19 @@ impl ServerConnection {
         tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answers).await.unwrap_or_else(|_| Err(no_answer()))
     }
 
+    /// Reads what is left of an answer, of which some is in `buffer`, and drops it.
+    ///
+    /// # Errors
+    /// The loss of the connection, or that there is more behind the answer.
+    pub(crate) async fn drain(&mut self, buffer: Option<Buffer>, buffers: &Buffers) -> io::Result<()> {
+        let mut buffer = buffer.unwrap_or_else(|| buffers.take());
+        let rest = tokio::time::timeout(OWN_STATEMENT_TIMEOUT, self.seen(&mut buffer, 0));
+        rest.await.unwrap_or_else(|_| Err(no_answer()))?;
+        let is_over = buffer.filled().is_empty();
+        buffers.give(buffer);
+        if is_over { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
     /// Reads up to the next ReadyForQuery.
     async fn answer(&mut self, buffer: &mut Buffer) -> io::Result<Outcome> {
         Ok(self.seen(buffer, 0).await?.body.map_or(Ok(()), Err))

@@ -34,11 +34,9 @@ enum Written {
     Below { reign: u64, lsn: Lsn },
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "sessions that read from standbys use it"))]
 impl Mark {
     /// The session has read the reply to what may have written. Looks at the clock: the event loop's time may be older than the
     /// reply, and a position that was asked for in between would be taken to cover it.
-    #[cfg_attr(test, expect(dead_code, reason = "tests have a clock of their own"))]
     pub(crate) fn wrote(&mut self) {
         self.wrote_before(Instant::now());
     }
@@ -79,7 +77,6 @@ struct Standby {
 impl Positions {
     /// True if a session with this mark may read from `node`, on a connection that was opened at `opened_at`. One that was opened after the
     /// standby was asked may be to a later run of it, which has not replayed as much yet.
-    #[cfg_attr(not(test), expect(dead_code, reason = "sessions that read from standbys ask it"))]
     pub(crate) fn allows(&self, mark: &Mark, node: NodeId, opened_at: Instant) -> bool {
         mark.0 == Written::Nothing
             || self.has_all(mark, node).is_some_and(|standby| opened_at < standby.asked_at)
@@ -96,7 +93,6 @@ impl Positions {
     }
 
     /// True if the standby is no further behind than that; one of which it is not known may be.
-    #[cfg_attr(not(test), expect(dead_code, reason = "sessions that read from standbys ask it"))]
     pub(crate) fn is_within(&self, max_lag: Option<MaxLag>, node: NodeId) -> bool {
         max_lag.is_none_or(|max| self.lag(node).is_some_and(|lag| lag.is_within(max)))
     }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::balance::{Dice, Share, pick};
 use super::connection::Cutter;
 use super::gates::Gates;
-use super::marks::{Mark, Positions};
+use super::marks::Positions;
 use super::pool::{Pool, PoolLimits};
 use super::quota::QuotaBook;
 use crate::config::{Live, PoolMode, Reads};
@@ -228,7 +228,6 @@ impl Table {
 
     /// The server that a read goes to, if that is any but the primary alone; none if no such server may be read. Of standbys only those count that `may` be
     /// read by this session.
-    #[cfg_attr(not(test), expect(dead_code, reason = "sessions that read from standbys ask it"))]
     pub(crate) fn choose(
         &self,
         (reads, slow_start): (Reads, Duration),
@@ -301,14 +300,6 @@ impl Backends {
     /// This is known from now on.
     pub(super) fn set_positions(&self, positions: Positions) {
         self.positions.store(Arc::new(positions));
-    }
-
-    /// True if who has this mark must wait for a primary even to read: there is none, and no standby has all that it must see.
-    #[expect(dead_code, reason = "sessions that read from standbys ask it")]
-    pub(crate) fn must_wait(&self, mark: &Mark) -> bool {
-        let (table, positions) = (self.load(), self.positions());
-        let may_read = |server: &Arc<Server>| positions.may_allow(mark, server.node.id);
-        matches!(table.writes, Target::Held { .. }) && !table.readable.iter().any(may_read)
     }
 
     /// Tells when the table changes; subscribe before loading it.

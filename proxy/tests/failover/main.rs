@@ -28,4 +28,5 @@ mod scenarios;
 mod several;
 mod slots;
 mod standby_lost;
+mod standby_reads;
 mod switchover;

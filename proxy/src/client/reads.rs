@@ -1,0 +1,177 @@
+//! Reads on standbys: which one, and what becomes of what it refuses.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::acquire::{Access, Attempt, Held};
+use super::session::{Session, Turn};
+use crate::config::{self, Consistency, ReadPolicy};
+use crate::reactor;
+use crate::server::balance::Dice;
+use crate::server::marks::Mark;
+use crate::server::pool::{Checkout, Pool};
+use crate::server::table::Server;
+use crate::worker::Worker;
+
+/// A session that got no connection to a standby, though there should be one, reads on the primary for so long.
+const SHUNS: Duration = Duration::from_secs(1);
+
+/// Where the session's next lease is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// Wherever the client's next message may be answered.
+    #[default]
+    Anywhere,
+    /// A standby has refused it.
+    OnPrimary,
+}
+
+/// What a session keeps for its reads on standbys.
+#[derive(Debug)]
+pub(crate) struct Standbys {
+    /// The pools that served it.
+    pools: Vec<(Arc<Server>, Arc<Pool>)>,
+    /// There was no connection for it.
+    shunned_until: Option<Instant>,
+    /// What it has written, and must see wherever it reads.
+    mark: Mark,
+    dice: Dice,
+}
+
+impl Standbys {
+    /// Those of a session of this number.
+    pub(super) fn new(session: u64) -> Self {
+        Self { pools: Vec::new(), shunned_until: None, mark: Mark::default(), dice: Dice::new(session) }
+    }
+
+    /// This server's pool, if it was asked before.
+    pub(super) fn pool_of(&self, server: &Arc<Server>) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|(its, _)| Arc::ptr_eq(its, server)).map(|(_, pool)| pool)
+    }
+
+    /// There was no connection for it.
+    pub(super) fn shun(&mut self) {
+        self.shunned_until = Some(Instant::now() + SHUNS);
+    }
+
+    /// The session was told of what may have been written.
+    pub(super) fn note_written(&mut self) {
+        self.mark.wrote();
+    }
+
+    fn is_shunned(&mut self) -> bool {
+        self.shunned_until = self.shunned_until.filter(|until| Instant::now() < *until);
+        self.shunned_until.is_some()
+    }
+}
+
+impl Access {
+    /// What holds for the session's reads.
+    fn read_policy(&self, worker: &Worker) -> ReadPolicy {
+        let config = worker.shared.config.load();
+        if config.routing.overrides.is_empty() {
+            return config.routing.policy;
+        }
+        let application = self.parameters.get("application_name").unwrap_or_default();
+        config.routing.policy_for(&self.database, &self.user, application)
+    }
+
+    /// Asks the pool of a standby for a connection; none if there is no standby that has all that the session must see, or it is the
+    /// primary's turn.
+    fn try_standby(&mut self, policy: ReadPolicy, worker: &Worker) -> Option<Attempt> {
+        if self.standbys.is_shunned() {
+            return None;
+        }
+        let backends = &worker.shared.backends;
+        let (table, positions) = (backends.load(), backends.positions());
+        let Standbys { mark, dice, .. } = &mut self.standbys;
+        match policy.consistency {
+            Consistency::Eventual => *mark = Mark::default(),
+            Consistency::Session | Consistency::Strong => mark.resolve(&positions),
+        }
+        let may = |server: &Server| {
+            let node = server.node.id;
+            positions.is_within(policy.max_lag, node) && positions.may_allow(mark, node)
+        };
+        let slow_start = worker.shared.config.load().routing.slow_start;
+        let server = table.choose((policy.reads, slow_start), (reactor::now(), dice), may)?;
+        if server.is_primary() {
+            return None;
+        }
+        if self.standbys.pool_of(server).is_none() {
+            self.standbys.pools.retain(|(known, _)| table.readable.iter().any(|it| Arc::ptr_eq(it, known)));
+            self.standbys.pools.push((Arc::clone(server), server.pool(&self.database, &self.user)));
+        }
+        let pool = self.standbys.pool_of(server)?;
+        match pool.check_out(worker.id, &self.seat, &self.parameters) {
+            Checkout::Granted(grant) => Some(self.granted(Arc::clone(server), grant, worker)),
+            Checkout::Queued => Some(Attempt::Queued(Arc::clone(server))),
+            Checkout::Closed => None,
+        }
+    }
+
+    /// True if the session sees on this connection what it has written: the primary's, or a standby's that was open when that was asked
+    /// what it has.
+    pub(super) fn sees_its_own(&self, held: &mut Held, worker: &Worker) -> bool {
+        let Held { server, lease } = held;
+        let Some(connection) = lease.connection() else { return false };
+        let positions = worker.shared.backends.positions();
+        server.is_primary() || positions.allows(&self.standbys.mark, server.node.id, connection.opened_at)
+    }
+}
+
+impl Session {
+    /// A standby for what the client has sent, if it may be read there, and there is one.
+    pub(super) fn try_standby(&mut self) -> Option<Attempt> {
+        if std::mem::take(&mut self.front.reads) == Reads::OnPrimary {
+            return None;
+        }
+        let policy = self.access.read_policy(&self.worker);
+        if policy.reads == config::Reads::Primary || policy.consistency == Consistency::Strong {
+            return None;
+        }
+        self.heed();
+        let lookup = self.worker.lookup(&self.access.sequences);
+        let (_, (input, _), _) = self.front.up.uncut();
+        if !self.front.machine.may_read_anywhere(input, lookup) {
+            return None;
+        }
+        self.access.try_standby(policy, &self.worker)
+    }
+
+    /// A standby has refused what the client has sent, which was told nothing of it: it goes to the primary. None where it cannot be sent
+    /// again: then the refusal is for the client.
+    pub(super) async fn on_refused(&mut self, mut held: Held, for_good: bool) -> Result<Turn, Held> {
+        let Some(connection) = held.lease.connection() else { return Ok(Turn::Next) };
+        let Some(request) = self.front.repeatable(connection) else {
+            self.front.machine.tell_what_it_says();
+            return Err(held);
+        };
+        let lookup = self.worker.lookup(&self.access.sequences);
+        if for_good {
+            self.front.machine.note_refused(&request, lookup);
+        }
+        let buffers = &self.worker.buffers;
+        // The rest of the answer comes, but where the server has not got all of what it is to answer.
+        let is_whole = self.front.up.is_flushed() && !self.front.machine.awaits_client();
+        let uses_statements = request.first() != Some(&b'Q');
+        self.front.up.forget_unsent(buffers);
+        let buffer = self.front.down.buffer.take();
+        if !self.front.send_again(&request, buffers) {
+            return Ok(Turn::End);
+        }
+        self.front.reads = Reads::OnPrimary;
+        if is_whole && connection.drain(buffer, buffers).await.is_ok() {
+            // Which of the statements are there that were sent with it is not known.
+            let dropped = !uses_statements
+                || matches!(connection.run_all(["DEALLOCATE ALL"], buffers).await, Ok([Ok(())]));
+            if uses_statements {
+                connection.state.statements.clear();
+            }
+            if dropped {
+                held.lease.give_back();
+            }
+        }
+        Ok(Turn::Next)
+    }
+}

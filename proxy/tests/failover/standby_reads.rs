@@ -1,0 +1,127 @@
+//! Reads on standbys: nobody sees a difference, but for the primary.
+
+use pgherd_testkit::client::Pgbench;
+use pgherd_testkit::{Cluster, Result, ensure, eventually};
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::herd::{Herd, PATIENCE};
+
+/// A herd of three whose standbys are read.
+async fn herd(cluster: Cluster) -> Result<Herd> {
+    let herd = Herd::of(cluster, |pgherd| pgherd.set("routing.reads", "standbys")).await?;
+    herd.wait_readable("1, 2").await?;
+    let reader = herd.connect().await?;
+    // Not before the database's catalogue was read.
+    eventually("reads go to standbys", PATIENCE, || async {
+        let before = reads(&herd).await?;
+        reader.simple_query("SELECT 1").await?;
+        let after = reads(&herd).await?;
+        Ok(after.iter().zip(&before).skip(1).any(|(after, before)| after > before).then_some(()))
+    })
+    .await?;
+    Ok(herd)
+}
+
+/// How many statements that only read each server was sent, by its number.
+async fn reads(herd: &Herd) -> Result<Vec<u64>> {
+    let mut reads = Vec::new();
+    for message in herd.connect().await?.simple_query("SHOW POOL_NODES").await? {
+        if let SimpleQueryMessage::Row(row) = message {
+            reads.push(row.try_get("select_cnt")?.unwrap_or_default().parse()?);
+        }
+    }
+    Ok(reads)
+}
+
+#[tokio::test]
+async fn reads_are_answered_by_standbys_and_writes_by_the_primary() -> Result<()> {
+    let herd = herd(Cluster::builder().start().await?).await?;
+    let session = herd.connect().await?;
+    session.batch_execute("CREATE TABLE kept AS SELECT n FROM generate_series(1, 100) n").await?;
+    let [primary, ..] = herd.cluster.servers() else { unreachable!("a cluster has servers") };
+    let reader = herd.connect().await?;
+    for standby in herd.cluster.servers().iter().skip(1) {
+        standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
+    }
+    let before = reads(&herd).await?;
+    let statement = reader.prepare("SELECT n FROM kept WHERE n > $1").await?;
+    for _ in 0..50 {
+        ensure!(reader.query("SELECT n FROM kept", &[]).await?.len() == 100);
+        ensure!(reader.query(&statement, &[&90_i32]).await?.len() == 10);
+        ensure!(reader.simple_query("SELECT n FROM kept LIMIT 3").await?.len() == 5);
+    }
+    let after = reads(&herd).await?;
+    let more: Vec<u64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
+    ensure!(more.first() == Some(&0) && more.iter().sum::<u64>() == 150, "{more:?}");
+    session.batch_execute("INSERT INTO kept VALUES (101)").await?;
+    let all = session.query("SELECT n FROM kept", &[]).await?;
+    ensure!(all.len() == 101, "its own row is missing");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_standby_refuses_or_does_not_know_yet_is_answered_by_the_primary() -> Result<()> {
+    let herd = herd(Cluster::builder().start().await?).await?;
+    let (writer, reader) = (herd.connect().await?, herd.connect().await?);
+    writer.batch_execute("CREATE UNLOGGED TABLE mine AS SELECT 7 AS n").await?;
+    for standby in herd.cluster.servers().iter().skip(1) {
+        let created = herd.cluster.primary().await?.scalar("SELECT pg_current_wal_flush_lsn()").await?;
+        standby.wait_replayed(&created).await?;
+        standby.query("SELECT pg_wal_replay_pause()").await?;
+    }
+    writer
+        .batch_execute(
+            "CREATE TABLE later AS SELECT 8 AS n; CREATE SCHEMA young; \
+             CREATE TABLE young.later AS SELECT 9 AS n",
+        )
+        .await?;
+    for (text, value) in [("mine", 7), ("later", 8), ("young.later", 9)] {
+        for _ in 0..3 {
+            let text = format!("SELECT n FROM {text}");
+            ensure!(reader.query_one(&text, &[]).await?.get::<_, i32>(0) == value, "{text}");
+            ensure!(reader.query_typed_one(&text, &[]).await?.get::<_, i32>(0) == value, "{text}");
+            let rows = reader.simple_query(&text).await?;
+            ensure!(rows.len() == 3, "{rows:?}");
+        }
+    }
+    let error = reader.query_one("SELECT n FROM nowhere", &[]).await;
+    let code = error.as_ref().err().and_then(|error| error.code()).map(|code| code.code());
+    ensure!(code == Some("42P01"), "{error:?}");
+    ensure!(reader.query_one("SELECT n FROM later", &[]).await?.get::<_, i32>(0) == 8);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_reads_what_it_has_written_however_far_behind_the_standbys_are() -> Result<()> {
+    let cluster = Cluster::builder().start().await?;
+    let herd = herd(cluster).await?;
+    for standby in herd.cluster.servers().iter().skip(1) {
+        standby.query("ALTER SYSTEM SET recovery_min_apply_delay = '400ms'").await?;
+        standby.reload().await?;
+    }
+    let workload = herd.workload().await?.audited(4);
+    workload.create_table().await?;
+    let running = workload.start().await?;
+    running.wait_acknowledged(2000, PATIENCE).await?;
+    let report = herd.compare(&running.stop().await?).await?;
+    ensure!(report.is_sound() && report.reads > 1000 && report.sqlstates.is_empty(), "{report}");
+    ensure!(report.reads_refused.is_empty(), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_reader_notices_that_the_standby_is_killed_that_it_reads_from() -> Result<()> {
+    let herd = herd(Cluster::builder().start().await?).await?;
+    let url = herd.pgherd.connection_string("app", "app");
+    Pgbench::initialize(&url, 1).await?;
+    let running = Pgbench::new(url).clients(8).seconds(6).arg("-S").spawn()?;
+    for (id, left) in [(3, "1"), (2, "")] {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        herd.cluster.server(id)?.kill9_all().await?;
+        herd.wait_readable(left).await?;
+    }
+    let report = running.wait().await?;
+    let unharmed = report.failed_transactions == 0 && report.aborts.is_empty() && report.succeeded;
+    ensure!(unharmed && report.transactions > 1000, "{report:?}\n{}", herd.log());
+    Ok(())
+}
