@@ -278,8 +278,9 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
     note_fences(machine);
     let State::Steady { epoch } = machine.state else { return };
     machine.care.leads(epoch.primary);
-    let nodes: Vec<NodeId> =
-        machine.topology.members.iter().map(|it| it.node).filter(|it| *it != epoch.primary).collect();
+    // What a server was before pgherd hung is no reason to do anything to it.
+    let is_due = |it: &&Member| it.node != epoch.primary && it.asked_since(machine.awake_since);
+    let nodes: Vec<NodeId> = machine.topology.members.iter().filter(is_due).map(|it| it.node).collect();
     for node in nodes {
         examine(machine, now, epoch, node);
         if machine.paused && machine.care.is_ordered(node).is_none() {

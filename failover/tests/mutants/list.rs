@@ -346,6 +346,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "!member.asked_since(if is_old { machine.awake_since } else { attempt.began })",
         "!member.asked_since(if is_old { machine.started } else { attempt.began })",
     ),
+    mutant(
+        "nothing is done to a server for what it was before pgherd hung",
+        CARE,
+        "it.node != epoch.primary && it.asked_since(machine.awake_since);",
+        "it.node != epoch.primary && it.asked_since(machine.started);",
+    ),
     // What is done beside a primary, and read.
     mutant(
         "a server with more WAL of its own than max_data_loss is left to an operator",

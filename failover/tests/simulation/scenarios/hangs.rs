@@ -6,6 +6,7 @@ use super::herd::{Herd, PG01, PG02, is_promote, millis, seconds};
 use super::stories;
 use crate::model::Time;
 use crate::plan::{Fault, Plan, Whom};
+use crate::world::Happening;
 
 const LONG: Time = seconds(30);
 
@@ -59,6 +60,22 @@ stories! {
         hangs(&mut herd, LONG);
         herd.runs(LONG).serves(PG02, seconds(2));
         assert_eq!(herd.commands(PG02, |step| *step == Step::Freeze), 2, "{}", herd.story());
+    }
+
+    /// An operator has cloned it meanwhile: that it was writable is what pgherd hears first.
+    fn a_server_is_not_stopped_for_what_it_was_before_a_hang() {
+        let mut herd = Herd::of(2);
+        herd.kill(PG01).serves(PG02, seconds(1));
+        herd.runs(seconds(5));
+        let fences = |herd: &Herd| herd.commands(PG01, |step| *step == Step::Fence);
+        let before = fences(&herd);
+        hangs(&mut herd, LONG);
+        herd.start(PG01).runs(seconds(3));
+        let (pgherd, event) = (herd.world.living().unwrap(), Box::new(herd.answer_of(PG01)));
+        herd.world.after(Time::ZERO, Happening::Stale { pgherd, event });
+        herd.world.clone_from(PG01, PG02);
+        herd.runs(LONG).rests(seconds(5));
+        assert_eq!(fences(&herd), before, "{}", herd.story());
     }
 
     /// Nobody has asked it meanwhile.

@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    fn clone_from(&mut self, id: Id, primary: Id) {
+    pub(crate) fn clone_from(&mut self, id: Id, primary: Id) {
         self.end_processes(id);
         let now = self.now;
         let [target, source] = self.servers.get_disjoint_mut([id, primary]).unwrap();
