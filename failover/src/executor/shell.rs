@@ -3,11 +3,14 @@
 /// What every script starts with: `set --` and its arguments, quoted.
 ///
 /// The script goes to `sh -s` over its standard input, so that the user's login shell, which may be any, sees none of it.
-/// All of it stands in a function that is called with no input, so that no command in it can swallow its rest.
+/// All of it stands in a function that is called with no input, so that no command in it can swallow its rest. What was begun comes to
+/// its end also when nobody listens any more: a rewind that died of its next line of output would leave nothing that could be started.
 #[must_use]
 pub(super) fn script(body: &str, arguments: &[&str]) -> Option<String> {
     let arguments = arguments.iter().map(|text| quote(text)).collect::<Option<Vec<_>>>()?.join(" ");
-    Some(format!("main() {{\n{PROGRAMS}\n{body}\n}}\nset -- {arguments}\nmain \"$@\" </dev/null\nexit $?\n"))
+    Some(format!(
+        "trap '' PIPE\nmain() {{\n{PROGRAMS}\n{body}\n}}\nset -- {arguments}\nmain \"$@\" </dev/null\nexit $?\n"
+    ))
 }
 
 /// One word of POSIX shell text that stands for `text`; none if it has a NUL, which no argument can have.
@@ -126,8 +129,8 @@ while [ -e "$data/postmaster.pid" ] && kill -0 "$postmaster" 2>/dev/null; do
   round=$((round + 1))
 done
 control=$(pg_controldata -D "$data") || return
+printf '%s\n' "$control" | sed -n 's/^Latest checkpoint location: *//p' >"$data/pgherd.stopped"
 printf '%s\n' "$control"
-printf '%s\n' "$control" | sed -n 's/^Latest checkpoint location: *//p' 2>/dev/null >"$data/pgherd.stopped"
 return 0
 "#;
 

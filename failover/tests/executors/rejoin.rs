@@ -3,11 +3,11 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use pgherd_failover::{Outcome, Step};
-use pgherd_testkit::Server;
+use pgherd_testkit::{Server, eventually};
 
-use crate::herd::{Herd, id, streams_to};
+use crate::herd::{Herd, PATIENCE, id, streams_to};
 
 /// Another server is promoted, and the old primary shut down after it has written something of its own.
 async fn forked() -> Result<(Herd, Server, Server)> {
@@ -62,6 +62,34 @@ async fn a_rejoin_that_was_interrupted_behind_the_rewind_goes_on_there() -> Resu
         streams_to(&new, &old).await?;
     }
     ensure!(old.is_in_recovery().await? && new.timeline().await? == 2);
+    Ok(())
+}
+
+/// True if repmgr is at it there.
+fn is_being_rejoined(herd: &Herd, server: &Server) -> Result<bool> {
+    let configuration = herd.cluster.repmgr_conf_pattern().replace("{host}", &server.address().to_string());
+    for process in std::fs::read_dir("/proc")? {
+        let line = std::fs::read(process?.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        if words.contains(&configuration.as_bytes()) && words.contains(&b"rejoin".as_slice()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[tokio::test]
+async fn a_rejoin_that_nobody_waits_for_any_more_comes_to_its_end() -> Result<()> {
+    let (herd, old, new) = forked().await?;
+    let rejoin = Step::Rejoin { upstream: id(&new) };
+    tokio::select! {
+        outcome = herd.take(&old, rejoin) => bail!("{outcome:?}"),
+        begun = eventually("repmgr is at it", PATIENCE, || async { Ok(is_being_rejoined(&herd, &old)?.then_some(())) }) => begun?,
+    }
+    let Herd { cluster: _cluster, executor, .. } = herd;
+    drop(executor);
+    streams_to(&new, &old).await?;
+    ensure!(old.scalar("SELECT to_regclass('lost') IS NULL").await? == "t", "it was rewound");
     Ok(())
 }
 

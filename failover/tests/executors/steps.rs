@@ -303,6 +303,30 @@ async fn a_primary_that_is_stopped_says_where_it_ends_and_can_be_started_again()
     Ok(())
 }
 
+#[tokio::test]
+async fn a_stop_that_nobody_waits_for_any_more_is_known_to_whoever_comes_next() -> Result<()> {
+    let herd = Herd::of(2).await?;
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    // A clean stop waits for those that stream.
+    standby.freeze().await?;
+    let Herd { cluster, executor: dies, rows } = herd;
+    let command = Command { id: CommandId(1), node: id(&primary), step: Step::Stop, deadline: PATIENCE };
+    tokio::select! {
+        outcome = dies.run(&command, &rows) => bail!("{outcome:?}"),
+        stops = eventually("it is being stopped", PATIENCE, || async {
+            Ok(primary.connect("postgres", "postgres").await.is_err().then_some(()))
+        }) => stops?,
+    }
+    drop(dies);
+    standby.thaw().await?;
+    let herd = Herd { executor: executor(&cluster, settings(&cluster)?), cluster, rows };
+    eventually("it is known", PATIENCE, || async {
+        let outcome = herd.take(&primary, Step::Recall).await;
+        Ok(matches!(outcome, Outcome::Recalled { .. }).then_some(()))
+    })
+    .await
+}
+
 /// Clients of a pgherd of which so many connections are lent.
 #[derive(Debug, Default)]
 struct Lent(Mutex<Option<usize>>);
