@@ -62,7 +62,7 @@ async fn an_old_primary_with_more_wal_of_its_own_than_may_be_lost_is_left_to_an_
     let chosen = herd.pgherd.ask(&["failover", "--accept-timeline", "2"]).await?;
     ensure!(chosen.code == 0, "{chosen:?}");
     herd.wait_writable().await?;
-    let given_up = "node 0: has more WAL of its own than failover.max_data_loss: an operator must rejoin it";
+    let given_up = "has more WAL of its own than failover.max_data_loss: an operator must rejoin it";
     herd.pgherd.wait_log(given_up, PATIENCE).await.with_context(|| herd.log())?;
     let rejoined = herd.pgherd.ask(&["rejoin", "0", "--allow-data-loss"]).await?;
     ensure!(rejoined.code == 0, "{rejoined:?}\n{}", herd.log());
