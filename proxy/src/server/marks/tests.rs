@@ -1,5 +1,7 @@
 //! A herd as a model: whatever happens in it, a session never reads where its last commit is not.
 
+mod servers;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
