@@ -94,7 +94,7 @@ impl Access {
             positions.is_within(policy.max_lag, node) && positions.may_allow(mark, node)
         };
         let slow_start = worker.shared.config.load().routing.slow_start;
-        let server = table.choose((policy.reads, slow_start), (reactor::now(), dice), may)?;
+        let server = table.choose((&policy, slow_start), (reactor::now(), dice), may)?;
         if server.is_primary() {
             return None;
         }

@@ -21,6 +21,7 @@ mod pgpool;
 mod pool;
 mod problem;
 mod raw;
+mod redirect;
 mod resolve;
 mod resolved;
 mod routing;
@@ -50,6 +51,9 @@ pub(crate) use listen::{Listen, ListenTls, TlsVersion};
 pub(crate) use live::Live;
 pub(crate) use pool::{HiddenState, Pool, PoolMode, PoolOverride, Sizes, Timeouts};
 pub(crate) use problem::{Origin, Problem};
+#[cfg(test)]
+pub(crate) use redirect::Preference;
+pub(crate) use redirect::Preferred;
 pub(crate) use resolved::{
     Admin, Config, Discover, Etcd, Executor, Failover, FailoverMode, Http, Log, LogFormat, LogLevel, Monitor,
     Repmgr, Runtime, Ssh,

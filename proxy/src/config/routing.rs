@@ -6,6 +6,7 @@ use std::time::Duration;
 use pgherd_protocol::statement::FunctionRules;
 
 use super::raw::{Item, Value};
+use super::redirect::{self, Name, Preference};
 use super::resolve::{Fault, TIMEOUT};
 use super::tables::{self, at};
 use super::units::{parse_duration, parse_size, show_duration, show_size};
@@ -71,7 +72,7 @@ impl MaxLag {
 }
 
 /// What holds for the reads of one session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ReadPolicy {
     /// Where they go.
     pub(crate) reads: Reads,
@@ -79,10 +80,12 @@ pub(crate) struct ReadPolicy {
     pub(crate) consistency: Consistency,
     /// How far behind a standby may be; any if none.
     pub(crate) max_lag: Option<MaxLag>,
+    /// Servers that are read rather than others.
+    pub(crate) prefer: Option<Preference>,
 }
 
 /// Which servers reads go to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Routing {
     /// What holds where no override says otherwise.
     pub(crate) policy: ReadPolicy,
@@ -95,29 +98,31 @@ pub(crate) struct Routing {
 }
 
 /// One `[[routing.override]]`: other values for some databases, users or applications.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RoutingOverride {
     /// The database it is for; every one if none.
-    pub(crate) database: Option<String>,
+    pub(crate) database: Option<Name>,
     /// The user it is for; every one if none.
-    pub(crate) user: Option<String>,
+    pub(crate) user: Option<Name>,
     /// The `application_name` it is for; every one if none.
-    pub(crate) application: Option<String>,
+    pub(crate) application: Option<Name>,
     /// Instead of `routing.reads`.
     pub(crate) reads: Option<Reads>,
     /// Instead of `routing.consistency`.
     pub(crate) consistency: Option<Consistency>,
     /// Instead of `routing.max_lag`; `Some(None)` is any.
     pub(crate) max_lag: Option<Option<MaxLag>>,
+    /// Servers that are read rather than others.
+    pub(crate) prefer: Option<Preference>,
 }
 
 /// The fields of one `[[routing.override]]`.
-const FIELDS: &[&str] = &["database", "user", "application", "reads", "consistency", "max_lag"];
+const FIELDS: &[&str] = &["database", "user", "application", "reads", "consistency", "max_lag", "prefer"];
 
 impl Routing {
     /// What holds for the reads of this database, user and `application_name`.
     pub(crate) fn policy_for(&self, database: &str, user: &str, application: &str) -> ReadPolicy {
-        let fits = |wanted: &Option<String>, actual: &str| wanted.as_deref().is_none_or(|w| w == actual);
+        let fits = |wanted: &Option<Name>, actual: &str| wanted.as_ref().is_none_or(|it| it.is_for(actual));
         let matching = self.overrides.iter().filter(|it| {
             fits(&it.database, database) && fits(&it.user, user) && fits(&it.application, application)
         });
@@ -125,6 +130,7 @@ impl Routing {
             reads: matching.clone().find_map(|it| it.reads).unwrap_or(self.policy.reads),
             consistency: matching.clone().find_map(|it| it.consistency).unwrap_or(self.policy.consistency),
             max_lag: matching.clone().find_map(|it| it.max_lag).unwrap_or(self.policy.max_lag),
+            prefer: matching.clone().find_map(|it| it.prefer),
         }
     }
 
@@ -147,13 +153,15 @@ impl Routing {
 impl RoutingOverride {
     fn show(&self) -> String {
         let text = |name: &str, value: Option<&str>| value.map(|value| format!("{name} = {value:?}"));
+        let name = |field: &str, name: Option<&Name>| text(field, name.map(Name::show).as_deref());
         let fields = [
-            text("database", self.database.as_deref()),
-            text("user", self.user.as_deref()),
-            text("application", self.application.as_deref()),
+            name("database", self.database.as_ref()),
+            name("user", self.user.as_ref()),
+            name("application", self.application.as_ref()),
             text("reads", self.reads.map(Choice::word)),
             text("consistency", self.consistency.map(Choice::word)),
             text("max_lag", self.max_lag.map(or_off).as_deref()),
+            text("prefer", self.prefer.map(Preference::show).as_deref()),
         ];
         format!("{{ {} }}", fields.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
@@ -193,11 +201,12 @@ fn one(item: &Item, fields: &[(String, Item)]) -> Result<RoutingOverride, Fault>
     for (name, field) in fields {
         let wrong = |why: String| at(field, format!("field `{name}` {why}"));
         match name.as_str() {
-            "database" => it.database = Some(value::text(&field.value).map_err(wrong)?),
-            "user" => it.user = Some(value::text(&field.value).map_err(wrong)?),
-            "application" => it.application = Some(value::text(&field.value).map_err(wrong)?),
+            "database" => it.database = Some(redirect::name(&field.value).map_err(wrong)?),
+            "user" => it.user = Some(redirect::name(&field.value).map_err(wrong)?),
+            "application" => it.application = Some(redirect::name(&field.value).map_err(wrong)?),
             "reads" => it.reads = Some(value::choice(&field.value).map_err(wrong)?),
             "consistency" => it.consistency = Some(value::choice(&field.value).map_err(wrong)?),
+            "prefer" => it.prefer = Some(redirect::preference(&field.value).map_err(wrong)?),
             "max_lag" => it.max_lag = Some(max_lag(&field.value).map_err(wrong)?),
             _ => return Err(tables::unknown(name, field, FIELDS)),
         }
@@ -205,7 +214,8 @@ fn one(item: &Item, fields: &[(String, Item)]) -> Result<RoutingOverride, Fault>
     if it.database.is_none() && it.user.is_none() && it.application.is_none() {
         return Err(at(item, "names no database, user or application"));
     }
-    if it.reads.is_none() && it.consistency.is_none() && it.max_lag.is_none() {
+    let changes = it.reads.is_some() || it.consistency.is_some() || it.max_lag.is_some();
+    if !changes && it.prefer.is_none() {
         return Err(at(item, format!("changes nothing; it takes {}", FIELDS.join(", "))));
     }
     Ok(it)

@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use pgherd_health::NodeId;
+
 use super::keys::KEYS;
-use super::routing::Consistency;
 use super::*;
 
 const REFERENCE: &str = include_str!("../../../docs/configure.md");
@@ -196,7 +197,7 @@ fn the_first_override_that_fits_and_gives_a_value_counts() {
 
 #[test]
 fn the_first_routing_override_that_fits_and_gives_a_value_counts() {
-    let list = "[{ application = 'reports', consistency = 'eventual', max_lag = '1min' }, \
+    let list = "[{ application = '/^rep', consistency = 'eventual', max_lag = '1min', prefer = '1(0.3)' }, \
                 { database = 'a', user = 'u', reads = 'any', consistency = 'strong' }, { user = 'u', max_lag = 'off' }]";
     let given = [
         ("PG_BACKEND_NODE_LIST", "0:x"),
@@ -204,13 +205,15 @@ fn the_first_routing_override_that_fits_and_gives_a_value_counts() {
         ("PGHERD_ROUTING__MAX_LAG", "1MiB"),
     ];
     let routing = load_with(&given).config.routing;
-    let policy = |reads, consistency, max_lag| ReadPolicy { reads, consistency, max_lag };
+    let policy = |reads, consistency, max_lag| ReadPolicy { reads, consistency, max_lag, prefer: None };
     let lag = Some(MaxLag::Bytes(1024 * 1024));
     let minute = Some(MaxLag::Time(Duration::from_secs(60)));
-    assert_eq!(routing.policy_for("b", "v", ""), policy(Reads::Primary, Consistency::Session, lag));
+    assert_eq!(routing.policy_for("b", "v", "a rep"), policy(Reads::Primary, Consistency::Session, lag));
     assert_eq!(routing.policy_for("b", "u", ""), policy(Reads::Primary, Consistency::Session, None));
     assert_eq!(routing.policy_for("a", "u", "psql"), policy(Reads::Any, Consistency::Strong, None));
-    assert_eq!(routing.policy_for("a", "u", "reports"), policy(Reads::Any, Consistency::Eventual, minute));
+    let prefer = Some(Preference { of: Preferred::Node(NodeId(1)), ratio: 0.3 });
+    let reports = ReadPolicy { prefer, ..policy(Reads::Any, Consistency::Eventual, minute) };
+    assert_eq!(routing.policy_for("a", "u", "reports"), reports);
     assert_eq!(Consistency::named("STRONG"), Some(Consistency::Strong));
     assert_eq!(Consistency::named("weak"), None);
 }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub(crate) use ident::Maps;
+pub(crate) use names::Pattern;
 pub(crate) use rule::{Certificate, Kind, Method, Naming, Rule};
 pub(crate) use tokens::{ReadFile, from_disk};
 

@@ -7,7 +7,7 @@ use super::tokens::{Field, Token};
 
 /// A regular expression of a file. In PostgreSQL such may match anywhere in a name; so here.
 #[derive(Clone, Debug)]
-pub(super) struct Pattern(pub(super) Regex);
+pub(crate) struct Pattern(pub(super) Regex);
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
@@ -16,7 +16,11 @@ impl PartialEq for Pattern {
 }
 
 impl Pattern {
-    pub(super) fn new(text: &str) -> Result<Self, String> {
+    /// The expression of this text.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn new(text: &str) -> Result<Self, String> {
         // One line is enough: the crate's own text of an error shows the expression over several.
         // As in PostgreSQL's, a dot is any character.
         RegexBuilder::new(text).dot_matches_new_line(true).build().map(Self).map_err(|error| {
@@ -24,6 +28,16 @@ impl Pattern {
             let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
             format!("invalid regular expression \"{text}\": {why}")
         })
+    }
+
+    /// True if it matches in this name.
+    pub(crate) fn is_match(&self, name: &str) -> bool {
+        self.0.is_match(name)
+    }
+
+    /// Its text.
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_str()
     }
 }
 

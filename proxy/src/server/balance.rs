@@ -57,11 +57,15 @@ impl Share {
     }
 
     /// The server as one that may be drawn.
-    pub(super) fn candidate<T>(&self, server: T, (slow_start, now): (Duration, Instant)) -> Candidate<T> {
+    pub(super) fn candidate<T>(&self, server: T, at: (Duration, Instant)) -> Candidate<T> {
+        Candidate { server, weight: self.weight(at), outstanding: self.outstanding.count() as f64 }
+    }
+
+    fn weight(&self, (slow_start, now): (Duration, Instant)) -> f64 {
         let weight = f64::from_bits(self.weight.load(Ordering::Relaxed));
         let age = self.since.map_or(Duration::MAX, |since| now.saturating_duration_since(since));
         let part = if age >= slow_start { 1.0 } else { age.div_duration_f64(slow_start).max(LEAST) };
-        Candidate { server, weight: weight * part, outstanding: self.outstanding.count() as f64 }
+        weight * part
     }
 }
 
@@ -118,10 +122,13 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
+    /// From 0 to 1, without 1.
+    pub(super) fn even(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// How long one waits for an event that comes once in a unit of time.
     fn exponential(&mut self) -> f64 {
-        // Above 0, at most 1.
-        let even = ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-        -even.ln()
+        -(1.0 - self.even()).ln()
     }
 }

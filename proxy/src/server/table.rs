@@ -17,7 +17,7 @@ use super::gates::Gates;
 use super::marks::Positions;
 use super::pool::{Pool, PoolLimits};
 use super::quota::QuotaBook;
-use crate::config::{Live, PoolMode, Reads};
+use crate::config::{Consistency, Live, PoolMode, Preferred, ReadPolicy, Reads};
 use crate::traffic::Account;
 
 /// Whose a pool is.
@@ -129,6 +129,15 @@ impl Server {
         self.epoch.is_some()
     }
 
+    /// True if it is one of those that are preferred.
+    fn is_one_of(&self, preferred: Preferred) -> bool {
+        match preferred {
+            Preferred::Primary => self.is_primary(),
+            Preferred::Standbys => !self.is_primary(),
+            Preferred::Node(id) => self.node.id == id,
+        }
+    }
+
     /// Closes a user's idle connections to a database that it wants for itself.
     pub(crate) fn vacate(&self, database: &[u8], user: &str) {
         let pools = self.pools.lock();
@@ -230,18 +239,40 @@ impl Table {
     /// read by this session.
     pub(crate) fn choose(
         &self,
-        (reads, slow_start): (Reads, Duration),
+        (policy, slow_start): (&ReadPolicy, Duration),
         (now, dice): (Instant, &mut Dice),
         may: impl Fn(&Server) -> bool,
     ) -> Option<&Arc<Server>> {
-        let (primary, standbys) = match (reads, &self.writes) {
-            (Reads::Primary, _) => return None,
-            (Reads::Any, Target::Open(server)) => (Some(server), &self.readable),
-            (Reads::Any | Reads::Standbys, _) => (None, &self.readable),
+        if policy.reads == Reads::Primary || policy.consistency == Consistency::Strong {
+            return None;
+        }
+        let standbys = || self.readable.iter().filter(|server| !server.is_left_out(now) && may(server));
+        let at = (slow_start, now);
+        let wanted = policy.prefer.filter(|preference| dice.even() < preference.ratio);
+        match wanted.map(|preference| preference.of) {
+            Some(Preferred::Primary) => return None,
+            Some(Preferred::Standbys) => {
+                return pick(standbys().map(|server| server.share.candidate(server, at)), dice);
+            }
+            Some(Preferred::Node(id)) => {
+                let is_it = |server: &&Arc<Server>| server.node.id == id;
+                if let Some(server) =
+                    self.primary().into_iter().find(is_it).or_else(|| standbys().find(is_it))
+                {
+                    return Some(server);
+                }
+            }
+            None => {}
+        }
+        // What does not go there goes to others.
+        let is_other =
+            |server: &&Arc<Server>| policy.prefer.is_none_or(|preference| !server.is_one_of(preference.of));
+        let primary = match &self.writes {
+            Target::Open(server) if policy.reads == Reads::Any => Some(server),
+            _ => None,
         };
-        let standbys = standbys.iter().filter(|server| !server.is_left_out(now) && may(server));
-        let servers = primary.into_iter().chain(standbys);
-        pick(servers.map(|server| server.share.candidate(server, (slow_start, now))), dice)
+        let servers = primary.into_iter().chain(standbys()).filter(is_other);
+        pick(servers.map(|server| server.share.candidate(server, at)), dice)
     }
 
     /// All servers, the primary first.

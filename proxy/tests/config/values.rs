@@ -171,9 +171,11 @@ fn an_override_names_a_database_or_user_and_changes_something() {
 #[test]
 fn reads_have_their_exceptions_and_lag_is_a_size_or_a_time() {
     let file = "[routing]\nmax_lag = \"2s\"\n[[routing.override]]\ndatabase = \"a\"\nuser = \"b\"\nreads = \"any\"\n\
-                [[routing.override]]\napplication = \"c\"\nconsistency = \"eventual\"\nmax_lag = \"off\"\n";
+                [[routing.override]]\napplication = \"c\"\nconsistency = \"eventual\"\nmax_lag = \"off\"\n\
+                [[routing.override]]\ndatabase = \"/^app[0-4]$\"\nprefer = \"standby (0.30)\"\n[[routing.override]]\nuser = \"d\"\nprefer = 1\n";
     let shown = "[{ database = \"a\", user = \"b\", reads = \"any\" }, \
-                 { application = \"c\", consistency = \"eventual\", max_lag = \"off\" }]";
+                 { application = \"c\", consistency = \"eventual\", max_lag = \"off\" }, \
+                 { database = \"/^app[0-4]$\", prefer = \"standbys(0.3)\" }, { user = \"d\", prefer = \"1\" }]";
     assert_eq!(value(file, &[NODES], "routing.max_lag"), "2s");
     assert_eq!(value(file, &[NODES], "routing.override"), shown);
     assert_eq!(value("", &[NODES, ("PGHERD_ROUTING__OVERRIDE", shown)], "routing.override"), shown);
@@ -187,6 +189,16 @@ fn reads_have_their_exceptions_and_lag_is_a_size_or_a_time() {
         ("[[routing.override]]\nuser = \"a\"", "changes nothing; it takes database, user, application"),
         ("[[routing.override]]\nuser = \"a\"\nread = \"any\"", "unknown field `read`; did you mean `reads`?"),
         ("[[routing.override]]\nuser = \"a\"\nmax_lag = 1", "field `max_lag` takes `off`"),
+        (
+            "[[routing.override]]\nuser = \"/(\"\nreads = \"any\"",
+            "field `user` has an invalid regular expression",
+        ),
+        (
+            "[[routing.override]]\nuser = \"a\"\nprefer = \"1(2)\"",
+            "field `prefer` takes primary, standbys or the number",
+        ),
+        ("[[routing.override]]\nuser = \"a\"\nprefer = \"pg01\"", "got `pg01`"),
+        ("[[routing.override]]\nuser = \"a\"\nprefer = \"1(NaN)\"", "got `1(NaN)`"),
     ] {
         assert!(error(file, &[NODES]).contains(expected), "{}", error(file, &[NODES]));
     }

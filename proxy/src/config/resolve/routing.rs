@@ -23,7 +23,7 @@ impl Bridge<'_> {
         let write_functions = self.get("routing.write_functions", value::functions).unwrap_or_default();
         let functions = Arc::new(FunctionRules { reads: read_functions, writes: write_functions });
         let overrides = self.read("routing.override", routing::overrides).map(|(_, overrides)| overrides);
-        let policy = ReadPolicy { reads: reads?, consistency: consistency?, max_lag: max_lag? };
+        let policy = ReadPolicy { reads: reads?, consistency: consistency?, max_lag: max_lag?, prefer: None };
         Some(Routing { policy, slow_start: slow_start?, functions, overrides: overrides.unwrap_or_default() })
     }
 }

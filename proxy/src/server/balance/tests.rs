@@ -4,7 +4,7 @@ use pgherd_failover::{Epoch, Routing, Writes};
 use pgherd_health::{Node, NodeId, TimelineId};
 
 use super::*;
-use crate::config::{Live, Reads, load_with};
+use crate::config::{Consistency, Live, Preference, Preferred, ReadPolicy, Reads, load_with};
 use crate::server::table::Backends;
 
 const DRAWS: usize = 100_000;
@@ -113,6 +113,45 @@ fn publish(backends: &Backends, weights: [f64; 3], is_open: bool) {
     });
 }
 
+const POLICY: ReadPolicy =
+    ReadPolicy { reads: Reads::Standbys, consistency: Consistency::Session, max_lag: None, prefer: None };
+
+/// The parts of many reads that each server gets by this policy: the primary, and the two standbys.
+fn shares(backends: &Backends, policy: &ReadPolicy) -> Vec<f64> {
+    let (table, mut dice) = (backends.load(), Dice::new(4));
+    let mut drawn = vec![0.0; 3];
+    for _ in 0..DRAWS {
+        let server = table.choose((policy, Duration::ZERO), (Instant::now(), &mut dice), |_| true);
+        drawn[server.map_or(0, |server| server.node.id.0 as usize)] += 1.0 / DRAWS as f64;
+    }
+    drawn
+}
+
+#[test]
+fn what_is_preferred_has_its_part_and_others_have_the_rest() {
+    let config = load_with(&[("PG_BACKEND_NODE_LIST", "0:pg0")]).config;
+    let backends = Backends::new(Live::new(config), 1);
+    publish(&backends, [2.0, 1.0, 1.0], true);
+    for (reads, of, ratio, expected) in [
+        (Reads::Standbys, Preferred::Node(NodeId(1)), 1.0, [0.0, 1.0, 0.0]),
+        (Reads::Standbys, Preferred::Node(NodeId(1)), 0.3, [0.0, 0.3, 0.7]),
+        (Reads::Any, Preferred::Node(NodeId(1)), 0.4, [0.4, 0.4, 0.2]),
+        (Reads::Any, Preferred::Node(NodeId(0)), 0.4, [0.4, 0.3, 0.3]),
+        (Reads::Any, Preferred::Node(NodeId(7)), 1.0, [0.5, 0.25, 0.25]),
+        (Reads::Standbys, Preferred::Standbys, 0.3, [0.7, 0.15, 0.15]),
+        (Reads::Any, Preferred::Standbys, 0.3, [0.7, 0.15, 0.15]),
+        (Reads::Standbys, Preferred::Primary, 0.3, [0.3, 0.35, 0.35]),
+        (Reads::Any, Preferred::Primary, 1.0, [1.0, 0.0, 0.0]),
+        (Reads::Primary, Preferred::Standbys, 1.0, [1.0, 0.0, 0.0]),
+    ] {
+        let policy = ReadPolicy { reads, prefer: Some(Preference { of, ratio }), ..POLICY };
+        let found = shares(&backends, &policy);
+        assert!(are_near(&found, &expected), "{policy:?}: {found:?}");
+        let strong = ReadPolicy { consistency: Consistency::Strong, ..policy };
+        assert!(are_near(&shares(&backends, &strong), &[1.0, 0.0, 0.0]));
+    }
+}
+
 #[test]
 fn reads_go_to_servers_that_may_be_read_and_can_be_reached() {
     let config =
@@ -120,11 +159,12 @@ fn reads_go_to_servers_that_may_be_read_and_can_be_reached() {
     let backends = Backends::new(Live::new(config), 1);
     let mut dice = Dice::new(3);
     let mut chosen = |reads, may: &dyn Fn(u32) -> bool| {
+        let policy = ReadPolicy { reads, ..POLICY };
         let table = backends.load();
         let mut chosen = BTreeMap::new();
         for _ in 0..1000 {
             let may = |server: &crate::server::table::Server| may(server.node.id.0);
-            let server = table.choose((reads, Duration::ZERO), (Instant::now(), &mut dice), may);
+            let server = table.choose((&policy, Duration::ZERO), (Instant::now(), &mut dice), may);
             *chosen.entry(server.map(|server| server.node.id.0)).or_insert(0) += 1;
         }
         chosen.into_keys().collect::<Vec<_>>()
