@@ -210,6 +210,12 @@ pub struct Suspects {
 }
 
 impl Suspects {
+    /// What a text amounts to that is said once.
+    #[must_use]
+    pub fn scan(&self, text: &[u8]) -> Scan {
+        self.judge_text(super::scan(text), text)
+    }
+
     /// What a text says and names. `find` gives what it names, and may know that from before.
     #[inline]
     pub(crate) fn judge(&self, scan: Scan, find: impl FnOnce(&Names) -> Named) -> Scan {

@@ -9,6 +9,7 @@ use pgherd_protocol::rows::Column;
 use super::herd::HerdOrder;
 use super::lexer::{self, Placed, Token};
 use super::parameters;
+use super::routing::Question;
 use super::views::{self, View};
 
 /// One command.
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     One(i64),
     /// SELECT of one of the functions that drivers call: its column.
     Call(&'static Column),
+    /// SHOW ROUTING 'text' [DATABASE name [USER name]]
+    ShowRouting(Question),
     /// SHOW HELP
     Help,
     /// PAUSE [database]
@@ -159,6 +162,9 @@ impl Words {
     fn show(&mut self) -> Result<Command, Mistake> {
         let Placed { position, text, .. } = self.next()?;
         let mut name = text.to_ascii_lowercase();
+        if name == "routing" {
+            return self.routing();
+        }
         // SHOW TRANSACTION ISOLATION LEVEL and SHOW TIME ZONE
         while let Some(Placed { token: Token::Word(more), .. }) =
             self.tokens.next_if(|placed| matches!(placed.token, Token::Word(_)))
@@ -180,6 +186,14 @@ impl Words {
                 position: Some(position),
             }),
         }
+    }
+
+    fn routing(&mut self) -> Result<Command, Mistake> {
+        let placed = self.next()?;
+        let Token::Quoted(text) = placed.token else { return Err(syntax_error(Some(&placed))) };
+        let database = if self.takes("database") { Some(self.name()?) } else { None };
+        let user = if database.is_some() && self.takes("user") { Some(self.name()?) } else { None };
+        Ok(Command::ShowRouting(Question { text, database, user }))
     }
 
     /// `SELECT 1`, `SELECT version()`, `SELECT pg_catalog.version()`
@@ -331,6 +345,26 @@ mod tests {
             Command::Set("query_wait_timeout".into(), Some("2 min".into()))
         );
         assert_eq!(one("-- what?\nSHOW /* this /* and */ that */ HELP"), Command::Help);
+    }
+
+    #[test]
+    fn it_is_asked_where_a_text_would_run() {
+        let question = |database: Option<&str>, user: Option<&str>| {
+            let text = "select 'a' from t".to_owned();
+            Command::ShowRouting(Question {
+                text,
+                database: database.map(str::to_owned),
+                user: user.map(str::to_owned),
+            })
+        };
+        assert_eq!(one("show routing 'select ''a'' from t'"), question(None, None));
+        assert_eq!(one("SHOW ROUTING 'select ''a'' from t' DATABASE app"), question(Some("app"), None));
+        assert_eq!(
+            one("SHOW ROUTING 'select ''a'' from t' database app user \"u\";"),
+            question(Some("app"), Some("u"))
+        );
+        mistaken("SHOW ROUTING select 1", "42601", "syntax error at or near \"select\"", Some(14));
+        mistaken("SHOW ROUTING 'a' USER u", "42601", "syntax error at or near \"USER\"", Some(18));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use pgherd_protocol::write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::command::{self, Command};
-use super::{Visitor, herd, parameters, views};
+use super::{Visitor, herd, parameters, routing, views};
 use crate::reactor;
 use crate::stream::Stream;
 use crate::traffic::Counter;
@@ -338,6 +338,7 @@ impl Dialogue {
             Some(Command::ShowParameter(column) | Command::Call(column)) => std::slice::from_ref(column),
             Some(Command::Herd(_)) => herd::DONE,
             Some(Command::Explain(_)) => herd::PLAN,
+            Some(Command::ShowRouting(_)) => routing::ROUTE,
             Some(Command::One(_)) => std::slice::from_ref(&parameters::NUMBER),
             _ => &[],
         }
@@ -365,6 +366,7 @@ impl Dialogue {
                 let rows = vec![vec![parameters::value(column, self.database()).into()]];
                 Ok(Reply { columns: std::slice::from_ref(column), rows: rows.into_iter(), tag: "SHOW" })
             }
+            Command::ShowRouting(question) => Ok(self.route(question)),
             Command::Call(column) => {
                 let card = self.visitor.seat.card();
                 let value = parameters::call(column, (&card.database, &card.user));
@@ -396,7 +398,8 @@ impl Dialogue {
             detail.push_str(&name.to_ascii_uppercase());
         }
         detail.push_str(
-            "\n\tSET key = value\n\tRELOAD\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tDISABLE <db>\n\tENABLE <db>\n\tRECONNECT [<db>]\
+            "\n\tSHOW ROUTING '<statement>' [DATABASE <db> [USER <user>]]\
+             \n\tSET key = value\n\tRELOAD\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tDISABLE <db>\n\tENABLE <db>\n\tRECONNECT [<db>]\
              \n\tKILL [<db>]\n\tKILL_CLIENT <client_id>\n\tSUSPEND\n\tSHUTDOWN\
              \n\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS\n\tWAIT_CLOSE [<db>]\
              \n\tSWITCHOVER [<server>]\n\tFAILOVER [TO <server>] [ALLOW DATA LOSS] [ACCEPT TIMELINE <number>]\

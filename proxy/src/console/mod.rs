@@ -9,6 +9,7 @@ mod dialogue;
 mod herd;
 mod lexer;
 mod parameters;
+mod routing;
 mod views;
 
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pgherd_protocol::statement::{FunctionRules, Names};
+use pgherd_protocol::statement::{FunctionRules, Names, Scan, Suspects, Trust};
 
 use crate::config::{Config, HiddenState};
 pub(crate) use outlook::Outlook;
@@ -88,6 +88,14 @@ struct Reading {
     is_doubtful: bool,
 }
 
+/// What a text amounts to, and how far the catalogue is known by which that was said.
+pub(crate) struct Judged {
+    pub(crate) scan: Scan,
+    pub(crate) trust: Trust,
+    /// It was read at some time.
+    pub(crate) is_read: bool,
+}
+
 /// A database whose catalogue is to be read.
 struct Due {
     database: Box<str>,
@@ -123,6 +131,30 @@ impl Catalogues {
         let outlook = Arc::new(Outlook::new(wanted(), &known.known(&self.unread.lock())));
         known.outlooks.insert(user.into(), Arc::clone(&outlook));
         outlook
+    }
+
+    /// What a text amounts to in this database, for this user or whoever uses it. Of no database, by the text alone.
+    pub(crate) fn judge(
+        &self,
+        (database, user): (Option<&str>, Option<&str>),
+        generation: u64,
+        text: &[u8],
+    ) -> Judged {
+        let databases = self.databases.lock();
+        let known = database.and_then(|database| databases.get(database));
+        let outlook = known.and_then(|known| match user {
+            Some(user) => known.outlooks.get(user),
+            None => known.outlooks.values().next(),
+        });
+        let suspects = match outlook {
+            Some(outlook) => Suspects::clone(&outlook.suspects(generation)),
+            None => {
+                let trust = if database.is_some() { Trust::Nothing } else { Trust::Blind };
+                Suspects { trust, names: Arc::clone(&self.unread.lock()), ..Suspects::default() }
+            }
+        };
+        drop(databases);
+        Judged { scan: suspects.scan(text), trust: suspects.trust, is_read: suspects.names.is_read }
     }
 
     /// The settings have changed.

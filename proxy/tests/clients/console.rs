@@ -98,7 +98,8 @@ async fn each_view_has_the_columns_that_its_page_says_in_both_protocols() -> Res
     // Each is in the help, and the other way round.
     let help = own.query("SHOW HELP").await?.notice().context("no help")?;
     let help = help.field(b'D').unwrap_or_default().to_owned();
-    let mut listed: Vec<_> = help.lines().filter_map(|line| line.trim().strip_prefix("SHOW ")).collect();
+    let listed = help.lines().filter_map(|line| line.trim().strip_prefix("SHOW "));
+    let mut listed: Vec<_> = listed.filter(|view| !view.contains('<')).collect();
     let mut described: Vec<_> = views().into_iter().map(|(view, _)| view).collect();
     described.sort_unstable();
     listed.sort_unstable();
@@ -470,5 +471,47 @@ async fn nonsense_ends_a_console_session_and_nothing_else() -> Result<()> {
     let after = front.resident()?;
     ensure!(after < before + 32 * 1024, "{before} KiB before, {after} KiB after");
     ensure!(front.raw().await?.query("SELECT 1").await?.error().is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn it_is_told_where_a_statement_would_run_and_why() -> Result<()> {
+    let front = Front::with(|pgherd| {
+        pgherd
+            .set("routing.reads", "standbys")
+            .set("routing.write_functions", "refresh_*")
+            .set("log.level", "debug")
+    })
+    .await?;
+    let schema = "CREATE FUNCTION reads() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';
+        CREATE FUNCTION writes() RETURNS int LANGUAGE sql AS 'SELECT 1';
+        CREATE FUNCTION refresh_all() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';
+        CREATE TABLE t (i serial); CREATE VIEW odd AS SELECT writes() AS i";
+    front.server()?.query_in("app", schema).await?;
+    let mut console = front.console("pgherd").await?;
+    let mut asked = async |text: &str, whose: &str| -> Result<String> {
+        let answer = console.query(&format!("SHOW ROUTING '{text}' {whose}")).await?;
+        let row = texts(&answer).pop().with_context(|| format!("{text}: {answer:?}"))?;
+        Ok([&*row[0], &row[1], &row[3]].join(" "))
+    };
+    ensure!(asked("SELECT i FROM t", "DATABASE app").await? == "primary unread unread");
+    ensure!(asked("SELECT i FROM t", "").await? == "any read off");
+    let mut client = front.raw().await?;
+    client.query("SELECT 1").await?;
+    front.pgherd.wait_log("the catalogue was read", PATIENCE).await?;
+    for (text, told) in [
+        ("SELECT i, reads() FROM t", "any read read"),
+        ("SELECT writes()", "primary function read"),
+        ("SELECT refresh_all()", "primary name read"),
+        ("SELECT * FROM odd", "primary name read"),
+        ("SELECT ''odd'', last_value FROM t_i_seq", "primary server read"),
+        ("SELECT * FROM t FOR UPDATE", "primary writes read"),
+        ("/*NO LOAD BALANCE*/ SELECT 1", "primary hint read"),
+    ] {
+        for whose in ["DATABASE app", "DATABASE app USER app"] {
+            let found = asked(text, whose).await?;
+            ensure!(found == told, "{text}: {found}");
+        }
+    }
     Ok(())
 }
