@@ -19,6 +19,10 @@ pub(super) struct Calls<'a> {
     before_previous: Option<Token<'a>>,
     /// How many parentheses are open.
     depth: usize,
+    /// Of the open ones, those behind ON and OPERATOR, which a function may follow: the outermost is the lowest bit.
+    behind: u64,
+    /// The last one that was closed was one of those.
+    was_behind: bool,
     begins: Begins,
     /// The last dot stands behind `pg_catalog`.
     pub(super) in_catalog: bool,
@@ -49,9 +53,9 @@ impl<'a> Calls<'a> {
             Token::Semicolon => *self = Self::default(),
             Token::Open => {
                 call = call.or_else(|| self.see_opened());
-                self.depth += 1;
+                self.open();
             }
-            Token::Close => self.depth = self.depth.saturating_sub(1),
+            Token::Close => self.close(),
             Token::Dot => {
                 self.in_catalog =
                     matches!(self.previous, Some(Token::Word(word)) if word.is_name("pg_catalog"));
@@ -61,6 +65,25 @@ impl<'a> Calls<'a> {
         }
         self.before_previous = self.previous.replace(token);
         call
+    }
+
+    fn open(&mut self) {
+        let is_behind =
+            matches!(self.previous, Some(Token::Word(word)) if word.is("on") || word.is("operator"));
+        let bit = self.bit();
+        self.behind = if is_behind { self.behind | bit } else { self.behind & !bit };
+        self.depth += 1;
+    }
+
+    fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        // Of what is too deep, anything is taken to be possible.
+        let bit = self.bit();
+        self.was_behind = bit == 0 || self.behind & bit != 0;
+    }
+
+    fn bit(&self) -> u64 {
+        u32::try_from(self.depth).ok().and_then(|depth| 1_u64.checked_shl(depth)).unwrap_or(0)
     }
 
     fn see_word(&mut self, word: Word<'a>) {
@@ -94,6 +117,8 @@ impl<'a> Calls<'a> {
     fn is_alias(&self) -> bool {
         match self.before_previous {
             Some(Token::Word(before)) => before.is("as") || before.is("with") || before.is("recursive"),
+            // FROM f(1) x(a, b)
+            Some(Token::Close) => !self.was_behind,
             Some(Token::Comma) => self.begins == Begins::With && self.depth == 0,
             _ => false,
         }
@@ -129,7 +154,8 @@ mod tests {
             ("SELECT \"lower\"('a')", "lower"),
             ("SELECT U&\"f\"(1)", "?"),
             ("SELECT * FROM f(1) WHERE g(a) AND NOT h(b)", "f g h"),
-            ("SELECT DISTINCT ON (a) f(b) FROM t", "f"),
+            ("SELECT DISTINCT ON (a, (b)) f(b) FROM t", "f"),
+            ("SELECT 1 OPERATOR(pg_catalog.+) f(b) FROM (SELECT 1) t", "f"),
             ("WITH a (b) AS (SELECT f(1)), c(d) AS (SELECT 1) SELECT g(1), h(2) FROM a", "f g h"),
             (
                 "SELECT current_setting('work_mem'), current_setting(a), current_setting((f(1)))",
@@ -148,6 +174,7 @@ mod tests {
             "SELECT count(*), pg_catalog.lower('A') FROM t WHERE a IN (1) AND (b OR NOT (c))",
             "SELECT a::numeric(10, 2), CAST(b AS character varying(3)) FROM t",
             "SELECT * FROM (VALUES (1, 2)) AS v(a, b) JOIN u USING (a)",
+            "SELECT * FROM generate_series(1, (2)) g(i) JOIN (VALUES (1)) v(j) ON (i = j)",
             "WITH RECURSIVE r(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM r) TABLE r",
             "WITH a AS MATERIALIZED (SELECT 1), b(c) AS (SELECT 2) SELECT * FROM a, b",
             "SELECT sum(a) FILTER (WHERE b) OVER (PARTITION BY c ORDER BY (d)) FROM t",

@@ -133,6 +133,10 @@ pub(super) struct Bearing {
     pub(super) calls: bool,
     /// It asks for what each server has of its own.
     of_server: bool,
+    /// It calls `age()`, which of the number of a transaction depends on how many there were since.
+    ages: bool,
+    /// It names the number of a row's transaction.
+    numbers: bool,
     /// The name of a table is next, or goes on behind a dot.
     relation: bool,
     /// READ ONLY
@@ -149,7 +153,10 @@ impl Bearing {
     /// Takes in the token behind `previous`, or the end of the statement.
     pub(super) fn see(&mut self, previous: Option<Token<'_>>, token: Token<'_>) {
         if let Some(Token::Word(word)) = previous {
-            self.of_server |= token != Token::Open && is_of_server(word);
+            let is_call = token == Token::Open;
+            self.of_server |= !is_call && is_of_server(word);
+            self.ages |= is_call && word.is_name("age");
+            self.numbers |= word.is_name("xmin") || word.is_name("xmax");
         }
         match token {
             Token::Dot => {}
@@ -194,7 +201,7 @@ impl Bearing {
             First::Select | First::With | First::Work => match () {
                 () if changes => Some(Why::Writes),
                 () if self.calls => Some(Why::Function),
-                () if self.of_server => Some(Why::Server),
+                () if self.of_server || (self.ages && self.numbers) => Some(Why::Server),
                 () => None,
             },
             _ => Some(Why::Writes),
@@ -297,6 +304,7 @@ const SAME_EVERYWHERE: &[&str] = &[
     "stats",
     "stats_ext",
     "stats_ext_exprs",
+    "subscription",
     "subscription_rel",
     "tablespace",
     "toast",
