@@ -240,9 +240,9 @@ impl Suspects {
     /// Where it may run. What was known before the schema changed is believed where it keeps a text on the primary.
     fn place(&self, scan: Scan, named: Named) -> Place {
         match scan.place {
+            Place::Standby | Place::Primary(Why::Function) if named.apart => Place::Primary(Why::Name),
             Place::Primary(Why::Function) if !named.reads || self.trust == Trust::Nothing => scan.place,
             Place::Standby | Place::Primary(Why::Function) => match () {
-                () if named.apart => Place::Primary(Why::Name),
                 () if named.is_of_session() && self.trust != Trust::Blind => Place::Primary(Why::Session),
                 () if self.is_unread() && matches!(scan.effect, Effect::Harmless | Effect::Write) => {
                     Place::Primary(Why::Unread)
@@ -421,7 +421,7 @@ mod tests {
             assert_eq!(places(&suspects, "SELECT other(1)"), Place::Standby);
             assert_eq!(places(&suspects, "SELECT lower(a), low FROM t"), Place::Primary(Why::Name));
             assert_eq!(places(&suspects, "SELECT lower, reads FROM t"), Place::Standby);
-            assert_eq!(places(&suspects, "SELECT pg_catalog.\"reads\"(1)"), Place::Primary(Why::Function));
+            assert_eq!(places(&suspects, "SELECT pg_catalog.\"reads\"(1)"), Place::Primary(Why::Name));
         }
     }
 }
