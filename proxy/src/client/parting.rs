@@ -131,9 +131,8 @@ impl Session {
         // What a cancel request was held over for gets its answer now.
         let is_cancelled = front.held_over.take();
         let goes_on = !is_cancelled && !alone && (stops || lost.is_for_all(presence));
-        if let Some(request) = request.filter(|_| goes_on)
-            && front.send_again(&request, buffers)
-        {
+        if let Some(request) = request.filter(|_| goes_on) {
+            front.send_again(&request, buffers);
             tracing::debug!(peer = %self.peer, server = %node, "what was read there is read anew");
             return Turn::Next;
         }

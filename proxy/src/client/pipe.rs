@@ -6,7 +6,7 @@ use std::task::{Poll, ready};
 
 use pgherd_protocol::flow::{Cut, Flow};
 
-use crate::buffer::{Buffer, Buffers};
+use crate::buffer::{BUFFER_LEN, Buffer, Buffers};
 use crate::stream::Stream;
 
 /// A vector that has grown beyond this is freed when it is empty.
@@ -101,13 +101,18 @@ impl Pipe {
         self.consumed = 0;
     }
 
-    /// Puts bytes that were read and done with before those that were not; false, and nothing is done, where there is no room. Only
-    /// when flushed, between two messages.
-    pub(crate) fn put_back(&mut self, bytes: &[u8], buffers: &Buffers) -> bool {
+    /// True if there is room for so many bytes besides those that were not cut yet.
+    pub(crate) fn has_room_for(&self, len: usize) -> bool {
+        let filled = self.buffer.as_ref().map_or(0, |buffer| buffer.filled().len());
+        filled.saturating_sub(self.consumed) + len <= BUFFER_LEN
+    }
+
+    /// Puts bytes that were read and done with before those that were not; nothing is done where there is no room. Only when
+    /// flushed, between two messages.
+    pub(crate) fn put_back(&mut self, bytes: &[u8], buffers: &Buffers) {
         let mut buffer = self.buffer.take().unwrap_or_else(|| buffers.take());
-        let has_room = buffer.put_before(bytes);
+        buffer.put_before(bytes);
         self.keep(buffer, buffers);
-        has_room
     }
 
     /// Reads once. Takes no buffer for nothing.

@@ -157,9 +157,8 @@ impl Session {
         let uses_statements = request.first() != Some(&b'Q');
         self.front.up.forget_unsent(buffers);
         let buffer = self.front.down.buffer.take();
-        if !self.front.send_again(&request, buffers) {
-            return Ok(Turn::End);
-        }
+        self.front.down.forget_uncut(buffers);
+        self.front.send_again(&request, buffers);
         self.front.reads = Reads::OnPrimary;
         if is_whole && connection.drain(buffer, buffers).await.is_ok() {
             // Which of the statements are there that were sent with it is not known.

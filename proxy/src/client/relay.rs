@@ -190,19 +190,17 @@ impl Front {
     /// What the client has sent in this lease, if it can be sent again to another server.
     pub(super) fn repeatable(&self, server: &mut ServerConnection) -> Option<Vec<u8>> {
         let is_whole = !self.up.flow.is_inside_message();
-        let may_be_sent = is_whole && self.machine.may_run_again() && !server.cancel.is_asked();
+        let has_room = self.up.has_room_for(server.state.request.len());
+        let may_be_sent = is_whole && has_room && self.machine.may_run_again() && !server.cancel.is_asked();
         may_be_sent.then(|| std::mem::take(&mut server.state.request))
     }
 
-    /// Goes back to where the client had sent that: it is taken for what it sends next. False if there is no room for it.
-    pub(super) fn send_again(&mut self, request: &[u8], buffers: &Buffers) -> bool {
-        let has_room = self.up.put_back(request, buffers);
-        if has_room {
-            self.machine.run_again();
-            // What ends the session stands behind it.
-            self.ending = None;
-        }
-        has_room
+    /// Goes back to where the client had sent that, which is [`Front::repeatable`]: it is taken for what it sends next.
+    pub(super) fn send_again(&mut self, request: &[u8], buffers: &Buffers) {
+        self.up.put_back(request, buffers);
+        self.machine.run_again();
+        // What ends the session stands behind it.
+        self.ending = None;
     }
 
     /// Has the server say what it keeps to itself until a Sync: the client may be waiting for it.
