@@ -69,7 +69,8 @@ impl World {
         let status = self.pgherds[pgherd].machine.status();
         let ordered = status.state == StateName::Switchover;
         // Another pgherd has served a later timeline.
-        let told = status.reason.contains("etcd knows");
+        let last = self.pgherds[pgherd].machine.history().iter().next_back();
+        let told = last.is_some_and(|decision| decision.seen.contains("etcd knows"));
         if blameless && !ordered && !told {
             self.violate(format!("I11: writes to {} were closed by {event:?}", name(primary)));
         }

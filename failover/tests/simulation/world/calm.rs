@@ -67,6 +67,13 @@ impl World {
         self.pgherds[pgherd].notes.held_since = self.now;
         self.judge_ordered(pgherd, &order);
         self.step(pgherd, Event::Ordered(order));
+        for answer in self.pgherds[pgherd].machine.take_answers() {
+            tell!(self, "the operator is told: {:?}", answer.told);
+            // No order overrules that: it is changed on the server.
+            if answer.told.is_err_and(|why| why.contains("recovery_min_apply_delay")) {
+                self.servers.iter_mut().for_each(|server| server.apply_delay = Time::ZERO);
+            }
+        }
     }
 
     fn way_out(&mut self, pgherd: usize, reason: &str) -> Option<Order> {
