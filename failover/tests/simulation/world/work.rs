@@ -116,6 +116,8 @@ impl World {
             ]),
             Step::Unlock => Trick::None,
             Step::Rejoin { .. } if self.rng.percent(40) => Trick::Spoilt,
+            // One that hangs is waited for as long as it may take, which is longer than any story.
+            Step::Clone { .. } => self.rng.pick(&[Trick::Fails, Trick::Unheard, Trick::Forgotten]),
             _ => self.rng.pick(&[Trick::Fails, Trick::Hangs, Trick::Unheard, Trick::Forgotten]),
         }
     }
