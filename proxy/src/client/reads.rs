@@ -33,15 +33,23 @@ pub(crate) struct Standbys {
     pools: Vec<(Arc<Server>, Arc<Pool>)>,
     /// There was no connection for it.
     shunned_until: Option<Instant>,
-    /// What it has written, and must see wherever it reads.
+    /// What it has written.
     mark: Mark,
+    /// What it must see of that where it reads next.
+    must_see: Mark,
     dice: Dice,
 }
 
 impl Standbys {
     /// Those of a session of this number.
     pub(super) fn new(session: u64) -> Self {
-        Self { pools: Vec::new(), shunned_until: None, mark: Mark::default(), dice: Dice::new(session) }
+        Self {
+            pools: Vec::new(),
+            shunned_until: None,
+            mark: Mark::default(),
+            must_see: Mark::default(),
+            dice: Dice::new(session),
+        }
     }
 
     /// This server's pool, if it was asked before.
@@ -84,14 +92,12 @@ impl Access {
         }
         let backends = &worker.shared.backends;
         let (table, positions) = (backends.load(), backends.positions());
-        let Standbys { mark, dice, .. } = &mut self.standbys;
-        match policy.consistency {
-            Consistency::Eventual => *mark = Mark::default(),
-            Consistency::Session | Consistency::Strong => mark.resolve(&positions),
-        }
+        let Standbys { mark, must_see, dice, .. } = &mut self.standbys;
+        mark.resolve(&positions);
+        *must_see = if policy.consistency == Consistency::Eventual { Mark::default() } else { *mark };
         let may = |server: &Server| {
             let node = server.node.id;
-            positions.is_within(policy.max_lag, node) && positions.may_allow(mark, node)
+            positions.is_within(policy.max_lag, node) && positions.may_allow(must_see, node)
         };
         let slow_start = worker.shared.config.load().routing.slow_start;
         let server = table.choose((&policy, slow_start), (reactor::now(), dice), may)?;
@@ -110,13 +116,13 @@ impl Access {
         }
     }
 
-    /// True if the session sees on this connection what it has written: the primary's, or a standby's that was open when that was asked
+    /// True if the session sees on this connection what it must see of what it has written: the primary's, or a standby's that was open when that was asked
     /// what it has.
     pub(super) fn sees_its_own(&self, held: &mut Held, worker: &Worker) -> bool {
         let Held { server, lease } = held;
         let Some(connection) = lease.connection() else { return false };
         let positions = worker.shared.backends.positions();
-        server.is_primary() || positions.allows(&self.standbys.mark, server.node.id, connection.opened_at)
+        server.is_primary() || positions.allows(&self.standbys.must_see, server.node.id, connection.opened_at)
     }
 }
 

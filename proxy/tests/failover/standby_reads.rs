@@ -1,7 +1,7 @@
 //! Reads on standbys: nobody sees a difference, but for the primary.
 
 use pgherd_testkit::client::Pgbench;
-use pgherd_testkit::{Cluster, Result, ensure, eventually};
+use pgherd_testkit::{Cluster, PgherdBuilder, Result, ensure, eventually};
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::herd::{Herd, PATIENCE};
@@ -106,6 +106,31 @@ async fn a_session_reads_what_it_has_written_however_far_behind_the_standbys_are
     let report = herd.compare(&running.stop().await?).await?;
     ensure!(report.is_sound() && report.reads > 1000 && report.sqlstates.is_empty(), "{report}");
     ensure!(report.reads_refused.is_empty(), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_application_may_go_without_its_own_writes_and_sees_them_when_it_does_not() -> Result<()> {
+    let lazy = "[{ application = \"/^lazy\", consistency = \"eventual\" }]";
+    let cluster = Cluster::builder().servers(2).start().await?;
+    let settings =
+        |pgherd: PgherdBuilder| pgherd.set("routing.reads", "standbys").env("PGHERD_ROUTING__OVERRIDE", lazy);
+    let herd = Herd::of(cluster, settings).await?;
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    let session = herd.connect().await?;
+    session.batch_execute("CREATE TABLE kept (n int)").await?;
+    standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
+    standby.query("SELECT pg_wal_replay_pause()").await?;
+    let rows = async || -> Result<usize> { Ok(session.query_typed("SELECT n FROM kept", &[]).await?.len()) };
+    session.batch_execute("SET application_name = 'lazy one'").await?;
+    // Not before the database's catalogue was read.
+    eventually("it does not see what it has written", PATIENCE, || async {
+        session.batch_execute("INSERT INTO kept VALUES (1)").await?;
+        Ok((rows().await? == 0).then_some(()))
+    })
+    .await?;
+    session.batch_execute("RESET application_name").await?;
+    ensure!(rows().await? > 0, "it does not see what it has written");
     Ok(())
 }
 
