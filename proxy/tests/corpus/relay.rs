@@ -88,8 +88,9 @@ async fn converse(stream: TcpStream, corpus: &Corpus) -> Result<()> {
         match frame.tag {
             b'Q' => relayed.on_query(&frame).await?,
             b'X' => break,
-            // A large object, which is for the primary.
-            b'F' => relayed.pass(&frame).await.map(drop)?,
+            // A large object, which is for the primary; and what psql asks of a text that it does not run.
+            b'F' | b'S' => relayed.pass(&frame).await.map(drop)?,
+            b'P' | b'B' | b'D' | b'E' | b'C' => relayed.primary.send(&bytes(&frame)).await?,
             _ => bail!("psql has sent {frame:?}"),
         }
     }
@@ -295,6 +296,11 @@ impl Relayed<'_> {
             "SELECT string_agg(resource_manager || ' ' || record_type, ', ') FROM pg_get_wal_records_info_till_end_of_wal('{before}')
              WHERE resource_manager NOT IN ('Standby', 'XLOG') AND record_type NOT IN ('PRUNE', 'VISIBLE', 'DELETE_UNUSED')"
         );
-        self.corpus.primary.scalar(&format!("SELECT coalesce(({records}), '')")).await
+        match self.corpus.primary.scalar(&format!("SELECT coalesce(({records}), '')")).await {
+            Ok(records) => Ok(records),
+            // It has not been flushed: nothing was committed.
+            Err(error) if format!("{error:#}").contains("could not find a valid record") => Ok(String::new()),
+            Err(error) => Err(error),
+        }
     }
 }
