@@ -54,8 +54,9 @@ async fn read(worker: &Worker, Due { database, users, before, is_urgent }: Due) 
     match ask(connection, worker, before).await {
         Ok(Some(reading)) => {
             held.lease.give_back();
-            tracing::debug!(%database, names = reading.names.known.len(), "the catalogue was read");
+            let names = reading.names.known.len();
             shared.catalogues.on_read(&database, Reading { generation, ..reading }, begun.elapsed());
+            tracing::debug!(%database, names, "the catalogue was read");
         }
         // The connection is closed: what is open there is rolled back.
         Ok(None) => {

@@ -183,9 +183,13 @@ async fn a_user_has_no_more_connections_in_all_databases_than_it_may() -> Result
 async fn server_connections_can_be_lent_in_turn() -> Result<()> {
     for (round_robin, expected) in [(false, 1), (true, 3)] {
         let front = Front::with(|pgherd| {
-            pgherd.set("pool.server_round_robin", round_robin).set("pool.size", 3).set("runtime.workers", 1)
+            let pgherd = pgherd.set("pool.size", 3).set("runtime.workers", 1).set("log.level", "debug");
+            pgherd.set("pool.server_round_robin", round_robin)
         })
         .await?;
+        front.raw().await?.query("SELECT 1").await?;
+        // Before that, what functions have set is not known, and another connection is taken rather than the one that ran them.
+        front.pgherd.wait_log("the catalogue was read", PATIENCE).await?;
         burst(&front, &[("app", "app")], 3, "SELECT pg_sleep(0.5)").await?;
         let mut client = front.raw().await?;
         let mut seen = std::collections::HashSet::new();
