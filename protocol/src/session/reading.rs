@@ -25,7 +25,7 @@ pub(super) enum Reading {
 /// What is known of a standby's answer before any of it is taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing was to be found out.
+    /// It needs not be known: what comes next is taken in.
     Told,
     /// Nothing yet.
     Open,

@@ -116,8 +116,8 @@ impl Access {
         }
     }
 
-    /// True if the session sees on this connection what it must see of what it has written: the primary's, or a standby's that was open when that was asked
-    /// what it has.
+    /// True if the session sees on this connection what it must see of what it has written: on the primary's, or on a standby's that was
+    /// open when that was asked what it has.
     pub(super) fn sees_its_own(&self, held: &mut Held, worker: &Worker) -> bool {
         let Held { server, lease } = held;
         let Some(connection) = lease.connection() else { return false };
@@ -145,8 +145,8 @@ impl Session {
         self.access.try_standby(policy, &self.worker)
     }
 
-    /// A standby has refused what the client has sent, which was told nothing of it: it goes to the primary. None where it cannot be sent
-    /// again: then the refusal is for the client.
+    /// A standby has refused what the client has sent, which was told nothing of it: it goes to the primary. `Err` gives the lease back
+    /// where it cannot be sent again: then the refusal is for the client.
     pub(super) async fn on_refused(&mut self, mut held: Held, for_good: bool) -> Result<Turn, Held> {
         let Some(connection) = held.lease.connection() else { return Ok(Turn::Next) };
         let Some(request) = self.front.repeatable(connection) else {
