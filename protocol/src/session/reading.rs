@@ -228,12 +228,13 @@ fn is_for_good(sqlstate: &[u8]) -> bool {
 }
 
 /// True for errors that the primary may not give: the statement writes or needs what a standby has not (25006, 0A000, 55000), replay
-/// goes before it (40001, 40P01), or what it names has not been replayed (42P01, 42703, 42704, 42883, 3F000, 42501).
+/// goes before it (40001, 40P01), or what it names has not been replayed (42P01, 42703, 42704, 42883, 3F000, 42501; 22P02 for a value of an
+/// enum).
 fn is_of_standby(sqlstate: &[u8]) -> bool {
     is_for_good(sqlstate)
         || matches!(
             sqlstate,
-            b"40001" | b"40P01" | b"42P01" | b"42703" | b"42704" | b"42883" | b"3F000" | b"42501"
+            b"40001" | b"40P01" | b"42P01" | b"42703" | b"42704" | b"42883" | b"3F000" | b"42501" | b"22P02"
         )
 }
 

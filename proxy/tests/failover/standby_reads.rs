@@ -63,7 +63,9 @@ async fn reads_are_answered_by_standbys_and_writes_by_the_primary() -> Result<()
 async fn what_a_standby_refuses_or_does_not_know_yet_is_answered_by_the_primary() -> Result<()> {
     let herd = herd(Cluster::builder().start().await?).await?;
     let (writer, reader) = (herd.connect().await?, herd.connect().await?);
-    writer.batch_execute("CREATE UNLOGGED TABLE mine AS SELECT 7 AS n").await?;
+    writer
+        .batch_execute("CREATE UNLOGGED TABLE mine AS SELECT 7 AS n; CREATE TYPE mood AS ENUM ('good')")
+        .await?;
     for standby in herd.cluster.servers().iter().skip(1) {
         let created = herd.cluster.primary().await?.scalar("SELECT pg_current_wal_flush_lsn()").await?;
         standby.wait_replayed(&created).await?;
@@ -84,6 +86,8 @@ async fn what_a_standby_refuses_or_does_not_know_yet_is_answered_by_the_primary(
             ensure!(rows.len() == 3, "{rows:?}");
         }
     }
+    writer.batch_execute("ALTER TYPE mood ADD VALUE 'better'").await?;
+    ensure!(reader.simple_query("SELECT 'better'::mood").await?.len() == 3);
     let error = reader.query_one("SELECT n FROM nowhere", &[]).await;
     let code = error.as_ref().err().and_then(|error| error.code()).map(|code| code.code());
     ensure!(code == Some("42P01"), "{error:?}");
