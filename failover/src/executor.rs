@@ -136,7 +136,7 @@ impl Executor {
             Step::Stop => Ok(remote.stop(node).await),
             Step::Recall => Ok(remote.recall(node).await),
             Step::Start => Ok(remote.start(node, rows).await),
-            Step::Rejoin { upstream } => Ok(remote.rejoin(node, *upstream, rows, sql).await),
+            Step::Rejoin { upstream } => self.rejoin(node, *upstream, rows, command.deadline).await,
             Step::Clone { upstream } => Ok(remote.clone_anew(node, *upstream, rows, sql).await),
             _ => Err("it is no step over ssh".to_owned()),
         };
@@ -152,22 +152,45 @@ impl Executor {
         }
     }
 
+    async fn follow(&self, node: NodeId, upstream: NodeId, rows: &RepmgrRows, deadline: Duration) -> OverSsh {
+        let (parts, known) = (Arc::clone(&self.0), Arc::clone(rows));
+        let following = async move {
+            let remote = parts.shell.ssh().ok_or("there is no ssh")?;
+            remote.follow(node, upstream, &known, &parts.sql).await
+        };
+        self.until_it_streams((node, upstream), rows, deadline, following).await
+    }
+
+    async fn rejoin(&self, node: NodeId, upstream: NodeId, rows: &RepmgrRows, deadline: Duration) -> OverSsh {
+        let standby = match self.0.shell.ssh().ok_or("there is no ssh")?.recover(node).await {
+            Ok(standby) => standby,
+            Err(outcome) => return Ok(outcome),
+        };
+        let (parts, known) = (Arc::clone(&self.0), Arc::clone(rows));
+        let rejoining = async move {
+            let remote = parts.shell.ssh().ok_or("there is no ssh")?;
+            Ok(remote.rejoin((node, standby), upstream, &known, &parts.sql).await)
+        };
+        self.until_it_streams((node, upstream), rows, deadline, rejoining).await
+    }
+
     /// Done as soon as the standby is seen to stream. repmgr looks for that once a second only, and then has nothing left
     /// to do but to write it down: it does so by itself, and a failover that comes meanwhile need not wait for it.
-    async fn follow(&self, node: NodeId, upstream: NodeId, rows: &RepmgrRows, deadline: Duration) -> OverSsh {
-        let (parts, rows) = (Arc::clone(&self.0), Arc::clone(rows));
-        let Some(name) = rows.get(&node).map(|row| row.node_name.clone()) else {
+    async fn until_it_streams(
+        &self,
+        (node, upstream): (NodeId, NodeId),
+        rows: &RepmgrRows,
+        deadline: Duration,
+        repmgr: impl Future<Output = OverSsh> + Send + 'static,
+    ) -> OverSsh {
+        let Some(name) = rows.get(&node).map(|row| row.node_name.as_str()) else {
             return Ok(Outcome::Failed(format!("repmgr.nodes names node {node} nowhere")));
         };
-        let repmgr = tokio::spawn(async move {
-            let remote = parts.shell.ssh().ok_or("there is no ssh")?;
-            let not_in_time = Outcome::Unknown(format!("not done within {deadline:?}"));
-            let following = timeout(deadline, remote.follow(node, upstream, &rows, &parts.sql));
-            following.await.unwrap_or(Ok(not_in_time))
-        });
+        let not_in_time = Outcome::Unknown(format!("not done within {deadline:?}"));
+        let repmgr = tokio::spawn(async move { timeout(deadline, repmgr).await.unwrap_or(Ok(not_in_time)) });
         tokio::select! {
             ended = repmgr => ended.unwrap_or_else(|error| Ok(Outcome::Unknown(error.to_string()))),
-            () = self.0.sql.wait_streaming(upstream, &name) => Ok(Outcome::Done),
+            () = self.0.sql.wait_streaming(upstream, name) => Ok(Outcome::Done),
         }
     }
 }

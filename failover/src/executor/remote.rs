@@ -149,9 +149,23 @@ impl Remote {
         Ok(attached(judge(ran, &NEVER_RAN), sql, upstream, name).await)
     }
 
+    /// Stops a server, and brings what it has to where it can be rejoined; true if it is a standby there.
+    pub(super) async fn recover(&self, node: NodeId) -> Result<bool, Outcome> {
+        self.halt(node).await?;
+        match self.run(node, shell::RECOVER, &[]).await {
+            Ok(Ran { status: HALF_REWOUND, output }) => Err(Outcome::NotRewindable(excerpt(&output))),
+            Ok(Ran { status: A_STANDBY, .. }) => Ok(true),
+            ran => match judge(ran, &[]) {
+                Outcome::Done => Ok(false),
+                outcome => Err(outcome),
+            },
+        }
+    }
+
+    /// Rewinds and starts a server that was recovered.
     pub(super) async fn rejoin(
         &self,
-        node: NodeId,
+        (node, standby): (NodeId, bool),
         upstream: NodeId,
         rows: &RepmgrRows,
         sql: &Sql,
@@ -159,17 +173,6 @@ impl Remote {
         let Some(primary) = self.nodes.get(&upstream) else { return unconfigured(upstream) };
         let Some(name) = name_of(node, rows) else {
             return Outcome::Failed(format!("repmgr.nodes names node {node} nowhere"));
-        };
-        if let Err(outcome) = self.halt(node).await {
-            return outcome;
-        }
-        let standby = match self.run(node, shell::RECOVER, &[]).await {
-            Ok(Ran { status: HALF_REWOUND, output }) => return Outcome::NotRewindable(excerpt(&output)),
-            Ok(Ran { status: A_STANDBY, .. }) => true,
-            ran => match judge(ran, &[]) {
-                Outcome::Done => false,
-                outcome => return outcome,
-            },
         };
         sql.complete_promotion(upstream, rows).await;
         let conninfo = self.conninfo(primary);
