@@ -143,7 +143,7 @@ async fn without_restart_grace_a_primary_that_returns_is_fenced_and_rejoined() -
     running.wait_acknowledged(50, PATIENCE).await?;
     one.kill9_all().await?;
     // Before that it would be served again.
-    herd.pgherd.wait_log("step=Promote", PATIENCE).await?;
+    herd.pgherd.wait_log("role=\"primary\" timeline=2", PATIENCE).await?;
     // It comes back by itself, writable, as a container's restart policy would have it.
     one.launch().await?;
     let serving = eventually("another primary", PATIENCE, || async {
