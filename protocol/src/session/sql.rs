@@ -245,7 +245,9 @@ impl Session {
             }
             Change::PreparesOwn { name } => (About::Nothing, self.take_over(&name), None),
             Change::PreparesAgain { name, statement } => {
-                (About::Uses(statement.id), undo(name, Some(statement)), None)
+                // It means nothing any more if the first time was undone.
+                let before = self.names.get(&name).cloned();
+                (About::Uses(statement.id), undo(name, before), None)
             }
             Change::Deallocates { name, stand_in } => {
                 let before = self.names.remove(&name).map(|(_, before)| before);

@@ -1,7 +1,9 @@
 //! PREPARE, EXECUTE and DEALLOCATE in SQL.
 
 use super::step::Step;
-use super::wire::{self, bind, execute_some, parse, query, sync};
+use super::wire::{
+    self, bind, close_portal, close_statement, describe_portal, execute_some, parse, query, sync,
+};
 use super::world::{World, transaction_mode};
 use super::{A, B};
 
@@ -29,6 +31,22 @@ fn a_statement_that_was_prepared_in_sql_is_executed_wherever_the_session_is_serv
     world.gets(A, ["BindComplete", "DataRow a", "CommandComplete SELECT 1", "ReadyForQuery I"]);
     world.sends(B, [query("execute s")]);
     world.gets(B, ["ErrorResponse 26000 prepared statement \"s\" does not exist", "ReadyForQuery I"]);
+}
+
+#[test]
+fn a_prepare_of_a_batch_that_failed_is_not_brought_back_by_what_executes_its_portal_later() {
+    // So that the error comes in the middle of the batch.
+    let mut world = transaction_mode().with_capacity(200).with_strict_servers();
+    let run = |name: &str| [bind("", name, &[]), describe_portal(""), execute_some("", 0)].concat();
+    let batch = [
+        [parse("", "execute \"s1\""), run(""), close_statement(""), close_portal("")].concat(),
+        [parse("", "select 'a'"), parse("s1", "select 'a'"), run("s1")].concat(),
+        [parse("", "prepare \"s1\" as select 'p'"), run(""), sync(), execute_some("", 0)].concat(),
+    ];
+    world.client(A).sent.extend(batch.concat());
+    while world.step(A, Step::Read(usize::MAX)) {}
+    world.settle();
+    assert_eq!(world.clients[A].session.prepared(), 0);
 }
 
 #[test]
