@@ -50,6 +50,20 @@ fn a_prepare_of_a_batch_that_failed_is_not_brought_back_by_what_executes_its_por
 }
 
 #[test]
+fn a_deallocate_holds_though_the_commit_behind_it_fails() {
+    let mut world = transaction_mode();
+    world.sends(A, [[parse("s1", "select 'a'"), parse("s2", "insert into d values (1)"), sync()].concat()]);
+    world.gets(A, ["ParseComplete", "ParseComplete", "ReadyForQuery I"]);
+    world.sends(A, [query("execute s2; deallocate s1")]);
+    world.gets(A, ["CommandComplete INSERT 0 1", "ErrorResponse 23514 refused at commit", "ReadyForQuery I"]);
+    let again = || [bind("", "s1", &[]), sync()].concat();
+    world.sends(A, [again()]);
+    world.gets(A, ["ErrorResponse 26000 prepared statement \"s1\" does not exist", "ReadyForQuery I"]);
+    world.sends(A, [[parse("s1", "select 'a'"), again()].concat()]);
+    world.gets(A, ["ParseComplete", "BindComplete", "ReadyForQuery I"]);
+}
+
+#[test]
 fn the_types_that_a_prepare_gives_are_asked_for_so_that_other_servers_get_them() {
     let mut world = transaction_mode();
     world.sends(A, [query("prepare s (text) as select 'a' || $1")]);
