@@ -268,7 +268,10 @@ impl Session {
         if !function.is_some_and(|function| LARGE_OBJECT_FUNCTIONS.contains(&function)) {
             self.see(Scan { pin: Some(Pin::SessionFunction), ..Scan::UNSEEN });
             let findings = Scan { asks: Self::calls_asking(function), single: true, ..Scan::UNSEEN };
-            self.see_numbers(findings, in_batch, server, out);
+            // Where it is refused it takes none; and what would stand before it would be, too, and have it skipped.
+            if !self.stays_failed() {
+                self.see_numbers(findings, in_batch, server, out);
+            }
         }
         self.expect_run(Kind::FunctionCall, Scan::UNSEEN);
         Pass::Forward

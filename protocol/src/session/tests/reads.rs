@@ -100,7 +100,7 @@ fn what_a_standby_refuses_is_answered_by_the_primary() {
 }
 
 proptest! {
-    #![proptest_config(cases(200))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn clients_whose_reads_go_to_standbys_are_answered_as_if_each_had_a_server_of_its_own(
