@@ -95,6 +95,18 @@ pub fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((bytes.get(..end)?, bytes.get(end + 1..)?))
 }
 
+/// The name and the text in the body of a Parse message; `None` if they are not there.
+pub(crate) fn parsed(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, definition) = split_cstr(body)?;
+    Some((name, split_cstr(definition)?.0))
+}
+
+/// The statement's name in the body of a Bind message; `None` if it is not there.
+pub(crate) fn bound(body: &[u8]) -> Option<&[u8]> {
+    let (_portal, rest) = split_cstr(body)?;
+    Some(split_cstr(rest)?.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -91,12 +91,7 @@ impl Leftovers {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(name: &str, value: &str) -> Box<[u8]> {
-        let column =
-            |text: &str| [&u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
-        [vec![0, 2], column(name), column(value)].concat().into()
-    }
+    use crate::rows::row_of_two as row;
 
     #[test]
     fn kinds_are_told_from_parameters() {

@@ -11,6 +11,13 @@ pub fn two_columns(row: &[u8]) -> Option<[&[u8]; 2]> {
     rest.is_empty().then_some([one, other])
 }
 
+/// The body of the DataRow message of such a row.
+#[cfg(test)]
+pub(crate) fn row_of_two(one: &str, other: &str) -> Box<[u8]> {
+    let column = |text: &str| [&u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
+    [vec![0, 2], column(one), column(other)].concat().into()
+}
+
 fn first_column(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk()?;
     rest.split_at_checked(usize::try_from(i32::from_be_bytes(*len)).ok()?)

@@ -214,12 +214,7 @@ fn meaning(kind: &[u8]) -> Named {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn row(name: &str, kind: &str) -> Box<[u8]> {
-        let column =
-            |text: &str| [&u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
-        [vec![0, 2], column(name), column(kind)].concat().into()
-    }
+    use crate::rows::row_of_two as row;
 
     #[test]
     fn kinds_of_one_name_count_together() {

@@ -6,7 +6,7 @@
 
 use super::{Altered, Pooling, Session, Stall, Transaction};
 use crate::error::ErrorFields;
-use crate::frame::{Frame, backend_header, frontend_header, split_cstr};
+use crate::frame::{Frame, backend_header, bound, frontend_header, parsed, split_cstr};
 use crate::prepared::Lookup;
 use crate::statement::{Effect, Place, Scan, SetsCustom};
 
@@ -85,8 +85,7 @@ impl Session {
                 }
                 b'S' => return Some(runs <= 1),
                 b'P' => {
-                    let (name, definition) = split_cstr(frame.body)?;
-                    let (text, _) = split_cstr(definition)?;
+                    let (name, text) = parsed(frame.body)?;
                     let is_new = name.is_empty() || self.names.get(name).is_none();
                     if !is_new || !self.reads(lookup.recent.judge(text, &self.suspects)) {
                         return None;
@@ -95,8 +94,7 @@ impl Session {
                     subject.is(name)?;
                 }
                 b'B' => {
-                    let (_, after_portal) = split_cstr(frame.body)?;
-                    let (name, _) = split_cstr(after_portal)?;
+                    let name = bound(frame.body)?;
                     subject.is(name)?;
                     if !subject.is_parsed && !self.reads(self.meaning(name)?) {
                         return None;
@@ -201,19 +199,11 @@ impl Session {
         let mut rest = request;
         while let Ok(Some(header)) = frontend_header(rest) {
             let frame = Frame::new(header, rest);
-            match (header.tag, split_cstr(frame.body)) {
-                (b'Q', _) => lookup.recent.refuse(frame.body),
-                (b'P', Some((_, definition))) => {
-                    if let Some((text, _)) = split_cstr(definition) {
-                        lookup.recent.refuse(text);
-                    }
-                }
-                (b'B', Some((_, after_portal))) => {
-                    let name = split_cstr(after_portal).map_or(&b""[..], |(name, _)| name);
-                    if let Some(statement) = self.names.get(name) {
-                        statement.refuse();
-                    }
-                }
+            let statement = || self.names.get(bound(frame.body)?);
+            match header.tag {
+                b'Q' => lookup.recent.refuse(frame.body),
+                b'P' => parsed(frame.body).into_iter().for_each(|(_, text)| lookup.recent.refuse(text)),
+                b'B' => statement().into_iter().for_each(|statement| statement.refuse()),
                 _ => {}
             }
             let Some(behind) = rest.get(header.len..) else { return };

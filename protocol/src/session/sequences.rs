@@ -12,7 +12,7 @@ pub use policy::{SequencePolicy, Sequences};
 use super::placement::{Name, write_run};
 use super::{About, Expected, Kind, Pass, Pooling, Reply, Session, Transaction};
 use crate::error::{ClientError, Severity};
-use crate::frame::{Frame, split_cstr};
+use crate::frame::{Frame, bound, parsed};
 use crate::prepared::{Lookup, ServerStatements};
 use crate::server::ServerState;
 use crate::statement::{Draws, Pin, Scan, Verb, mentions};
@@ -358,12 +358,8 @@ impl Session {
         match frame.header.tag {
             _ if !frame.is_complete() => true,
             b'Q' => asks(frame.body),
-            b'P' => split_cstr(frame.body)
-                .and_then(|(_, definition)| split_cstr(definition))
-                .is_some_and(|(text, _)| asks(text)),
-            b'B' => split_cstr(frame.body)
-                .and_then(|(_, rest)| split_cstr(rest))
-                .is_some_and(|(name, _)| self.means_asking(name)),
+            b'P' => parsed(frame.body).is_some_and(|(_, text)| asks(text)),
+            b'B' => bound(frame.body).is_some_and(|name| self.means_asking(name)),
             tag => tag == b'F',
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgherd_testkit::history::Workload;
+use pgherd_testkit::history::{Running, Workload};
 use pgherd_testkit::{Authority, Cluster, Context, Etcd, Pgherd, Result, ensure, eventually};
 use rustix::process::Signal;
 
@@ -34,6 +34,16 @@ async fn another(herd: &Herd, etcd: &Etcd) -> Result<Pgherd> {
     Ok(other)
 }
 
+/// Writers through this pgherd, who have begun.
+async fn writers(herd: &Herd, pgherd: &Pgherd) -> Result<Running> {
+    let password = herd.cluster.credentials().password("app");
+    let workload = Workload::new(pgherd.address(), "app", "app", password);
+    workload.create_table().await?;
+    let running = workload.start().await?;
+    running.wait_acknowledged(50, PATIENCE).await?;
+    Ok(running)
+}
+
 fn ordered(pgherd: &Pgherd) -> usize {
     pgherd
         .log()
@@ -47,11 +57,7 @@ async fn when_the_holder_of_the_lease_and_the_primary_are_killed_at_once_the_oth
 -> Result<()> {
     let (mut herd, etcd) = with_etcd(TTL).await?;
     let other = another(&herd, &etcd).await?;
-    let password = herd.cluster.credentials().password("app");
-    let workload = Workload::new(other.address(), "app", "app", password);
-    workload.create_table().await?;
-    let running = workload.start().await?;
-    running.wait_acknowledged(50, PATIENCE).await?;
+    let running = writers(&herd, &other).await?;
     let one = herd.cluster.server(1)?;
     herd.pgherd.kill9().await?;
     one.kill9_all().await?;
@@ -78,11 +84,7 @@ async fn where_the_holder_of_the_lease_hangs_while_it_replaces_the_primary_the_o
 -> Result<()> {
     let (herd, etcd) = with_etcd(TTL).await?;
     let other = another(&herd, &etcd).await?;
-    let password = herd.cluster.credentials().password("app");
-    let workload = Workload::new(other.address(), "app", "app", password);
-    workload.create_table().await?;
-    let running = workload.start().await?;
-    running.wait_acknowledged(50, PATIENCE).await?;
+    let running = writers(&herd, &other).await?;
     herd.cluster.server(1)?.kill9_all().await?;
     herd.pgherd.wait_log("step=Lock", PATIENCE).await?;
     herd.pgherd.send(Signal::STOP)?;
