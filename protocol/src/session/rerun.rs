@@ -7,7 +7,7 @@ use super::{Altered, Pooling, Reading, Session};
 use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::server::ServerState;
-use crate::statement::{Effect, Place, Scan, Why};
+use crate::statement::{Effect, Place, Scan};
 
 /// More than this of what a client has sent is not kept.
 const MOST_KEPT: usize = 16 * 1024;
@@ -138,8 +138,6 @@ impl Scan {
     pub(super) fn is_repeatable(&self) -> bool {
         let changes_nothing = matches!(self.effect, Effect::Empty | Effect::Harmless | Effect::Begin)
             || self.place == Place::Standby;
-        // Of one that only reads nothing is known but that it may use a view: that is no reason.
-        let is_suspect = self.suspect && self.place != Place::Primary(Why::Unread);
-        changes_nothing && self.pin.is_none() && !is_suspect && !self.alters && !self.forgets
+        changes_nothing && self.pin.is_none() && !self.suspect && !self.alters && !self.forgets
     }
 }

@@ -225,9 +225,7 @@ impl Suspects {
             return Scan { suspect: false, runs_any: false, place, ..scan };
         }
         let acts = self.trust == Trust::Nothing && matches!(scan.effect, Effect::Write | Effect::MayCommit);
-        // What only reads may use a view that does more, of which nothing is known before a catalogue was read.
-        let may_act = acts || (self.is_unread() && scan.effect == Effect::Harmless);
-        let suspect = scan.suspect || named.suspect || may_act;
+        let suspect = scan.suspect || named.suspect || acts;
         let sets_custom = scan.sets_custom.max(named.sets_custom);
         let alters = scan.alters || named.alters;
         // Of functions of which nothing is known, each may.

@@ -102,8 +102,9 @@ async fn what_a_function_leaves_stays_with_its_session_and_reaches_no_other() ->
     let mut wrong = Vec::new();
     // Before the functions are known, and after.
     for known in [false, true] {
-        // Of custom parameters the server tells only by their names, which stand in the catalogue.
-        for (act, left) in LEFT.iter().copied().filter(|(act, _)| known || !act.contains("custom")) {
+        // Of custom parameters the server tells only by their names, which stand in the catalogue; and only that tells what a view does.
+        let is_found = |act: &str| known || !(act.contains("custom") || act.starts_with("SELECT i FROM"));
+        for (act, left) in LEFT.iter().copied().filter(|(act, _)| is_found(act)) {
             let mut one = front.raw().await?;
             says(&mut one, act).await?;
             let mut other = front.raw().await?;
