@@ -9,7 +9,7 @@ use super::{Outcome, Read, Record, Seen};
 pub struct Row {
     /// The number of the client, from 0.
     pub client: i32,
-    /// Its number of the attempt, from 1.
+    /// Its number of the attempt, which grows.
     pub sequence: i64,
 }
 
