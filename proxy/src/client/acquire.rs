@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use pgherd_health::NodeId;
 use pgherd_protocol::auth::LoginError;
 use pgherd_protocol::error::ClientError;
 use pgherd_protocol::parameters::Parameters;
@@ -96,10 +97,13 @@ pub(crate) enum Slow {
 }
 
 impl Slow {
-    fn is_of_standby(&self) -> bool {
+    /// The standby that it is about, if it is about one.
+    fn standby(&self) -> Option<NodeId> {
         match self {
-            Self::Prepare(Held { server, .. }) | Self::Open(server, _) => !server.is_primary(),
-            Self::Wait => false,
+            Self::Prepare(Held { server, .. }) | Self::Open(server, _) => {
+                (!server.is_primary()).then_some(server.node.id)
+            }
+            Self::Wait => None,
         }
     }
 }
@@ -219,13 +223,13 @@ impl Access {
                 Attempt::Slow(slow) => {
                     let write_wait = || worker.shared.config.load().failover.write_wait;
                     let deadline = *patience.get_or_insert_with(|| Instant::now() + write_wait());
-                    let is_standby = slow.is_of_standby();
+                    let standby = slow.standby();
                     // Boxed, so that a session does not carry the space for it all its life.
                     match Box::pin(self.take_slow_way(worker, slow, deadline, &mut gone)).await? {
                         Some(held) => return Ok(held),
                         None => {
-                            if is_standby {
-                                self.standbys.shun();
+                            if let Some(standby) = standby {
+                                self.standbys.shun(standby);
                             }
                             self.try_now(worker)
                         }
@@ -310,7 +314,7 @@ impl Access {
         let backends = &worker.shared.backends;
         // Before the look at the table, so that no change is missed.
         let mut changes = backends.changes();
-        let is_standby = slow.is_of_standby();
+        let is_standby = slow.standby().is_some();
         let until = match self.finish(slow, worker).await {
             Ok(held) => return Ok(Some(held)),
             // It may not know the role yet, or the database: the primary has the last word.

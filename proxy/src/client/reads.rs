@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pgherd_health::NodeId;
+
 use super::acquire::{Access, Attempt, Held};
 use super::session::{Session, Turn};
 use crate::config::{self, Consistency, ReadPolicy};
@@ -13,7 +15,7 @@ use crate::server::pool::{Checkout, Pool};
 use crate::server::table::Server;
 use crate::worker::Worker;
 
-/// A session that got no connection to a standby, though there should be one, reads on the primary for so long.
+/// A session that got no connection to a standby, though there should be one, does without that standby for so long.
 const SHUNS: Duration = Duration::from_secs(1);
 
 /// Where the session's next lease is.
@@ -31,8 +33,8 @@ pub(super) enum Reads {
 pub(crate) struct Standbys {
     /// The pools that served it.
     pools: Vec<(Arc<Server>, Arc<Pool>)>,
-    /// There was no connection for it.
-    shunned_until: Option<Instant>,
+    /// The last standby that had no connection for it, and until when it is not asked again.
+    shunned: Option<(NodeId, Instant)>,
     /// What it has written.
     mark: Mark,
     /// What it must see of that where it reads next.
@@ -45,7 +47,7 @@ impl Standbys {
     pub(super) fn new(session: u64) -> Self {
         Self {
             pools: Vec::new(),
-            shunned_until: None,
+            shunned: None,
             mark: Mark::default(),
             must_see: Mark::default(),
             dice: Dice::new(session),
@@ -57,9 +59,9 @@ impl Standbys {
         self.pools.iter().find(|(its, _)| Arc::ptr_eq(its, server)).map(|(_, pool)| pool)
     }
 
-    /// There was no connection for it.
-    pub(super) fn shun(&mut self) {
-        self.shunned_until = Some(Instant::now() + SHUNS);
+    /// This standby had no connection for it.
+    pub(super) fn shun(&mut self, standby: NodeId) {
+        self.shunned = Some((standby, Instant::now() + SHUNS));
     }
 
     /// The session was told of what may have been written.
@@ -67,9 +69,9 @@ impl Standbys {
         self.mark.wrote();
     }
 
-    fn is_shunned(&mut self) -> bool {
-        self.shunned_until = self.shunned_until.filter(|until| Instant::now() < *until);
-        self.shunned_until.is_some()
+    fn shunned(&mut self) -> Option<NodeId> {
+        self.shunned = self.shunned.filter(|(_, until)| Instant::now() < *until);
+        self.shunned.map(|(standby, _)| standby)
     }
 }
 
@@ -87,9 +89,7 @@ impl Access {
     /// Asks the pool of a standby for a connection; none if there is no standby that has all that the session must see, or it is the
     /// primary's turn.
     fn try_standby(&mut self, policy: ReadPolicy, worker: &Worker) -> Option<Attempt> {
-        if self.standbys.is_shunned() {
-            return None;
-        }
+        let shunned = self.standbys.shunned();
         let backends = &worker.shared.backends;
         let (table, positions) = (backends.load(), backends.positions());
         let Standbys { mark, must_see, dice, .. } = &mut self.standbys;
@@ -97,7 +97,8 @@ impl Access {
         *must_see = if policy.consistency == Consistency::Eventual { Mark::default() } else { *mark };
         let may = |server: &Server| {
             let node = server.node.id;
-            positions.is_within(policy.max_lag, node) && positions.may_allow(must_see, node)
+            let is_fresh = positions.is_within(policy.max_lag, node) && positions.may_allow(must_see, node);
+            is_fresh && shunned != Some(node)
         };
         let slow_start = worker.shared.config.load().routing.slow_start;
         let server = table.choose((&policy, slow_start), (reactor::now(), dice), may)?;
