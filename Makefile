@@ -12,7 +12,7 @@ endif
 SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 
 .DEFAULT_GOAL := help
-.PHONY: help up test setup bench faults mutants pgpool soak regress corpus drivers $(SUITES) fmt lint clean
+.PHONY: help up test setup bench faults mutants pgpool soak regress corpus reads drivers $(SUITES) fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -72,6 +72,9 @@ regress: setup ## Run PostgreSQL's own regression suite directly and through pgh
 corpus: setup ## Run what may be read anywhere of PostgreSQL's own suite on a primary and on a standby, and compare (CORPUS=test)
 	@suite=$$(scripts/postgres-suite) && PGHERD_REGRESS=$$suite PGHERD_CORPUS_TESTS="$$CORPUS" \
 		$(CARGO) test --package pgherd --test corpus -- --ignored --nocapture
+
+reads: setup ## Reads on standbys at length: own writes behind delayed replay, and pgbench -S (READS=100000)
+	@PGHERD_READS=$${READS:-100000} $(CARGO) test --release --package pgherd --test failover own_writes -- --nocapture --test-threads=1
 
 drivers: setup ## Run the drivers' own suites directly and through pgherd, and compare (one alone: make psycopg, ...)
 	@failed=; for suite in $(SUITES); do scripts/suites/$$suite || failed="$$failed $$suite"; done; \

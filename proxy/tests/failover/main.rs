@@ -19,6 +19,7 @@ mod impostor;
 mod old_primary;
 mod other_deciders;
 mod outage;
+mod own_writes;
 mod primary_lost;
 mod reads;
 mod reclone;

@@ -7,7 +7,7 @@ use tokio_postgres::SimpleQueryMessage;
 use crate::herd::{Herd, PATIENCE};
 
 /// A herd of three whose standbys are read.
-async fn herd(cluster: Cluster) -> Result<Herd> {
+pub(crate) async fn herd(cluster: Cluster) -> Result<Herd> {
     let herd = Herd::of(cluster, |pgherd| pgherd.set("routing.reads", "standbys")).await?;
     herd.wait_readable("1, 2").await?;
     let reader = herd.connect().await?;
@@ -23,7 +23,7 @@ async fn herd(cluster: Cluster) -> Result<Herd> {
 }
 
 /// How many statements that only read each server was sent, by its number.
-async fn reads(herd: &Herd) -> Result<Vec<u64>> {
+pub(crate) async fn reads(herd: &Herd) -> Result<Vec<u64>> {
     let mut reads = Vec::new();
     for message in herd.connect().await?.simple_query("SHOW POOL_NODES").await? {
         if let SimpleQueryMessage::Row(row) = message {
