@@ -4,7 +4,8 @@
 #
 # Ends with 1 if something fails only through pgherd that docs/compatibility.md does not explain, with 77 if PyPI cannot be reached.
 #
-# MODES     which modes to run, beside the direct run: "session transaction" if nothing is said
+# MODES     which modes to run, beside the direct run: "session transaction standbys" if nothing is said. The third is transaction mode
+#           with reads on a standby; in the others the primary answers everything
 # DIRECT    "kept" to compare with the last direct run instead of a new one
 # SMOKE     with a value, only the part of the suite that takes a few seconds
 # BIN       the directory of programs that are built already
@@ -17,7 +18,7 @@ suites=${TARGET:-$root/target/suites}
 work=$suites/$suite
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org}
 release=${SUITES_RELEASE:-trixie}
-modes=${MODES:-session transaction}
+modes=${MODES:-session transaction standbys}
 started=()
 mkdir -p "$work"
 
@@ -103,16 +104,16 @@ trap finish EXIT
 # SQL at the server itself, as its superuser.
 direct() { PGPASSWORD=$monitor_password psql -qAtX "host=$server port=5432 user=repmgr dbname=${2:-postgres}" -c "$1"; }
 
-# Starts one server, and a pgherd before it in each mode.
+# Starts a primary and a standby, and a pgherd before them in each mode.
 start() {
-    local config mode port=${SUITES_PORT:-6460}
+    local config mode pooling reads port=${SUITES_PORT:-6460}
     local bin=${BIN-}
     [ -n "$bin" ] || (cd "$root" && cargo build --quiet --bin pgherd --bin pgherd-up)
     [ -n "$bin" ] || bin=$(cd "$root" && cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug
     # Servers run as the user postgres, so what starts them runs as root.
     local as_root=()
     if [ "$(id -u)" != 0 ]; then as_root=(sudo -E); fi
-    "${as_root[@]}" "$bin/pgherd-up" --servers 1 --listen "127.0.0.1:$port" >"$work/up.log" 2>&1 &
+    "${as_root[@]}" "$bin/pgherd-up" --servers 2 --listen "127.0.0.1:$port" >"$work/up.log" 2>&1 &
     started+=($!)
     for _ in $(seq 600); do
         if grep -q '^Try:' "$work/up.log"; then break; fi
@@ -127,9 +128,11 @@ start() {
     port=$((port + 1))
     declare -gA hosts=([direct]=$server) ports=([direct]=5432)
     for mode in $modes; do
+        pooling=$mode reads=primary
+        if [ "$mode" = standbys ]; then pooling=transaction reads=standbys; fi
         {
             sed "/^\[listen\]/,/^\[/s/^address = .*/address = \"127.0.0.1:$port\"/; /^\[http\]/,/^\[/s/^address = .*/address = \"off\"/" "$config"
-            printf '\n[pool]\nmode = "%s"\n' "$mode"
+            printf '\n[routing]\nreads = "%s"\n\n[pool]\nmode = "%s"\n' "$reads" "$pooling"
             cat "$work/pgherd.toml" 2>/dev/null || true
         } >"$work/$mode.toml"
         "$bin/pgherd" run --config "$work/$mode.toml" >"$work/$mode.pgherd.log" 2>&1 &
