@@ -20,6 +20,7 @@ mod overtime;
 mod parsing;
 mod placement;
 mod privacy;
+mod query;
 mod reading;
 mod renaming;
 mod rerun;
