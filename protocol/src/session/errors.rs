@@ -77,28 +77,28 @@ impl Session {
             self.expected.push_front(failed);
             self.skip_to_sync(server);
         } else {
-            Self::keep_deallocated(&mut failed, fields.sqlstate, server);
+            self.keep_done(&mut failed, fields.sqlstate, server);
             self.skip_parts(failed, server);
         }
         if replaced { Reply::Replaced } else { Reply::Forward }
     }
 
-    /// A DEALLOCATE is no part of its transaction. As the last statement of a text it has been carried out where it is the commit that
-    /// fails, though the server does not tell. Constraints, conflicts and triggers fail at a commit, and not in a DEALLOCATE.
-    fn keep_deallocated(failed: &mut Expected, sqlstate: &[u8], server: &mut ServerStatements) {
-        let drops = match failed.about {
-            About::Drops(_) => true,
-            about => {
-                about == About::Nothing && failed.undo.as_ref().is_some_and(|undo| undo.before.is_some())
-            }
-        };
+    /// PREPARE and DEALLOCATE are no part of their transaction. As the last statement of a text they have been carried out where it is the
+    /// commit that fails, though the server does not tell. Constraints, conflicts and triggers fail at a commit, and not in them; but for
+    /// a deadlock, for a PREPARE takes locks.
+    fn keep_done(&mut self, failed: &mut Expected, sqlstate: &[u8], server: &mut ServerStatements) {
         let fails_to_commit = matches!(sqlstate.first_chunk(), Some(b"23" | b"40" | b"P0"));
-        if failed.kind == Kind::Part(1) && drops && fails_to_commit {
-            if let About::Drops(id) = std::mem::replace(&mut failed.about, About::Nothing) {
-                server.remove(id);
-            }
-            failed.undo = None;
+        if failed.kind != Kind::Part(1) || !fails_to_commit {
+            return;
         }
+        match failed.about {
+            About::Drops(id) => server.remove(id),
+            About::Prepares(_) if sqlstate != b"40P01" => self.preparing -= 1,
+            About::Nothing if failed.undo.as_ref().is_some_and(|undo| undo.before.is_some()) => {}
+            _ => return,
+        }
+        failed.about = About::Nothing;
+        failed.undo = None;
     }
 
     /// The server ignores everything up to the next Sync: so nothing before it is owed, and nothing before it was done.

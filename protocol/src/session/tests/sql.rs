@@ -64,6 +64,27 @@ fn a_deallocate_holds_though_the_commit_behind_it_fails() {
 }
 
 #[test]
+fn a_prepare_holds_though_the_commit_behind_it_fails() {
+    let mut world = transaction_mode();
+    world.sends(A, [[parse("s", "insert into d values (1)"), sync()].concat()]);
+    world.gets(A, ["ParseComplete", "ReadyForQuery I"]);
+    for (typed, name) in [("", "p"), (" (text)", "pt")] {
+        let prepare = format!("prepare {name}{typed} as select 'p'");
+        world.sends(A, [query(&format!("execute s; {prepare}"))]);
+        world.gets(
+            A,
+            ["CommandComplete INSERT 0 1", "ErrorResponse 23514 refused at commit", "ReadyForQuery I"],
+        );
+        world.sends(A, [query(&prepare)]);
+        let exists = format!("ErrorResponse 42P05 prepared statement \"{name}\" already exists");
+        world.gets(A, [&exists, "ReadyForQuery I"]);
+        assert_eq!(world.held(A), None);
+        world.sends(A, [query(&format!("deallocate {name}"))]);
+        world.gets(A, ["CommandComplete DEALLOCATE", "ReadyForQuery I"]);
+    }
+}
+
+#[test]
 fn the_types_that_a_prepare_gives_are_asked_for_so_that_other_servers_get_them() {
     let mut world = transaction_mode();
     world.sends(A, [query("prepare s (text) as select 'a' || $1")]);
