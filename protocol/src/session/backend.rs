@@ -10,7 +10,7 @@ use super::{
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
 use crate::server::ServerState;
-use crate::statement::{Pin, SetsCustom};
+use crate::statement::{Pin, Scan, SetsCustom};
 use crate::write;
 
 /// What becomes of a server's message.
@@ -372,6 +372,7 @@ impl Session {
             self.migration = Migration::Over;
         }
         if self.is_at_rest() {
+            self.bound = Scan::CURSOR;
             self.bound_by_name = None;
             if let Some(in_band) = &mut self.in_band {
                 in_band.forget_portals();

@@ -108,10 +108,12 @@ impl Session {
             if self.unnamed.held == Held::Here && self.unnamed.mention.is_some() {
                 return self.render_unnamed((server, statements), out);
             }
+            // If there is none, nothing comes of it.
+            let scan = if self.unnamed.held == Held::Nowhere { Scan::CURSOR } else { self.unnamed.scan };
             return match self.ensure_unnamed(statements, out) {
-                Readiness::Ready => found(Target::AsItIs, self.unnamed.scan),
+                Readiness::Ready => found(Target::AsItIs, scan),
                 Readiness::Unsure => None,
-                Readiness::Denied(_) => found(Target::Denied, self.unnamed.scan),
+                Readiness::Denied(_) => found(Target::Denied, scan),
             };
         }
         if let Some(statement) = self.names.get(name).cloned() {

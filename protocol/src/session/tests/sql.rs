@@ -85,6 +85,26 @@ fn a_prepare_holds_though_the_commit_behind_it_fails() {
 }
 
 #[test]
+fn what_a_portal_has_forgotten_that_is_gone_makes_no_other_name_unsure() {
+    let mut world = transaction_mode();
+    world.sends(A, [[parse("s", "select 'a'"), sync()].concat()]);
+    let run = [parse("", "deallocate none"), bind("", "", &[]), execute_some("", 0)].concat();
+    world.sends(A, [run, close_portal(""), sync()]);
+    world.client(A).got.clear();
+    let prepare = || [sync(), query("prepare s as select 'p'")].concat();
+    let exists = "ErrorResponse 42P05 prepared statement \"s\" already exists";
+    world.sends(A, [execute_some("", 0), prepare()]);
+    let missing = "ErrorResponse 34000 portal \"\" does not exist";
+    world.gets(A, [missing, "ReadyForQuery I", exists, "ReadyForQuery I"]);
+    // As little as a statement that is gone.
+    world.sends(A, [parse("", "deallocate none"), close_statement(""), sync()]);
+    world.client(A).got.clear();
+    world.sends(A, [bind("", "", &[]), execute_some("", 0), prepare()]);
+    let missing = "ErrorResponse 26000 unnamed prepared statement does not exist";
+    world.gets(A, [missing, "ReadyForQuery I", exists, "ReadyForQuery I"]);
+}
+
+#[test]
 fn the_types_that_a_prepare_gives_are_asked_for_so_that_other_servers_get_them() {
     let mut world = transaction_mode();
     world.sends(A, [query("prepare s (text) as select 'a' || $1")]);
