@@ -126,7 +126,11 @@ impl Flow {
             let begun = cut.consumed;
             self.advance(input, &mut cut, out);
             session.sends_inside = self.is_inside_message() && !self.dropping;
-            session.on_piece(input.get(begun..cut.consumed).unwrap_or_default());
+            let piece = input.get(begun..cut.consumed).unwrap_or_default();
+            if session.on_piece(piece) {
+                flush(input, &mut cut, out);
+                spoil(out, piece.len());
+            }
             if session.is_stalled() {
                 break;
             }
@@ -334,6 +338,13 @@ fn client_header(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
         Some(b'p') => Err(FrameError::UnknownTag(b'p')),
         _ => frontend_header(bytes),
     }
+}
+
+/// Puts a zero into what was appended last, a piece of a message of so many bytes, but not only where the message may end with one: no
+/// server takes a text behind which there is more.
+fn spoil(out: &mut [u8], len: usize) {
+    let start = out.len().saturating_sub(len.min(2));
+    out.get_mut(start..).unwrap_or_default().fill(0);
 }
 
 /// Moves what was to be passed on behind what stands before it.

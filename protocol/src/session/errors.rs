@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::{About, Expected, Held, Kind, Placed, Reply, Session, Transaction};
-use crate::error::ErrorFields;
+use super::describing::{is_denied, write_changed};
+use super::names::with_client_names;
+use super::{About, Expected, Held, Kind, OwnWords, Pass, Placed, Reply, Session, Transaction};
+use crate::error::{ClientError, ErrorFields, Severity};
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
+use crate::write;
 
 impl Session {
     pub(super) fn on_error(
@@ -173,4 +176,91 @@ impl Session {
             }
         }
     }
+}
+
+/// Errors of what pgherd sends for itself around a Query.
+impl Session {
+    /// True if the server skips nothing of the client's: pgherd has sent a Sync of its own.
+    pub(super) fn fails_alone(&self) -> bool {
+        let sync = self.expected.iter().position(|e| e.kind == Kind::Sync);
+        sync.is_some_and(|sync| self.expected.iter().take(sync + 1).all(|e| !e.shown))
+    }
+
+    /// The client is not told now. If a statement could not be prepared for a Query, that is refused with the same words.
+    pub(super) fn on_hidden_error(
+        &mut self,
+        (failed, body): (Expected, &[u8]),
+        server: &mut ServerStatements,
+    ) -> Reply {
+        self.answered.on_hidden_error();
+        if failed.kind == Kind::Parse {
+            self.sql.get_or_insert_default().refusal.get_or_insert_with(|| body.into());
+        }
+        self.expected.push_front(failed);
+        self.skip_to_sync(server);
+        Reply::Drop
+    }
+
+    /// Appends what the client is told in place of the server's error; false, and nothing appended, if it is told that.
+    pub(super) fn tell_error(&mut self, failed: &Expected, frame: &Frame<'_>, out: &mut Vec<u8>) -> bool {
+        let refusal = if failed.kind.is_extended() { None } else { self.take_refusal() };
+        if let Some(OwnWords(words)) = failed.answer.as_deref() {
+            out.extend_from_slice(words);
+            return true;
+        }
+        let begun = out.len();
+        let fields = ErrorFields::parse(frame.body);
+        self.tell_types(failed, &fields, out);
+        if refusal.is_none() && is_denied(failed, &fields) {
+            write_changed(frame.body, out);
+            return true;
+        }
+        if let Some(body) = refusal {
+            if !with_client_names(&body, (failed, &None), &self.names, &self.expected, out) {
+                write::message(out, b'E', |out| out.extend_from_slice(&body));
+            }
+            return true;
+        }
+        let shifts = match failed.kind {
+            Kind::Part(_) => self.expected.iter().find(|e| e.kind == Kind::Query).map(|query| &query.shifts),
+            _ => Some(&failed.shifts),
+        };
+        let names = (&self.names, &self.expected);
+        let is_other = frame.is_complete()
+            && with_client_names(frame.body, (failed, shifts.unwrap_or(&None)), names.0, names.1, out);
+        if !is_other && out.len() > begun {
+            write::message(out, b'E', |out| out.extend_from_slice(frame.body));
+        }
+        out.len() > begun
+    }
+
+    /// Why a statement could not be prepared for the Query that is answered now.
+    pub(super) fn take_refusal(&mut self) -> Option<Box<[u8]>> {
+        self.sql.as_mut()?.refusal.take()
+    }
+}
+
+/// Refusing what the server cannot be asked in a failed transaction.
+impl Session {
+    /// A Query is refused, as PostgreSQL refuses most in a failed transaction.
+    pub(super) fn refuse(&mut self, hint: &'static str, out: &mut Vec<u8>) -> Pass {
+        if !self.expected.is_empty() {
+            // The server may keep to itself what is to be said before that.
+            write::empty(out, b'H');
+        }
+        self.expect_answer(Kind::QueryAnswer, refusal(hint));
+        Pass::Drop
+    }
+}
+
+/// What PostgreSQL says of most in a failed transaction.
+pub(super) fn refusal(hint: &'static str) -> Vec<u8> {
+    let mut refusal = Vec::new();
+    ClientError::new(
+        "25P02",
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+    .hint(hint)
+    .write(&mut refusal, Severity::Error);
+    refusal
 }

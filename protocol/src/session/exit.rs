@@ -48,12 +48,11 @@ impl Session {
         match exit {
             Exit::No if !first.is_ascii() || !self.needs_something_before(frame, lookup) => return None,
             Exit::No if !self.stays_failed() => {
-                let is_copying = self.copying_in || self.copy_syncs > 0;
-                if is_copying || !self.may_have_failed_by_then() {
+                if !self.may_fail_unseen() {
                     return None;
                 }
                 // A client may go on as soon as it is told an error, before the server has said how the transaction stands.
-                self.stall = Stall::Exit;
+                self.stall = Stall::Transaction;
                 return Some(Pass::Wait);
             }
             Exit::No => {
@@ -96,7 +95,7 @@ impl Session {
         let findings = self.scan_or_watch(frame, frame.body, lookup);
         let is_needed = (findings.names && self.has_others_names())
             || findings.sees != Sight::Nothing
-            || self.is_to_forget(findings, lookup);
+            || self.is_to_forget(findings, self.batch + 1, lookup);
         is_needed && !findings.single
     }
 

@@ -226,12 +226,20 @@ impl Session {
         let Some(resolved) = self.resolve(name, (server, lookup.statements), out) else {
             return self.await_descriptions(out);
         };
+        let Resolved { target, mut findings, rendered } = resolved;
+        // What it forgets is known by its name.
+        findings.forgets &= rendered.is_none();
+        let alone = Scan { single: true, ..findings };
+        if let Some(wait) =
+            self.await_transaction((alone, self.in_batch || out.len() > start), self.batch, lookup)
+        {
+            return wait;
+        }
         self.tally.binds += 1;
-        let Resolved { target, findings, rendered } = resolved;
         // It resets when it is executed, which may be in a later batch.
         self.see(Scan { resets: Resets::Nothing, ..findings });
         let in_batch = self.in_batch || out.len() > start;
-        self.see_numbers(Scan { single: true, ..findings }, in_batch, (server, lookup), out);
+        self.see_numbers(alone, in_batch, (server, lookup), out);
         if portal.is_empty() {
             self.bound = findings;
         } else {

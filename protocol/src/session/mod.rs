@@ -246,7 +246,9 @@ enum Stall {
     Descriptions,
     /// The session's prepared statements are to be alone on its connection.
     Privacy,
-    /// The server says how the transaction stands, or whether it can read it: see [`exit`].
+    /// The server says whether the transaction has failed.
+    Transaction,
+    /// The server says whether it can read it: see [`exit`].
     Exit,
 }
 
@@ -443,6 +445,7 @@ impl Session {
             Stall::No => self.keeps_next_batch(),
             Stall::Descriptions => self.awaits_descriptions(),
             Stall::Privacy => true,
+            Stall::Transaction => self.may_fail_unseen(),
             Stall::Exit => !self.expected.is_empty(),
         }
     }

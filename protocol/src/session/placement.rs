@@ -81,6 +81,12 @@ impl Session {
             && (self.answered.transaction() != Transaction::Idle || self.expected.iter().any(opens))
     }
 
+    /// True if it is not known whether the transaction has failed by then, and the server will say so: it is not reading CopyData, of which
+    /// the client would have to send more.
+    pub(super) fn may_fail_unseen(&self) -> bool {
+        !self.copying_in && self.copy_syncs == 0 && !self.stays_failed() && self.may_have_failed_by_then()
+    }
+
     /// True if it is not known what the name will mean: it was given its meaning in an earlier batch that may still
     /// fail, or may be forgotten.
     pub(super) fn is_unsure(&self, name: &[u8]) -> bool {

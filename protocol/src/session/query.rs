@@ -36,6 +36,10 @@ impl Session {
             return wait;
         }
         let names = findings.names && self.has_others_names();
+        let all = if names { self.with_executed(findings, frame) } else { findings };
+        if let Some(wait) = self.await_transaction((all, self.unsynced), self.batch + 1, lookup) {
+            return wait;
+        }
         if names && let Some(wait) = self.await_named(frame, server, out) {
             return wait;
         }
@@ -90,12 +94,18 @@ impl Session {
         server: (&mut ServerStatements, Lookup<'_>),
         out: &mut Vec<u8>,
     ) -> Pass {
+        let function = frame.body.first_chunk().map(|oid| u32::from_be_bytes(*oid));
+        let is_known = function.is_some_and(|function| LARGE_OBJECT_FUNCTIONS.contains(&function));
+        let findings = Scan { asks: Self::calls_asking(function), single: true, ..Scan::UNSEEN };
+        if !is_known
+            && let Some(wait) = self.await_transaction((findings, self.unsynced), self.batch + 1, server.1)
+        {
+            return wait;
+        }
         let in_batch = std::mem::take(&mut self.unsynced);
         self.batch += 1;
-        let function = frame.body.first_chunk().map(|oid| u32::from_be_bytes(*oid));
-        if !function.is_some_and(|function| LARGE_OBJECT_FUNCTIONS.contains(&function)) {
+        if !is_known {
             self.see(Scan { pin: Some(Pin::SessionFunction), ..Scan::UNSEEN });
-            let findings = Scan { asks: Self::calls_asking(function), single: true, ..Scan::UNSEEN };
             // Where it is refused it takes none; and what would stand before it would be, too, and have it skipped.
             if !self.stays_failed() {
                 self.see_numbers(findings, in_batch, server, out);
@@ -140,14 +150,15 @@ impl Session {
         self.resets = self.resets.max(findings.resets);
     }
 
-    /// Takes in a part of a message that passes in pieces.
-    pub(crate) fn on_piece(&mut self, piece: &[u8]) {
+    /// Takes in a part of a message that passes in pieces. True if it is to be spoiled: no server must be able to read the message.
+    pub(crate) fn on_piece(&mut self, piece: &[u8]) -> bool {
+        let mut is_spoiled = false;
         if let Some(rest) = &mut self.rest {
             let pin = rest.see(piece);
             let asks = rest.asks();
             self.keep(pin);
             if asks {
-                self.note_late();
+                is_spoiled = self.note_late();
             }
             if pin == Some(Pin::Parameter) {
                 self.see_customs(SetsCustom::Hidden);
@@ -155,6 +166,8 @@ impl Session {
         }
         if !self.sends_inside {
             self.rest = None;
+            self.numbers.end_text();
         }
+        is_spoiled
     }
 }

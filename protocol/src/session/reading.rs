@@ -45,12 +45,25 @@ struct Subject<'a> {
     name: Option<&'a [u8]>,
     /// It is prepared in the batch.
     is_parsed: bool,
+    /// The unnamed one of an earlier batch was used.
+    uses_earlier: bool,
 }
 
 impl<'a> Subject<'a> {
     /// The batch is about this statement; none if it is about another.
     fn is(&mut self, name: &'a [u8]) -> Option<()> {
         (*self.name.get_or_insert(name) == name).then_some(())
+    }
+
+    /// This statement is used.
+    fn uses(&mut self, name: &'a [u8]) -> Option<()> {
+        self.uses_earlier |= name.is_empty() && !self.is_parsed;
+        self.is(name)
+    }
+
+    /// This statement is replaced or dropped. If it was used before, the batch cannot be sent again.
+    fn ends(&self, name: &[u8]) -> Option<()> {
+        (!name.is_empty() || !self.uses_earlier).then_some(())
     }
 }
 
@@ -90,19 +103,24 @@ impl Session {
                     if !is_new || !self.reads(lookup.recent.judge(text, &self.suspects)) {
                         return None;
                     }
+                    subject.ends(name)?;
                     subject.is_parsed = true;
                     subject.is(name)?;
                 }
                 b'B' => {
                     let name = bound(frame.body)?;
-                    subject.is(name)?;
+                    subject.uses(name)?;
                     if !subject.is_parsed && !self.reads(self.meaning(name)?) {
                         return None;
                     }
                 }
                 b'D' if frame.body.first() == Some(&b'S') => {
                     let (name, _) = split_cstr(frame.body.get(1..)?)?;
-                    subject.is(name)?;
+                    subject.uses(name)?;
+                }
+                b'C' if frame.body.first() == Some(&b'S') => {
+                    let (name, _) = split_cstr(frame.body.get(1..)?)?;
+                    subject.ends(name)?;
                 }
                 b'E' => runs += 1,
                 b'D' | b'C' => {}

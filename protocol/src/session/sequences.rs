@@ -60,6 +60,8 @@ pub(super) struct Numbers {
     forgetting: Option<Forgetting>,
     /// The end of a long text asks.
     asks_late: bool,
+    /// A long text is passing that may end a failed transaction, on a connection that knows others' numbers: its rest is not to ask.
+    must_not_ask: bool,
     /// It was the first to ask.
     is_first_to_ask: bool,
 }
@@ -85,6 +87,7 @@ impl Numbers {
             keeps: false,
             forgetting: None,
             asks_late: false,
+            must_not_ask: false,
             is_first_to_ask: false,
         }
     }
@@ -149,8 +152,14 @@ impl Numbers {
         self.keeps.then_some(Pin::Sequence)
     }
 
+    /// A long text has passed.
+    pub(super) const fn end_text(&mut self) {
+        self.must_not_ask = false;
+    }
+
     pub(super) fn on_loss(&mut self) {
         self.attach(Drawers::Nobody);
+        self.end_text();
         self.keeps = false;
     }
 }
@@ -208,17 +217,19 @@ impl Session {
         (server, lookup): (&mut ServerStatements, Lookup<'_>),
         out: &mut Vec<u8>,
     ) -> bool {
-        let may_ask = (findings.asks || !findings.whole) && !lookup.sequences.is_off();
-        if std::mem::take(&mut self.numbers.asks_late) || (findings.asks && may_ask) {
+        if std::mem::take(&mut self.numbers.asks_late) || (findings.asks && !lookup.sequences.is_off()) {
             self.note_asked(lookup);
         }
-        if may_ask && self.numbers.may_be_anothers(self.batch) {
+        if self.is_to_forget(findings, self.batch, lookup) {
             // It would be refused, and the server skip a Query or FunctionCall that it would answer else.
             if !self.stays_failed() {
                 self.have_forgotten(in_batch, (server, lookup), out);
             } else if !findings.single {
                 // It may end the transaction and then ask; nothing can be said between.
-                return false;
+                if findings.asks {
+                    return false;
+                }
+                self.numbers.must_not_ask = true;
             }
         }
         if findings.draws != Draws::No {
@@ -230,14 +241,15 @@ impl Session {
         true
     }
 
-    /// A text is parsed that asks: a batch that begins with it needs nothing between its messages.
+    /// A text is parsed that may ask: a batch that begins with it needs nothing between its messages, and is no pipeline by what pgherd
+    /// runs.
     pub(super) fn see_asking(
         &mut self,
         findings: Scan,
         server: (&mut ServerStatements, Lookup<'_>),
         out: &mut Vec<u8>,
     ) {
-        if findings.asks && !self.in_batch {
+        if (findings.asks || !findings.whole) && !self.in_batch {
             self.see_numbers(Scan { draws: Draws::No, single: true, ..findings }, false, server, out);
         }
     }
@@ -252,11 +264,6 @@ impl Session {
         if findings.draws == Draws::Likely && self.numbers.taken != Taken::Surely {
             self.numbers.taken = Taken::InBatch(self.batch);
         }
-    }
-
-    /// The rest of a long text asks.
-    pub(super) const fn note_late(&mut self) {
-        self.numbers.asks_late = true;
     }
 
     fn note_asked(&mut self, lookup: Lookup<'_>) {

@@ -3,11 +3,9 @@
 
 use std::sync::Arc;
 
-use super::describing::{NOWHERE, Readiness, is_denied, write_changed};
-use super::names::with_client_names;
+use super::describing::{NOWHERE, Readiness};
 use super::renaming::{Renaming, Shifts, characters, escaped_name, server_name, write_query};
-use super::{About, Expected, Kind, Pass, Reply, Session, Undo};
-use crate::error::ErrorFields;
+use super::{About, Expected, Kind, Pass, Session, Stall, Undo};
 use crate::frame::{Frame, split_cstr};
 use crate::prepared::{Lookup, ServerStatements, Statement, Statements};
 use crate::statement::{Mention, Pin, Resets, Scan, Verb, executed_first, mentions, scan};
@@ -19,7 +17,7 @@ pub(super) struct SqlNames {
     /// What portals do to names that were bound to such a statement.
     bound: Vec<(Box<[u8]>, Change, Shifts)>,
     /// Why a statement could not be prepared for the Query that is to be answered next.
-    refusal: Option<Box<[u8]>>,
+    pub(super) refusal: Option<Box<[u8]>>,
 }
 
 /// What a statement does to names when it is executed.
@@ -69,6 +67,15 @@ pub(super) struct Rendered {
     shifts: Shifts,
 }
 
+/// The statements that a text names.
+struct Named {
+    found: Vec<Mention>,
+    /// It forgets all that were prepared before.
+    forgets: bool,
+    /// These are all.
+    is_understood: bool,
+}
+
 /// What a change that was sent is expected to do.
 pub(super) struct Sent {
     pub(super) about: About,
@@ -92,12 +99,8 @@ impl Session {
         (server, lookup): (&mut ServerStatements, Lookup<'_>),
         out: &mut Vec<u8>,
     ) -> Pass {
-        let text = frame.body.strip_suffix(b"\0").unwrap_or(frame.body);
-        let understood = frame.is_complete().then(|| mentions(text)).flatten();
-        let is_understood = understood.is_some();
-        // The name of an EXECUTE stands before all that may not be understood.
-        let found = understood.or_else(|| executed_first(text).map(|mention| (vec![mention], true)));
-        let Some((found, forgets)) = found else {
+        let text = text_of(frame);
+        let Some(Named { found, forgets, is_understood }) = named(frame, text) else {
             // The names that it gives are the server's own from now on.
             self.keep(Some(Pin::SqlPrepare));
             if let Some(refused) = self.see_numbers_of_query(findings, in_batch, (server, lookup), out) {
@@ -105,11 +108,15 @@ impl Session {
             }
             return self.send_query(frame, findings, resets, out);
         };
-        let executed = found.iter().filter(|it| it.verb == Verb::Execute);
-        let executed = executed.filter_map(|it| self.names.get(&it.name));
-        let all = executed.fold(findings, |all, statement| all.worse(statement.scan));
+        let all = self.and_executed(findings, &found);
         if let Some(refused) = self.see_numbers_of_query(all, in_batch, (server, lookup), out) {
             return refused;
+        }
+        if self.lacks_in_batch(&found, in_batch, server) {
+            return self.refuse(
+                "End the transaction in a message of its own before naming prepared statements.",
+                out,
+            );
         }
         findings.forgets &= forgets;
         let begun = out.len();
@@ -162,12 +169,37 @@ impl Session {
         }
         let consumed = write_query(frame, &text, out);
         self.restore(resets, out);
-        if !asks.is_empty() {
-            asks.into_iter().for_each(|ask| self.ask_about(ask, out));
-            write::empty(out, b'S');
-            self.expect_hidden(Kind::Sync, About::Nothing);
-        }
+        self.ask_behind(asks, out);
         Pass::Replaced { consumed }
+    }
+
+    /// What a Query amounts to with what it executes.
+    pub(super) fn with_executed(&self, findings: Scan, frame: &Frame<'_>) -> Scan {
+        named(frame, text_of(frame)).map_or(findings, |named| self.and_executed(findings, &named.found))
+    }
+
+    fn and_executed(&self, findings: Scan, named: &[Mention]) -> Scan {
+        let executed = named.iter().filter(|it| it.verb == Verb::Execute);
+        let executed = executed.filter_map(|it| self.names.get(&it.name));
+        executed.fold(findings, |all, statement| all.worse(statement.scan))
+    }
+
+    /// True if what a text names cannot be had: in a failed transaction nothing can be prepared, and within a batch without its Sync the
+    /// server would skip the Query with what it refuses.
+    fn lacks_in_batch(&self, named: &[Mention], in_batch: bool, server: &mut ServerStatements) -> bool {
+        self.stays_failed() && self.is_in_batch(in_batch) && self.lacks(named, server)
+    }
+
+    /// True if something would be prepared for a text that names these.
+    fn lacks(&self, named: &[Mention], server: &mut ServerStatements) -> bool {
+        let known = named.iter().filter(|it| !it.forgotten);
+        let mut known = known.filter_map(|it| Some((it, self.names.get(&it.name)?)));
+        known.any(|(it, statement)| match it.verb {
+            Verb::Deallocate => is_movable(statement),
+            Verb::Prepare { .. } | Verb::Execute => {
+                statement.is_kept() && !self.find_prepared(statement.id, &it.name, server)
+            }
+        })
     }
 
     /// Expects the answers to those statements of a text that name others.
@@ -215,8 +247,7 @@ impl Session {
                 (id, Change::Prepares { name: name.clone(), statement, typed: text }, None)
             }
             (Verb::Deallocate, Some(statement)) => {
-                let is_movable = statement.is_kept() || statement.source.is_some();
-                let stand_in = is_movable.then(|| {
+                let stand_in = is_movable(&statement).then(|| {
                     let nothing = statements.unshared(&[0, 0, 0]);
                     let _ = self.ensure_prepared(&nothing, b"", server, out);
                     nothing.id
@@ -316,6 +347,15 @@ impl Session {
 
 /// What the server is asked about statements that PREPARE makes.
 impl Session {
+    /// Asks about statements that a Query makes which was sent just before.
+    fn ask_behind(&mut self, asks: Vec<Ask>, out: &mut Vec<u8>) {
+        if !asks.is_empty() {
+            asks.into_iter().for_each(|ask| self.ask_about(ask, out));
+            write::empty(out, b'S');
+            self.expect_hidden(Kind::Sync, About::Nothing);
+        }
+    }
+
     /// Asks about a statement that was sent just before.
     pub(super) fn ask_about(&mut self, Ask { statement, typed }: Ask, out: &mut Vec<u8>) {
         match typed {
@@ -342,9 +382,14 @@ impl Session {
         server: &mut ServerStatements,
         out: &mut Vec<u8>,
     ) -> Option<Pass> {
-        let text = frame.body.strip_suffix(b"\0").unwrap_or(frame.body);
-        let understood = frame.is_complete().then(|| mentions(text)).flatten().map(|(found, _)| found);
-        let found = understood.or_else(|| executed_first(text).map(|mention| vec![mention]))?;
+        let Named { found, .. } = named(frame, text_of(frame))?;
+        if self.is_in_batch(self.unsynced) && self.may_fail_unseen() && self.lacks(&found, server) {
+            self.stall = Stall::Transaction;
+            return Some(Pass::Wait);
+        }
+        if self.lacks_in_batch(&found, self.unsynced, server) {
+            return None;
+        }
         if !self.is_unsure_of(&found, server, out) {
             return None;
         }
@@ -353,62 +398,24 @@ impl Session {
     }
 }
 
-/// Errors of what pgherd sends for itself around a Query.
-impl Session {
-    /// True if the server skips nothing of the client's: pgherd has sent a Sync of its own.
-    pub(super) fn fails_alone(&self) -> bool {
-        let sync = self.expected.iter().position(|e| e.kind == Kind::Sync);
-        sync.is_some_and(|sync| self.expected.iter().take(sync + 1).all(|e| !e.shown))
-    }
+/// The text of a Query, or its start.
+fn text_of<'a>(frame: &Frame<'a>) -> &'a [u8] {
+    frame.body.strip_suffix(b"\0").unwrap_or(frame.body)
+}
 
-    /// The client is not told now. If a statement could not be prepared for a Query, that is refused with the same words.
-    pub(super) fn on_hidden_error(
-        &mut self,
-        (failed, body): (Expected, &[u8]),
-        server: &mut ServerStatements,
-    ) -> Reply {
-        self.answered.on_hidden_error();
-        if failed.kind == Kind::Parse {
-            self.sql.get_or_insert_default().refusal.get_or_insert_with(|| body.into());
-        }
-        self.expected.push_front(failed);
-        self.skip_to_sync(server);
-        Reply::Drop
-    }
+/// The statements that a Query names, if that can be told.
+fn named(frame: &Frame<'_>, text: &[u8]) -> Option<Named> {
+    let understood = frame.is_complete().then(|| mentions(text)).flatten();
+    let understood = understood.map(|(found, forgets)| Named { found, forgets, is_understood: true });
+    // The name of an EXECUTE stands before all that may not be understood.
+    let first =
+        || executed_first(text).map(|it| Named { found: vec![it], forgets: true, is_understood: false });
+    understood.or_else(first)
+}
 
-    /// Appends what the client is told in place of the server's error; false, and nothing appended, if it is told that.
-    pub(super) fn tell_error(&mut self, failed: &Expected, frame: &Frame<'_>, out: &mut Vec<u8>) -> bool {
-        let refusal = if failed.kind.is_extended() { None } else { self.take_refusal() };
-        let begun = out.len();
-        let fields = ErrorFields::parse(frame.body);
-        self.tell_types(failed, &fields, out);
-        if refusal.is_none() && is_denied(failed, &fields) {
-            write_changed(frame.body, out);
-            return true;
-        }
-        if let Some(body) = refusal {
-            if !with_client_names(&body, (failed, &None), &self.names, &self.expected, out) {
-                write::message(out, b'E', |out| out.extend_from_slice(&body));
-            }
-            return true;
-        }
-        let shifts = match failed.kind {
-            Kind::Part(_) => self.expected.iter().find(|e| e.kind == Kind::Query).map(|query| &query.shifts),
-            _ => Some(&failed.shifts),
-        };
-        let names = (&self.names, &self.expected);
-        let is_other = frame.is_complete()
-            && with_client_names(frame.body, (failed, shifts.unwrap_or(&None)), names.0, names.1, out);
-        if !is_other && out.len() > begun {
-            write::message(out, b'E', |out| out.extend_from_slice(frame.body));
-        }
-        out.len() > begun
-    }
-
-    /// Why a statement could not be prepared for the Query that is answered now.
-    pub(super) fn take_refusal(&mut self) -> Option<Box<[u8]>> {
-        self.sql.as_mut()?.refusal.take()
-    }
+/// True if it can be prepared elsewhere: then it is not dropped.
+fn is_movable(statement: &Statement) -> bool {
+    statement.is_kept() || statement.source.is_some()
 }
 
 /// What PREPARE prepares; with its text if the types of its parameters have to be asked for.

@@ -249,7 +249,9 @@ impl Front {
                     Some(Stop::Violation(error)) => Some(Ending::Violation(error)),
                     _ => None,
                 };
-                if self.ending.is_some() || !self.up.is_flushed() {
+                // A message that waits may take the whole buffer.
+                let waits = self.up.has_input() && self.machine.is_stalled();
+                if self.ending.is_some() || !self.up.is_flushed() || waits {
                     continue;
                 }
             }

@@ -302,6 +302,61 @@ async fn what_pgherd_says_in_between_disturbs_neither_transactions_nor_batches()
     Ok(())
 }
 
+/// A FunctionCall of `pg_backend_pid()`.
+const CALL: &[u8] = b"F\0\0\0\x0e\0\0\x07\xea\0\0\0\0\0\0";
+
+#[tokio::test]
+async fn in_a_transaction_that_has_failed_no_answer_is_lost_and_nobody_elses_number_told() -> Result<()> {
+    let front = narrow().await?;
+    let long = "x".repeat(40_000);
+    let [mut one, mut other] = two(&front, "long").await?;
+    insert(&mut other, "other").await?;
+    one.query("BEGIN").await?;
+    ensure!(ask(&mut one, "SELECT 1/0").await? == "22012");
+    // It is too long to be seen, and does not ask.
+    ensure!(ask(&mut one, &format!("COMMIT; SELECT '{long}'")).await? == long);
+    for (number, sql) in [
+        format!("COMMIT; SELECT '{long}'; SELECT lastval()"),
+        format!("COMMIT; SELECT lastval()::text || '{long}'"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let [mut one, mut other] = two(&front, &format!("long{number}")).await?;
+        insert(&mut other, "other").await?;
+        let batch = messages(|out| {
+            ["BEGIN", "SELECT 1/0", &sql, "SELECT 1"]
+                .into_iter()
+                .try_for_each(|sql| frontend::query(sql, out))
+        })?;
+        one.send(&batch).await?;
+        for expected in ["nothing", "22012", "25P02", "25P02"] {
+            let answer = one.read_answer().await?;
+            ensure!(outcome(&answer) == expected, "{expected}: {answer:?}");
+        }
+        ensure!(one.query("ROLLBACK").await?.command().as_deref() == Some("ROLLBACK"));
+        ensure!(ask(&mut one, LAST).await? == UNDEFINED);
+    }
+
+    let [mut one, mut other] = two(&front, "calls").await?;
+    insert(&mut other, "other").await?;
+    let batch = messages(|out| {
+        frontend::query("BEGIN", out)?;
+        frontend::query("SELECT 1/0", out)?;
+        // A batch without its Sync: with what is refused in it, the call would be skipped.
+        frontend::close(b'S', "none", out)?;
+        out.extend_from_slice(CALL);
+        Ok(())
+    })?;
+    one.send(&batch).await?;
+    for expected in ["nothing", "22012", "25P02"] {
+        let answer = one.read_answer().await?;
+        ensure!(outcome(&answer) == expected, "{expected}: {answer:?}");
+    }
+    ensure!(one.query("ROLLBACK").await?.command().as_deref() == Some("ROLLBACK"));
+    Ok(())
+}
+
 #[tokio::test]
 async fn whoever_discards_its_numbers_gives_its_connection_back() -> Result<()> {
     let front = front(|pgherd| {

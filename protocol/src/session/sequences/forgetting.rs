@@ -1,11 +1,16 @@
 //! Having a connection forget the numbers of others: what is sent for that, and what becomes of it.
 
+use super::super::errors::refusal;
 use super::super::placement::{Name, write_run};
-use super::super::{About, Expected, Kind, Pass, Reply, Session, Transaction};
-use crate::error::{ClientError, Severity};
+use super::super::{
+    About, Expected, Kind, OwnWords, Pass, Placed, Pooling, Reply, Session, Stall, Transaction,
+};
 use crate::prepared::{Lookup, ServerStatements};
 use crate::statement::Scan;
 use crate::write;
+
+/// What is to be done where numbers cannot be forgotten.
+const HINT: &str = "End the transaction in a message of its own before asking for currval() or lastval().";
 
 /// For messages of the same batch, which are skipped together with it, it is as good as done.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +30,13 @@ impl Session {
         (server, lookup): (&mut ServerStatements, Lookup<'_>),
         out: &mut Vec<u8>,
     ) {
-        // A Sync would end what the server may be skipping.
-        let mut unsynced = self.expected.iter().rev().take_while(|e| e.kind != Kind::Sync);
-        let in_batch = in_batch || unsynced.any(|e| e.kind.is_extended() && e.kind != Kind::CopyEnd);
+        let in_batch = self.is_in_batch(in_batch);
         let is_sure = !in_batch && self.expected.is_empty();
         let statement = lookup.statements.discard_sequences();
+        if self.expected.iter().any(|e| e.forgets) {
+            // It may be dropped by then.
+            server.distrust(statement.id);
+        }
         if !self.find_prepared(statement.id, b"", server) {
             self.prepare(&statement, statement.definition(), server, out);
             self.expect_hidden(Kind::Parse, About::Prepares(statement.id));
@@ -50,9 +57,37 @@ impl Session {
         }
     }
 
-    /// True if a Query of which a text says this would have the server forget numbers before it.
-    pub(in crate::session) fn is_to_forget(&self, findings: Scan, lookup: Lookup<'_>) -> bool {
-        findings.asks && !lookup.sequences.is_off() && self.numbers.may_be_anothers(self.batch + 1)
+    /// True if what is sent with these findings may ask for numbers that are another's, so that the connection is to forget those before
+    /// it. `batch` is what it belongs to.
+    pub(in crate::session) fn is_to_forget(&self, findings: Scan, batch: u64, lookup: Lookup<'_>) -> bool {
+        self.pooling == Pooling::Transaction
+            && (findings.asks || !findings.whole)
+            && !lookup.sequences.is_off()
+            && self.numbers.may_be_anothers(batch)
+    }
+
+    /// Has a message wait before which the connection is to forget, until it is known whether the transaction has failed: if it has, the
+    /// server refuses to forget, and would skip what it answers else, or tell others' numbers once the message has ended the transaction.
+    pub(in crate::session) fn await_transaction(
+        &mut self,
+        (findings, in_batch): (Scan, bool),
+        batch: u64,
+        lookup: Lookup<'_>,
+    ) -> Option<Pass> {
+        let is_to_wait = self.is_to_forget(findings, batch, lookup)
+            && (!findings.single || self.is_in_batch(in_batch))
+            && self.may_fail_unseen();
+        if !is_to_wait {
+            return None;
+        }
+        self.stall = Stall::Transaction;
+        Some(Pass::Wait)
+    }
+
+    /// True if a Sync would end what the server may be skipping. `in_batch`: messages of the client have had no Sync.
+    pub(in crate::session) fn is_in_batch(&self, in_batch: bool) -> bool {
+        let mut unsynced = self.expected.iter().rev().take_while(|e| e.kind != Kind::Sync);
+        in_batch || unsynced.any(|e| e.kind.is_extended() && e.kind != Kind::CopyEnd)
     }
 
     /// As [`Session::see_numbers`], for a Query. If it cannot be run it is refused here, as PostgreSQL refuses most in a failed
@@ -67,19 +102,20 @@ impl Session {
         if self.see_numbers(findings, in_batch, server, out) {
             return None;
         }
-        let mut answer = Vec::new();
-        ClientError::new(
-            "25P02",
-            "current transaction is aborted, commands ignored until end of transaction block",
-        )
-        .hint("End the transaction in a message of its own before asking for currval() or lastval().")
-        .write(&mut answer, Severity::Error);
-        if !self.expected.is_empty() {
-            // The server may keep to itself what is to be said before that.
-            write::empty(out, b'H');
+        Some(self.refuse(HINT, out))
+    }
+
+    /// The rest of a long text asks. True if the server must not be able to read it: it will be refused, and the client is told why.
+    pub(in crate::session) fn note_late(&mut self) -> bool {
+        self.numbers.asks_late = true;
+        if self.numbers.must_not_ask
+            && let Some(query) = self.expected.iter_mut().rfind(|e| e.kind == Kind::Query)
+        {
+            query.answer = Some(Box::new(OwnWords(refusal(HINT))));
+            // It is not replaced by a text that is not read.
+            self.unnamed.placed = Placed::No;
         }
-        self.expect_answer(Kind::QueryAnswer, answer);
-        Some(Pass::Drop)
+        self.numbers.must_not_ask
     }
 }
 

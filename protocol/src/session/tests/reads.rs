@@ -5,7 +5,7 @@ use proptest::sample::select;
 
 use super::equivalence::{as_alone, scripts};
 use super::play::{cases, play, starts, turns};
-use super::wire::{bind, describe_statement, execute_some, flush, parse, query, sync};
+use super::wire::{bind, close_statement, describe_statement, execute_some, flush, parse, query, sync};
 use super::world::{World, transaction_mode};
 use super::{A, B};
 
@@ -97,6 +97,20 @@ fn what_a_standby_refuses_is_answered_by_the_primary() {
             "ReadyForQuery I",
         ],
     );
+}
+
+#[test]
+fn what_could_not_be_sent_again_is_read_on_the_primary() {
+    let mut world = herd(&[true]);
+    let run = || [bind("", "", &[]), execute_some("", 0)].concat();
+    for (ends, answer) in [(close_statement(""), "CloseComplete"), (parse("", "select 'b'"), "ParseComplete")]
+    {
+        world.sends(A, [parse("", "select 'u'"), run(), sync()]);
+        world.client(A).got.clear();
+        // It uses the unnamed statement that it ends, and that would be missing elsewhere.
+        world.sends(A, [[run(), ends, sync()].concat()]);
+        world.gets(A, ["BindComplete", "DataRow u", "CommandComplete SELECT 1", answer, "ReadyForQuery I"]);
+    }
 }
 
 proptest! {

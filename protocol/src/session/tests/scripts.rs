@@ -170,6 +170,10 @@ pub(super) struct Profile {
 
 pub(super) const NAMES: [&str; 4] = ["s1", "s2", "pgherd_1", "pgherd_!s1"];
 
+/// Of statements that name others. Nobody else uses them: where an error has kept one from being closed, what it names may mean something
+/// else by then.
+const NAMING: [&str; 2] = ["n", "pgherd_!n"];
+
 fn name() -> impl Strategy<Value = &'static str> {
     prop_oneof![4 => Just(""), 4 => Just("s1"), 3 => Just("s2"), 1 => Just("pgherd_1"), 1 => Just("pgherd_!s1")]
 }
@@ -266,7 +270,7 @@ fn action(profile: Profile) -> impl Strategy<Value = Action> {
         1 => portal().prop_map(Action::ClosePortal),
         1 => select(&NAMES[..]).prop_map(Action::Deallocate),
         2 => naming().prop_map(Action::Sql),
-        1 => (select(&NAMES[..]), select(&NAMES[..]), any::<bool>())
+        1 => (select(&NAMING[..]), select(&NAMES[..]), any::<bool>())
             .prop_map(|(name, other, value)| Action::SqlNamed(name, Text::SqlExecute(other, value))),
         8 => Just(Action::Sync),
         1 => Just(Action::Flush),

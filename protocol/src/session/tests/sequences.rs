@@ -1,6 +1,6 @@
 //! Who is told which number of a sequence, and what pgherd says to servers for that.
 
-use super::wire::{bind, close_statement, execute_some, function_call, parse, query, sync};
+use super::wire::{self, bind, close_statement, execute_some, function_call, parse, query, sync};
 use super::world::{World, transaction_mode};
 use super::{A, B};
 use crate::session::SequencePolicy;
@@ -10,9 +10,16 @@ const ASK: &str = "select lastval()";
 const UNDEFINED: [&str; 3] =
     ["RowDescription", "ErrorResponse 55000 lastval is not yet defined in this session", "ReadyForQuery I"];
 
+const REFUSED: &str =
+    "ErrorResponse 25P02 current transaction is aborted, commands ignored until end of transaction block";
+
 fn inserts(world: &mut World, client: usize, number: u32) {
     world.sends(client, [query(&format!("insert into t values ({number})"))]);
     world.gets(client, ["CommandComplete INSERT 0 1", "ReadyForQuery I"]);
+}
+
+fn said(world: &mut World, client: usize) -> Vec<String> {
+    wire::replies(&std::mem::take(&mut world.clients[client].got))
 }
 
 #[track_caller]
@@ -72,11 +79,66 @@ fn in_a_failed_transaction_a_batch_without_its_sync_is_not_made_to_fail_by_it() 
     world.clients[B].got.clear();
     // Nothing that a function call may ask for is there, and the server answers the call.
     world.sends(B, [close_statement(""), function_call(7)]);
-    let refused =
-        "ErrorResponse 25P02 current transaction is aborted, commands ignored until end of transaction block";
-    world.gets(B, ["CloseComplete", refused, "ReadyForQuery E"]);
+    world.gets(B, ["CloseComplete", REFUSED, "ReadyForQuery E"]);
     world.sends(B, [close_statement(""), query("rollback; select lastval()")]);
-    world.gets(B, ["CloseComplete", refused, "ReadyForQuery E"]);
+    world.gets(B, ["CloseComplete", REFUSED, "ReadyForQuery E"]);
+}
+
+#[test]
+fn a_function_call_is_answered_though_its_transaction_fails_before_it_is_known() {
+    let mut world = transaction_mode();
+    inserts(&mut world, A, 1);
+    // What had the connection forget would be refused, and the call skipped, for which there is no Sync.
+    world.sends(B, [query("begin"), query("selec"), close_statement(""), function_call(7)]);
+    world.gets(
+        B,
+        [
+            "CommandComplete BEGIN",
+            "ReadyForQuery T",
+            "ErrorResponse 42601 syntax error",
+            "ReadyForQuery E",
+            "CloseComplete",
+            REFUSED,
+            "ReadyForQuery E",
+        ],
+    );
+    // Nor is it if a batch without its Sync stands before what fails.
+    world.sends(B, [query("rollback"), query("begin")]);
+    world.clients[B].got.clear();
+    world.sends(B, [close_statement(""), query("selec"), function_call(7)]);
+    world.gets(
+        B,
+        ["CloseComplete", "ErrorResponse 42601 syntax error", "ReadyForQuery E", REFUSED, "ReadyForQuery E"],
+    );
+}
+
+#[test]
+fn a_text_that_may_end_a_failed_transaction_is_told_nobody_elses_number_before_that_is_known() {
+    let long = "w".repeat(400);
+    let mut world = transaction_mode().with_capacity(200);
+    inserts(&mut world, A, 1);
+    world.sends(B, [query("begin"), query("selec")]);
+    world.clients[B].got.clear();
+    let row = format!("DataRow {}.. 400 bytes", "w".repeat(60));
+    let carried_out =
+        ["CommandComplete ROLLBACK", "RowDescription", &row, "CommandComplete SELECT 1", "ReadyForQuery I"];
+    world.sends(B, [query(&format!("commit; select '{long}'"))]);
+    world.gets(B, carried_out);
+    // Nor is it refused for what it does not do.
+    world.sends(B, [query("begin"), query("selec"), query(&format!("rollback; select '{long}'"))]);
+    let failed =
+        ["CommandComplete BEGIN", "ReadyForQuery T", "ErrorResponse 42601 syntax error", "ReadyForQuery E"];
+    assert_eq!(said(&mut world, B), [&failed[..], &carried_out].concat());
+    for asks in [format!("commit; select '{long}'; {ASK}"), format!("commit; {ASK}; select '{long}'")] {
+        let mut world = transaction_mode().with_capacity(200);
+        inserts(&mut world, A, 1);
+        world.sends(B, [query("begin"), query("selec"), query(&asks)]);
+        assert_eq!(said(&mut world, B), [&failed[..], &[REFUSED, "ReadyForQuery E"]].concat());
+        world.sends(B, [query(&asks), query("rollback"), query(ASK)]);
+        let [described, undefined, ready] = UNDEFINED;
+        let ended = ["CommandComplete ROLLBACK", ready, described, undefined, ready];
+        assert_eq!(said(&mut world, B), [&[REFUSED, "ReadyForQuery E"], &ended[..]].concat());
+    }
 }
 
 #[test]
@@ -90,7 +152,28 @@ fn in_the_middle_of_a_batch_it_belongs_to_the_batch() {
     let done = ["ParseComplete", "BindComplete", "DataRow a", "CommandComplete SELECT 1"];
     world.gets(B, [done[0], done[1], done[2], done[3], done[0], done[1], error, ready]);
     let got = std::mem::take(&mut world.server(0).got);
-    assert_eq!(super::wire::requests(&got).iter().filter(|it| *it == "Sync").count(), 1);
+    assert_eq!(wire::requests(&got).iter().filter(|it| *it == "Sync").count(), 1);
+}
+
+#[test]
+fn it_is_done_behind_what_drops_all_statements() {
+    let mut world = transaction_mode().with_capacity(200);
+    inserts(&mut world, A, 1);
+    world.sends(B, [query(&format!("select '{}'", "w".repeat(400)))]);
+    inserts(&mut world, A, 2);
+    world.client(B).got.clear();
+    world.sends(B, [query("deallocate all"), function_call(7)]);
+    let done = ["CommandComplete DEALLOCATE ALL", "ReadyForQuery I"];
+    world.gets(B, [done[0], done[1], "FunctionCallResponse", "ReadyForQuery I"]);
+}
+
+#[test]
+fn before_a_long_text_it_makes_no_pipeline_of_a_batch() {
+    let mut world = transaction_mode().with_capacity(200);
+    inserts(&mut world, A, 1);
+    let long = format!("select '{}'", "w".repeat(400));
+    world.sends(B, [parse("", &long), bind("", "", &[]), query("create database d2")]);
+    world.gets(B, ["ParseComplete", "BindComplete", "CommandComplete CREATE DATABASE", "ReadyForQuery I"]);
 }
 
 #[test]

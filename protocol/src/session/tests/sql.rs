@@ -105,6 +105,39 @@ fn what_a_portal_has_forgotten_that_is_gone_makes_no_other_name_unsure() {
 }
 
 #[test]
+fn an_execute_in_a_failed_transaction_is_answered_though_a_batch_without_its_sync_stands_before_it() {
+    let refused =
+        "ErrorResponse 25P02 current transaction is aborted, commands ignored until end of transaction block";
+    for is_known in [true, false] {
+        let mut world = transaction_mode();
+        world.sends(A, [[parse("s", "select 'a'"), sync()].concat()]);
+        world.gets(A, ["ParseComplete", "ReadyForQuery I"]);
+        // The statement is on another server.
+        world.sends(B, [query("begin")]);
+        let fails = [query("begin"), query("selec")];
+        let executes = [close_statement(""), query("execute s")];
+        if is_known {
+            world.sends(A, fails);
+            world.sends(A, executes);
+        } else {
+            world.sends(A, [fails.concat(), executes.concat()]);
+        }
+        world.gets(
+            A,
+            [
+                "CommandComplete BEGIN",
+                "ReadyForQuery T",
+                "ErrorResponse 42601 syntax error",
+                "ReadyForQuery E",
+                "CloseComplete",
+                refused,
+                "ReadyForQuery E",
+            ],
+        );
+    }
+}
+
+#[test]
 fn the_types_that_a_prepare_gives_are_asked_for_so_that_other_servers_get_them() {
     let mut world = transaction_mode();
     world.sends(A, [query("prepare s (text) as select 'a' || $1")]);

@@ -1,12 +1,18 @@
 //! Simple queries.
 
 use super::{Backend, Block, Copying, Failure, Outcome, Portal, Sql};
+use crate::frame::split_cstr;
 use crate::write;
 
 impl Backend {
     pub(super) fn on_query(&mut self, body: &[u8]) {
+        let (text, behind) = split_cstr(body).unwrap();
+        if !behind.is_empty() {
+            self.fail(&Failure::new("08P01", "invalid message format"));
+            return self.ready();
+        }
         self.statements.remove("");
-        let text = std::str::from_utf8(body.split_last().unwrap().1).unwrap();
+        let text = std::str::from_utf8(text).unwrap();
         let Some(statements) = Sql::parse_all(text) else {
             self.fail(&Failure::new("42601", "syntax error"));
             return self.ready();
