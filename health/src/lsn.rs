@@ -21,9 +21,16 @@ impl fmt::Display for Lsn {
 }
 
 /// The text is not of the form `X/X` with one to eight hexadecimal digits on each side.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a write-ahead log position such as 16/B374D848")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseLsnError(String);
+
+impl fmt::Display for ParseLsnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not a write-ahead log position such as 16/B374D848", self.0)
+    }
+}
+
+impl std::error::Error for ParseLsnError {}
 
 impl FromStr for Lsn {
     type Err = ParseLsnError;
