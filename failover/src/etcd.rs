@@ -131,8 +131,10 @@ impl Lease {
                 }
             };
             tokio::select! {
-                () = over => return,
+                // It may have been renewed just before that end.
+                biased;
                 changed = ruling.changed() => if changed.is_err() { return },
+                () = over => return,
             }
         }
     }
@@ -154,6 +156,35 @@ impl Lease {
                 campaigns,
                 "the keeper of the lease is not to be reached; this is a defect of pgherd"
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn held_for(time: Duration) -> Ruling {
+        let claim = Claim::Held { until: Instant::now() + time };
+        Ruling { claim, ..Ruling::unknown() }
+    }
+
+    /// Whoever waits for its end had no time to look in between.
+    #[tokio::test]
+    async fn a_lease_that_was_renewed_in_time_is_not_lost_however_late_that_is_seen() {
+        const BRIEF: Duration = Duration::from_millis(20);
+        for _ in 0..10 {
+            let (told, ruling) = watch::channel(held_for(BRIEF));
+            let lease = Lease { asks: mpsc::channel(QUEUE).0, ruling };
+            let mut lost = Box::pin(lease.lost());
+            let is_lost =
+                tokio::select! { biased; () = &mut lost => true, () = std::future::ready(()) => false };
+            assert!(!is_lost);
+            let _ = told.send(held_for(Duration::from_secs(60)));
+            std::thread::sleep(BRIEF * 2);
+            assert!(tokio::time::timeout(BRIEF, lost).await.is_err());
         }
     }
 }

@@ -129,7 +129,9 @@ async fn under(
     let deadline = command.deadline.saturating_sub(began.elapsed());
     let command = Command { deadline, ..command.clone() };
     tokio::select! {
-        outcome = executor.run(&command, rows) => outcome,
+        // Without the lease nothing is begun, and what has ended was perhaps not done under it.
+        biased;
         () = lease.lost() => Outcome::Unknown("the lease in etcd has run out".to_owned()),
+        outcome = executor.run(&command, rows) => outcome,
     }
 }
