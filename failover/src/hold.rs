@@ -173,15 +173,12 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "lost candidate is a standby",
         from: StateName::Hold,
         on: On::Look,
-        guard: "the candidate that was ordered to promote answers as a standby, and its order has ended",
+        guard: "the candidate that was ordered to promote answers as a standby, and no fence of it is under way",
         to: StateName::Promote,
         commands: "none",
         reason: "its order's outcome decides what is done next",
         when: |machine, _| match &machine.state {
-            State::Hold(Hold {
-                kind: HoldKind::Ordered { promote, candidate, fence, .. }, since, ..
-            }) => {
-                machine.orders.outcome(*promote)?;
+            State::Hold(Hold { kind: HoldKind::Ordered { candidate, fence, .. }, since, .. }) => {
                 if fence.is_some_and(|fence| machine.orders.outcome(fence).is_none()) {
                     return None;
                 }
