@@ -216,9 +216,7 @@ stories! {
     fn a_guard_that_ceases_to_hold_stops_the_attempt_and_thaws_the_standbys() {
         let mut herd = Herd::of(3);
         herd.kill(PG01);
-        while herd.commands(PG02, |step| *step == Step::Freeze) == 0 {
-            herd.runs(millis(1));
-        }
+        herd.until(|herd| herd.commands(PG02, |step| *step == Step::Freeze) > 0);
         herd.orders(Order::Pause).holds("failover is paused", seconds(1));
         herd.runs(seconds(5));
         assert!(!herd.world.servers[PG02].cut_off && !herd.world.servers[PG03].cut_off);

@@ -15,14 +15,6 @@ fn hangs(herd: &mut Herd, lasts: Time) {
     herd.strikes(Fault::HangPgherd { pgherd, lasts });
 }
 
-fn until(herd: &mut Herd, so: impl Fn(&Herd) -> bool) {
-    let end = herd.world.now + seconds(20);
-    while !so(herd) {
-        assert!(herd.world.now < end, "{}", herd.story());
-        herd.runs(Time::from_micros(200));
-    }
-}
-
 stories! {
     /// The primary is back before pgherd goes on, wherever in the failover that hangs.
     fn a_pgherd_that_hangs_in_a_failover_promotes_nobody_beside_a_primary_that_came_back() {
@@ -56,7 +48,7 @@ stories! {
     fn a_comparison_from_before_a_hang_is_void() {
         let mut herd = Herd::of(3);
         herd.kill(PG01);
-        until(&mut herd, |herd| herd.commands(PG02, |step| *step == Step::Lock) > 0);
+        herd.until(|herd| herd.commands(PG02, |step| *step == Step::Lock) > 0);
         hangs(&mut herd, LONG);
         herd.runs(LONG).serves(PG02, seconds(2));
         assert_eq!(herd.commands(PG02, |step| *step == Step::Freeze), 2, "{}", herd.story());
@@ -81,7 +73,7 @@ stories! {
     /// Nobody has asked it meanwhile.
     fn a_hang_of_pgherd_is_no_silence_of_the_primary() {
         let mut herd = Herd::with(Plan { wire: (300, 400), ..Plan::quiet(3) });
-        until(&mut herd, |herd| herd.world.now.subsec_millis() % 500 == 0);
+        herd.until(|herd| herd.world.now.subsec_millis() % 500 == 0);
         // It is being asked.
         herd.freeze(PG01).runs(millis(2));
         hangs(&mut herd, LONG);
@@ -95,7 +87,7 @@ stories! {
         let mut herd = Herd::of(3);
         herd.strikes(Fault::Busy { whom: Whom::This(PG01), lasts: seconds(1) });
         herd.orders(Order::Switchover { to: None });
-        until(&mut herd, |herd| herd.commands(PG01, |step| matches!(step, Step::Quiesce { .. })) > 0);
+        herd.until(|herd| herd.commands(PG01, |step| matches!(step, Step::Quiesce { .. })) > 0);
         hangs(&mut herd, seconds(9));
         let told = herd.verdict(seconds(12)).expect_err("it hung");
         assert!(told.contains("pgherd itself has hung"), "{told}");
@@ -112,7 +104,7 @@ stories! {
             }
             hangs(&mut herd, LONG);
             herd.runs(millis(20)).kill(PG01).usurp(PG02).runs(LONG - millis(30));
-            until(&mut herd, |herd| herd.served().is_some());
+            herd.until(|herd| herd.served().is_some());
             assert_eq!(herd.served(), Some(PG02), "{after}\n{}", herd.story());
         }
     }

@@ -234,6 +234,16 @@ impl Herd {
         self
     }
 
+    /// Lets time pass until that is so, a moment at a time.
+    pub(crate) fn until(&mut self, so: impl Fn(&Self) -> bool) -> &mut Self {
+        let end = self.world.now + seconds(60);
+        while !so(self) {
+            assert!(self.world.now < end, "it does not come to that\n{}", self.story());
+            self.runs(Time::from_micros(200));
+        }
+        self
+    }
+
     // What is seen of it.
 
     pub(crate) fn served(&self) -> Option<Id> {
@@ -342,10 +352,7 @@ pub(crate) fn is_promote(step: &Step) -> bool {
 
 /// Runs until a promotion is ordered there.
 pub(crate) fn until_ordered(herd: &mut Herd, id: Id) {
-    while herd.commands(id, is_promote) == 0 {
-        assert!(herd.world.now < seconds(60), "{}", herd.story());
-        herd.runs(millis(1));
-    }
+    herd.until(|herd| herd.commands(id, is_promote) > 0);
 }
 
 impl Drop for Herd {

@@ -66,9 +66,7 @@ stories! {
     fn a_later_timeline_that_was_seen_once_is_not_forgotten() {
         let mut herd = Herd::of(3);
         herd.kill(PG03).runs(seconds(2)).usurp(PG02);
-        while herd.state().0 != StateName::Discover {
-            herd.runs(millis(1));
-        }
+        herd.until(|herd| herd.state().0 == StateName::Discover);
         herd.isolate(Whom::This(PG02)).runs(seconds(5));
         assert_eq!(herd.served(), None, "{}", herd.story());
         herd.holds("a later timeline was seen, of which no server answers", seconds(20));

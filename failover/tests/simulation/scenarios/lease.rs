@@ -115,9 +115,7 @@ fn who_was_told_to_promote_and_is_lost_together_with_the_holder_is_waited_for() 
     let mut herd = with_two(Plan::quiet(3));
     herd.kill(PG01);
     until_ordered(&mut herd, PG02);
-    while herd.world.servers[PG02].standby {
-        herd.runs(millis(1));
-    }
+    herd.until(|herd| !herd.world.servers[PG02].standby);
     herd.kill(PG02).pgherd_dies_alone(0);
     herd.holds("another pgherd has told to promote", TTL + seconds(8));
     assert_eq!(herd.promotions(), 1);

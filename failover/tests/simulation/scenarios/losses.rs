@@ -274,7 +274,7 @@ stories! {
             let mut herd = Herd::of(3);
             herd.runs(millis(phase)).freeze(PG01);
             let mut took = millis(0);
-            while matches!(herd.state().0, StateName::Steady | StateName::Suspect) {
+            while took < seconds(9) && matches!(herd.state().0, StateName::Steady | StateName::Suspect) {
                 herd.runs(millis(10));
                 took += millis(10);
             }
@@ -285,9 +285,7 @@ stories! {
     fn a_standby_that_a_pgherd_has_frozen_before_it_died_follows_soon_after_the_next_has_come() {
         let mut herd = Herd::of(3);
         herd.kill(PG01);
-        while herd.state().0 != StateName::Verify {
-            herd.runs(millis(1));
-        }
+        herd.until(|herd| herd.state().0 == StateName::Verify);
         assert!(herd.world.servers[PG03].cut_off);
         herd.pgherd_dies().pgherd_starts().serves(PG02, seconds(2));
         herd.runs(seconds(5));

@@ -112,9 +112,7 @@ stories! {
         herd.kill(PG01).holds("failover.mode is manual", seconds(2));
         herd.world.plan.slow_starts = 0;
         herd.start(PG01);
-        while herd.served() != Some(PG01) {
-            herd.runs(millis(5));
-        }
+        herd.until(|herd| herd.served() == Some(PG01));
         let told = herd.orders(failover(LOSSY)).verdict(millis(5)).expect_err("it is back");
         assert!(told.contains("node 0 is the primary and works"), "{told}");
     }

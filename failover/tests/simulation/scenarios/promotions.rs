@@ -74,9 +74,7 @@ stories! {
         let mut herd = Herd::of(3);
         herd.kill(PG03).runs(seconds(1));
         herd.next_goes(Step::Lock, Trick::Unheard).kill(PG01);
-        while herd.commands(PG02, |step| *step == Step::Lock) == 0 {
-            herd.runs(millis(1));
-        }
+        herd.until(|herd| herd.commands(PG02, |step| *step == Step::Lock) > 0);
         herd.start(PG03).serves(PG02, seconds(15));
         assert!(herd.commands(PG03, |step| *step == Step::Freeze) > 0);
     }
@@ -96,10 +94,7 @@ stories! {
         herd.world.detach(PG03, false);
         herd.pgherd_starts();
         herd.world.servers[PG04].control_timeline = 2;
-        while herd.commands(PG04, |step| *step == Step::Lock) < 2 {
-            assert!(herd.world.now < seconds(90), "{}", herd.story());
-            herd.runs(millis(1));
-        }
+        herd.until(|herd| herd.commands(PG04, |step| *step == Step::Lock) == 2);
         herd.world.servers[PG03].control_timeline = 2;
         herd.serves(PG03, seconds(10));
     }
@@ -133,9 +128,7 @@ stories! {
     fn a_new_primary_that_is_lost_before_it_is_verified_is_waited_for() {
         let mut herd = Herd::of(3);
         herd.next_goes(Step::VerifyWrite, Trick::Hangs).kill(PG01);
-        while herd.commands(PG02, |step| *step == Step::VerifyWrite) == 0 {
-            herd.runs(millis(1));
-        }
+        herd.until(|herd| herd.commands(PG02, |step| *step == Step::VerifyWrite) > 0);
         herd.kill(PG02).runs(seconds(20));
         assert_eq!(herd.promotions(), 1, "whoever has not followed it is not promoted: {}", herd.story());
         herd.start(PG02).serves(PG02, seconds(5));

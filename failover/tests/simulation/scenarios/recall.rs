@@ -15,9 +15,7 @@ fn stopped_by_one_that_died(plan: Plan, to: Id) -> Herd {
 fn stopped_while(plan: Plan, to: Id, also: impl FnOnce(&mut Herd)) -> Herd {
     let mut herd = Herd::with(plan);
     herd.orders(Order::Switchover { to: Some(node(to)) });
-    while herd.commands(PG01, |step| *step == Step::Stop) == 0 {
-        herd.runs(std::time::Duration::from_millis(1));
-    }
+    herd.until(|herd| herd.commands(PG01, |step| *step == Step::Stop) > 0);
     also(&mut herd);
     herd.pgherd_dies().runs(seconds(1));
     assert!(herd.world.servers[PG01].recalled_at().is_some(), "{}", herd.story());

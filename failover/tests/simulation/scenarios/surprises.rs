@@ -33,9 +33,7 @@ stories! {
         let mut herd = Herd::with(plan);
         herd.part(Whom::Pgherd, Whom::This(PG01), Packets::Both);
         herd.next_goes(Step::CanLogIn { target: pgherd_health::NodeId(0) }, Trick::Hangs);
-        while herd.state().0 != StateName::Confirm {
-            herd.runs(millis(10));
-        }
+        herd.until(|herd| herd.state().0 == StateName::Confirm);
         assert!(herd.keeps_connections());
         herd.heal().serves(PG01, seconds(2));
     }
@@ -58,9 +56,7 @@ stories! {
         plan.receiver_timeout = seconds(60);
         let mut herd = Herd::with(plan);
         herd.freeze(PG01);
-        while herd.state().0 != StateName::Confirm {
-            herd.runs(millis(10));
-        }
+        herd.until(|herd| herd.state().0 == StateName::Confirm);
         herd.usurp(PG03);
         herd.world.detach(PG02, false);
         herd.serves(PG03, seconds(3));
@@ -69,9 +65,7 @@ stories! {
     fn a_promotion_by_somebody_else_while_the_standbys_freeze_is_followed() {
         let mut herd = Herd::of(3);
         herd.next_goes(Step::Freeze, Trick::None).next_goes(Step::Freeze, Trick::Hangs).kill(PG01);
-        while herd.state().0 != StateName::Freeze {
-            herd.runs(millis(1));
-        }
+        herd.until(|herd| herd.state().0 == StateName::Freeze);
         herd.usurp(PG02).serves(PG02, seconds(1));
         assert!(!herd.world.servers[PG03].cut_off, "it is let go: {}", herd.story());
     }
@@ -79,9 +73,7 @@ stories! {
     fn an_old_primary_that_returns_while_the_standbys_freeze_is_served_again() {
         let mut herd = Herd::of(3);
         herd.next_goes(Step::Freeze, Trick::Hangs).kill(PG01);
-        while herd.state().0 != StateName::Freeze {
-            herd.runs(millis(1));
-        }
+        herd.until(|herd| herd.state().0 == StateName::Freeze);
         herd.start(PG01).serves(PG01, seconds(3));
         herd.rests(seconds(20));
         assert_eq!(herd.promotions(), 0);
@@ -90,9 +82,7 @@ stories! {
     fn a_primary_that_returns_into_its_own_fence_is_not_served_by_what_it_said_before() {
         let mut herd = Herd::of(2);
         herd.kill(PG01);
-        while herd.state().0 != StateName::Fence {
-            herd.runs(millis(1));
-        }
+        herd.until(|herd| herd.state().0 == StateName::Fence);
         herd.recovers_for(PG01, millis(1)).runs(seconds(1));
         assert_eq!(herd.commands(PG01, |step| *step == Step::Fence), 1);
         assert_ne!(herd.served(), Some(PG01), "{}", herd.story());

@@ -28,11 +28,7 @@ fn goes_unnoticed(herd: &mut Herd, to: Option<Id>, within: Time) -> String {
 
 /// Runs until such a command has been given.
 fn until(herd: &mut Herd, id: Id, such: impl Fn(&Step) -> bool + Copy) {
-    let end = herd.world.now + seconds(20);
-    while herd.commands(id, such) == 0 {
-        assert!(herd.world.now < end, "{}", herd.story());
-        herd.runs(millis(1));
-    }
+    herd.until(|herd| herd.commands(id, such) > 0);
 }
 
 const fn is_stop(step: &Step) -> bool {
@@ -294,9 +290,7 @@ stories! {
             let mut herd = Herd::of(3);
             herd.orders(Order::Switchover { to: Some(node(PG02)) });
             until(&mut herd, PG01, is_stop);
-            while herd.world.servers[PG01].is_up() || herd.world.servers[PG01].responds() {
-                herd.runs(millis(1));
-            }
+            herd.until(|herd| !herd.world.servers[PG01].responds());
             herd.runs(millis(delay)).start(PG01);
             herd.rests(seconds(60)).has_all_commits();
         }
