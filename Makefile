@@ -58,7 +58,7 @@ pgpool: ## pgpool and pgherd lose their primaries side by side (PGPOOL=5 times i
 	@$(CARGO) build --release --bin pgherd --bin pgherd-faults
 	@PGPOOL=$${PGPOOL:-5} $(CARGO) run --quiet --release --bin pgherd-faults -- --faults=0 --switchovers=0 --cut-off=0
 
-mutants: setup ## Take each safeguard out of the decision machine: does the simulation notice? (an hour; PGHERD_MUTANT=word)
+mutants: setup ## Take each safeguard out of the decision machine: does the simulation notice? (half an hour; PGHERD_MUTANT=text)
 	@$(CARGO) test --package pgherd-failover --test mutants -- --ignored --nocapture
 
 soak: setup ## Ten minutes of cancel storms, aborted clients and used up pools (SOAK_SECONDS=600, SOAK_SEED=1)

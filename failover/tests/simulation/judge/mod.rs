@@ -1,5 +1,6 @@
 //! What must hold, after every event. The violations name these invariants:
 //!
+//! - I1: nobody is promoted beside a server that was last seen to accept writes.
 //! - I2: no commit is lost that was acknowledged when enough standbys had it.
 //! - I3: a superseded or forked timeline never receives writes.
 //! - I4: a server of another cluster is never admitted.
@@ -11,7 +12,7 @@
 //! - I11: the loss of a standby closes no writes.
 //! - I12: an exit code alone never counts as success: what is served was seen.
 //!
-//! I1, that writes never go to two servers at one instant, and I8, that no statement takes effect twice, are not judged here.
+//! Of I1 the rest, that writes never go to two servers at one instant, and I8, that no statement takes effect twice, are not judged here.
 
 mod orders;
 mod routing;

@@ -4,6 +4,7 @@ use pgherd_failover::{Command, Step};
 
 use pgherd_health::{MemberState, Standing};
 
+use super::Known;
 use super::routing::commits;
 use crate::model::{Id, Time, Way, name, node, server_of};
 use crate::world::World;
@@ -63,7 +64,8 @@ impl World {
 
     fn judge_promote(&mut self, pgherd: usize, candidate: Id) {
         if let Some(what) = self
-            .receives(pgherd)
+            .writable_beside(pgherd)
+            .or_else(|| self.receives(pgherd))
             .or_else(|| self.better_than(pgherd, candidate))
             .or_else(|| self.lacks(pgherd, candidate))
             .or_else(|| self.lacks_what_was_handed_over(pgherd, candidate))
@@ -71,6 +73,17 @@ impl World {
             self.violate(what);
         }
         self.pgherds[pgherd].notes.tried.insert(candidate);
+    }
+
+    /// I1: a server was seen to accept writes, and has not been stopped since.
+    fn writable_beside(&self, pgherd: usize) -> Option<String> {
+        let notes = &self.pgherds[pgherd].notes;
+        let ended = |id: Id| notes.fenced[id].max(notes.stopped.get(&id).copied());
+        let writes = |(id, known): &(Id, &Known)| {
+            known.writable && notes.answered_last[*id] && ended(*id).is_none_or(|at| known.asked_at >= at)
+        };
+        let (id, _) = notes.of_ours().find(writes)?;
+        Some(format!("I1: {} accepts writes, and a promotion is ordered", name(id)))
     }
 
     /// I6: a standby that can be reached still receives WAL.

@@ -99,7 +99,7 @@ impl World {
         if !resumed && !notes.answered_last[id] {
             return self.violate(format!("I12: {} does not answer, and is opened", name(id)));
         }
-        if !resumed && notes.stopped.contains_key(&id) {
+        if notes.stopped.contains_key(&id) {
             return self.violate(format!("I12: {} was fenced since it answered, and is opened", name(id)));
         }
         if epoch.system_identifier != OURS || !known.writable || known.branch.timeline != epoch.timeline {

@@ -1,6 +1,7 @@
 //! Every hold that an operator has to end, and the order that ends it.
 
-use pgherd_failover::{Order, StateName, Step};
+use pgherd_failover::{Order, StateName, Step, Terms};
+use pgherd_health::TimelineId;
 
 use super::herd::{Herd, LOSSY, PG01, PG02, PG03, millis, seconds};
 use super::stories;
@@ -28,6 +29,23 @@ stories! {
             herd.runs(seconds(60)).chooses(chosen, false).serves(chosen, seconds(1));
             herd.keeps(chosen, seconds(20));
         }
+    }
+
+    fn a_fork_is_not_chosen_by_a_number_that_another_has_too() {
+        let mut herd = forks(false);
+        herd.holds("accept writes on a fork", seconds(2));
+        let terms = Terms { accept_timeline: Some(TimelineId(2)), ..Terms::default() };
+        let told = herd.orders(Order::Failover(terms)).verdict(millis(5)).expect_err("there are two");
+        assert!(told.contains("timeline 2 is not the same everywhere: name a server"), "{told}");
+    }
+
+    fn a_fork_that_was_given_up_is_no_rival_of_a_later_primary_either() {
+        let mut herd = forks(false);
+        herd.holds("accept writes on a fork", seconds(2)).kill(PG03);
+        herd.chooses(PG02, false).serves(PG02, seconds(2));
+        herd.start(PG01).rests_but(&[PG03], seconds(60)).runs(seconds(1));
+        herd.kill(PG02).serves(PG01, seconds(5));
+        herd.start(PG03).keeps(PG01, seconds(20));
     }
 
     fn a_fork_that_falls_silent_does_not_settle_the_matter() {

@@ -6,12 +6,14 @@ mod guards;
 mod hangs;
 mod herd;
 mod holds;
+mod known;
 mod lease;
 mod losses;
 mod operators;
 mod orders;
 mod promotions;
 mod recall;
+mod safeguards;
 mod slots;
 mod surprises;
 mod switchover;
@@ -32,11 +34,13 @@ pub(crate) fn tell_all() -> BTreeSet<&'static str> {
         guards::ALL,
         hangs::ALL,
         holds::ALL,
+        known::ALL,
         losses::ALL,
         operators::ALL,
         orders::ALL,
         promotions::ALL,
         recall::ALL,
+        safeguards::ALL,
         surprises::ALL,
         switchover::ALL,
     ];

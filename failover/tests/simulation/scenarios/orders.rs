@@ -1,8 +1,8 @@
 //! What becomes of an order to promote: it fails, hangs, fires late, or its candidate is lost.
 
-use pgherd_failover::{StateName, Step};
+use pgherd_failover::{Order, StateName, Step};
 
-use super::herd::{Herd, PG01, PG02, PG03, is_promote, millis, seconds, until_ordered};
+use super::herd::{Herd, LOSSY, PG01, PG02, PG03, is_promote, millis, seconds, until_ordered};
 use super::stories;
 use crate::plan::{Packets, Whom};
 use crate::world::Trick;
@@ -174,7 +174,11 @@ stories! {
         until_ordered(&mut herd, PG02);
         herd.lose_host(PG02).holds("was told to promote and is unreachable", seconds(4));
         herd.world.host(PG02, false);
-        herd.empty(PG02).runs(seconds(4)).kill(PG02).serves(PG03, seconds(40));
+        let fences = |herd: &Herd| herd.commands(PG02, |step| *step == Step::Fence);
+        let before = fences(herd.empty(PG02));
+        herd.runs(seconds(12));
+        assert_eq!(fences(&herd), before, "it is not ours to stop: {}", herd.story());
+        herd.kill(PG02).serves(PG03, seconds(40));
     }
 
     /// Its promotion took place, and nobody saw it.
@@ -182,9 +186,7 @@ stories! {
         let mut herd = Herd::of(3);
         herd.next_goes(Step::Promote, Trick::Unheard).kill(PG01);
         until_ordered(&mut herd, PG02);
-        while herd.world.servers[PG02].standby {
-            herd.runs(millis(1));
-        }
+        herd.until(|herd| !herd.world.servers[PG02].standby);
         herd.kill(PG02).serves(PG03, seconds(2));
         herd.runs(seconds(20)).start(PG02).keeps(PG03, seconds(20));
         assert!(herd.warns("an operator must rejoin it"), "{}", herd.story());
@@ -195,9 +197,7 @@ stories! {
         let mut herd = Herd::of(2);
         herd.next_goes(Step::Promote, Trick::Unheard).kill(PG01);
         until_ordered(&mut herd, PG02);
-        while herd.world.servers[PG02].standby {
-            herd.runs(millis(1));
-        }
+        herd.until(|herd| !herd.world.servers[PG02].standby);
         herd.kill(PG02).runs(seconds(2)).start(PG01).serves(PG01, seconds(12));
         herd.runs(seconds(20)).start(PG02).keeps(PG01, seconds(20)).rests(seconds(60));
     }
@@ -239,6 +239,8 @@ stories! {
         until_ordered(&mut herd, PG02);
         herd.world.servers[PG02].unwilling = true;
         herd.holds("node 1 was told to promote and lets nobody in", seconds(12));
+        let told = herd.orders(Order::Failover(LOSSY)).verdict(millis(5)).expect_err("it is there");
+        assert!(told.contains("make sure that it is down"), "{told}");
         herd.serves(PG03, seconds(10));
         assert_eq!(herd.promotions(), 1);
     }
