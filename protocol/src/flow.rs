@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::frame::{Frame, FrameError, Header, backend_header, frontend_header};
 use crate::prepared::{Lookup, Statements};
 use crate::server::ServerState;
-use crate::session::{Detached, Pass, Progress, Reply, Session, Verdict};
+use crate::session::{Admission, Detached, Pass, Progress, Reply, Session, Verdict};
 
 /// Rows and CopyData above this size are passed on before they are whole.
 const STREAM_ABOVE: usize = 2048;
@@ -45,6 +45,8 @@ pub enum Stop {
         /// It never will.
         for_good: bool,
     },
+    /// What comes next is for the primary, and the session is in a transaction block on a standby: nothing of it was taken in.
+    Leaves,
     /// The server said what nothing asked for.
     OutOfStep,
     /// The client was told why its session ends.
@@ -146,6 +148,16 @@ impl Flow {
             if header.tag == b'X' {
                 cut.stop = Some(Stop::Terminate);
                 break;
+            }
+            if session.is_in_block() && !session.awaits_client() {
+                match session.admit((rest, full && cut.consumed == 0), server, lookup) {
+                    Admission::Stays => {}
+                    Admission::Open => break,
+                    Admission::Leaves => {
+                        cut.stop = Some(Stop::Leaves);
+                        break;
+                    }
+                }
             }
             let frame = Frame::new(header, rest);
             if !(is_judged(&frame, full, &cut) || (header.tag == b'd' && header.len > STREAM_ABOVE)) {

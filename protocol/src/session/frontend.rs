@@ -111,6 +111,7 @@ impl Session {
         self.tally.reads += u32::from(effect == Effect::Harmless);
         self.rerun.run(findings);
         self.note_writes(findings);
+        self.note_read(findings);
         let takes = single && draws == Draws::Likely;
         let expected = Expected { effect, forgets, unseen: !whole, single, takes, ..Expected::new(kind) };
         self.expected.push_back(expected);
@@ -136,6 +137,10 @@ impl Session {
         self.resets = self.resets.max(bound.resets);
         self.copies |= bound.copies;
         self.expect_run(Kind::Execute, bound);
+        if !frame.body.ends_with(&[0; 4]) {
+            // It may give more.
+            self.note_portal();
+        }
         if portal.is_empty() {
             self.execute_numbers(bound);
         } else if let Some(expected) = self.expected.back_mut() {
@@ -242,6 +247,7 @@ impl Session {
         self.see_numbers(alone, in_batch, (server, lookup), out);
         if portal.is_empty() {
             self.bound = findings;
+            self.note_portal();
         } else {
             self.bound_by_name = Some(self.bound_by_name.map_or(findings, |bound| bound.worse(findings)));
         }

@@ -4,6 +4,8 @@
 //! holds bytes of a result, and looks at little more than tags.
 
 mod backend;
+mod batch;
+mod block;
 mod custom;
 mod describing;
 mod detached;
@@ -34,6 +36,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use backend::Reply;
+pub(crate) use block::Admission;
+use block::Block;
+pub use block::{Passage, bound_to_standby};
 use describing::Describing;
 pub use detached::{Detached, Progress};
 use exit::Exit;
@@ -192,8 +197,12 @@ pub struct Session {
     answered: Answered,
     rerun: Rerun,
     reading: Reading,
+    /// The transaction block that was opened on a standby.
+    block: Option<Block>,
     /// It has run what may have written.
     wrote: bool,
+    /// Its transaction block was opened to read, and nothing else was run in it.
+    only_reads: bool,
     /// Of a client's message, the server has got a part.
     pub(crate) sends_inside: bool,
     /// Of a server's message, the client has got a part.
@@ -347,7 +356,9 @@ impl Session {
             answered: Answered::since(Transaction::Idle),
             rerun: Rerun::NOTHING,
             reading: Reading::No,
+            block: None,
             wrote: false,
+            only_reads: false,
             sends_inside: false,
             gets_inside: false,
             lease_start: 0,

@@ -4,11 +4,13 @@
 //! and of which it has been told nothing, it needs not know: the same is sent to the primary. So nothing is told before the standby
 //! has said something by which it is sure that it can answer: a row, or the end of a statement.
 
+use super::batch::Class;
+use super::block::Block;
 use super::{Altered, Pooling, Session, Stall, Transaction};
 use crate::error::ErrorFields;
-use crate::frame::{Frame, backend_header, bound, frontend_header, parsed, split_cstr};
+use crate::frame::{Frame, backend_header, bound, frontend_header, parsed};
 use crate::prepared::Lookup;
-use crate::statement::{Effect, Place, Scan, SetsCustom};
+use crate::statement::{Effect, Place, Scan};
 
 /// How far a lease on a standby has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,120 +40,42 @@ pub(crate) enum Verdict {
     },
 }
 
-/// The one statement that a batch is about. What is answered of the first of several is told before it is known whether the next can
-/// be answered.
-#[derive(Default)]
-struct Subject<'a> {
-    name: Option<&'a [u8]>,
-    /// It is prepared in the batch.
-    is_parsed: bool,
-    /// The unnamed one of an earlier batch was used.
-    uses_earlier: bool,
-}
-
-impl<'a> Subject<'a> {
-    /// The batch is about this statement; none if it is about another.
-    fn is(&mut self, name: &'a [u8]) -> Option<()> {
-        (*self.name.get_or_insert(name) == name).then_some(())
-    }
-
-    /// This statement is used.
-    fn uses(&mut self, name: &'a [u8]) -> Option<()> {
-        self.uses_earlier |= name.is_empty() && !self.is_parsed;
-        self.is(name)
-    }
-
-    /// This statement is replaced or dropped. If it was used before, the batch cannot be sent again.
-    fn ends(&self, name: &[u8]) -> Option<()> {
-        (!name.is_empty() || !self.uses_earlier).then_some(())
-    }
-}
-
 impl Session {
     /// True if any server may answer what an idle client has sent: a whole batch, and each statement in it only reads. Nothing is
     /// taken in.
     #[must_use]
-    pub fn may_read_anywhere(&self, input: &[u8], lookup: Lookup<'_>) -> bool {
+    pub fn may_read_anywhere(&mut self, input: &[u8], lookup: Lookup<'_>) -> bool {
         let is_free = self.pooling == Pooling::Transaction
             && self.transaction == Transaction::Idle
             && self.altered == Altered::No
             && self.pin().is_none()
             && self.owes_nothing()
             && !self.has_outdated();
-        is_free && self.is_whole_read(input, lookup).unwrap_or_default()
-    }
-
-    /// None for what is not whole, or is none of it.
-    fn is_whole_read(&self, input: &[u8], lookup: Lookup<'_>) -> Option<bool> {
-        let mut subject = Subject::default();
-        let (mut rest, mut runs) = (input, 0);
-        loop {
-            let header = frontend_header(rest).ok().flatten()?;
-            let frame = Frame::new(header, rest);
-            if !frame.is_complete() {
-                return None;
-            }
-            match header.tag {
-                b'Q' => {
-                    let is_first = rest.len() == input.len();
-                    return Some(is_first && self.reads(lookup.recent.judge(frame.body, &self.suspects)));
-                }
-                b'S' => return Some(runs <= 1),
-                b'P' => {
-                    let (name, text) = parsed(frame.body)?;
-                    let is_new = name.is_empty() || self.names.get(name).is_none();
-                    if !is_new || !self.reads(lookup.recent.judge(text, &self.suspects)) {
-                        return None;
-                    }
-                    subject.ends(name)?;
-                    subject.is_parsed = true;
-                    subject.is(name)?;
-                }
-                b'B' => {
-                    let name = bound(frame.body)?;
-                    subject.uses(name)?;
-                    if !subject.is_parsed && !self.reads(self.meaning(name)?) {
-                        return None;
-                    }
-                }
-                b'D' if frame.body.first() == Some(&b'S') => {
-                    let (name, _) = split_cstr(frame.body.get(1..)?)?;
-                    subject.uses(name)?;
-                }
-                b'C' if frame.body.first() == Some(&b'S') => {
-                    let (name, _) = split_cstr(frame.body.get(1..)?)?;
-                    subject.ends(name)?;
-                }
-                b'E' => runs += 1,
-                b'D' | b'C' => {}
-                _ => return None,
-            }
-            rest = rest.get(header.len..)?;
+        if !is_free {
+            return false;
         }
-    }
-
-    /// What a statement's name means.
-    fn meaning(&self, name: &[u8]) -> Option<Scan> {
-        if name.is_empty() {
-            return (self.unnamed.held == super::Held::Here && self.unnamed.mention.is_none())
-                .then_some(self.unnamed.scan);
-        }
-        let statement = self.names.get(name).filter(|statement| statement.mention.is_none())?;
-        Some(statement.judge(&self.suspects))
-    }
-
-    fn reads(&self, findings: Scan) -> bool {
-        findings.place == Place::Standby
-            && findings.effect <= Effect::Write
-            && findings.is_repeatable()
-            && findings.sets_custom == SetsCustom::Nothing
+        let batch = self.look_ahead(input, lookup);
+        self.block = Block::opened_by(&batch);
+        batch.is_read() && batch.first != Some(Class::Ends)
     }
 
     /// A statement with these findings is run.
-    pub(super) const fn note_writes(&mut self, findings: Scan) {
-        let only_reads = matches!(findings.place, Place::Standby)
-            || matches!(findings.effect, Effect::Empty | Effect::Harmless | Effect::Begin | Effect::Rollback);
-        self.wrote |= !only_reads;
+    pub(super) fn note_writes(&mut self, findings: Scan) {
+        let is_read = findings.place == Place::Standby;
+        let wrote = match findings.effect {
+            Effect::Begin => {
+                // One that is begun within another says nothing of what that has done before.
+                self.only_reads = is_read
+                    && self.transaction == Transaction::Idle
+                    && !self.expected.iter().any(|e| e.kind.runs());
+                return;
+            }
+            Effect::Empty | Effect::Harmless | Effect::Rollback => false,
+            Effect::Commit => !self.only_reads,
+            Effect::Write | Effect::MayCommit => !is_read,
+        };
+        self.only_reads &= !wrote;
+        self.wrote |= wrote && self.reading == Reading::No;
     }
 
     /// True if something was run that may have written since this was asked last.
@@ -165,11 +89,15 @@ impl Session {
         self.reading = Reading::Open(self.batch);
     }
 
-    /// True on a standby that has got the batch for which it was taken: the next may be for another server.
-    pub(super) const fn keeps_next_batch(&self) -> bool {
+    /// True on a standby that has got the batch for which it was taken: the next may be for another server. In a transaction block it waits only
+    /// until it is known how that stands.
+    pub(super) fn keeps_next_batch(&self) -> bool {
         match self.reading {
             Reading::No => false,
-            Reading::Open(begun) | Reading::Settled(begun) => begun != self.batch && !self.unsynced,
+            Reading::Open(begun) | Reading::Settled(begun) => {
+                let goes_on = self.is_in_block() && self.expected.is_empty();
+                begun != self.batch && !self.unsynced && !goes_on
+            }
         }
     }
 
@@ -263,6 +191,8 @@ fn verdict(input: &[u8], first_only: bool) -> Verdict {
                 };
             }
             _ if first_only => return Verdict::Answers,
+            b'C' if !frame.is_complete() => return Verdict::Open,
+            b'C' if is_begin(frame.body) => {}
             // Of these, errors may follow.
             b'1' | b'2' | b'3' | b't' | b'T' | b'n' | b'N' | b'S' | b'A' => {}
             _ => return Verdict::Answers,
@@ -271,4 +201,8 @@ fn verdict(input: &[u8], first_only: bool) -> Verdict {
         rest = behind;
     }
     Verdict::Open
+}
+
+fn is_begin(tag: &[u8]) -> bool {
+    matches!(tag, b"BEGIN\0" | b"START TRANSACTION\0")
 }

@@ -3,7 +3,7 @@
 //! It can as long as the client has been told nothing of it, and nothing of it could have been kept: then the client needs not
 //! know. What was sent is kept beside the server connection ([`ServerState`]), so that idle clients cost nothing.
 
-use super::{Altered, Pooling, Reading, Session};
+use super::{Altered, Pooling, Reading, Session, Transaction};
 use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::server::ServerState;
@@ -76,9 +76,17 @@ impl Session {
     pub(super) fn begin_rerun(&mut self, server: &mut ServerState) {
         server.request.clear();
         self.reading = Reading::No;
-        let is_possible =
-            self.pooling == Pooling::Transaction && self.altered == Altered::No && self.pin().is_none();
+        let is_possible = self.pooling == Pooling::Transaction
+            && self.transaction == Transaction::Idle
+            && self.altered == Altered::No
+            && self.pin().is_none();
         self.rerun.begin(is_possible);
+    }
+
+    /// What is sent from now on can be sent again as long as the transaction block is open: it has only read.
+    pub(super) fn begin_rerun_in_block(&mut self, server: &mut ServerState) {
+        server.request.clear();
+        self.rerun.begin(self.transaction == Transaction::Open);
     }
 
     /// So much of what the client has sent was taken in.
@@ -118,6 +126,12 @@ impl Session {
     /// the server is lost, the same can be sent to another ([`Session::run_again`]).
     #[must_use]
     pub fn may_run_again(&self) -> bool {
+        self.transaction == Transaction::Idle && self.may_be_sent_again()
+    }
+
+    /// The same, but for the transaction block in which it was sent.
+    #[must_use]
+    pub fn may_be_sent_again(&self) -> bool {
         self.rerun.is_possible && self.rerun.times < MOST_TIMES && self.left_there().is_none()
     }
 

@@ -7,6 +7,7 @@
 //! PostgreSQL does not let them do; and a view, an operator or a cast is taken not to write where the text itself only
 //! reads. Which of them may leave something in the session, or are not the same on a standby, has to be known beforehand: [`Suspects`].
 
+mod begin;
 mod calls;
 mod custom;
 mod database;
@@ -27,6 +28,7 @@ mod suspects;
 mod tests;
 mod words;
 
+pub use begin::Isolation;
 pub use custom::{SetsCustom, custom_names};
 pub use database::wanted_database;
 pub use exit::exit_first;

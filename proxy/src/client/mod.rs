@@ -3,6 +3,7 @@
 pub(crate) mod acquire;
 mod again;
 mod authenticate;
+mod blocks;
 mod exchange;
 mod in_band;
 mod leftovers;

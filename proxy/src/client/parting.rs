@@ -51,6 +51,7 @@ impl Session {
             ),
             Event::Violation(error) => self.say_violation(error),
             Event::Refused { .. }
+            | Event::Leaves
             | Event::ClientGone
             | Event::Terminated
             | Event::Overtaken
@@ -116,7 +117,8 @@ impl Session {
             // Half of a row has gone out: nothing that could follow would be understood.
             return Turn::End;
         }
-        let request = held.lease.connection().and_then(|connection| front.repeatable(connection));
+        let connection = held.lease.connection().filter(|_| front.machine.may_run_again());
+        let request = connection.and_then(|connection| front.repeatable(connection));
         front.up.forget_unsent(buffers);
         front.down.forget_uncut(buffers);
         let stops = front.machine.server_stops();

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_health::NodeId;
+use pgherd_protocol::session::Passage;
 
 use super::acquire::{Access, Attempt, Held};
+use super::blocks::end_block;
 use super::session::{Session, Turn};
 use crate::config::{self, Consistency, ReadPolicy};
 use crate::reactor;
@@ -143,18 +145,24 @@ impl Session {
         if !self.front.machine.may_read_anywhere(input, lookup) {
             return None;
         }
+        if self.front.machine.opens_block() && self.keeps_blocks() {
+            return None;
+        }
         self.access.try_standby(policy, &self.worker)
     }
 
-    /// A standby has refused what the client has sent, which was told nothing of it: it goes to the primary. `Err` gives the lease back
-    /// where it cannot be sent again: then the refusal is for the client.
-    pub(super) async fn on_refused(&mut self, mut held: Held, for_good: bool) -> Result<Turn, Held> {
-        let Some(connection) = held.lease.connection() else { return Ok(Turn::Next) };
-        let Some(request) = self.front.repeatable(connection) else {
-            self.front.machine.tell_what_it_says();
-            return Err(held);
-        };
+    /// A standby has refused what the client has sent, which was told nothing of it: it goes to the primary. Gives the lease with which it
+    /// goes on: that of the primary in a transaction block; or the standby's, where it cannot be sent again: then the refusal is for the client.
+    pub(super) async fn on_refused(&mut self, mut held: Held, for_good: bool) -> Result<Held, Turn> {
+        let Some(connection) = held.lease.connection() else { return Err(Turn::Next) };
         let lookup = self.worker.lookup(&self.access.sequences);
+        let in_block = self.front.machine.is_in_block();
+        let passage = if in_block { self.front.machine.passage(&[], lookup) } else { Passage::Free };
+        let request = if passage == Passage::Barred { None } else { self.front.repeatable(connection) };
+        let Some(request) = request else {
+            self.front.machine.tell_what_it_says();
+            return Ok(held);
+        };
         if for_good {
             self.front.machine.note_refused(&request, lookup);
         }
@@ -166,18 +174,24 @@ impl Session {
         let buffer = self.front.down.buffer.take();
         self.front.down.forget_uncut(buffers);
         self.front.send_again(&request, buffers);
-        self.front.reads = Reads::OnPrimary;
+        let mut level = None;
         if is_whole && connection.drain(buffer, buffers).await.is_ok() {
+            level = if in_block { end_block(connection, buffers).await } else { None };
             // Which of the statements are there that were sent with it is not known.
             let dropped = !uses_statements
                 || matches!(connection.run_all(["DEALLOCATE ALL"], buffers).await, Ok([Ok(())]));
             if uses_statements {
                 connection.state.statements.clear();
             }
-            if dropped {
+            if dropped && (level.is_some() || !in_block) {
                 held.lease.give_back();
             }
         }
-        Ok(Turn::Next)
+        if in_block {
+            let server = held.server.node.to_string();
+            return self.go_to_primary(passage, level, &server).await;
+        }
+        self.front.reads = Reads::OnPrimary;
+        Err(Turn::Next)
     }
 }

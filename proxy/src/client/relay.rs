@@ -1,6 +1,7 @@
 //! A session joined to a server connection: one task, both sockets, nothing in between.
 
 use std::task::{Poll, ready};
+use std::time::Instant;
 
 use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::flow::Stop;
@@ -44,6 +45,8 @@ pub(super) enum Event {
         /// It never will.
         for_good: bool,
     },
+    /// What the client asks for next in a transaction block on a standby is for the primary.
+    Leaves,
     /// pgherd ends, and the session is at rest or out of time.
     Ending,
     /// The client has opened a transaction block in statement mode.
@@ -134,6 +137,8 @@ pub(super) struct Front {
     pub(super) held_over: HeldOver,
     /// Where what the client has sent may be answered.
     pub(super) reads: Reads,
+    /// Until then the session begins its transaction blocks on the primary.
+    pub(super) keeps_blocks_until: Option<Instant>,
     /// False in statement mode: no transaction block may be opened.
     pub(super) has_blocks: bool,
     /// The process id that the client knows, for the log.
@@ -191,7 +196,8 @@ impl Front {
     pub(super) fn repeatable(&self, server: &mut ServerConnection) -> Option<Vec<u8>> {
         let is_whole = !self.up.flow.is_inside_message();
         let has_room = self.up.has_room_for(server.state.request.len());
-        let may_be_sent = is_whole && has_room && self.machine.may_run_again() && !server.cancel.is_asked();
+        let may_be_sent =
+            is_whole && has_room && self.machine.may_be_sent_again() && !server.cancel.is_asked();
         may_be_sent.then(|| std::mem::take(&mut server.state.request))
     }
 
@@ -241,6 +247,9 @@ impl Front {
                 let (flow, input, out) = self.up.uncut();
                 let cut = flow.cut_frontend(&mut self.machine, &mut server.state, lookup, input, out);
                 self.up.accept(&cut);
+                if cut.stop == Some(Stop::Leaves) && self.up.is_flushed() {
+                    return Poll::Ready(Event::Leaves);
+                }
                 if self.machine.has_local() && !self.down.flow.is_inside_message() {
                     self.machine.drain_local(self.down.append());
                 }

@@ -87,6 +87,7 @@ impl Session {
             is_cancelled: false,
             held_over: HeldOver::default(),
             reads: Reads::default(),
+            keeps_blocks_until: None,
             has_blocks: mode != PoolMode::Statement,
             pid: registration.key.pid,
         };
@@ -171,13 +172,13 @@ impl Session {
                     }
                     continue;
                 }
-                Event::Refused { for_good } => match Box::pin(self.on_refused(held, for_good)).await {
-                    Ok(turn) => return turn,
-                    Err(kept) => {
-                        held = kept;
-                        continue;
-                    }
-                },
+                Event::Refused { .. } | Event::Leaves => {
+                    held = match Box::pin(self.away_from_standby(held, &event)).await {
+                        Ok(held) => held,
+                        Err(turn) => return turn,
+                    };
+                    continue;
+                }
                 Event::AtRest => {}
                 other => return Box::pin(self.part(held, other)).await,
             }
@@ -193,7 +194,7 @@ impl Session {
     }
 
     /// Begins the lease; false if there is no connection in it.
-    fn join(&mut self, held: &mut Held) -> bool {
+    pub(super) fn join(&mut self, held: &mut Held) -> bool {
         let Some(connection) = held.lease.connection() else { return false };
         self.front.machine.attach(&mut connection.state);
         if !held.server.is_primary() {
@@ -325,7 +326,7 @@ impl Session {
     }
 
     /// Waits for a server connection, unless the client leaves or pgherd ends before.
-    async fn persist(&mut self, first: Attempt) -> Result<Held, Failure> {
+    pub(super) async fn persist(&mut self, first: Attempt) -> Result<Held, Failure> {
         let Self { access, front, worker, watch, .. } = self;
         watch.note(Activity::Waiting, front.machine.rounds());
         let seat = Arc::clone(&access.seat);
@@ -338,6 +339,14 @@ impl Session {
 
     /// Answers a client for whom there is no server connection.
     async fn no_connection(&mut self, failure: Failure) -> Turn {
+        match self.refusal(failure) {
+            Some(error) => self.serve_detached(Detached::refusing(error)).await,
+            None => Turn::End,
+        }
+    }
+
+    /// What a client is told for whom there is no server connection; none if the session ends.
+    pub(super) fn refusal(&mut self, failure: Failure) -> Option<ClientError> {
         let error = match failure {
             Failure::Told(error) => error,
             Failure::Refused(body) => ClientError::from_server(&body),
@@ -345,11 +354,11 @@ impl Session {
                 if stage(&self.worker, &self.access) == Stage::Ending {
                     self.say_goodbye();
                 }
-                return Turn::End;
+                return None;
             }
         };
         tracing::info!(peer = %self.peer, error = %error.message, "a client got no server connection");
-        self.serve_detached(Detached::refusing(error)).await
+        Some(error)
     }
 
     async fn relay(&mut self, held: &mut Held) -> Event {
@@ -367,6 +376,12 @@ impl Session {
         }
         poll_fn(|cx| {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
+            if front.machine.is_in_block()
+                && let Some(outlook) = &access.outlook
+            {
+                let generation = worker.shared.statements.catalogue_generation();
+                front.machine.heed(&outlook.suspects(generation));
+            }
             front.is_cancelled = watch.is_cancelled();
             let event = front.poll_relay(server, lent, &held.server);
             if event.is_pending() {

@@ -21,6 +21,7 @@ mod other_deciders;
 mod outage;
 mod own_writes;
 mod primary_lost;
+mod read_only;
 mod reads;
 mod reclone;
 mod reload;

@@ -8,8 +8,13 @@ use crate::herd::{Herd, PATIENCE};
 
 /// A herd of three whose standbys are read.
 pub(crate) async fn herd(cluster: Cluster) -> Result<Herd> {
+    herd_of(cluster, "1, 2").await
+}
+
+/// A herd whose standbys are read: those, by pgherd's numbers.
+pub(crate) async fn herd_of(cluster: Cluster, standbys: &str) -> Result<Herd> {
     let herd = Herd::of(cluster, |pgherd| pgherd.set("routing.reads", "standbys")).await?;
-    herd.wait_readable("1, 2").await?;
+    herd.wait_readable(standbys).await?;
     let reader = herd.connect().await?;
     // Not before the database's catalogue was read.
     eventually("reads go to standbys", PATIENCE, || async {

@@ -1,5 +1,6 @@
 //! Conversations as both sides see them.
 
+mod blocks;
 mod equivalence;
 mod losses;
 mod migrations;

@@ -1,9 +1,13 @@
 //! Clients, pgherd's sessions and model servers, joined as the relay joins them, but without sockets: every transfer of
 //! bytes is a step that a test can take by itself.
 
+mod standbys;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use standbys::is_standby;
 
 use super::pipe::Pipe;
 use super::postgres::Database;
@@ -96,12 +100,6 @@ impl World {
             sequences: Sequences::default(),
             refusals: None,
         }
-    }
-
-    /// Every second server is a standby. What it refuses to read, though it should not have to, is told by `refusals`, over and over.
-    pub(super) fn with_standbys(mut self, refusals: &[bool]) -> Self {
-        self.refusals = Some(refusals.to_vec());
-        self
     }
 
     pub(super) const fn with_capacity(mut self, capacity: usize) -> Self {
@@ -268,11 +266,13 @@ impl World {
                 if session.has_local() {
                     session.drain_local(&mut down.out);
                 }
-                if cut.stop == Some(Stop::Terminate) {
-                    self.part(number);
-                    return true;
+                let consumed = cut.consumed > 0;
+                match cut.stop {
+                    Some(Stop::Terminate) => self.part(number),
+                    Some(Stop::Leaves) if !consumed => self.leave_standby(number),
+                    _ => return consumed,
                 }
-                cut.consumed > 0
+                true
             }
             Place::Detached(detached) => {
                 let mut answer = Vec::new();
@@ -292,6 +292,11 @@ impl World {
 
     fn lease(&mut self, number: usize) {
         let role = self.role(number);
+        self.lease_of(number, role);
+    }
+
+    /// A lease on a standby, or on what is none, or on any.
+    fn lease_of(&mut self, number: usize, role: Option<bool>) {
         self.server(self.preferred + usize::from(role.is_some()));
         let has_role = |place: usize| role.is_none_or(|standby| is_standby(place) == standby);
         // One that has said its last words is not taken.
@@ -318,39 +323,6 @@ impl World {
             self.clients[number].session.read_on_standby();
         }
         self.clients[number].place = Place::Joined(place);
-    }
-
-    /// Whether the next lease is on a standby; none where that makes no difference.
-    fn role(&mut self, number: usize) -> Option<bool> {
-        self.refusals.as_ref()?;
-        let Self { clients, statements, recent, sequences, .. } = self;
-        let lookup = Lookup { statements, recent, views: &NoViews, sequences };
-        let Client { session, up, was_refused, .. } = &mut clients[number];
-        Some(!std::mem::take(was_refused) && session.may_read_anywhere(&up.input, lookup))
-    }
-
-    /// A standby has refused what the client has sent. It is taken for lost, but for that.
-    fn refused(&mut self, number: usize, server: usize, for_good: bool) {
-        let Self { clients, servers, statements, recent, sequences, .. } = self;
-        let lookup = Lookup { statements, recent, views: &NoViews, sequences };
-        let Client { session, up, down, was_refused, place, .. } = &mut clients[number];
-        let request = &servers[server].state.request;
-        if !session.may_run_again() {
-            return session.tell_what_it_says();
-        }
-        if for_good {
-            session.note_refused(request, lookup);
-        }
-        assert!(request.len() + up.input.len() <= self.capacity, "there is no room");
-        up.flow.drop_rest();
-        up.out.clear();
-        down.input.clear();
-        up.input.splice(..0, request.iter().copied());
-        session.run_again();
-        *was_refused = true;
-        *place = Place::Idle;
-        servers[server].lifetime = Some(Lifetime::default());
-        self.cut_up(number);
     }
 
     fn cut_down(&mut self, number: usize) -> bool {
@@ -482,10 +454,6 @@ impl World {
         };
         self.cut_up(number);
     }
-}
-
-const fn is_standby(place: usize) -> bool {
-    place % 2 == 1
 }
 
 /// How a scenario reads.

@@ -35,6 +35,8 @@ pub(super) struct Backend {
     statements: HashMap<String, Prepared>,
     portals: HashMap<String, Portal>,
     block: Block,
+    /// The transaction only reads.
+    is_read_only: bool,
     /// What was written last, whatever has become of it, as if each row got its number from a sequence.
     last_value: Option<u32>,
     /// What the transaction has written so far.
@@ -109,6 +111,7 @@ impl Backend {
             statements: HashMap::new(),
             portals: HashMap::new(),
             block: Block::None,
+            is_read_only: false,
             last_value: None,
             written: Vec::new(),
             savepoint: None,

@@ -24,6 +24,8 @@ pub(crate) enum Sql {
     /// `select fail()`
     Fail,
     Begin,
+    /// `begin read only`
+    BeginReadOnly,
     Commit {
         chain: bool,
     },
@@ -102,6 +104,7 @@ impl Sql {
             ["insert", "into", "t", "values", value] => Self::Insert(Number::parse(value)?),
             ["insert", "into", "d", "values", _] => Self::Deferred,
             ["begin"] => Self::Begin,
+            ["begin" | "BEGIN", .., "read" | "READ", "only" | "ONLY"] => Self::BeginReadOnly,
             ["commit"] => Self::Commit { chain: false },
             ["commit", "and", "chain"] => Self::Commit { chain: true },
             ["rollback"] => Self::Rollback { chain: false },
@@ -156,12 +159,25 @@ impl Sql {
 
     /// True for `TransactionStmt`.
     pub(crate) const fn is_transaction(&self) -> bool {
-        matches!(self, Self::Begin | Self::Savepoint | Self::Release) || self.is_exit()
+        matches!(self, Self::Begin | Self::BeginReadOnly | Self::Savepoint | Self::Release) || self.is_exit()
     }
 
     /// True for what commits before Sync.
     pub(crate) const fn commits_at_once(&self) -> bool {
         matches!(self, Self::Immediate(_) | Self::DiscardAll)
+    }
+
+    /// True for what is refused in a transaction that only reads, with this name.
+    pub(crate) const fn writes(&self) -> Option<&'static str> {
+        match self {
+            Self::Insert(_) | Self::Deferred => Some("INSERT"),
+            // It inserts, too.
+            Self::Put(_) | Self::Call(_) => Some("INSERT"),
+            Self::CopyIn | Self::CopyBroken => Some("COPY FROM"),
+            Self::Immediate(_) => Some("CREATE DATABASE"),
+            Self::Alter => Some("ALTER TABLE"),
+            _ => None,
+        }
     }
 
     pub(crate) const fn returns_rows(&self) -> bool {

@@ -48,6 +48,7 @@ impl Backend {
 
     fn forget_transaction(&mut self) {
         self.block = Block::None;
+        self.is_read_only = false;
         self.savepoint = None;
         self.pipelining = false;
         self.portals.clear();
@@ -82,12 +83,14 @@ impl Backend {
 
     /// Carries out `TransactionStmt`.
     pub(super) fn run_transaction(&mut self, sql: &Sql) -> Result<Outcome, Failure> {
+        let is_read_only = self.is_read_only;
+        self.is_read_only |= *sql == Sql::BeginReadOnly && self.block != Block::Failed;
         let tag = match (sql, self.block) {
-            (Sql::Begin, Block::None) => {
+            (Sql::Begin | Sql::BeginReadOnly, Block::None) => {
                 self.block = Block::Open;
                 "BEGIN"
             }
-            (Sql::Begin, _) => {
+            (Sql::Begin | Sql::BeginReadOnly, _) => {
                 self.warn("25001", "there is already a transaction in progress");
                 "BEGIN"
             }
@@ -98,7 +101,7 @@ impl Backend {
             }
             (Sql::Commit { chain }, Block::Open) => {
                 self.commit()?;
-                self.begin_again(*chain);
+                self.begin_again(*chain, is_read_only);
                 "COMMIT"
             }
             (Sql::Rollback { chain }, Block::None) => {
@@ -108,7 +111,7 @@ impl Backend {
             }
             (Sql::Commit { chain } | Sql::Rollback { chain }, _) => {
                 self.roll_back();
-                self.begin_again(*chain);
+                self.begin_again(*chain, is_read_only);
                 "ROLLBACK"
             }
             (Sql::Savepoint | Sql::RollbackTo | Sql::Release, Block::None) => {
@@ -135,9 +138,10 @@ impl Backend {
         Ok(Outcome::Complete(tag.into()))
     }
 
-    fn begin_again(&mut self, chain: bool) {
+    fn begin_again(&mut self, chain: bool, is_read_only: bool) {
         if chain {
             self.block = Block::Open;
+            self.is_read_only = is_read_only;
         }
     }
 
@@ -167,16 +171,20 @@ impl Backend {
         if given == 0
             && let Some(refusals) = &mut self.refusals
         {
+            let is_exit = matches!(sql, Sql::BeginReadOnly | Sql::Commit { .. } | Sql::Rollback { .. });
             assert!(
-                matches!(sql, Sql::Select { .. } | Sql::CopyOut | Sql::Repeat(_)),
+                is_exit || matches!(sql, Sql::Select { .. } | Sql::CopyOut | Sql::Repeat(_)),
                 "a standby is asked for {sql:?}"
             );
-            if refusals.next().unwrap_or_default() {
+            if !is_exit && refusals.next().unwrap_or_default() {
                 return Err(Failure::new("42P01", "relation does not exist, yet"));
             }
         }
         if sql.is_transaction() {
             return self.run_transaction(&sql);
+        }
+        if let Some(name) = sql.writes().filter(|_| self.is_read_only) {
+            return Err(Failure::new("25006", format!("cannot execute {name} in a read-only transaction")));
         }
         let tag = match &sql {
             Sql::Select { text, rows, .. } => {

@@ -1,0 +1,232 @@
+//! Transaction blocks that only read are begun on a standby, and nobody notices.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::equivalence::as_alone;
+use super::play::{cases, play, starts, turns};
+use super::scribe::Scribe;
+use super::scripts::{Action, Profile, ROLLBACK, Role, Script, Text};
+use super::wire::{bind, execute_some, flush, parse, query, replies, sync};
+use super::world::{World, transaction_mode};
+use super::{A, B};
+
+const PROFILE: Profile =
+    Profile { sessions: false, resets: false, long: 60, is_patient: true, asks: false, last_number: 0 };
+
+fn herd(refusals: &[bool]) -> World {
+    transaction_mode().with_standbys(refusals)
+}
+
+fn run(text: &str) -> Vec<u8> {
+    [parse("", text), bind("", "", &[]), execute_some("", 0)].concat()
+}
+
+#[test]
+fn a_block_that_only_reads_stays_on_its_standby_to_its_end() {
+    let mut world = herd(&[false]);
+    world.sends(A, [query("begin read only")]);
+    world.gets(A, ["CommandComplete BEGIN", "ReadyForQuery T"]);
+    world.sends(A, [query("select 'a'"), query("select 'b'")]);
+    world.sends(A, [run("select 'c'"), sync()]);
+    world.sends(A, [query("commit")]);
+    world.server_got(
+        1,
+        [
+            "Query begin read only",
+            "Query select 'a'",
+            "Query select 'b'",
+            "Parse \"\" select 'c'",
+            "Bind \"\" to \"\"",
+            "Execute \"\"",
+            "Sync",
+            "Query commit",
+        ],
+    );
+    assert!(world.servers[0].got.is_empty());
+    assert!(!world.client(A).session.take_wrote());
+    assert_eq!(world.held(A), None);
+    world.sends(A, [query("insert into t values (1)")]);
+    world.server_got(0, ["Query insert into t values (1)"]);
+    assert!(world.client(A).session.take_wrote());
+}
+
+#[test]
+fn so_does_one_whose_begin_comes_with_its_first_statement() {
+    let mut world = herd(&[false, true]);
+    let batch = [run("begin read only"), run("select 'a'"), sync()].concat();
+    let answer = [
+        "ParseComplete",
+        "BindComplete",
+        "CommandComplete BEGIN",
+        "ParseComplete",
+        "BindComplete",
+        "DataRow a",
+        "CommandComplete SELECT 1",
+        "ReadyForQuery T",
+    ];
+    world.sends(A, [batch.clone()]);
+    world.gets(A, answer);
+    world.sends(A, [query("rollback")]);
+    assert!(world.servers[0].got.is_empty());
+    // Where that is refused, all of it is for the primary.
+    world.sends(B, [batch]);
+    world.gets(B, answer);
+    assert_eq!(world.held(B), Some(0));
+}
+
+#[test]
+fn what_is_for_the_primary_takes_the_block_there() {
+    for text in ["select put(1)", "savepoint a", "insert into t values (1)", "set local work_mem = '1'"] {
+        let mut world = herd(&[false]);
+        world.sends(A, [query("begin isolation level read committed read only"), query("select 'a'")]);
+        world.sends(A, [query(text)]);
+        let begin = "Query BEGIN ISOLATION LEVEL read committed, READ ONLY";
+        world.server_got(0, [&format!("Query {text}")]);
+        world.server_got(1, ["Query begin isolation level read committed read only", "Query select 'a'"]);
+        assert_eq!(world.client(A).session.begin_anew(), begin.trim_start_matches("Query "));
+        world.sends(A, [query("rollback")]);
+        world.sends(A, [query("select 'b'")]);
+        world.server_got(0, ["Query rollback"]);
+        world.server_got(1, ["Query select 'b'"]);
+    }
+}
+
+#[test]
+fn a_snapshot_binds_it_to_the_standby() {
+    let begin = "begin isolation level repeatable read read only";
+    let mut world = herd(&[false]);
+    // Nothing was seen.
+    world.sends(A, [query(begin), query("savepoint a"), query("rollback")]);
+    world.server_got(0, ["Query savepoint a", "Query rollback"]);
+    world.client(A).got.clear();
+    world.sends(A, [query(begin), query("select 'a'"), query("select put(1)"), query("select 'b'")]);
+    let got = replies(&std::mem::take(&mut world.client(A).got));
+    let errors: Vec<_> =
+        got.iter().filter_map(|said| said.strip_prefix("ErrorResponse ")?.get(..5)).collect();
+    assert_eq!(errors, ["40001", "25P02"], "{got:?}");
+    world.sends(A, [query("rollback"), query("select 'c'")]);
+    let got = replies(&std::mem::take(&mut world.client(A).got));
+    assert_eq!(got.first().map(String::as_str), Some("CommandComplete ROLLBACK"), "{got:?}");
+    // Its end goes with it, and what is done then.
+    world.client(A).got.clear();
+    world.sends(A, [query(begin), query("select 'a'"), query("commit; insert into t values (1)")]);
+    world.server_got(0, ["Query commit; insert into t values (1)"]);
+    assert_eq!(world.client(A).session.transaction().byte(), b'I');
+}
+
+#[test]
+fn a_failed_block_is_failed_on_the_primary_too() {
+    let mut world = herd(&[false]);
+    world.sends(A, [query("begin read only"), query("select 'a'"), query("selec")]);
+    world.client(A).got.clear();
+    world.sends(A, [query("select put(1)")]);
+    let got = replies(&std::mem::take(&mut world.client(A).got));
+    assert!(got[0].starts_with("ErrorResponse 25P02"), "{got:?}");
+    world.sends(A, [query("rollback; insert into t values (1)")]);
+    world.gets(A, ["CommandComplete ROLLBACK", "CommandComplete INSERT 0 1", "ReadyForQuery I"]);
+}
+
+#[test]
+fn what_a_standby_refuses_in_a_block_takes_the_block_to_the_primary() {
+    let mut world = herd(&[false, true]);
+    world.sends(A, [query("begin isolation level read committed read only"), query("select 'a'")]);
+    world.client(A).got.clear();
+    world.sends(A, [query("select 'b'")]);
+    world.gets(A, ["RowDescription", "DataRow b", "CommandComplete SELECT 1", "ReadyForQuery T"]);
+    assert_eq!(world.held(A), Some(0));
+    // Unless it has a snapshot: then its client is told.
+    let mut world = herd(&[false, true]);
+    world.sends(A, [query("begin isolation level repeatable read read only"), query("select 'a'")]);
+    world.client(A).got.clear();
+    world.sends(A, [query("select 'b'")]);
+    let got = replies(&std::mem::take(&mut world.client(A).got));
+    assert!(got[1].starts_with("ErrorResponse 42P01") && got[2] == "ReadyForQuery E", "{got:?}");
+}
+
+#[test]
+fn whose_end_is_not_there_waits_or_is_for_the_primary() {
+    let mut world = herd(&[false]);
+    world.sends(A, [query("begin read only")]);
+    world.sends(A, [run("select 'a'")]);
+    world.server_got(1, ["Query begin read only"]);
+    world.sends(A, [sync()]);
+    assert_eq!(world.held(A), Some(1));
+    world.client(A).got.clear();
+    world.sends(A, [run("select 'a'"), flush()]);
+    world.gets(A, ["ParseComplete", "BindComplete", "DataRow a", "CommandComplete SELECT 1"]);
+    assert_eq!(world.held(A), Some(0));
+}
+
+/// A client whose blocks only read, or most of them.
+fn script(last_number: u32) -> impl Strategy<Value = Script> {
+    let begin = || Text::Plain("begin read only", Role::Other);
+    let commit = || Text::Plain("commit", Role::Commit);
+    let chain = Text::Plain("commit and chain", Role::Commit);
+    let savepoint = Text::Plain("savepoint a", Role::Savepoint);
+    let back = Text::Plain("rollback to a", Role::RollbackTo);
+    let empty = Text::Plain("", Role::Other);
+    let name = || select(vec!["", "", "s1", "s2"]);
+    let reads = || select(vec![Text::Select('a'), Text::Select('b'), Text::Three, Text::Wide, empty]);
+    let bound = move || {
+        prop_oneof![
+            8 => select(vec![Text::Select('a'), Text::SelectValue('b'), Text::Three]),
+            1 => select(vec![Text::InsertValue, Text::PutValue, Text::Fail, Text::Note, Text::Syntax]),
+            2 => Just(begin()),
+            2 => Just(commit()),
+            1 => Just(ROLLBACK),
+        ]
+    };
+    let odd = select(vec![
+        Text::Insert,
+        Text::Put,
+        Text::Fail,
+        Text::Syntax,
+        savepoint,
+        back,
+        chain,
+        Text::Deferred,
+    ]);
+    let simple = move || {
+        prop_oneof![
+            8 => reads(),
+            5 => Just(begin()),
+            3 => Just(commit()),
+            2 => Just(ROLLBACK),
+            2 => odd.clone(),
+        ]
+    };
+    let action = prop_oneof![
+        10 => simple().prop_map(|text| Action::Query(vec![text])),
+        2 => prop::collection::vec(simple(), 2..4).prop_map(Action::Query),
+        4 => (name(), bound()).prop_map(|(name, text)| Action::Run(name, text)),
+        3 => (name(), bound()).prop_map(|(name, text)| Action::Ask(name, text)),
+        3 => Just(Action::Sync),
+        1 => Just(Action::Flush),
+        4 => Just(Action::Wait),
+    ];
+    prop::collection::vec(action, 1..25).prop_map(move |actions| {
+        let mut scribe = Scribe::new(Profile { last_number, ..PROFILE });
+        actions.iter().for_each(|action| scribe.write(action));
+        scribe.finish()
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    #[test]
+    fn clients_whose_blocks_only_read_are_answered_as_if_each_had_a_server_of_its_own(
+        scripts in (script(0), script(1000)).prop_map(|(a, b)| vec![a, b]),
+        turns in turns(2, 3),
+        starts in starts(2),
+        limit in 0..4_usize,
+        capacity in select(vec![200_usize, 600, 16 * 1024]),
+        refusals in prop::collection::vec(any::<bool>(), 1..6),
+    ) {
+        let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity);
+        let mut world = world.with_strict_servers().with_standbys(&refusals);
+        play(&mut world, &scripts, &turns, &starts);
+        as_alone(&world, &scripts, &[])?;
+    }
+}

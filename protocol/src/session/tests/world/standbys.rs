@@ -1,0 +1,99 @@
+//! Reads on standbys, and their way to the primary.
+
+use super::super::server::Lifetime;
+use super::super::wire;
+use super::{Client, Place, World};
+use crate::prepared::Lookup;
+use crate::session::{NoViews, Passage, Session, Transaction, bound_to_standby};
+use crate::statement::RecentScans;
+
+impl World {
+    /// Every second server is a standby. What it refuses to read, though it should not have to, is told by `refusals`, over and over.
+    pub(in super::super) fn with_standbys(mut self, refusals: &[bool]) -> Self {
+        self.refusals = Some(refusals.to_vec());
+        self
+    }
+
+    /// Whether the next lease is on a standby; none where that makes no difference.
+    pub(super) fn role(&mut self, number: usize) -> Option<bool> {
+        self.refusals.as_ref()?;
+        let Self { clients, statements, recent, sequences, .. } = self;
+        let lookup = Lookup { statements, recent, views: &NoViews, sequences };
+        let Client { session, up, was_refused, .. } = &mut clients[number];
+        Some(!std::mem::take(was_refused) && session.may_read_anywhere(&up.input, lookup))
+    }
+
+    /// A standby has refused what the client has sent. It is taken for lost, but for that.
+    pub(super) fn refused(&mut self, number: usize, server: usize, for_good: bool) {
+        let passage = self.passage(number);
+        let Self { clients, servers, statements, recent, sequences, .. } = self;
+        let lookup = Lookup { statements, recent, views: &NoViews, sequences };
+        let Client { session, up, down, was_refused, place, .. } = &mut clients[number];
+        let request = &servers[server].state.request;
+        let in_block = session.is_in_block();
+        if !session.may_be_sent_again() || (in_block && passage == Passage::Barred) {
+            return session.tell_what_it_says();
+        }
+        if for_good {
+            session.note_refused(request, lookup);
+        }
+        assert!(request.len() + up.input.len() <= self.capacity, "there is no room");
+        up.flow.drop_rest();
+        up.out.clear();
+        down.input.clear();
+        up.input.splice(..0, request.iter().copied());
+        session.run_again();
+        *was_refused = true;
+        *place = Place::Idle;
+        servers[server].lifetime = Some(Lifetime::default());
+        if in_block {
+            self.begin_on_primary(number);
+        }
+        self.cut_up(number);
+    }
+
+    /// What the client asks for next in its block is for the primary.
+    pub(super) fn leave_standby(&mut self, number: usize) {
+        let passage = self.passage(number);
+        let Some(place) = self.held(number) else { unreachable!("it holds a standby") };
+        let server = &mut self.servers[place];
+        assert!(server.from.is_empty() && server.to.is_empty(), "the server is not at rest");
+        server.backend.reads(&wire::query("rollback"));
+        server.backend.said();
+        server.is_leased = false;
+        self.clients[number].session.detach(&mut server.state);
+        if passage == Passage::Barred {
+            let detached = self.clients[number].session.abandon_block(&bound_to_standby("node 2"));
+            self.clients[number].place = Place::Detached(Box::new(detached));
+        } else {
+            self.begin_on_primary(number);
+        }
+        self.cut_up(number);
+    }
+
+    /// The model has nothing but READ COMMITTED.
+    fn begin_on_primary(&mut self, number: usize) {
+        let begin = self.clients[number].session.begin_anew();
+        let is_failed = self.clients[number].session.transaction() == Transaction::Failed;
+        self.lease_of(number, Some(false));
+        let Some(place) = self.held(number) else { unreachable!("it got the primary") };
+        let server = &mut self.servers[place];
+        server.backend.reads(&wire::query(&begin));
+        if is_failed {
+            server.backend.reads(&wire::query("rollback to a"));
+        }
+        server.backend.said();
+    }
+
+    fn passage(&mut self, number: usize) -> Passage {
+        let Self { clients, statements, sequences, .. } = self;
+        let recent = RecentScans::default();
+        let lookup = Lookup { statements, recent: &recent, views: &NoViews, sequences };
+        let Client { session, up, .. } = &mut clients[number];
+        Session::passage(session, &up.input, lookup)
+    }
+}
+
+pub(super) const fn is_standby(place: usize) -> bool {
+    place % 2 == 1
+}

@@ -1,0 +1,130 @@
+//! Transaction blocks that only read, on standbys: how they come to the primary.
+
+use std::time::{Duration, Instant};
+
+use pgherd_protocol::error::ClientError;
+use pgherd_protocol::session::{Loss, Passage, Transaction, bound_to_standby};
+use pgherd_protocol::statement::Isolation;
+
+use super::acquire::{Attempt, Held};
+use super::relay::Event;
+use super::session::{Session, Turn};
+use crate::buffer::Buffers;
+use crate::server::connection::ServerConnection;
+
+/// One whose transaction block has gone to the primary begins the next there for so long.
+const KEEPS_BLOCKS: Duration = Duration::from_secs(10);
+/// One whose block could not go begins them there for as long as it lives.
+const KEEPS_ALL_BLOCKS: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Tells the level of a block that has asked for none, when it has ended.
+const DEFAULT_LEVEL: &str = "SHOW default_transaction_isolation";
+
+/// Fails a transaction that has failed elsewhere. What it says is for nobody but the server's log.
+const FAIL: &str = "ROLLBACK TO SAVEPOINT lost_with_a_standby";
+
+impl Session {
+    /// What the client has sent is not for the standby that it was sent to, or would be. Gives the lease with which it goes on.
+    pub(super) async fn away_from_standby(&mut self, held: Held, event: &Event) -> Result<Held, Turn> {
+        match event {
+            Event::Refused { for_good } => self.on_refused(held, *for_good).await,
+            _ => self.leave_standby(held).await,
+        }
+    }
+
+    /// True if the session begins its transaction blocks on the primary, whatever they do: a standby would not have the last one.
+    pub(super) fn keeps_blocks(&self) -> bool {
+        !self.front.has_blocks || self.front.keeps_blocks_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// What the client asks for next in its block on a standby is for the primary: so the block is begun anew there, if the client cannot notice.
+    async fn leave_standby(&mut self, mut held: Held) -> Result<Held, Turn> {
+        let lookup = self.worker.lookup(&self.access.sequences);
+        let (_, (input, _), _) = self.front.up.uncut();
+        let passage = self.front.machine.passage(input, lookup);
+        let server = held.server.node.to_string();
+        let level = match held.lease.connection() {
+            Some(connection) => end_block(connection, &self.worker.buffers).await,
+            None => None,
+        };
+        // What it has said besides would be taken for the next one's words.
+        if level.is_some() && !self.front.down.has_input() {
+            let _ = self.give_back(held).await;
+        } else {
+            self.front.down.forget_uncut(&self.worker.buffers);
+        }
+        self.go_to_primary(passage, level, &server).await
+    }
+
+    /// The block has ended on a standby, at this level. It goes on on the primary.
+    pub(super) async fn go_to_primary(
+        &mut self,
+        passage: Passage,
+        level: Option<Isolation>,
+        server: &str,
+    ) -> Result<Held, Turn> {
+        let is_free = match passage {
+            Passage::Free => true,
+            Passage::ByDefault => level.is_some_and(Isolation::is_anew_for_each_statement),
+            Passage::Barred => false,
+        };
+        self.front.keeps_blocks_until =
+            Some(Instant::now() + if is_free { KEEPS_BLOCKS } else { KEEPS_ALL_BLOCKS });
+        if !is_free {
+            return Err(self.refuse_block(bound_to_standby(server)).await);
+        }
+        let held = match self.access.try_now(&self.worker) {
+            Attempt::Held(held) => Ok(held),
+            other => self.persist(other).await,
+        };
+        let mut held = match held {
+            Ok(held) => held,
+            Err(failure) => match self.refusal(failure) {
+                Some(error) => return Err(self.refuse_block(error).await),
+                None => return Err(Turn::End),
+            },
+        };
+        let begin = self.front.machine.begin_anew();
+        let is_failed = self.front.machine.transaction() == Transaction::Failed;
+        if !self.join(&mut held) {
+            return Err(Turn::End);
+        }
+        let Some(connection) = held.lease.connection() else { return Err(Turn::End) };
+        let buffers = &self.worker.buffers;
+        let begun = if is_failed {
+            connection.run_all([&begin, FAIL], buffers).await.map(|[begun, _]| begun)
+        } else {
+            connection.run_all([&begin], buffers).await.map(|[begun]| begun)
+        };
+        self.front.meter.begin();
+        match begun {
+            Ok(Ok(())) => Ok(held),
+            Ok(Err(body)) => Err(self.refuse_block(ClientError::from_server(&body)).await),
+            Err(error) => {
+                let loss = Loss { server: held.server.node.to_string(), cause: error.to_string() };
+                drop(held);
+                Err(self.refuse_block(loss.rolled_back()).await)
+            }
+        }
+    }
+
+    /// The block goes on nowhere: the client is told why with its next statement.
+    async fn refuse_block(&mut self, error: ClientError) -> Turn {
+        tracing::debug!(peer = %self.peer, error = %error.message, "a transaction that only reads was given up");
+        let detached = self.front.machine.abandon_block(&error);
+        self.serve_detached(detached).await
+    }
+}
+
+/// Ends the block on a standby; the level that transactions have there if they ask for none, or none if the connection is not to be used any
+/// more.
+pub(super) async fn end_block(connection: &mut ServerConnection, buffers: &Buffers) -> Option<Isolation> {
+    let mut buffer = buffers.take();
+    let ended = matches!(connection.run_all(["ROLLBACK"], buffers).await, Ok([Ok(())]));
+    let answer = if ended { connection.ask(DEFAULT_LEVEL, 1, &mut buffer).await.ok() } else { None };
+    let is_over = buffer.filled().is_empty();
+    buffers.give(buffer);
+    let rows = answer.filter(|_| is_over)?.rows?;
+    // Behind the number of columns and the length of the one.
+    rows.first()?.get(6..).and_then(Isolation::named)
+}

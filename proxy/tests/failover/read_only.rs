@@ -1,0 +1,221 @@
+//! READ ONLY transactions on standbys.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pgherd_testkit::client::{IsNull, RawClient, Session, frontend};
+use pgherd_testkit::{Cluster, Result, Server, ensure, eventually};
+use tokio_postgres::error::SqlState;
+
+use crate::herd::{Herd, PATIENCE};
+use crate::standby_reads::{herd, herd_of, reads};
+
+/// Runs on the primary alone: its name is in no list, and nobody has said of it that it only reads.
+const WHERE: &str = "CREATE TABLE kept AS SELECT 7 AS n; \
+    CREATE FUNCTION is_standby() RETURNS boolean LANGUAGE sql AS 'SELECT pg_is_in_recovery()'; \
+    CREATE FUNCTION twice(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 2 * $1; END'; \
+    CREATE SEQUENCE numbers";
+
+/// A herd with one standby, which has a table and functions, and pgherd knows them.
+async fn herd_of_two() -> Result<Herd> {
+    let herd = herd_of(Cluster::builder().servers(2).start().await?, "1").await?;
+    herd.connect().await?.batch_execute(WHERE).await?;
+    let lsn = herd.cluster.primary().await?.scalar("SELECT pg_current_wal_flush_lsn()").await?;
+    herd.cluster.server(2)?.wait_replayed(&lsn).await?;
+    Ok(herd)
+}
+
+/// A session that has written nothing.
+async fn reader(herd: &Herd) -> Result<Session> {
+    herd.connect().await
+}
+
+/// How many transaction blocks of clients a server has open.
+async fn blocks(server: &Server) -> Result<u64> {
+    let sql =
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state LIKE 'idle in transaction%'";
+    Ok(server.scalar(sql).await?.parse()?)
+}
+
+async fn is_on(server: &Server) -> Result<()> {
+    eventually(format!("the transaction is on {}", server.name()), PATIENCE, || async {
+        Ok((blocks(server).await? == 1).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_read_only_transaction_has_one_standby_and_one_snapshot() -> Result<()> {
+    let herd = herd_of_two().await?;
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    let reader = reader(&herd).await?;
+    let writer = herd.connect().await?;
+    let before = reads(&herd).await?;
+    reader.batch_execute("START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+    let statement = reader.prepare("SELECT count(*) FROM kept WHERE n > $1").await?;
+    for _ in 0..3 {
+        ensure!(reader.query_one(&statement, &[&0_i32]).await?.get::<_, i64>(0) == 1);
+        writer.batch_execute("INSERT INTO kept VALUES (8)").await?;
+        standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
+    }
+    ensure!(reader.simple_query("SELECT n FROM kept").await?.len() == 3);
+    is_on(&standby).await?;
+    ensure!(blocks(&primary).await? == 0);
+    reader.batch_execute("COMMIT").await?;
+    let after = reads(&herd).await?;
+    ensure!(after.first() == before.first() && after.get(1) >= before.get(1).map(|reads| reads + 4).as_ref());
+    // It is no write: the session reads on the standby as before, which has nothing of what comes now.
+    standby.query("SELECT pg_wal_replay_pause()").await?;
+    writer.batch_execute("INSERT INTO kept VALUES (9)").await?;
+    for _ in 0..3 {
+        reader.batch_execute("BEGIN READ ONLY").await?;
+        ensure!(reader.query_one("SELECT count(*) FROM kept", &[]).await?.get::<_, i64>(0) == 4);
+        reader.batch_execute("COMMIT").await?;
+        ensure!(reader.query_one("SELECT count(*) FROM kept", &[]).await?.get::<_, i64>(0) == 4);
+    }
+    // Who has written sees what it has written.
+    let rows = writer.simple_query("BEGIN READ ONLY; ").await?;
+    ensure!(rows.len() == 1);
+    ensure!(writer.query_one("SELECT count(*) FROM kept", &[]).await?.get::<_, i64>(0) == 5);
+    is_on(&primary).await?;
+    Ok(writer.batch_execute("COMMIT").await?)
+}
+
+#[tokio::test]
+async fn what_only_the_primary_has_is_answered_by_it_within_a_read_only_transaction() -> Result<()> {
+    let herd = herd_of_two().await?;
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    for (text, value) in [
+        ("SELECT is_standby()::text", "false"),
+        ("SELECT pg_is_in_recovery()::text", "false"),
+        ("SELECT twice(21)::text", "42"),
+        ("SELECT (txid_current() > 0)::text", "true"),
+        ("SELECT pg_advisory_xact_lock(1)::text", ""),
+        ("SHOW transaction_read_only", "on"),
+        ("SHOW transaction_isolation", "read committed"),
+        ("EXPLAIN (COSTS off) SELECT 1", "Result"),
+    ] {
+        for fresh in [false, true] {
+            let mut session = herd.raw().await?;
+            session.query("BEGIN TRANSACTION READ ONLY").await?;
+            is_on(&standby).await?;
+            if !fresh {
+                ensure!(session.query("SELECT n FROM kept").await?.value().as_deref() == Some("7"));
+            }
+            let answer = session.query(text).await?;
+            ensure!(answer.value().as_deref() == Some(value), "{text}: {answer:?}");
+            is_on(&primary).await?;
+            ensure!(blocks(&standby).await? == 0);
+            ensure!(session.query("SELECT n FROM kept").await?.value().as_deref() == Some("7"));
+            let refused = session.query("SELECT nextval('numbers')").await?;
+            let message = refused.error().map(|error| error.message().to_owned()).unwrap_or_default();
+            ensure!(message == "cannot execute nextval() in a read-only transaction", "{message}");
+            ensure!(session.query("ROLLBACK").await?.transaction_state() == Some('I'));
+        }
+    }
+    // What is said with BEGIN, as by JDBC.
+    let mut session = herd.raw().await?;
+    let mut batch = BytesMut::new();
+    for text in ["BEGIN READ ONLY", "SELECT n FROM kept"] {
+        frontend::parse("", text, [], &mut batch)?;
+        let bound = frontend::bind("", "", [], [""; 0], |_, _| Ok(IsNull::No), [], &mut batch);
+        ensure!(bound.is_ok());
+        frontend::execute("", 0, &mut batch)?;
+    }
+    frontend::sync(&mut batch);
+    session.send(&batch).await?;
+    let answer = session.read_answer().await?;
+    ensure!(answer.value().as_deref() == Some("7") && answer.transaction_state() == Some('T'), "{answer:?}");
+    is_on(&standby).await
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_taken_on_a_standby_is_not_taken_elsewhere() -> Result<()> {
+    let herd = herd_of_two().await?;
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    let session = reader(&herd).await?;
+    session.batch_execute("START TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    session.query("SELECT n FROM kept", &[]).await?;
+    is_on(&standby).await?;
+    let refused = session.simple_query("SELECT twice(21)").await;
+    let code = refused.err().and_then(|error| error.code().cloned());
+    ensure!(code == Some(SqlState::T_R_SERIALIZATION_FAILURE), "{code:?}");
+    let aborted = session.simple_query("SELECT n FROM kept").await;
+    let code = aborted.err().and_then(|error| error.code().cloned());
+    ensure!(code == Some(SqlState::IN_FAILED_SQL_TRANSACTION), "{code:?}");
+    ensure!(blocks(&standby).await? == 0);
+    session.batch_execute("ROLLBACK").await?;
+    // As it is told to, it tries again.
+    session.batch_execute("START TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    session.query("SELECT n FROM kept", &[]).await?;
+    ensure!(session.query_one("SELECT twice(21)", &[]).await?.get::<_, i32>(0) == 42);
+    is_on(&primary).await?;
+    session.batch_execute("COMMIT").await?;
+    // The level may be the role's own.
+    for (level, on) in [("repeatable read", None), ("serializable", Some(&primary))] {
+        primary.query(&format!("ALTER ROLE app SET default_transaction_isolation = '{level}'")).await?;
+        standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
+        let console = herd.console().await?;
+        reconnect(console).await?;
+        let session = reader(&herd).await?;
+        session.batch_execute("BEGIN READ ONLY").await?;
+        ensure!(session.query_one("SELECT n FROM kept", &[]).await?.get::<_, i32>(0) == 7);
+        if let Some(server) = on {
+            is_on(server).await?;
+            let shown = session.query_one("SHOW transaction_isolation", &[]).await?.get::<_, String>(0);
+            ensure!(shown == level, "{shown}");
+        } else {
+            let refused = session.simple_query("SELECT twice(21)").await;
+            let code = refused.err().and_then(|error| error.code().cloned());
+            ensure!(code == Some(SqlState::T_R_SERIALIZATION_FAILURE), "{code:?}");
+        }
+        session.batch_execute("ROLLBACK").await?;
+    }
+    Ok(())
+}
+
+/// Has pgherd open its connections anew.
+async fn reconnect(mut console: RawClient) -> Result<()> {
+    let answer = console.query("RECONNECT").await?;
+    ensure!(answer.error().is_none(), "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_whose_standby_is_killed_is_tried_again() -> Result<()> {
+    let herd = herd(Cluster::builder().start().await?).await?;
+    herd.connect().await?.batch_execute("CREATE TABLE kept AS SELECT 7 AS n").await?;
+    let lsn = herd.cluster.primary().await?.scalar("SELECT pg_current_wal_flush_lsn()").await?;
+    let standbys = [herd.cluster.server(2)?, herd.cluster.server(3)?];
+    for standby in &standbys {
+        standby.wait_replayed(&lsn).await?;
+    }
+    let session = reader(&herd).await?;
+    session.batch_execute("BEGIN READ ONLY").await?;
+    session.query("SELECT n FROM kept", &[]).await?;
+    let (mut on, mut left) = (None, "");
+    for (standby, other) in standbys.iter().zip(["2", "1"]) {
+        if blocks(standby).await? == 1 {
+            (on, left) = (Some(standby), other);
+        }
+    }
+    let Some(on) = on else { return Err(pgherd_testkit::Error::msg("it is on no standby")) };
+    on.kill9_all().await?;
+    let lost = session.simple_query("SELECT n FROM kept").await;
+    let code = lost.err().and_then(|error| error.code().cloned());
+    ensure!(code == Some(SqlState::T_R_SERIALIZATION_FAILURE), "{code:?}\n{}", herd.log());
+    let aborted = session.simple_query("SELECT n FROM kept").await;
+    let code = aborted.err().and_then(|error| error.code().cloned());
+    ensure!(code == Some(SqlState::IN_FAILED_SQL_TRANSACTION), "{code:?}");
+    session.batch_execute("ROLLBACK; BEGIN READ ONLY").await?;
+    ensure!(session.query_one("SELECT n FROM kept", &[]).await?.get::<_, i32>(0) == 7);
+    session.batch_execute("COMMIT").await?;
+    herd.wait_readable(left).await?;
+    tokio::time::timeout(Duration::from_secs(30), async {
+        session.batch_execute("BEGIN READ ONLY").await?;
+        session.query("SELECT n FROM kept", &[]).await?;
+        session.batch_execute("COMMIT").await
+    })
+    .await??;
+    Ok(())
+}
