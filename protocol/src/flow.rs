@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::frame::{Frame, FrameError, Header, backend_header, frontend_header};
 use crate::prepared::{Lookup, Statements};
 use crate::server::ServerState;
-use crate::session::{Admission, Detached, Pass, Progress, Reply, Session, Verdict};
+use crate::session::{Admission, Detached, Pass, Progress, Refusal, Reply, Session, Verdict};
 
 /// Rows and CopyData above this size are passed on before they are whole.
 const STREAM_ABOVE: usize = 2048;
@@ -41,10 +41,7 @@ pub enum Stop {
         body: usize,
     },
     /// A standby will not do what the client has asked for, which was told nothing: nothing was taken in.
-    Refused {
-        /// It never will.
-        for_good: bool,
-    },
+    Refused(Refusal),
     /// What comes next is for the primary, and the session is in a transaction block on a standby: nothing of it was taken in.
     Leaves,
     /// The server said what nothing asked for.
@@ -202,8 +199,8 @@ impl Flow {
                 // What pgherd has to say first is told now, too.
                 Verdict::Answers => continue,
                 Verdict::Open => break,
-                Verdict::Refuses { for_good } => {
-                    cut.stop = Some(Stop::Refused { for_good });
+                Verdict::Refuses(refusal) => {
+                    cut.stop = Some(Stop::Refused(refusal));
                     break;
                 }
             }

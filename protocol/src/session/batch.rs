@@ -23,8 +23,12 @@ pub(super) struct Batch {
     runs: usize,
     /// Statements that are bound, or said.
     bound: usize,
-    /// Something is to be read behind the first that is run and gives rows: if that is refused, the rows are told already.
-    is_long: bool,
+    /// Something is to be read behind the first that is run and gives rows.
+    pub(super) is_several: bool,
+    /// The statement that it binds first, if that was prepared before.
+    kept: Option<u64>,
+    /// It needs others, too, that were.
+    keeps_several: bool,
 }
 
 /// How much of a batch is there.
@@ -71,13 +75,14 @@ impl Class {
 }
 
 impl Batch {
-    /// True if nothing in it needs the primary, and nothing in it can be refused when something was told.
+    /// True if nothing in it needs the primary.
     pub(super) fn is_read(&self) -> bool {
-        let opens = usize::from(self.first == Some(Class::Opens));
-        let is_plain = self.extent == Extent::Whole && !self.is_mixed && !self.is_long;
+        // What is asked for itself of a statement that is prepared elsewhere has to be told behind what stands before it.
+        let is_plain =
+            self.extent == Extent::Whole && !self.is_mixed && !(self.is_several && self.keeps_several);
         is_plain
             && match self.first {
-                None | Some(Class::Reads | Class::Opens) => self.runs <= 1 + opens,
+                None | Some(Class::Reads | Class::Opens) => true,
                 Some(Class::Ends) => self.runs <= 1 && self.bound == 1,
                 Some(Class::Other) => false,
             }
@@ -103,9 +108,14 @@ impl Batch {
         self.is_mixed |= name.is_empty() && self.uses_earlier;
     }
 
-    /// The server is asked for something that it may refuse.
-    fn reads_on(&mut self) {
-        self.is_long |= self.runs > usize::from(self.first == Some(Class::Opens));
+    /// The server is asked for something that it may refuse; by this statement, if that was prepared before.
+    fn reads_on(&mut self, kept: Option<u64>) {
+        let is_behind = self.runs > usize::from(self.first == Some(Class::Opens));
+        self.is_several |= is_behind;
+        if kept.is_some() && self.kept.is_none() && !is_behind {
+            self.kept = kept;
+        }
+        self.keeps_several |= kept.is_some() && kept != self.kept;
     }
 }
 
@@ -125,12 +135,18 @@ impl Session {
                 b'H' | b'd' | b'c' | b'f' if begun == sent.len() => begun = at,
                 b'Q' if begun == sent.len() => {
                     let text = frame.body.strip_suffix(b"\0").unwrap_or(frame.body);
-                    batch.add(lookup.recent.judge(frame.body, &self.suspects), text);
+                    let findings = lookup.recent.judge(frame.body, &self.suspects);
+                    batch.add(findings, text);
+                    batch.is_several = !findings.single;
                     batch.ends_first |= exit_first(text).is_some();
                     batch.runs = 1;
+                    batch.is_mixed |= batch.is_several && lookup.recent.is_long(frame.body);
                     return Batch { extent: Extent::Whole, ..batch };
                 }
-                b'S' => return Batch { extent: Extent::Whole, ..batch },
+                b'S' => {
+                    batch.is_mixed |= batch.is_several && self.has_long(sent, lookup);
+                    return Batch { extent: Extent::Whole, ..batch };
+                }
                 _ if self.adds_to(&mut batch, &frame, sent, lookup).is_some() => {}
                 _ => return Batch { extent: Extent::Odd, ..batch },
             }
@@ -146,28 +162,73 @@ impl Session {
                 let findings = lookup.recent.judge(text, &self.suspects);
                 batch.is_mixed |= !is_new || Class::of(findings) == Class::Other;
                 batch.ends(name);
-                batch.reads_on();
+                batch.reads_on(None);
             }
             b'B' => {
                 let name = bound(frame.body)?;
                 let parsed = parsed_before(sent, name);
-                batch.uses_earlier |= name.is_empty() && parsed.is_none();
+                let kept = if parsed.is_none() { Some(self.number_of(name)) } else { None };
+                batch.uses_earlier |= name.is_empty() && kept.is_some();
                 let parsed = parsed.map(|text| (lookup.recent.judge(text, &self.suspects), text));
                 let (findings, text) = parsed.or_else(|| self.meaning(name)).unwrap_or((Scan::UNKNOWN, b""));
+                batch.reads_on(kept);
                 batch.add(findings, text);
-                batch.reads_on();
             }
             b'D' => {
-                let name = named(frame.body);
-                let is_earlier = |name: &[u8]| name.is_empty() && parsed_before(sent, name).is_none();
-                batch.uses_earlier |= name.is_some_and(is_earlier);
-                batch.reads_on();
+                let kept = named(frame.body).filter(|name| parsed_before(sent, name).is_none());
+                batch.uses_earlier |= kept == Some(b"");
+                batch.reads_on(kept.map(|name| self.number_of(name)));
             }
-            b'E' => batch.runs += 1,
+            b'E' => {
+                let (portal, _) = split_cstr(frame.body)?;
+                // Outside of a block there are no others.
+                batch.is_mixed |= !self.is_in_block() && !binds(sent, portal);
+                batch.reads_on(None);
+                batch.runs += 1;
+            }
             b'C' => named(frame.body).into_iter().for_each(|name| batch.ends(name)),
             _ => return None,
         }
         Some(())
+    }
+
+    /// True if one of the texts in it has shown, with others, that answers may be too long to be held back.
+    fn has_long(&self, mut messages: &[u8], lookup: Lookup<'_>) -> bool {
+        while let Ok(Some(header)) = frontend_header(messages) {
+            let frame = Frame::new(header, messages);
+            let text = match header.tag {
+                b'P' => parsed(frame.body).map(|(_, text)| text),
+                b'B' => bound(frame.body).and_then(|name| self.meaning(name)).map(|(_, text)| text),
+                _ => None,
+            };
+            if text.is_some_and(|text| lookup.recent.is_long(text)) {
+                return true;
+            }
+            messages = messages.get(header.len..).unwrap_or_default();
+        }
+        false
+    }
+
+    /// What was sent in this lease has an answer that is too long to be held back until all of it is there.
+    pub fn note_long(&self, mut request: &[u8], lookup: Lookup<'_>) {
+        while let Ok(Some(header)) = frontend_header(request) {
+            let frame = Frame::new(header, request);
+            match header.tag {
+                b'Q' => lookup.recent.note_long(frame.body),
+                b'P' => parsed(frame.body).into_iter().for_each(|(_, text)| lookup.recent.note_long(text)),
+                b'B' => {
+                    let meaning = bound(frame.body).and_then(|name| self.meaning(name));
+                    meaning.into_iter().for_each(|(_, text)| lookup.recent.note_long(text));
+                }
+                _ => {}
+            }
+            request = request.get(header.len..).unwrap_or_default();
+        }
+    }
+
+    /// Tells a statement that was prepared before from others.
+    fn number_of(&self, name: &[u8]) -> u64 {
+        self.names.get(name).map_or(0, |statement| statement.id)
     }
 
     /// What a statement's name means, and its text.
@@ -185,6 +246,18 @@ impl Session {
 /// The statement's name in the body of a Describe or Close, if it is of one.
 fn named(body: &[u8]) -> Option<&[u8]> {
     Some(split_cstr(body.strip_prefix(b"S")?)?.0)
+}
+
+/// True if this portal is bound by these messages.
+fn binds(mut messages: &[u8], portal: &[u8]) -> bool {
+    while let Ok(Some(header)) = frontend_header(messages) {
+        let is_it = |body| split_cstr(body).is_some_and(|(bound, _)| bound == portal);
+        if header.tag == b'B' && is_it(Frame::new(header, messages).body) {
+            return true;
+        }
+        messages = messages.get(header.len..).unwrap_or_default();
+    }
+    false
 }
 
 /// The text that was last parsed under this name among these messages.

@@ -90,6 +90,7 @@ impl Session {
             return Admission::Leaves;
         }
         self.reading = Reading::Open(self.batch);
+        self.reads_several = batch.is_several;
         self.begin_rerun_in_block(server);
         Admission::Stays
     }

@@ -53,6 +53,7 @@ pub use overtime::{Overtime, transaction_timeout};
 pub use privacy::OwnRequest;
 use privacy::Privacy;
 use reading::Reading;
+pub use reading::Refusal;
 pub(crate) use reading::Verdict;
 use rerun::Rerun;
 use sequences::Numbers;
@@ -197,6 +198,8 @@ pub struct Session {
     answered: Answered,
     rerun: Rerun,
     reading: Reading,
+    /// What it reads there is several statements.
+    reads_several: bool,
     /// The transaction block that was opened on a standby.
     block: Option<Block>,
     /// It has run what may have written.
@@ -356,6 +359,7 @@ impl Session {
             answered: Answered::since(Transaction::Idle),
             rerun: Rerun::NOTHING,
             reading: Reading::No,
+            reads_several: false,
             block: None,
             wrote: false,
             only_reads: false,

@@ -33,11 +33,19 @@ pub(crate) enum Verdict {
     Open,
     /// It can answer, or says what the primary would say.
     Answers,
-    /// What it says is true of a standby only.
-    Refuses {
-        /// It will say the same again.
-        for_good: bool,
-    },
+    /// What it says is true of a standby only, or cannot be held back until it is known whether it is.
+    Refuses(Refusal),
+}
+
+/// Why what a client has sent, which was told nothing of the answer, is not for the standby that has got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The standby does not have what it asks for yet, or replay goes before it.
+    ForNow,
+    /// It will say the same again.
+    ForGood,
+    /// It is several statements, and their answer is too long to be held back until the last is answered.
+    TooLong,
 }
 
 impl Session {
@@ -56,6 +64,7 @@ impl Session {
         }
         let batch = self.look_ahead(input, lookup);
         self.block = Block::opened_by(&batch);
+        self.reads_several = batch.is_several;
         batch.is_read() && batch.first != Some(Class::Ends)
     }
 
@@ -118,7 +127,8 @@ impl Session {
         let is_hidden = self.expected.front().is_some_and(|e| !e.shown);
         // It has to be told for what stands behind it.
         let is_awaited = self.stall != Stall::No && !input.is_empty();
-        let verdict = match verdict(input, is_hidden) {
+        let verdict = match verdict(input, is_hidden, self.reads_several) {
+            Verdict::Open if self.reads_several && (full || is_awaited) => Verdict::Refuses(Refusal::TooLong),
             Verdict::Open if full || is_awaited => Verdict::Answers,
             verdict => verdict,
         };
@@ -174,8 +184,8 @@ fn is_of_standby(sqlstate: &[u8]) -> bool {
         )
 }
 
-/// `first_only`: of the first message alone.
-fn verdict(input: &[u8], first_only: bool) -> Verdict {
+/// `first_only`: of the first message alone. `whole`: several statements are to be answered, of which each may be refused.
+fn verdict(input: &[u8], first_only: bool, whole: bool) -> Verdict {
     let mut rest = input;
     while let Ok(Some(header)) = backend_header(rest) {
         let frame = Frame::new(header, rest);
@@ -184,13 +194,14 @@ fn verdict(input: &[u8], first_only: bool) -> Verdict {
             b'E' => {
                 let error = ErrorFields::parse(frame.body);
                 let ends = matches!(error.severity, b"FATAL" | b"PANIC");
-                return if is_of_standby(error.sqlstate) && !ends {
-                    Verdict::Refuses { for_good: is_for_good(error.sqlstate) }
-                } else {
-                    Verdict::Answers
+                return match error.sqlstate {
+                    sqlstate if ends || !is_of_standby(sqlstate) => Verdict::Answers,
+                    sqlstate if is_for_good(sqlstate) => Verdict::Refuses(Refusal::ForGood),
+                    _ => Verdict::Refuses(Refusal::ForNow),
                 };
             }
             _ if first_only => return Verdict::Answers,
+            tag if whole && tag != b'Z' => {}
             b'C' if !frame.is_complete() => return Verdict::Open,
             b'C' if is_begin(frame.body) => {}
             // Of these, errors may follow.

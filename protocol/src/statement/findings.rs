@@ -71,7 +71,7 @@ struct Findings<'a> {
     statements: usize,
     /// The worst of what they do.
     effect: Option<Effect>,
-    /// Why the last of them is for the primary.
+    /// Why they are for the primary.
     why: Option<Why>,
     /// The present one.
     present: Statement<'a>,
@@ -377,7 +377,8 @@ impl<'a> Findings<'a> {
         self.alters |= statement.may_define();
         self.draws = self.draws.max(statement.draws());
         self.exits = statement.exits();
-        self.why = statement.why(self.copies);
+        let why = statement.why(self.copies);
+        self.why = if self.statements == 1 { why } else { Why::of_both(self.why, why) };
         self.effect = Some(match self.effect {
             None => effect,
             Some(before) if before.max(effect) <= Effect::Write => before.max(effect),
@@ -385,12 +386,17 @@ impl<'a> Findings<'a> {
         });
     }
 
-    fn place(&self, single: bool) -> Place {
+    fn place(&self, unclear: bool) -> Place {
         let is_of_session = self.pin.is_some() || self.alters || self.forgets || self.names || self.undoes;
+        let is_several = self.statements > 1;
         match self.why {
-            _ if !single => Place::Primary(Why::Unclear),
+            _ if unclear => Place::Primary(Why::Unclear),
+            // Transactions begin or end within it.
+            _ if is_several && self.effect > Some(Effect::Write) => Place::Primary(Why::Unclear),
             None | Some(Why::Function | Why::Server) if is_of_session => Place::Primary(Why::Session),
             None => Place::Standby,
+            Some(Why::Function | Why::Server) => self.why.map_or(Place::Standby, Place::Primary),
+            Some(_) if is_several => Place::Primary(Why::Unclear),
             Some(why) => Place::Primary(why),
         }
     }
@@ -401,7 +407,7 @@ impl<'a> Findings<'a> {
         let single = self.statements <= 1 && !unclear;
         let exits = self.exits && single;
         let draws = if unclear { self.draws.max(Draws::Perhaps) } else { self.draws };
-        let place = self.place(single);
+        let place = self.place(unclear);
         let Self { pin, forgets, names, alters, sets, sets_custom, resets, .. } = self;
         let Self { copies, undoes, suspect, runs_any, asks, sees, .. } = self;
         Scan {

@@ -36,7 +36,7 @@ pub enum Why {
     Unread,
     /// A standby has refused it.
     Refused,
-    /// It was not looked at as a whole, is not understood, or is more than one statement.
+    /// It was not looked at as a whole, is not understood, or has several statements that do not all read.
     Unclear,
 }
 
@@ -54,6 +54,14 @@ impl Why {
         Self::Refused,
         Self::Unclear,
     ];
+
+    /// Why two statements are for the primary, if they are, of which one is for this reason and the other for that.
+    pub(super) fn of_both(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (None, why) | (why, None) => why,
+            (Some(this), Some(that)) => Some(if this == that { this } else { Self::Unclear }),
+        }
+    }
 
     /// One word for it.
     #[must_use]
@@ -87,7 +95,9 @@ impl fmt::Display for Why {
             Self::Hint => "a comment in it says so",
             Self::Unread => "the database's catalogue has not been read yet",
             Self::Refused => "a standby has refused it",
-            Self::Unclear => "it is not understood as one whole statement",
+            Self::Unclear => {
+                "it is not understood as a whole, or has several statements that do not all only read"
+            }
         })
     }
 }

@@ -24,6 +24,8 @@ struct Recent {
     remembered: Remembered,
     /// A standby has refused it.
     refused: bool,
+    /// With others, its answer was too long to be held back.
+    is_long: bool,
 }
 
 impl Default for RecentScans {
@@ -53,6 +55,16 @@ impl RecentScans {
         self.look(text, |recent| recent.refused = true);
     }
 
+    /// With others behind it or before it, this text had an answer that was too long to be held back.
+    pub(crate) fn note_long(&self, text: &[u8]) {
+        self.look(text, |recent| recent.is_long = true);
+    }
+
+    /// True if that was so.
+    pub(crate) fn is_long(&self, text: &[u8]) -> bool {
+        self.look(text, |recent| recent.is_long).is_some_and(|(_, is_long)| is_long)
+    }
+
     /// What is remembered of a text, after it was looked at if it was not there; none if it is too long for that.
     fn look<T>(&self, text: &[u8], then: impl FnOnce(&mut Recent) -> T) -> Option<(Scan, T)> {
         let mut all = self.0.borrow_mut();
@@ -64,6 +76,7 @@ impl RecentScans {
                 recent.text.extend_from_slice(text);
                 recent.remembered = Remembered::default();
                 recent.refused = false;
+                recent.is_long = false;
                 *recent.scan.insert(scan(text))
             }
         };

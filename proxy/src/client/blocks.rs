@@ -27,7 +27,7 @@ impl Session {
     /// What the client has sent is not for the standby that it was sent to, or would be. Gives the lease with which it goes on.
     pub(super) async fn away_from_standby(&mut self, held: Held, event: &Event) -> Result<Held, Turn> {
         match event {
-            Event::Refused { for_good } => self.on_refused(held, *for_good).await,
+            Event::Refused(refusal) => self.on_refused(held, *refusal).await,
             _ => self.leave_standby(held).await,
         }
     }

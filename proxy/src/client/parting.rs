@@ -50,7 +50,7 @@ impl Session {
                     .hint("Use pool.mode = \"transaction\" for this database or user."),
             ),
             Event::Violation(error) => self.say_violation(error),
-            Event::Refused { .. }
+            Event::Refused(_)
             | Event::Leaves
             | Event::ClientGone
             | Event::Terminated

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_health::NodeId;
-use pgherd_protocol::session::Passage;
+use pgherd_protocol::session::{Passage, Refusal};
 
 use super::acquire::{Access, Attempt, Held};
 use super::blocks::end_block;
@@ -153,22 +153,31 @@ impl Session {
 
     /// A standby has refused what the client has sent, which was told nothing of it: it goes to the primary. Gives the lease with which it
     /// goes on: that of the primary in a transaction block; or the standby's, where it cannot be sent again: then the refusal is for the client.
-    pub(super) async fn on_refused(&mut self, mut held: Held, for_good: bool) -> Result<Held, Turn> {
+    pub(super) async fn on_refused(&mut self, mut held: Held, refusal: Refusal) -> Result<Held, Turn> {
         let Some(connection) = held.lease.connection() else { return Err(Turn::Next) };
         let lookup = self.worker.lookup(&self.access.sequences);
         let in_block = self.front.machine.is_in_block();
         let passage = if in_block { self.front.machine.passage(&[], lookup) } else { Passage::Free };
-        let request = if passage == Passage::Barred { None } else { self.front.repeatable(connection) };
+        // Of a connection that is closed nothing can be asked any more.
+        let is_barred = match passage {
+            Passage::Free => false,
+            Passage::ByDefault => refusal == Refusal::TooLong,
+            Passage::Barred => true,
+        };
+        let request = if is_barred { None } else { self.front.repeatable(connection) };
         let Some(request) = request else {
             self.front.machine.tell_what_it_says();
             return Ok(held);
         };
-        if for_good {
-            self.front.machine.note_refused(&request, lookup);
+        match refusal {
+            Refusal::ForGood => self.front.machine.note_refused(&request, lookup),
+            Refusal::TooLong => self.front.machine.note_long(&request, lookup),
+            Refusal::ForNow => {}
         }
         let buffers = &self.worker.buffers;
-        // The rest of the answer comes, but where the server has not got all of what it is to answer.
-        let is_whole = self.front.up.is_flushed() && !self.front.machine.awaits_client();
+        // The rest of the answer comes, but where the server has not got all of what it is to answer; or it is long.
+        let is_whole =
+            refusal != Refusal::TooLong && self.front.up.is_flushed() && !self.front.machine.awaits_client();
         let uses_statements = request.first() != Some(&b'Q');
         self.front.up.forget_unsent(buffers);
         let buffer = self.front.down.buffer.take();

@@ -7,7 +7,7 @@ use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::flow::Stop;
 use pgherd_protocol::frame::FrameError;
 use pgherd_protocol::prepared::Lookup;
-use pgherd_protocol::session::{Session as Machine, Transaction};
+use pgherd_protocol::session::{Refusal, Session as Machine, Transaction};
 use pgherd_protocol::write;
 
 use super::meter::Meter;
@@ -41,10 +41,7 @@ pub(super) enum Event {
     /// The session has done nothing but listen for a while.
     OnlyListens,
     /// A standby will not do what the client has asked for, which was told nothing.
-    Refused {
-        /// It never will.
-        for_good: bool,
-    },
+    Refused(Refusal),
     /// What the client asks for next in a transaction block on a standby is for the primary.
     Leaves,
     /// pgherd ends, and the session is at rest or out of time.
@@ -291,7 +288,7 @@ impl Front {
                         Some(last_words(input.0.get(body..).unwrap_or_default()))
                     }
                     Some(Stop::SentAway) => Some(Event::SentAway),
-                    Some(Stop::Refused { for_good }) => Some(Event::Refused { for_good }),
+                    Some(Stop::Refused(refusal)) => Some(Event::Refused(refusal)),
                     Some(Stop::OutOfStep) => Some(Lost::because("the server broke the protocol")),
                     _ => None,
                 };

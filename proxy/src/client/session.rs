@@ -172,7 +172,7 @@ impl Session {
                     }
                     continue;
                 }
-                Event::Refused { .. } | Event::Leaves => {
+                Event::Refused(_) | Event::Leaves => {
                     held = match Box::pin(self.away_from_standby(held, &event)).await {
                         Ok(held) => held,
                         Err(turn) => return turn,

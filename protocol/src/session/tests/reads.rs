@@ -5,8 +5,10 @@ use proptest::sample::select;
 
 use super::equivalence::{as_alone, scripts};
 use super::play::{cases, play, starts, turns};
-use super::wire::{bind, close_statement, describe_statement, execute_some, flush, parse, query, sync};
-use super::world::{World, transaction_mode};
+use super::wire::{
+    bind, close_statement, describe_statement, execute_some, flush, parse, query, replies, requests, sync,
+};
+use super::world::{World, session_mode, transaction_mode};
 use super::{A, B};
 
 fn herd(refusals: &[bool]) -> World {
@@ -59,12 +61,13 @@ fn a_statement_is_prepared_where_it_runs() {
 }
 
 #[test]
-fn what_is_not_all_there_or_more_than_one_statement_is_for_the_primary() {
+fn what_is_not_all_there_or_does_not_only_read_is_for_the_primary() {
     let run = || [bind("", "", &[]), execute_some("", 0)].concat();
     for sent in [
         [parse("", "select 'a'"), run(), flush()].concat(),
-        [parse("", "select 'a'"), run(), run(), sync()].concat(),
-        [query("select 'a'; select 'b'")].concat(),
+        [parse("", "select 'a'"), run(), parse("", "select put(1)"), run(), sync()].concat(),
+        query("select 'a'; insert into t values (1)"),
+        query("begin read only; select 'a'"),
         parse("", "select 'a'"),
     ] {
         let mut world = herd(&[false]);
@@ -72,6 +75,54 @@ fn what_is_not_all_there_or_more_than_one_statement_is_for_the_primary() {
         assert!(world.servers.get(1).is_none_or(|standby| standby.got.is_empty()));
         assert!(!world.servers[0].got.is_empty());
     }
+}
+
+#[test]
+fn several_statements_are_read_on_a_standby_if_it_answers_all_of_them() {
+    let run = |letter: char| {
+        [parse("", &format!("select '{letter}'")), bind("", "", &[]), execute_some("", 0)].concat()
+    };
+    let several = [query("select 'a'; select 'b'"), [run('a'), run('b'), sync()].concat()];
+    for sent in &several {
+        let mut world = herd(&[false]);
+        world.sends(A, [sent.clone()]);
+        assert!(world.servers[0].got.is_empty());
+        // The second is refused.
+        let mut world = herd(&[false, true]);
+        world.sends(A, [sent.clone()]);
+        let rows: Vec<_> =
+            replies(&world.client(A).got).into_iter().filter(|said| said.starts_with("DataRow")).collect();
+        assert_eq!(rows, ["DataRow a", "DataRow b"]);
+        assert!(!world.servers[0].got.is_empty());
+    }
+    // What they answer is too long to be held back: that is found out once.
+    let long = query("select repeat('x', 300); select 'b'");
+    let mut world = herd(&[false]).with_capacity(200);
+    for (times, sent) in [(1, long.clone()), (1, long)] {
+        world.sends(A, [sent]);
+        assert_eq!(requests(&world.servers[1].got).len(), times);
+    }
+    assert_eq!(requests(&world.servers[0].got).len(), 2);
+}
+
+#[test]
+fn a_session_that_keeps_its_connection_reads_there() {
+    let mut world = session_mode().with_standbys(&[false]);
+    world.sends(A, [query("select 'a'"), query("begin read only"), query("select 'a'"), query("commit")]);
+    world.server_got(0, ["Query select 'a'", "Query begin read only", "Query select 'a'", "Query commit"]);
+}
+
+#[test]
+fn several_that_need_statements_from_before_are_for_the_primary() {
+    let run = |name: &str| [bind("", name, &[]), execute_some("", 0)].concat();
+    let mut world = herd(&[false]);
+    world.sends(A, [parse("s1", "select 'a'"), parse("s2", "select 'b'"), sync()]);
+    world.server(1).got.clear();
+    world.sends(A, [run("s1"), run("s1"), sync()]);
+    assert!(!world.servers[1].got.is_empty());
+    world.server(1).got.clear();
+    world.sends(A, [run("s1"), run("s2"), sync()]);
+    assert!(world.servers[1].got.is_empty());
 }
 
 #[test]

@@ -342,8 +342,8 @@ impl World {
         };
         down.accept(&cut);
         session.tell_migrations(statements);
-        if let Some(Stop::Refused { for_good }) = cut.stop {
-            self.refused(number, server, for_good);
+        if let Some(Stop::Refused(refusal)) = cut.stop {
+            self.refused(number, server, refusal);
             return true;
         }
         if let Some(last_words) = last_words {

@@ -4,7 +4,7 @@ use super::super::server::Lifetime;
 use super::super::wire;
 use super::{Client, Place, World};
 use crate::prepared::Lookup;
-use crate::session::{NoViews, Passage, Session, Transaction, bound_to_standby};
+use crate::session::{NoViews, Passage, Refusal, Session, Transaction, bound_to_standby};
 use crate::statement::RecentScans;
 
 impl World {
@@ -24,7 +24,7 @@ impl World {
     }
 
     /// A standby has refused what the client has sent. It is taken for lost, but for that.
-    pub(super) fn refused(&mut self, number: usize, server: usize, for_good: bool) {
+    pub(super) fn refused(&mut self, number: usize, server: usize, refusal: Refusal) {
         let passage = self.passage(number);
         let Self { clients, servers, statements, recent, sequences, .. } = self;
         let lookup = Lookup { statements, recent, views: &NoViews, sequences };
@@ -34,8 +34,10 @@ impl World {
         if !session.may_be_sent_again() || (in_block && passage == Passage::Barred) {
             return session.tell_what_it_says();
         }
-        if for_good {
-            session.note_refused(request, lookup);
+        match refusal {
+            Refusal::ForGood => session.note_refused(request, lookup),
+            Refusal::TooLong => session.note_long(request, lookup),
+            Refusal::ForNow => {}
         }
         assert!(request.len() + up.input.len() <= self.capacity, "there is no room");
         up.flow.drop_rest();
@@ -57,7 +59,8 @@ impl World {
         let passage = self.passage(number);
         let Some(place) = self.held(number) else { unreachable!("it holds a standby") };
         let server = &mut self.servers[place];
-        assert!(server.from.is_empty() && server.to.is_empty(), "the server is not at rest");
+        server.serve(usize::MAX);
+        assert!(server.from.is_empty(), "the server is not at rest");
         server.backend.reads(&wire::query("rollback"));
         server.backend.said();
         server.is_leased = false;
@@ -78,6 +81,8 @@ impl World {
         self.lease_of(number, Some(false));
         let Some(place) = self.held(number) else { unreachable!("it got the primary") };
         let server = &mut self.servers[place];
+        // A Flush may be on its way yet.
+        server.serve(usize::MAX);
         server.backend.reads(&wire::query(&begin));
         if is_failed {
             server.backend.reads(&wire::query("rollback to a"));
