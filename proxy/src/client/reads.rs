@@ -132,7 +132,9 @@ impl Access {
 impl Session {
     /// A standby for what the client has sent, if it may be read there, and there is one.
     pub(super) fn try_standby(&mut self) -> Option<Attempt> {
-        if std::mem::take(&mut self.front.reads) == Reads::OnPrimary {
+        let is_refused = std::mem::take(&mut self.front.reads) == Reads::OnPrimary;
+        // Its channels come back to the connection that it gets, and no standby listens.
+        if is_refused || self.listening.is_shared() {
             return None;
         }
         let policy = self.access.read_policy(&self.worker);

@@ -210,3 +210,20 @@ async fn in_statement_mode_reads_go_to_standbys_and_blocks_are_refused_as_ever()
     ensure!(error.is_some_and(|error| error.code() == "0A000"), "{last:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn who_listens_reads_where_it_can_listen() -> Result<()> {
+    let herd = herd_of(Cluster::builder().servers(2).start().await?, "1").await?;
+    let mut listener = herd.raw().await?;
+    listener.query("LISTEN news").await?;
+    // Its channels are handed over to a connection that it shares, most likely.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    for _ in 0..3 {
+        let answer = listener.query("SELECT 7").await?;
+        ensure!(answer.value().as_deref() == Some("7"), "{answer:?}");
+    }
+    herd.connect().await?.batch_execute("NOTIFY news").await?;
+    let heard = listener.expect_frame().await?;
+    ensure!(heard.tag == b'A', "{heard:?}");
+    Ok(())
+}
