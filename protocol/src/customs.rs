@@ -9,6 +9,9 @@ pub const MOST: usize = 128;
 /// A longer name is not remembered.
 pub(crate) const LONGEST_NAME: usize = 63;
 
+/// Those that pgherd itself reads begin so.
+const OWN_PREFIX: &str = "pgherd.";
+
 /// A set of custom parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Customs {
@@ -68,9 +71,16 @@ impl Customs {
     /// True if all of them are among `others`.
     #[must_use]
     pub fn are_all_in(&self, others: &Self) -> bool {
+        self.is_empty() || others.any || (!self.any && self.names.iter().all(|name| others.has(name)))
+    }
+
+    /// True if a session that has set `others` may be served where these may be: they are among its own, or pgherd's, which mean nothing to
+    /// anybody else.
+    #[must_use]
+    pub fn may_be_met_by(&self, others: &Self) -> bool {
         self.is_empty()
             || others.any
-            || (!self.any && self.names.iter().all(|name| others.names.binary_search(name).is_ok()))
+            || (!self.any && self.names.iter().all(|name| name.starts_with(OWN_PREFIX) || others.has(name)))
     }
 }
 
@@ -97,6 +107,13 @@ mod tests {
         let mut sum = one;
         sum.add_all(&both);
         assert_eq!(sum, both);
+    }
+
+    #[test]
+    fn what_is_meant_for_pgherd_is_in_nobodys_way() {
+        let (own, both) = (customs(&["pgherd.reads"]), customs(&["app.a", "pgherd.reads"]));
+        assert!(own.may_be_met_by(&customs(&[])) && !own.are_all_in(&customs(&[])));
+        assert!(both.may_be_met_by(&customs(&["app.a"])) && !both.may_be_met_by(&own));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::relay::{Event, Front, Lost};
 use super::session::{Session, Turn};
 use super::unserved::cancelled;
 use super::watch::Activity;
+use super::wishes;
 use crate::server::connection::ServerConnection;
 
 /// PostgreSQL has some 350 parameters.
@@ -83,11 +84,13 @@ impl Session {
         machine.finds_customs(parameters.customs());
         if machine.on_leftovers(pin, &parameters) {
             let parameters = parameters.with_customs(machine.customs());
-            self.access.parameters = self.worker.shared.parameters.share(parameters);
+            let parameters = self.worker.shared.parameters.share(parameters);
+            let before = std::mem::replace(&mut self.access.parameters, parameters);
             *self.access.seat.card().parameters.lock() = Arc::clone(&self.access.parameters);
             let is_known = !machine.may_hide_parameters();
             connection.applied = is_known.then(|| Arc::clone(&self.access.parameters));
             connection.state.parameters_lost = false;
+            wishes::complain(&mut self.front, (&self.access, &before));
         }
         Ok(is_cancelled)
     }

@@ -18,6 +18,7 @@ use super::authenticate::Applicant;
 use super::replication::{self, Passage, Replication};
 use super::unserved::not_in_time;
 use super::welcome;
+use super::wishes;
 use crate::cancel::Registration;
 use crate::config::{Config, PoolMode};
 use crate::console::{self, Visitor};
@@ -268,7 +269,9 @@ fn parameters(startup: &Startup, server_user: &str, config: &Config) -> Result<P
     for name in config.pool.custom_parameters_for(&startup.database, server_user) {
         customs.add(&name.to_ascii_lowercase());
     }
-    Ok(Parameters::new(&startup.parameters)?.with_customs(&customs))
+    let parameters = Parameters::new(&startup.parameters)?;
+    wishes::check(&parameters)?;
+    Ok(parameters.with_customs(&customs))
 }
 
 /// Refuses those whom an operator does not want.

@@ -25,6 +25,7 @@ mod unserved;
 mod vacate;
 mod watch;
 pub(crate) mod welcome;
+mod wishes;
 
 use std::rc::Rc;
 use std::time::Duration;

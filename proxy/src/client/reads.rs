@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_health::NodeId;
+use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::session::{Passage, Refusal};
 
 use super::acquire::{Access, Attempt, Held};
 use super::blocks::end_block;
 use super::session::{Session, Turn};
-use crate::config::{self, Consistency, ReadPolicy};
+use super::wishes;
+use crate::config::{self, Consistency, ReadPolicy, Routing};
 use crate::reactor;
 use crate::server::balance::Dice;
 use crate::server::marks::Mark;
@@ -30,9 +32,18 @@ pub(super) enum Reads {
     OnPrimary,
 }
 
+/// What holds for a session's reads, and by what that was found.
+#[derive(Debug)]
+struct Found {
+    routing: Arc<Routing>,
+    parameters: Arc<Parameters>,
+    policy: ReadPolicy,
+}
+
 /// What a session keeps for its reads on standbys.
 #[derive(Debug)]
 pub(crate) struct Standbys {
+    found: Option<Found>,
     /// The pools that served it.
     pools: Vec<(Arc<Server>, Arc<Pool>)>,
     /// The last standby that had no connection for it, and until when it is not asked again.
@@ -48,6 +59,7 @@ impl Standbys {
     /// Those of a session of this number.
     pub(super) fn new(session: u64) -> Self {
         Self {
+            found: None,
             pools: Vec::new(),
             shunned: None,
             mark: Mark::default(),
@@ -78,14 +90,20 @@ impl Standbys {
 }
 
 impl Access {
-    /// What holds for the session's reads.
-    fn read_policy(&self, worker: &Worker) -> ReadPolicy {
+    /// What holds for the session's reads: what it asks for itself, else what the configuration says. Found anew when either has changed.
+    fn read_policy(&mut self, worker: &Worker) -> ReadPolicy {
         let config = worker.shared.config.load();
-        if config.routing.overrides.is_empty() {
-            return config.routing.policy;
+        let Self { parameters, standbys, .. } = self;
+        if let Some(found) = &standbys.found
+            && Arc::ptr_eq(&found.routing, &config.routing)
+            && Arc::ptr_eq(&found.parameters, parameters)
+        {
+            return found.policy;
         }
-        let application = self.parameters.get("application_name").unwrap_or_default();
-        config.routing.policy_for(&self.database, &self.user, application)
+        let (routing, parameters) = (Arc::clone(&config.routing), Arc::clone(parameters));
+        let application = parameters.get("application_name").unwrap_or_default();
+        let policy = wishes::apply(routing.policy_for(&self.database, &self.user, application), &parameters);
+        standbys.found.insert(Found { routing, parameters, policy }).policy
     }
 
     /// Asks the pool of a standby for a connection; none if there is no standby that has all that the session must see, or it is the

@@ -65,6 +65,7 @@ pub(crate) use tcp::Tcp;
 #[cfg(test)]
 pub(crate) use tests::load_with;
 pub(crate) use units::as_pgbouncer;
+pub(crate) use value::Choice;
 
 use environment::Environment;
 use raw::Raw;

@@ -29,7 +29,7 @@ pub(crate) struct Config {
     /// `[pool]`
     pub(crate) pool: Pool,
     /// `[routing]`
-    pub(crate) routing: Routing,
+    pub(crate) routing: Arc<Routing>,
     /// `[auth]`
     pub(crate) auth: Auth,
     /// `[failover]`

@@ -53,15 +53,6 @@ impl Choice for Consistency {
         &[("session", Self::Session), ("eventual", Self::Eventual), ("strong", Self::Strong)];
 }
 
-impl Consistency {
-    /// The one of this name, as a client gives it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "SET pgherd.consistency asks for it"))]
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        let is_named = |(word, _): &&(&str, Self)| word.eq_ignore_ascii_case(name);
-        Self::WORDS.iter().find(is_named).map(|(_, consistency)| *consistency)
-    }
-}
-
 impl MaxLag {
     fn show(self) -> String {
         match self {

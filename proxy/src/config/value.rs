@@ -27,6 +27,12 @@ pub(crate) trait Choice: Copy + PartialEq + 'static {
     fn word(self) -> &'static str {
         Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| word)
     }
+
+    /// The value of this word, as a client gives it.
+    fn named(name: &str) -> Option<Self> {
+        let is_named = |(word, _): &&(&str, Self)| word.eq_ignore_ascii_case(name);
+        Self::WORDS.iter().find(is_named).map(|(_, value)| *value)
+    }
 }
 
 impl Choice for PoolMode {

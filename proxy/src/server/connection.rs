@@ -80,10 +80,10 @@ impl ServerConnection {
             .is_some_and(|applied| Arc::ptr_eq(applied, parameters) || applied.are_in_force_with(parameters))
     }
 
-    /// True if a session with these parameters finds no custom ones there that it has not set itself.
+    /// True if a session with these parameters finds no custom ones there that it has not set itself, but for pgherd's.
     #[inline]
     pub(crate) fn fits(&self, parameters: &Parameters) -> bool {
-        self.state.customs.are_all_in(parameters.customs())
+        self.state.customs.may_be_met_by(parameters.customs())
     }
 
     /// True if the server has said nothing since the connection was given back: neither an end nor a change of

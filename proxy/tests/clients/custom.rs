@@ -109,6 +109,20 @@ async fn those_who_set_the_same_share_connections() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_is_meant_for_pgherd_keeps_no_connection_from_others() -> Result<()> {
+    let front = front(|pgherd| pgherd).await?;
+    let (mut one, mut other) = (front.raw().await?, front.raw().await?);
+    let pid = says(&mut one, "SELECT pg_backend_pid()").await?;
+    for set in ["SET pgherd.consistency = 'eventual'", "BEGIN; SET LOCAL pgherd.reads = 'primary'; COMMIT"] {
+        says(&mut one, set).await?;
+        ensure!(says(&mut other, "SELECT pg_backend_pid()").await? == pid, "{set}");
+        let seen = "SELECT coalesce(current_setting('pgherd.consistency', true), '')";
+        ensure!(says(&mut other, seen).await?.is_empty() && says(&mut one, seen).await? == "eventual");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_custom_parameter_is_carried_and_pins_nobody() -> Result<()> {
     let front = front(|pgherd| pgherd.set("pool.pinned_size", 0)).await?;
     let [_, pgherd] = front.both()?;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pgherd_testkit::client::{RawClient, Session};
+use bytes::BytesMut;
+use pgherd_testkit::client::{RawClient, Session, frontend};
 use pgherd_testkit::history::{Record, Report, Workload};
 use pgherd_testkit::{Cluster, Context, Pgherd, PgherdBuilder, Result, Server, ensure, eventually};
 
@@ -50,6 +51,17 @@ impl Herd {
     pub(crate) async fn raw(&self) -> Result<RawClient> {
         let password = self.cluster.credentials().password("app");
         RawClient::login(self.pgherd.address(), "app", "app", password).await
+    }
+
+    /// A client with these parameters in its startup packet besides.
+    pub(crate) async fn raw_with(&self, parameters: &[(&str, &str)]) -> Result<RawClient> {
+        let mut client = RawClient::connect(self.pgherd.address()).await?;
+        let all = [("user", "app"), ("database", "app")].into_iter().chain(parameters.iter().copied());
+        let mut packet = BytesMut::new();
+        frontend::startup_message(all, &mut packet)?;
+        client.send(&packet).await?;
+        client.authenticate("app", self.cluster.credentials().password("app")).await?;
+        Ok(client)
     }
 
     /// An administrator at the console.

@@ -27,6 +27,7 @@ mod reclone;
 mod reload;
 mod restart;
 mod scenarios;
+mod session_reads;
 mod several;
 mod slots;
 mod standby_lost;

@@ -14,7 +14,7 @@ const SLOW_START: RangeInclusive<Duration> = Duration::ZERO..=DAY;
 impl Bridge<'_> {
     // As in the other functions, all keys are read before the first `?`.
 
-    pub(super) fn routing(&mut self) -> Option<Routing> {
+    pub(super) fn routing(&mut self) -> Option<Arc<Routing>> {
         let reads = self.get("routing.reads", value::choice);
         let consistency = self.get("routing.consistency", value::choice);
         let max_lag = self.get("routing.max_lag", routing::max_lag);
@@ -24,6 +24,7 @@ impl Bridge<'_> {
         let functions = Arc::new(FunctionRules { reads: read_functions, writes: write_functions });
         let overrides = self.read("routing.override", routing::overrides).map(|(_, overrides)| overrides);
         let policy = ReadPolicy { reads: reads?, consistency: consistency?, max_lag: max_lag?, prefer: None };
-        Some(Routing { policy, slow_start: slow_start?, functions, overrides: overrides.unwrap_or_default() })
+        let overrides = overrides.unwrap_or_default();
+        Some(Arc::new(Routing { policy, slow_start: slow_start?, functions, overrides }))
     }
 }
