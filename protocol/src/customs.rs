@@ -40,6 +40,11 @@ impl Customs {
         self.any = true;
     }
 
+    /// Takes one out, whose name is in lower case.
+    pub fn remove(&mut self, name: &str) {
+        self.names.retain(|known| **known != *name);
+    }
+
     /// Takes all others in.
     pub fn add_all(&mut self, others: &Self) {
         if self == others {

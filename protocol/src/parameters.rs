@@ -132,6 +132,13 @@ impl Parameters {
         self.values.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// Takes one out that is not for servers; its value.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.values.iter().position(|(n, _)| n == name)?;
+        self.customs.remove(name);
+        Some(self.values.remove(at).1)
+    }
+
     #[cfg(test)]
     pub(crate) fn pairs(&self) -> &[(String, String)] {
         &self.values
@@ -266,6 +273,13 @@ mod tests {
         assert_eq!(set.get("search_path"), Some("x y"));
         assert_eq!(set.get("timezone"), Some("UTC"));
         assert!(Parameters::new(&[("options".into(), "-x".into())]).is_err());
+    }
+
+    #[test]
+    fn what_is_taken_out_is_as_if_it_had_never_been_there() {
+        let mut set = parameters(&[("app.x", "1"), ("app.y", "2")]);
+        assert_eq!([set.take("app.x"), set.take("app.x")], [Some("1".to_owned()), None]);
+        assert_eq!(set, parameters(&[("app.y", "2")]));
     }
 
     #[test]

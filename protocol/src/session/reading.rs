@@ -81,7 +81,7 @@ impl Session {
             }
             Effect::Empty | Effect::Harmless | Effect::Rollback => false,
             Effect::Commit => !self.only_reads,
-            Effect::Write | Effect::MayCommit => !is_read,
+            Effect::Write | Effect::MayCommit => !is_read && !findings.only_sets,
         };
         self.only_reads &= !wrote;
         self.wrote |= wrote && self.reading == Reading::No;

@@ -65,6 +65,7 @@ struct Findings<'a> {
     runs_any: bool,
     draws: Draws,
     asks: bool,
+    only_sets: bool,
     /// SHOW
     shows: bool,
     /// The statements that have ended.
@@ -377,6 +378,7 @@ impl<'a> Findings<'a> {
         self.alters |= statement.may_define();
         self.draws = self.draws.max(statement.draws());
         self.exits = statement.exits();
+        self.only_sets = statement.first == Some(First::Set);
         let why = statement.why(self.copies);
         self.why = if self.statements == 1 { why } else { Why::of_both(self.why, why) };
         self.effect = Some(match self.effect {
@@ -405,7 +407,7 @@ impl<'a> Findings<'a> {
         self.end_statement();
         let effect = if unclear { Effect::MayCommit } else { self.effect.unwrap_or(Effect::Empty) };
         let single = self.statements <= 1 && !unclear;
-        let exits = self.exits && single;
+        let (exits, only_sets) = (self.exits && single, self.only_sets && single);
         let draws = if unclear { self.draws.max(Draws::Perhaps) } else { self.draws };
         let place = self.place(unclear);
         let Self { pin, forgets, names, alters, sets, sets_custom, resets, .. } = self;
@@ -418,6 +420,7 @@ impl<'a> Findings<'a> {
             names,
             alters,
             sets,
+            only_sets,
             sets_custom,
             resets,
             copies,

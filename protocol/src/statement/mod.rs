@@ -188,6 +188,8 @@ pub struct Scan {
     /// It may change run-time parameters for the session, and none but such as [`Parameters`](crate::parameters::Parameters)
     /// can carry.
     pub sets: bool,
+    /// It is a SET, and so writes nothing.
+    pub only_sets: bool,
     /// It sets custom parameters, if only for its transaction.
     pub sets_custom: SetsCustom,
     /// It may take run-time parameters back to their defaults.
@@ -238,6 +240,7 @@ impl Scan {
         names: false,
         alters: true,
         sets: false,
+        only_sets: false,
         sets_custom: SetsCustom::Nothing,
         resets: Resets::Nothing,
         copies: false,
@@ -265,6 +268,7 @@ impl Scan {
         names: false,
         alters: false,
         sets: false,
+        only_sets: false,
         sets_custom: SetsCustom::Nothing,
         resets: Resets::Nothing,
         copies: false,
@@ -295,6 +299,7 @@ impl Scan {
             names: self.names || other.names,
             alters: self.alters || other.alters,
             sets: self.sets || other.sets,
+            only_sets: self.only_sets && other.only_sets,
             sets_custom: self.sets_custom.max(other.sets_custom),
             resets: self.resets.max(other.resets),
             copies: self.copies || other.copies,

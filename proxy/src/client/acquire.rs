@@ -71,7 +71,7 @@ pub(crate) struct Access {
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
     /// Where it reads besides.
-    pub(super) standbys: Standbys,
+    pub(super) standbys: Box<Standbys>,
 }
 
 /// What a look at the table and the pool gave.
@@ -126,7 +126,7 @@ impl Access {
         account: Arc<Account>,
     ) -> Self {
         let sequences = Arc::default();
-        let standbys = Standbys::new(seat.card().id);
+        let standbys = Box::new(Standbys::new(seat.card().id));
         Self { database, user, parameters, seat, account, outlook: None, sequences, cached: None, standbys }
     }
 

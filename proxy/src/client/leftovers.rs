@@ -77,20 +77,23 @@ impl Session {
             let parameters = machine.startup().carried(&left.parameters, encoding)?;
             Some((left.pin, parameters))
         });
-        let Some((pin, parameters)) = read else {
+        let Some((pin, mut parameters)) = read else {
             machine.stay();
             return Ok(is_cancelled);
         };
         machine.finds_customs(parameters.customs());
+        let after = wishes::take_after(&mut parameters);
         if machine.on_leftovers(pin, &parameters) {
             let parameters = parameters.with_customs(machine.customs());
             let parameters = self.worker.shared.parameters.share(parameters);
             let before = std::mem::replace(&mut self.access.parameters, parameters);
             *self.access.seat.card().parameters.lock() = Arc::clone(&self.access.parameters);
-            let is_known = !machine.may_hide_parameters();
+            // What was taken out is there yet.
+            let is_known = !machine.may_hide_parameters() && after == Ok(None);
             connection.applied = is_known.then(|| Arc::clone(&self.access.parameters));
             connection.state.parameters_lost = false;
-            wishes::complain(&mut self.front, (&self.access, &before));
+            let positions = self.worker.shared.backends.positions();
+            wishes::heed(&mut self.front, (&mut self.access, &before), after, &positions);
         }
         Ok(is_cancelled)
     }

@@ -18,7 +18,7 @@ use super::authenticate::Applicant;
 use super::replication::{self, Passage, Replication};
 use super::unserved::not_in_time;
 use super::welcome;
-use super::wishes;
+use super::wishes::{self, After};
 use crate::cancel::Registration;
 use crate::config::{Config, PoolMode};
 use crate::console::{self, Visitor};
@@ -156,7 +156,8 @@ pub(super) async fn log_in(
     let identity_there = note_identity_there(worker, server_user, &startup.user).await?;
     // Those who have not proven who they are keep nobody out.
     let counted = take_places(shared, &config, &startup, role.as_deref())?;
-    let parameters = shared.parameters.share(parameters(&startup, server_user, &config)?);
+    let (parameters, after) = parameters(&startup, server_user, &config)?;
+    let parameters = shared.parameters.share(parameters);
     let (database, user) = (Arc::<str>::from(&*startup.database), Arc::<str>::from(server_user));
     let names = (Arc::clone(&database), Arc::clone(&user));
     let ends = (peer.clone(), stream.socket().local_addr().ok());
@@ -169,6 +170,7 @@ pub(super) async fn log_in(
         return Ok(Admitted::Replicating(Box::pin(opened).await?));
     }
     let mut access = Access::new(database, user, Arc::clone(&parameters), Arc::clone(&seat), Arc::default());
+    access.standbys.point_to(after, &shared.backends.positions());
     let found = tokio::time::timeout_at(deadline, welcome::find(worker, &mut access)).await;
     let welcome = match found {
         Ok(welcome) => welcome?,
@@ -264,14 +266,19 @@ pub(super) fn greeting<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>,
 }
 
 /// What is in force in the session as it begins.
-fn parameters(startup: &Startup, server_user: &str, config: &Config) -> Result<Parameters, ClientError> {
+fn parameters(
+    startup: &Startup,
+    server_user: &str,
+    config: &Config,
+) -> Result<(Parameters, Option<After>), ClientError> {
     let mut customs = Customs::default();
     for name in config.pool.custom_parameters_for(&startup.database, server_user) {
         customs.add(&name.to_ascii_lowercase());
     }
-    let parameters = Parameters::new(&startup.parameters)?;
+    let mut parameters = Parameters::new(&startup.parameters)?;
     wishes::check(&parameters)?;
-    Ok(parameters.with_customs(&customs))
+    let after = wishes::take_after(&mut parameters)?;
+    Ok((parameters.with_customs(&customs), after))
 }
 
 /// Refuses those whom an operator does not want.

@@ -10,11 +10,11 @@ use pgherd_protocol::session::{Passage, Refusal};
 use super::acquire::{Access, Attempt, Held};
 use super::blocks::end_block;
 use super::session::{Session, Turn};
-use super::wishes;
+use super::wishes::{self, After};
 use crate::config::{self, Consistency, ReadPolicy, Routing};
 use crate::reactor;
 use crate::server::balance::Dice;
-use crate::server::marks::Mark;
+use crate::server::marks::{Mark, Positions};
 use crate::server::pool::{Checkout, Pool};
 use crate::server::table::Server;
 use crate::worker::Worker;
@@ -83,6 +83,13 @@ impl Standbys {
         self.mark.wrote();
     }
 
+    /// The session is to see this, too, if it has said what.
+    pub(super) fn point_to(&mut self, after: Option<After>, positions: &Positions) {
+        if let Some(after) = after {
+            self.mark.name(after, positions);
+        }
+    }
+
     fn shunned(&mut self) -> Option<NodeId> {
         self.shunned = self.shunned.filter(|(_, until)| Instant::now() < *until);
         self.shunned.map(|(standby, _)| standby)
@@ -112,7 +119,7 @@ impl Access {
         let shunned = self.standbys.shunned();
         let backends = &worker.shared.backends;
         let (table, positions) = (backends.load(), backends.positions());
-        let Standbys { mark, must_see, dice, .. } = &mut self.standbys;
+        let Standbys { mark, must_see, dice, .. } = &mut *self.standbys;
         mark.resolve(&positions);
         *must_see = if policy.consistency == Consistency::Eventual { Mark::default() } else { *mark };
         let may = |server: &Server| {

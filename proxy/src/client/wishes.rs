@@ -1,14 +1,43 @@
 //! What a session asks for its own reads, by custom parameters that mean something to pgherd alone.
 
+use pgherd_health::Lsn;
 use pgherd_protocol::error::{ClientError, Severity};
 use pgherd_protocol::parameters::Parameters;
 
 use super::acquire::Access;
 use super::relay::Front;
 use crate::config::{Choice, Consistency, ReadPolicy, Reads};
+use crate::server::marks::Positions;
 
 const CONSISTENCY: &str = "pgherd.consistency";
 const READS: &str = "pgherd.reads";
+const AFTER: &str = "pgherd.after";
+/// Instead of a position.
+const NOW: &str = "now";
+
+/// What a session is to see: all that was committed where a primary's log was at this position; or all that was committed until now.
+pub(super) type After = Option<Lsn>;
+
+/// Takes out to what a session is pointed, if it is. It is no parameter of the session, and for no server: sessions that differ in
+/// nothing else share connections.
+///
+/// # Errors
+/// 22023.
+pub(super) fn take_after(parameters: &mut Parameters) -> Result<Option<After>, ClientError> {
+    match parameters.take(AFTER).as_deref() {
+        None | Some("") => Ok(None),
+        Some(now) if now.eq_ignore_ascii_case(NOW) => Ok(Some(None)),
+        Some(position) => match position.parse() {
+            Ok(lsn) => Ok(Some(Some(lsn))),
+            Err(_) => Err(invalid(AFTER, position)
+                .hint("A position in the write-ahead log, as pg_current_wal_insert_lsn() gives it, or now.")),
+        },
+    }
+}
+
+fn invalid(name: &str, value: &str) -> ClientError {
+    ClientError::new("22023", format!("invalid value for parameter \"{name}\": \"{value}\""))
+}
 
 /// `policy`, but for what these parameters ask for. A word that means nothing is taken for the strictest.
 pub(super) fn apply(policy: ReadPolicy, parameters: &Parameters) -> ReadPolicy {
@@ -35,13 +64,24 @@ pub(super) fn check(parameters: &Parameters) -> Result<(), ClientError> {
     complaints(parameters, &Parameters::default()).next().map_or(Ok(()), Err)
 }
 
-/// Tells the client of words that mean nothing, now that others are in force than before. The server has taken them: it knows no better.
-pub(super) fn complain(front: &mut Front, (access, before): (&Access, &Parameters)) {
-    for complaint in complaints(&access.parameters, before) {
+/// The session has other parameters than before, and is pointed to `after`, if that could be told. The client is told of words that mean
+/// nothing: the server has taken them, and knows no better.
+pub(super) fn heed(
+    front: &mut Front,
+    (access, before): (&mut Access, &Parameters),
+    after: Result<Option<After>, ClientError>,
+    positions: &Positions,
+) {
+    let (after, complaint) = match after {
+        Ok(after) => (after, None),
+        Err(complaint) => (Some(None), Some(complaint.detail("It is taken for now."))),
+    };
+    access.standbys.point_to(after, positions);
+    let others = complaints(&access.parameters, before)
+        .map(|it| it.detail("Until it has another value, the session reads from the primary."));
+    for complaint in others.chain(complaint) {
         let Access { database, user, .. } = access;
-        tracing::info!(%database, %user, reason = %complaint.message, "a session reads from the primary");
-        let complaint =
-            complaint.detail("Until it has another value, pgherd has the session read from the primary.");
+        tracing::info!(%database, %user, reason = %complaint.message, "what a session asks for means nothing");
         complaint.write(front.down.append(), Severity::Notice);
     }
 }
@@ -53,8 +93,7 @@ fn complaints<'a>(
 ) -> impl Iterator<Item = ClientError> + 'a {
     let complaint = |name: &str, is_known: fn(&str) -> bool, available: &'static str| {
         let word = word(parameters, name).filter(|word| !is_known(word) && before.get(name) != Some(word))?;
-        let message = format!("invalid value for parameter \"{name}\": \"{word}\"");
-        Some(ClientError::new("22023", message).hint(available))
+        Some(invalid(name, word).hint(available))
     };
     let consistency = complaint(
         CONSISTENCY,
@@ -91,6 +130,20 @@ mod tests {
             let policy = apply(POLICY, &parameters(asked));
             assert_eq!(policy, ReadPolicy { reads, consistency, ..POLICY }, "{asked:?}");
         }
+    }
+
+    #[test]
+    fn a_position_is_taken_out_of_the_parameters() {
+        let read = |value: &str| {
+            let mut asked = parameters(&[(AFTER, value), (READS, "any")]);
+            let after = take_after(&mut asked);
+            assert_eq!(asked, parameters(&[(READS, "any")]));
+            after.map_err(|error| error.sqlstate)
+        };
+        assert_eq!(read("16/B374D848"), Ok(Some(Some(Lsn(0x16_B374_D848)))));
+        assert_eq!([read("NOW"), read("")], [Ok(Some(None)), Ok(None)]);
+        assert_eq!(read("yesterday"), Err("22023".into()));
+        assert_eq!(take_after(&mut parameters(&[])), Ok(None));
     }
 
     #[test]

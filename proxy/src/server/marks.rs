@@ -15,11 +15,11 @@ use pgherd_health::{Lsn, NodeId};
 
 pub(crate) use keeper::keep;
 pub(crate) use samples::Lag;
-use samples::Samples;
+use samples::{Samples, end_of_records};
 
 use crate::config::MaxLag;
 
-/// What a session must see: all that was committed when it last wrote something.
+/// What a session must see: all that was committed when it last wrote something, or to which it was pointed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark(Written);
 
@@ -32,6 +32,8 @@ enum Written {
     Before(Instant),
     /// Its last commit is before this position of the primary of this reign.
     Below { reign: u64, lsn: Lsn },
+    /// At this moment it was told that what it is to see is before this position of some primary's.
+    Named { lsn: Lsn, at: Instant },
 }
 
 impl Mark {
@@ -45,9 +47,34 @@ impl Mark {
         self.0 = Written::Before(now);
     }
 
+    /// The session is to see besides all that was committed where a primary's log was at `lsn`, which it says itself; or all that was
+    /// committed until now.
+    pub(crate) fn name(&mut self, lsn: Option<Lsn>, positions: &Positions) {
+        self.name_at(Instant::now(), lsn, positions);
+    }
+
+    /// Whatever it is, it was committed by `now`: a position of the primary that is asked for later covers it, too, whichever primary that is
+    /// by then.
+    fn name_at(&mut self, now: Instant, lsn: Option<Lsn>, positions: &Positions) {
+        let lsn = lsn.map(end_of_records);
+        self.0 = match (self.0, lsn) {
+            (Written::Nothing, Some(lsn)) => Written::Named { lsn, at: now },
+            (Written::Named { lsn: before, .. }, Some(lsn)) => {
+                Written::Named { lsn: before.max(lsn), at: now }
+            }
+            (Written::Below { reign, lsn: before }, Some(lsn)) if reign == positions.reign => {
+                if lsn <= before { self.0 } else { Written::Named { lsn, at: now } }
+            }
+            _ => Written::Before(now),
+        };
+    }
+
     /// Remembers the position that covers what was written, once there is one.
     pub(crate) fn resolve(&mut self, positions: &Positions) {
-        if let (Written::Before(_), Some(lsn)) = (self.0, positions.covering(self)) {
+        let (Written::Before(at) | Written::Named { at, .. }) = self.0 else { return };
+        if positions.samples.covering(at).is_some()
+            && let Some(lsn) = positions.covering(self)
+        {
             self.0 = Written::Below { reign: positions.reign, lsn };
         }
     }
@@ -107,6 +134,7 @@ impl Positions {
         match mark.0 {
             Written::Nothing => Some(Lsn::default()),
             Written::Before(at) => self.samples.covering(at),
+            Written::Named { lsn, at } => Some(self.samples.covering(at).map_or(lsn, |later| later.min(lsn))),
             Written::Below { reign, lsn } => match reign.cmp(&self.reign) {
                 Ordering::Less => self.first,
                 Ordering::Equal => Some(lsn),

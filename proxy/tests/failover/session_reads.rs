@@ -1,7 +1,7 @@
 //! What a session asks for its own reads. The standby has stopped to replay: whoever reads there finds nothing.
 
 use pgherd_testkit::client::{ErrorFields, RawClient};
-use pgherd_testkit::{Cluster, PgherdBuilder, Result, Server, ensure, eventually};
+use pgherd_testkit::{Cluster, Context, PgherdBuilder, Result, Server, anyhow, ensure, eventually};
 
 use crate::herd::{Herd, PATIENCE};
 
@@ -16,10 +16,9 @@ pub(crate) async fn paused(settings: impl FnOnce(PgherdBuilder) -> PgherdBuilder
     standby.query("SELECT pg_wal_replay_pause()").await?;
     primary.query_in("app", "INSERT INTO kept VALUES (1)").await?;
     // Not before the database's catalogue was read.
-    let mut stranger = herd.raw().await?;
-    eventually("a stranger reads from the standby", PATIENCE, || {
-        let seen = sees(&mut stranger);
-        async { Ok((seen.await? == 0).then_some(())) }
+    let stranger = herd.connect().await?;
+    eventually("a stranger reads from the standby", PATIENCE, || async {
+        Ok(stranger.query_typed("SELECT n FROM kept", &[]).await?.is_empty().then_some(()))
     })
     .await?;
     Ok((herd, standby))
@@ -39,53 +38,71 @@ pub(crate) async fn run(client: &mut RawClient, statements: &[&str]) -> Result<(
     Ok(())
 }
 
+/// Fails unless it reads from the standby, at once or in a moment: as soon as the connection there is known to be to this run of it.
+async fn reads_there(client: &mut RawClient) -> Result<()> {
+    let client = tokio::sync::Mutex::new(client);
+    eventually("it reads from the standby", PATIENCE, || async {
+        Ok((sees(*client.lock().await).await? == 0).then_some(()))
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_session_says_itself_what_it_sees_and_goes_back_as_its_parameters_do() -> Result<()> {
     let strong = "[{ application = \"strong\", consistency = \"strong\" }]";
     let (herd, _) = paused(|pgherd| pgherd.env("PGHERD_ROUTING__OVERRIDE", strong)).await?;
     let mut wrong = Vec::new();
     for (statements, is_read_there) in [
-        (&[][..], true),
-        (&["INSERT INTO kept VALUES (1)"], false),
-        (&["INSERT INTO kept VALUES (1)", "SET pgherd.consistency = 'eventual'"], true),
+        (&[][..], false),
+        (&["SET pgherd.consistency = 'eventual'"], true),
         (&["SET pgherd.consistency = 'strong'"], false),
-        (&["SET pgherd.consistency = strong", "RESET pgherd.consistency"], true),
-        (&["SET pgherd.consistency TO strong", "SET pgherd.consistency TO DEFAULT"], true),
-        (&["SET pgherd.consistency = 'strong'", "DISCARD ALL"], true),
-        (&["BEGIN", "SET pgherd.consistency = 'strong'", "ROLLBACK"], true),
-        (&["BEGIN", "SET pgherd.consistency = 'strong'", "COMMIT"], false),
-        (&["BEGIN", "SET LOCAL pgherd.consistency = 'strong'", "COMMIT"], true),
-        (&["BEGIN", "SAVEPOINT a", "SET pgherd.consistency = 'strong'", "ROLLBACK TO a", "COMMIT"], true),
-        (&["SELECT set_config('pgherd.consistency', 'Strong', false)"], false),
-        (&["SELECT set_config('pgherd.consistency', 'strong', true)"], true),
-        (&["DO $$ BEGIN SET pgherd.consistency = 'strong'; END $$"], false),
-        (&["SET pgherd.reads = 'primary'"], false),
-        (&["SET pgherd.reads = 'primary'", "SET pgherd.reads = 'standbys'"], true),
-        (&["SET application_name = 'strong'"], false),
-        (&["SET application_name = 'strong'", "SET pgherd.consistency = 'session'"], true),
+        (&["SET pgherd.consistency = Eventual", "RESET pgherd.consistency"], false),
+        (&["SET pgherd.consistency TO eventual", "SET pgherd.consistency TO DEFAULT"], false),
+        (&["SET pgherd.consistency = 'eventual'", "DISCARD ALL"], false),
+        (&["BEGIN", "SET pgherd.consistency = 'eventual'", "ROLLBACK"], false),
+        (&["BEGIN", "SET pgherd.consistency = 'eventual'", "COMMIT"], true),
+        (&["BEGIN", "SET LOCAL pgherd.consistency = 'eventual'", "COMMIT"], false),
+        (&["BEGIN", "SAVEPOINT a", "SET pgherd.consistency = 'eventual'", "ROLLBACK TO a", "COMMIT"], false),
+        (&["SELECT set_config('pgherd.consistency', 'eventual', false)"], true),
+        (&["SELECT set_config('pgherd.consistency', 'eventual', true)"], false),
+        (&["SET pgherd.consistency = 'eventual'", "SET pgherd.reads = 'primary'"], false),
+        (
+            &[
+                "SET pgherd.consistency = eventual",
+                "SET pgherd.reads = 'primary'",
+                "SET pgherd.reads = standbys",
+            ],
+            true,
+        ),
+        (&["SET application_name = 'strong'", "SET pgherd.consistency = 'eventual'"], true),
     ] {
         let mut client = herd.raw().await?;
+        run(&mut client, &["INSERT INTO kept VALUES (1)"]).await?;
         run(&mut client, statements).await?;
-        let seen = sees(&mut client).await?;
-        if (seen == 0) != is_read_there {
-            wrong.push(format!("{statements:?}: {seen}"));
+        if is_read_there {
+            reads_there(&mut client).await.with_context(|| format!("{statements:?}\n{}", herd.log()))?;
+        } else if sees(&mut client).await? == 0 {
+            wrong.push(format!("{statements:?}"));
         }
     }
+    let mut client = herd.raw().await?;
+    reads_there(&mut client).await?;
+    run(&mut client, &["SET application_name = 'strong'"]).await?;
+    ensure!(sees(&mut client).await? > 0, "what is configured for it");
     for (option, is_read_there) in [
-        ("-c pgherd.consistency=strong", false),
-        ("-c pgherd.reads=primary -c pgherd.consistency=session", false),
+        ("-c pgherd.consistency=eventual", true),
+        ("-c pgherd.reads=primary -c pgherd.consistency=eventual", false),
     ] {
         let mut client = herd.raw_with(&[("options", option)]).await?;
-        if (sees(&mut client).await? == 0) != is_read_there {
-            wrong.push(option.to_owned());
-        }
-        run(&mut client, &["SET pgherd.consistency = session", "SET pgherd.reads = any"]).await?;
-        if sees(&mut client).await? != 0 {
-            wrong.push(format!("{option}, then others"));
-        }
-        run(&mut client, &["RESET ALL"]).await?;
-        if (sees(&mut client).await? == 0) != is_read_there {
-            wrong.push(format!("{option}, then RESET ALL"));
+        for statements in
+            [&["INSERT INTO kept VALUES (1)"][..], &["SET pgherd.consistency = session", "RESET ALL"]]
+        {
+            run(&mut client, statements).await?;
+            if is_read_there {
+                reads_there(&mut client).await.with_context(|| format!("{option}\n{}", herd.log()))?;
+            } else if sees(&mut client).await? == 0 {
+                wrong.push(format!("{option}, {statements:?}"));
+            }
         }
     }
     ensure!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), herd.log());
@@ -110,7 +127,7 @@ async fn a_word_that_means_nothing_is_the_strictest_and_the_client_is_told() -> 
     let answer = client.query("SELECT n FROM kept").await?;
     ensure!(answer.rows().len() == 1 && answer.notice().is_none(), "told once: {answer:?}");
     run(&mut client, &["SET pgherd.consistency = 'eventual'"]).await?;
-    ensure!(sees(&mut client).await? == 0);
+    reads_there(&mut client).await?;
     for option in ["-c pgherd.consistency=eventually", "-c pgherd.reads=standby"] {
         let refused = herd.raw_with(&[("options", option)]).await.err();
         let refused = refused.as_ref().and_then(|error| error.downcast_ref::<ErrorFields>());
@@ -118,6 +135,90 @@ async fn a_word_that_means_nothing_is_the_strictest_and_the_client_is_told() -> 
             refused.is_some_and(|error| error.code() == "22023" && error.severity() == "FATAL"),
             "{option}: {refused:?}"
         );
+    }
+    Ok(())
+}
+
+/// Where the log of the primary is, which the client asks it for.
+async fn token(client: &mut RawClient) -> Result<String> {
+    client.query("SELECT pg_current_wal_insert_lsn()").await?.value().context("no position")
+}
+
+/// Waits until it reads from a standby, and finds rows each time before and then.
+async fn reads_there_in_the_end(client: &mut RawClient, log: impl Fn() -> String) -> Result<()> {
+    let client = tokio::sync::Mutex::new(client);
+    eventually("it reads from a standby", PATIENCE, || async {
+        let mut client = client.lock().await;
+        let answer = client.query("/* pgherd: standby */ SELECT pg_is_in_recovery(), n FROM kept").await?;
+        Ok(match answer.rows().first() {
+            Some(row) => (row.first() == Some(&Some("t".into()))).then_some(Ok(())),
+            None => Some(Err(anyhow!("it misses a row: {answer:?}\n{}", log()))),
+        })
+    })
+    .await?
+}
+
+#[tokio::test]
+async fn a_later_session_sees_what_an_earlier_one_has_written_where_it_names_the_position() -> Result<()> {
+    let (herd, standby) = paused(|pgherd| pgherd).await?;
+    let mut before = herd.raw().await?;
+    let old = token(&mut before).await?;
+    run(&mut before, &["INSERT INTO kept VALUES (2)"]).await?;
+    let token = token(&mut before).await?;
+    drop(before);
+    let mut pointed = Vec::new();
+    for (after, is_behind) in
+        [("0/1", false), ("", false), (&token, true), ("now", true), ("FFFFFFFF/0", true)]
+    {
+        let at_login = herd.raw_with(&[("options", &format!("-c pgherd.after={after}"))]).await?;
+        let mut later = herd.raw().await?;
+        run(&mut later, &[&format!("SET pgherd.after = '{after}'")]).await?;
+        for mut client in [at_login, later] {
+            if is_behind {
+                let seen = sees(&mut client).await?;
+                ensure!(seen == 2, "{after}: {seen}\n{}", herd.log());
+                pointed.push(client);
+            } else {
+                reads_there(&mut client).await.with_context(|| format!("{after}\n{}", herd.log()))?;
+            }
+        }
+    }
+    let mut wrong = herd.raw().await?;
+    run(&mut wrong, &["SET pgherd.after = 'yesterday'"]).await?;
+    let answer = wrong.query("SELECT n FROM kept").await?;
+    ensure!(answer.notice().is_some_and(|notice| notice.code() == "22023"), "{answer:?}");
+    ensure!(answer.rows().len() == 2, "{answer:?}");
+    pointed.push(wrong);
+    let refused = herd.raw_with(&[("options", "-c pgherd.after=yesterday")]).await.err();
+    let refused = refused.as_ref().and_then(|error| error.downcast_ref::<ErrorFields>());
+    ensure!(refused.is_some_and(|error| error.code() == "22023"), "{refused:?}");
+    // One that forgets what it sees beside others' positions would be pointed back.
+    run(&mut pointed[0], &[&format!("SET pgherd.after = '{old}'")]).await?;
+    ensure!(sees(&mut pointed[0]).await? == 2);
+    standby.query("SELECT pg_wal_replay_resume()").await?;
+    for client in &mut pointed {
+        reads_there_in_the_end(client, || herd.log()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_position_holds_after_a_failover_also_where_the_new_primary_is_not_there_yet() -> Result<()> {
+    let herd =
+        Herd::of(Cluster::builder().start().await?, |pgherd| pgherd.set("routing.reads", "standbys")).await?;
+    herd.wait_readable("1, 2").await?;
+    let mut before = herd.raw().await?;
+    run(&mut before, &["CREATE TABLE kept AS SELECT 1 AS n"]).await?;
+    let token = token(&mut before).await?;
+    let primary = herd.cluster.server(1)?;
+    for standby in herd.cluster.servers().iter().skip(1) {
+        standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
+    }
+    primary.kill9_all().await?;
+    herd.wait_writable().await?;
+    for after in [&token, "FFFFFFFF/0", "now"] {
+        let mut client = herd.raw_with(&[("options", &format!("-c pgherd.after={after}"))]).await?;
+        reads_there_in_the_end(&mut client, || herd.log()).await?;
     }
     Ok(())
 }
