@@ -17,7 +17,7 @@ use crate::server::marks::Mark;
 use crate::server::marks::keeper::Keeper;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const COMMITS: usize = 3000;
+const COMMITS: usize = 1000;
 const STANDBY: NodeId = NodeId(1);
 
 /// Commits that nobody has read yet, oldest first.
