@@ -2,12 +2,15 @@
 //!
 //! Each worker has counters of its own, which nobody else writes: an addition is a load and a store, and whoever asks reads them all.
 
+mod routed;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+pub(crate) use routed::Reason;
 
 use crate::worker::WorkerId;
 
@@ -49,15 +52,30 @@ const COUNTERS: usize = Counter::Reads as usize + 1;
 /// The counters of one worker, on cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(crate) struct Shard([AtomicU64; COUNTERS]);
+pub(crate) struct Shard {
+    counters: [AtomicU64; COUNTERS],
+    /// Queries by why they ran where they did.
+    routed: [AtomicU64; Reason::ALL.len()],
+}
 
 impl Shard {
     /// Adds to a counter. By the worker alone whose shard it is.
     #[inline]
     pub(crate) fn add(&self, counter: Counter, amount: u64) {
-        if let Some(cell) = self.0.get(counter as usize) {
-            cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-        }
+        add(&self.counters, counter as usize, amount);
+    }
+
+    /// Counts queries by why they ran where they did. By the worker alone whose shard it is.
+    #[inline]
+    pub(crate) fn add_routed(&self, reason: Reason, queries: u64) {
+        add(&self.routed, reason.index(), queries);
+    }
+}
+
+#[inline]
+fn add(cells: &[AtomicU64], index: usize, amount: u64) {
+    if let Some(cell) = cells.get(index) {
+        cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
     }
 }
 
@@ -82,12 +100,23 @@ impl Account {
     /// The sums over all workers.
     pub(crate) fn sums(&self) -> Sums {
         let mut sums = Sums::default();
-        for Shard(cells) in &self.shards {
-            for (sum, cell) in sums.0.iter_mut().zip(cells) {
+        for Shard { counters, .. } in &self.shards {
+            for (sum, cell) in sums.0.iter_mut().zip(counters) {
                 *sum = sum.wrapping_add(cell.load(Ordering::Relaxed));
             }
         }
         sums
+    }
+
+    /// Queries by why they ran where they did, of all workers.
+    fn routed(&self) -> impl Iterator<Item = (Reason, u64)> {
+        let of = |shard: &Shard, reason: Reason| {
+            shard.routed.get(reason.index()).map_or(0, |cell| cell.load(Ordering::Relaxed))
+        };
+        Reason::ALL.into_iter().map(move |reason| {
+            let sum = self.shards.iter().fold(0_u64, |sum, shard| sum.wrapping_add(of(shard, reason)));
+            (reason, sum)
+        })
     }
 }
 
@@ -172,6 +201,16 @@ impl Traffic {
         inner.accounts.iter().map(|(names, account)| (names.clone(), account.sums())).collect()
     }
 
+    /// How many queries of each database and user ran where, and why; those that there were.
+    pub(crate) fn routed(&self) -> Vec<(DatabaseAndUser, Reason, u64)> {
+        let inner = self.inner.lock();
+        let of = |(names, account): (&DatabaseAndUser, &Arc<Account>)| {
+            let there = account.routed().filter(|(_, queries)| *queries > 0);
+            there.map(|(reason, queries)| (names.clone(), reason, queries)).collect::<Vec<_>>()
+        };
+        inner.accounts.iter().flat_map(of).collect()
+    }
+
     /// Notes the counters for averages, if it is time.
     pub(crate) fn note(&self, now: Instant) {
         let mut inner = self.inner.lock();
@@ -245,6 +284,10 @@ mod tests {
         }
         add(&account, 1, Counter::Queries, 600);
         add(&account, 1, Counter::QueryTime, 1200);
+        for (worker, queries) in [(0, 2), (1, 3)] {
+            account.shard(WorkerId(worker)).unwrap().add_routed(Reason::OwnWrites, queries);
+        }
+        assert_eq!(traffic.routed(), [(("app".into(), "one".into()), Reason::OwnWrites, 5)]);
         let flows = traffic.by_database(began + PERIOD * 3);
         let app = flows.get("app").unwrap();
         assert_eq!(app.total.of(Counter::Queries), 723);

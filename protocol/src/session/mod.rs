@@ -31,6 +31,7 @@ mod sql;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use super::acquire::Access;
 use super::relay::Front;
 use crate::reactor;
 use crate::server::table::Server;
-use crate::traffic::Counter;
+use crate::traffic::{Counter, Reason};
 use crate::worker::{Stage, Worker};
 
 /// Times in microseconds of [`reactor::micros`], 0 for none.
@@ -63,7 +63,8 @@ impl Meter {
 pub(super) fn count(front: &mut Front, (access, worker, server): (&Access, &Worker, &Server), leases: u64) {
     if let Some(shard) = access.account.shard(worker.id) {
         shard.add(Counter::Assignments, leases);
-        let reads = front.count(shard);
+        let reason = if server.is_primary() { front.reason } else { Reason::Read };
+        let reads = front.count(shard, reason);
         if let Some(shard) = server.account.shard(worker.id).filter(|_| reads > 0) {
             shard.add(Counter::Reads, reads.into());
         }

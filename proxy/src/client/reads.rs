@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pgherd_health::NodeId;
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::session::{Passage, Refusal};
+use pgherd_protocol::statement::Why;
 
 use super::acquire::{Access, Attempt, Held};
 use super::blocks::end_block;
@@ -17,6 +18,7 @@ use crate::server::balance::Dice;
 use crate::server::marks::{Mark, Positions};
 use crate::server::pool::{Checkout, Pool};
 use crate::server::table::Server;
+use crate::traffic::Reason;
 use crate::worker::Worker;
 
 /// A session that got no connection to a standby, though there should be one, does without that standby for so long.
@@ -113,34 +115,40 @@ impl Access {
         standbys.found.insert(Found { routing, parameters, policy }).policy
     }
 
-    /// Asks the pool of a standby for a connection; none if there is no standby that has all that the session must see, or it is the
-    /// primary's turn.
-    fn try_standby(&mut self, policy: ReadPolicy, worker: &Worker) -> Option<Attempt> {
+    /// Asks the pool of a standby for a connection. `Err` says why it is to be the primary.
+    fn try_standby(&mut self, policy: ReadPolicy, worker: &Worker) -> Result<Attempt, Reason> {
         let shunned = self.standbys.shunned();
         let backends = &worker.shared.backends;
         let (table, positions) = (backends.load(), backends.positions());
         let Standbys { mark, must_see, dice, .. } = &mut *self.standbys;
         mark.resolve(&positions);
         *must_see = if policy.consistency == Consistency::Eventual { Mark::default() } else { *mark };
-        let may = |server: &Server| {
-            let node = server.node.id;
-            let is_fresh = positions.is_within(policy.max_lag, node) && positions.may_allow(must_see, node);
-            is_fresh && shunned != Some(node)
-        };
+        let (within, has, is_open) = (
+            |server: &Server| positions.is_within(policy.max_lag, server.node.id),
+            |server: &Server| positions.may_allow(must_see, server.node.id),
+            |server: &Server| shunned != Some(server.node.id),
+        );
         let slow_start = worker.shared.config.load().routing.slow_start;
-        let server = table.choose((&policy, slow_start), (reactor::now(), dice), may)?;
+        let now = reactor::now();
+        let may = |server: &Server| within(server) && has(server) && is_open(server);
+        let Some(server) = table.choose((&policy, slow_start), (now, dice), may) else {
+            return Err(match table.why_none(now, within, has) {
+                Reason::Turn if shunned.is_some() => Reason::Connection,
+                reason => reason,
+            });
+        };
         if server.is_primary() {
-            return None;
+            return Err(Reason::Turn);
         }
         if self.standbys.pool_of(server).is_none() {
             self.standbys.pools.retain(|(known, _)| table.readable.iter().any(|it| Arc::ptr_eq(it, known)));
             self.standbys.pools.push((Arc::clone(server), server.pool(&self.database, &self.user)));
         }
-        let pool = self.standbys.pool_of(server)?;
+        let pool = self.standbys.pool_of(server).ok_or(Reason::Connection)?;
         match pool.check_out(worker.id, &self.seat, &self.parameters) {
-            Checkout::Granted(grant) => Some(self.granted(Arc::clone(server), grant, worker)),
-            Checkout::Queued => Some(Attempt::Queued(Arc::clone(server))),
-            Checkout::Closed => None,
+            Checkout::Granted(grant) => Ok(self.granted(Arc::clone(server), grant, worker)),
+            Checkout::Queued => Ok(Attempt::Queued(Arc::clone(server))),
+            Checkout::Closed => Err(Reason::Connection),
         }
     }
 
@@ -155,25 +163,31 @@ impl Access {
 }
 
 impl Session {
-    /// A standby for what the client has sent, if it may be read there, and there is one.
-    pub(super) fn try_standby(&mut self) -> Option<Attempt> {
-        let is_refused = std::mem::take(&mut self.front.reads) == Reads::OnPrimary;
+    /// A standby for what the client has sent, if it may be read there, and there is one. `Err` says why it is to be the primary.
+    pub(super) fn try_standby(&mut self) -> Result<Attempt, Reason> {
+        if std::mem::take(&mut self.front.reads) == Reads::OnPrimary {
+            return Err(Reason::Text(Why::Refused));
+        }
         // Its channels come back to the connection that it gets, and no standby listens.
-        if is_refused || self.listening.is_shared() {
-            return None;
+        if self.listening.is_shared() {
+            return Err(Reason::Pinned);
         }
         let policy = self.access.read_policy(&self.worker);
-        if policy.reads == config::Reads::Primary || policy.consistency == Consistency::Strong {
-            return None;
+        if policy.reads == config::Reads::Primary {
+            return Err(Reason::Setting);
+        }
+        if policy.consistency == Consistency::Strong {
+            return Err(Reason::Strong);
         }
         self.heed();
         let lookup = self.worker.lookup(&self.access.sequences);
         let (_, (input, _), _) = self.front.up.uncut();
         if !self.front.machine.may_read_anywhere(input, lookup) {
-            return None;
+            let why = self.front.machine.why_on_primary(input, lookup);
+            return Err(why.map_or(Reason::Pinned, Reason::Text));
         }
         if self.front.machine.opens_block() && self.keeps_blocks() {
-            return None;
+            return Err(Reason::Text(Why::Transaction));
         }
         self.access.try_standby(policy, &self.worker)
     }

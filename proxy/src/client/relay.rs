@@ -20,7 +20,7 @@ use crate::server::connect::Presence;
 use crate::server::connection::ServerConnection;
 use crate::server::table::Server;
 use crate::stream::Stream;
-use crate::traffic::{Counter, Shard};
+use crate::traffic::{Counter, Reason, Shard};
 
 /// A client to which so many replies are owed is not read from until some of them are there; the server is told to keep
 /// none to itself.
@@ -136,6 +136,8 @@ pub(super) struct Front {
     pub(super) reads: Reads,
     /// Until then the session begins its transaction blocks on the primary.
     pub(super) keeps_blocks_until: Option<Instant>,
+    /// Why what it asks for on the primary is there.
+    pub(super) reason: Reason,
     /// False in statement mode: no transaction block may be opened.
     pub(super) has_blocks: bool,
     /// The process id that the client knows, for the log.
@@ -328,9 +330,10 @@ impl Front {
         self.machine.has_ended_transaction() || self.up.uncounted + self.down.uncounted > MOST_UNCOUNTED
     }
 
-    /// Counts what was not counted yet; and says how many statements only read.
-    pub(super) fn count(&mut self, shard: &Shard) -> u32 {
+    /// Counts what was not counted yet, which ran for this reason; and says how many statements only read.
+    pub(super) fn count(&mut self, shard: &Shard, reason: Reason) -> u32 {
         let tally = self.machine.take_tally();
+        shard.add_routed(reason, tally.queries.into());
         shard.add(Counter::Transactions, tally.transactions.into());
         shard.add(Counter::Queries, tally.queries.into());
         shard.add(Counter::ClientParses, tally.client_parses.into());

@@ -33,7 +33,7 @@ use crate::peer::Peer;
 use crate::places::Places;
 use crate::reactor;
 use crate::roster::Listed;
-use crate::traffic::Counter;
+use crate::traffic::{Counter, Reason};
 use crate::worker::{Stage, Worker};
 
 /// How long a client that is sent away may take to read why.
@@ -88,6 +88,7 @@ impl Session {
             held_over: HeldOver::default(),
             reads: Reads::default(),
             keeps_blocks_until: None,
+            reason: if mode == PoolMode::Session { Reason::Pinned } else { Reason::default() },
             has_blocks: mode != PoolMode::Statement,
             pid: registration.key.pid,
         };
@@ -230,15 +231,21 @@ impl Session {
         }
         let asked_at = reactor::micros();
         self.access.seat.card().asked_at.store(asked_at, Ordering::Relaxed);
-        if let Some(attempt) = self.try_standby() {
-            let mut held = match attempt {
-                Attempt::Held(held) => held,
-                other => Box::pin(self.wait_for(other, asked_at)).await?,
-            };
-            if self.access.sees_its_own(&mut held, &self.worker) {
-                return Ok(held);
+        match self.try_standby() {
+            Ok(attempt) => {
+                // If it ends up on the primary all the same.
+                self.front.reason = Reason::Connection;
+                let mut held = match attempt {
+                    Attempt::Held(held) => held,
+                    other => Box::pin(self.wait_for(other, asked_at)).await?,
+                };
+                if self.access.sees_its_own(&mut held, &self.worker) {
+                    return Ok(held);
+                }
+                held.lease.give_back();
+                self.front.reason = Reason::OwnWrites;
             }
-            held.lease.give_back();
+            Err(reason) => self.front.reason = reason,
         }
         let own = if self.asks_for_last() { self.access.try_own(&self.worker) } else { None };
         match own.unwrap_or_else(|| self.access.try_now(&self.worker)) {
@@ -399,6 +406,9 @@ impl Session {
                 }
                 if front.is_to_be_counted() {
                     count(front, (&*access, &**worker, &*held.server), 0);
+                }
+                if pinned && front.machine.is_at_rest() {
+                    front.reason = Reason::Pinned;
                 }
                 let may_end = match stage(worker, access) {
                     Stage::Serving | Stage::Draining => false,

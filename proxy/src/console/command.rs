@@ -189,6 +189,11 @@ impl Words {
     }
 
     fn routing(&mut self) -> Result<Command, Mistake> {
+        if matches!(self.tokens.peek(), None | Some(Placed { token: Token::Semicolon, .. }))
+            && let Some(view) = views::find("routing")
+        {
+            return Ok(Command::Show(view));
+        }
         let placed = self.next()?;
         let Token::Quoted(text) = placed.token else { return Err(syntax_error(Some(&placed))) };
         let database = if self.takes("database") { Some(self.name()?) } else { None };
@@ -363,6 +368,7 @@ mod tests {
             one("SHOW ROUTING 'select ''a'' from t' database app user \"u\";"),
             question(Some("app"), Some("u"))
         );
+        assert!(matches!(one("SHOW ROUTING;"), Command::Show(view) if view.name == "routing"));
         mistaken("SHOW ROUTING select 1", "42601", "syntax error at or near \"select\"", Some(14));
         mistaken("SHOW ROUTING 'a' USER u", "42601", "syntax error at or near \"USER\"", Some(18));
     }

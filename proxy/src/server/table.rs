@@ -18,7 +18,7 @@ use super::marks::Positions;
 use super::pool::{Pool, PoolLimits};
 use super::quota::QuotaBook;
 use crate::config::{Consistency, Live, PoolMode, Preferred, ReadPolicy, Reads};
-use crate::traffic::Account;
+use crate::traffic::{Account, Reason};
 
 /// Whose a pool is.
 pub(crate) type DatabaseAndUser = (Box<str>, Box<str>);
@@ -246,7 +246,7 @@ impl Table {
         if policy.reads == Reads::Primary || policy.consistency == Consistency::Strong {
             return None;
         }
-        let standbys = || self.readable.iter().filter(|server| !server.is_left_out(now) && may(server));
+        let standbys = || self.reachable(now).filter(|server| may(server));
         let at = (slow_start, now);
         let wanted = policy.prefer.filter(|preference| dice.even() < preference.ratio);
         match wanted.map(|preference| preference.of) {
@@ -273,6 +273,28 @@ impl Table {
         };
         let servers = primary.into_iter().chain(standbys()).filter(is_other);
         pick(servers.map(|server| server.share.candidate(server, at)), dice)
+    }
+
+    fn reachable(&self, now: Instant) -> impl Iterator<Item = &Arc<Server>> {
+        self.readable.iter().filter(move |server| !server.is_left_out(now))
+    }
+
+    /// Why [`Table::choose`] has found none, given which standbys are not too far behind, and which have what must be seen.
+    pub(crate) fn why_none(
+        &self,
+        now: Instant,
+        is_within: impl Fn(&Server) -> bool,
+        has_all: impl Fn(&Server) -> bool,
+    ) -> Reason {
+        if self.reachable(now).next().is_none() {
+            Reason::NoStandby
+        } else if !self.reachable(now).any(|server| is_within(server)) {
+            Reason::Lag
+        } else if !self.reachable(now).any(|server| is_within(server) && has_all(server)) {
+            Reason::OwnWrites
+        } else {
+            Reason::Turn
+        }
     }
 
     /// All servers, the primary first.

@@ -1,5 +1,8 @@
 //! What a session asks for its own reads. The standby has stopped to replay: whoever reads there finds nothing.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use pgherd_testkit::client::{ErrorFields, RawClient};
 use pgherd_testkit::{Cluster, Context, PgherdBuilder, Result, Server, anyhow, ensure, eventually};
 
@@ -221,4 +224,70 @@ async fn a_position_holds_after_a_failover_also_where_the_new_primary_is_not_the
         reads_there_in_the_end(&mut client, || herd.log()).await?;
     }
     Ok(())
+}
+
+/// How many queries of user `app` ran for each reason.
+async fn reasons(herd: &Herd) -> Result<BTreeMap<String, i64>> {
+    let answer = herd.console().await?.query("SHOW ROUTING").await?;
+    let mut reasons = BTreeMap::new();
+    for row in answer.rows() {
+        let [_, user, _, reason, queries, ..] = row.as_slice() else { continue };
+        let text = |value: &Option<Bytes>| {
+            value.as_ref().map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+        };
+        if text(user) == "app" {
+            reasons.insert(text(reason), text(queries).parse()?);
+        }
+    }
+    Ok(reasons)
+}
+
+#[tokio::test]
+async fn it_is_counted_why_queries_run_where_they_do() -> Result<()> {
+    let (herd, standby) = paused(|pgherd| pgherd).await?;
+    let before = reasons(&herd).await?;
+    let mut client = herd.raw().await?;
+    let read = "SELECT n FROM kept";
+    let mut wanted = BTreeMap::<String, i64>::new();
+    for (statements, expected) in [
+        (&[read, read][..], &[("read", 2)][..]),
+        (&["INSERT INTO kept VALUES (2)", read], &[("writes", 1), ("own_writes", 1)]),
+        (&["BEGIN", read, read, "COMMIT"], &[("transaction", 4)]),
+        (&["SET pgherd.reads = 'primary'", read, read], &[("session", 1), ("setting", 2)]),
+        (
+            &["SET pgherd.reads = 'any'", "SET pgherd.consistency = 'strong'"],
+            &[("setting", 1), ("session", 1)],
+        ),
+        (&[read, "RESET ALL", "SELECT pg_current_wal_lsn()"], &[("strong", 2), ("function", 1)]),
+        (&["/*NO LOAD BALANCE*/ SELECT 1", "SELECT FROM pg_stat_activity"], &[("hint", 1), ("server", 1)]),
+        (&["CREATE TEMPORARY TABLE mine (n int)", read, read], &[("writes", 1), ("pinned", 2)]),
+    ] {
+        run(&mut client, statements).await?;
+        for (reason, queries) in expected {
+            *wanted.entry((*reason).to_owned()).or_default() += queries;
+        }
+    }
+    let differ = async || -> Result<BTreeMap<String, i64>> {
+        let mut after = reasons(&herd).await?;
+        after.iter_mut().for_each(|(reason, queries)| *queries -= before.get(reason).unwrap_or(&0));
+        after.retain(|_, queries| *queries > 0);
+        Ok(after)
+    };
+    // The last are counted once their session is at rest.
+    eventually("all are counted", PATIENCE, || async {
+        let mut found = differ().await?;
+        // The stranger may have been told what it read last before that was counted.
+        found.entry("read".to_owned()).and_modify(|reads| *reads = (*reads).min(2));
+        ensure!(found == wanted, "{found:?} and not {wanted:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    standby.stop_immediate().await?;
+    herd.wait_readable("").await?;
+    let mut other = herd.raw().await?;
+    run(&mut other, &[read]).await?;
+    eventually("there is no standby", PATIENCE, || async {
+        Ok((differ().await?.get("no_standby") == Some(&1)).then_some(()))
+    })
+    .await
 }

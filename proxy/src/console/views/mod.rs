@@ -4,6 +4,7 @@ mod herd;
 mod pgpool;
 mod pgpool_parameters;
 mod pools;
+mod routing;
 mod settings;
 mod sockets;
 mod stats;
@@ -68,6 +69,7 @@ static VIEWS: &[View] = &[
     view("pool_version", pgpool::VERSION, 0, pgpool::version),
     view("pools", pools::POOLS, 1, pools::pools),
     view("prepared", herd::PREPARED, 0, herd::prepared),
+    view("routing", routing::ROUTING, 0, routing::routing),
     view("servers", sockets::SERVERS, 0, sockets::servers),
     view("sockets", sockets::SOCKETS, 0, sockets::sockets),
     view("state", settings::STATE, 0, settings::state),

@@ -10,7 +10,7 @@ use super::{float, seconds};
 use crate::server::table::DatabaseAndUser;
 use crate::shared::Shared;
 use crate::survey::{self, PoolSurvey};
-use crate::traffic::{Counter, Sums};
+use crate::traffic::{Counter, Reason, Sums};
 
 pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let now = u64::try_from(shared.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -32,7 +32,13 @@ pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fm
     encode_all(&[count], &pinned, encoder)?;
     let traffic: Vec<_> =
         shared.traffic.by_pool().into_iter().map(|(names, sums)| Traffic { names, sums }).collect();
-    encode_all(&counters(), &traffic, encoder)
+    encode_all(&counters(), &traffic, encoder)?;
+    let routed = shared.traffic.routed().into_iter();
+    let routed: Vec<_> = routed.map(|(names, reason, queries)| Routed { names, reason, queries }).collect();
+    let count = Family::counter("queries_routed", "Queries by where they ran, and why", |it: &Routed| {
+        Some(it.queries as f64)
+    });
+    encode_all(&[count], &routed, encoder)
 }
 
 struct Pool {
@@ -65,6 +71,20 @@ struct Pinned<'a> {
 impl Subject for Pinned<'_> {
     fn labels(&self) -> Vec<(&'static str, &str)> {
         named(self.names).into_iter().chain([("reason", self.reason)]).collect()
+    }
+}
+
+/// Queries that ran somewhere for the same reason.
+struct Routed {
+    names: DatabaseAndUser,
+    reason: Reason,
+    queries: u64,
+}
+
+impl Subject for Routed {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        let why = [("runs_on", self.reason.runs_on()), ("reason", self.reason.word())];
+        named(&self.names).into_iter().chain(why).collect()
     }
 }
 
