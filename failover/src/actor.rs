@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pgherd_health::{Node, NodeId, Probe, Prober, ProberSettings, Topology};
+use pgherd_health::{Node, NodeId, Probe, Prober, ProberSettings, Samples, Topology};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
@@ -79,6 +79,8 @@ pub struct Control {
     pub status: watch::Receiver<Arc<Status>>,
     /// How it came to that.
     pub chronicle: watch::Receiver<Arc<Chronicle>>,
+    /// Positions between two probes, for whoever waits for one. They decide nothing.
+    pub samples: Samples,
     hints: mpsc::Sender<NodeId>,
     requests: mpsc::Sender<Request>,
 }
@@ -169,6 +171,7 @@ pub struct Actor {
     topology: watch::Sender<Arc<Topology>>,
     status: watch::Sender<Arc<Status>>,
     chronicle: watch::Sender<Arc<Chronicle>>,
+    samples: Samples,
     hints: mpsc::Receiver<NodeId>,
     requests: mpsc::Receiver<Request>,
     wishes: Wishes,
@@ -225,10 +228,11 @@ impl Actor {
             topology: topology_seen,
             status: status_seen,
             chronicle: chronicle_seen,
+            samples: Samples::default(),
             hints: hint_sender,
             requests: request_sender,
         };
-        let cadence = machine.cadence();
+        let (cadence, samples) = (machine.cadence(), control.samples.clone());
         let actor = Self {
             machine,
             executor,
@@ -239,6 +243,7 @@ impl Actor {
             topology,
             status,
             chronicle,
+            samples,
             hints,
             requests,
             wishes: Wishes::none(settings.aside),
@@ -291,7 +296,7 @@ impl Actor {
     fn contact(&self, cancel: &CancellationToken) -> Contacts {
         let (sender, probes) = mpsc::channel(QUEUE);
         let nodes = &self.machine.nodes();
-        let prober = Prober::start(nodes, &self.prober, &sender, cancel);
+        let prober = Prober::start(nodes, &self.prober, (&sender, &self.samples), cancel);
         let mut sessions = JoinSet::new();
         for node in nodes.iter() {
             let (executor, node) = (self.executor.clone(), node.id);

@@ -27,8 +27,8 @@ pub use lsn::{Lsn, ParseLsnError};
 pub use member::{Member, MemberState, Receiving};
 pub use node::{Node, NodeId, fit_host, is_fit_directory};
 pub use prober::{
-    ConnectFailure, Login, Password, Probe, Prober, ProberSettings, Session, connect, is_exhausted,
-    parse_history,
+    Asked, ConnectFailure, Login, Password, Probe, Prober, ProberSettings, Sample, Samples, Session, connect,
+    is_exhausted, parse_history,
 };
 pub use report::{
     FROZEN_CONNINFO, HistoryEntry, Position, ProbeOutcome, ReplicationSlot, RepmgrNode, RepmgrNodeType,

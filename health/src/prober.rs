@@ -6,6 +6,7 @@ mod connection;
 mod history;
 mod login;
 mod questions;
+mod samples;
 mod server;
 mod transport;
 
@@ -23,6 +24,7 @@ use crate::{Node, NodeId, ProbeOutcome};
 pub use connection::{ConnectFailure, Session, connect, is_exhausted};
 pub use history::parse_history;
 pub use login::Login;
+pub use samples::{Asked, Sample, Samples};
 use server::Server;
 
 /// A password that no log and no `Debug` shows.
@@ -105,12 +107,13 @@ struct Control {
 }
 
 impl Prober {
-    /// Starts asking `nodes` on the present tokio runtime; outcomes go to `probes` until `cancel` or its receiver ends.
+    /// Starts asking `nodes` on the present tokio runtime; outcomes go to `probes` until `cancel` or its receiver ends. In between they are
+    /// asked for `samples`.
     #[must_use]
     pub fn start(
         nodes: &[Node],
         settings: &Arc<ProberSettings>,
-        probes: &mpsc::Sender<Probe>,
+        (probes, samples): (&mpsc::Sender<Probe>, &Samples),
         cancel: &CancellationToken,
     ) -> Self {
         let mut tasks = JoinSet::new();
@@ -118,8 +121,8 @@ impl Prober {
         for node in nodes {
             let demand = Arc::new(Notify::new());
             let (interval, interval_changes) = watch::channel(settings.interval);
-            let server =
-                Server::new(node.clone(), Arc::clone(settings), Arc::clone(&demand), interval_changes);
+            let wakers = (Arc::clone(&demand), interval_changes, samples);
+            let server = Server::new(node.clone(), Arc::clone(settings), wakers);
             let (probes, cancel) = (probes.clone(), cancel.clone());
             tasks.spawn(async move {
                 // Cancel safety: the server's state dies with it, and an outcome that was not sent is not missed.

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use pgherd_health::{
-    Node, NodeId, Password, Position, Probe, ProbeOutcome, Prober, ProberSettings, Report, TimelineId,
+    Lsn, Node, NodeId, Password, Position, Probe, ProbeOutcome, Prober, ProberSettings, Report, Samples,
+    TimelineId,
 };
 use pgherd_testkit::{Cluster, Server};
 use tokio::sync::mpsc;
@@ -23,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Watch {
     prober: Prober,
     probes: mpsc::Receiver<Probe>,
+    samples: Samples,
     _cancel: DropGuard,
 }
 
@@ -30,9 +32,10 @@ impl Watch {
     fn of(servers: &[Server], settings: ProberSettings) -> Self {
         let nodes: Vec<Node> = servers.iter().map(node).collect();
         let (sender, probes) = mpsc::channel(64);
+        let samples = Samples::default();
         let cancel = CancellationToken::new();
-        let prober = Prober::start(&nodes, &Arc::new(settings), &sender, &cancel);
-        Self { prober, probes, _cancel: cancel.drop_guard() }
+        let prober = Prober::start(&nodes, &Arc::new(settings), (&sender, &samples), &cancel);
+        Self { prober, probes, samples, _cancel: cancel.drop_guard() }
     }
 
     async fn next(&mut self) -> Result<Probe> {
@@ -208,9 +211,41 @@ async fn a_name_that_does_not_resolve_is_a_server_that_is_down() -> Result<()> {
     let (sender, mut probes) = mpsc::channel(1);
     let nowhere = Node { host: "pg99.invalid".to_owned(), ..node(&cluster.primary().await?) };
     let patient = ProberSettings { timeout: PATIENCE, ..settings(&cluster) };
-    let _prober = Prober::start(&[nowhere], &Arc::new(patient), &sender, &CancellationToken::new());
+    let _prober = Prober::start(
+        &[nowhere],
+        &Arc::new(patient),
+        (&sender, &Samples::default()),
+        &CancellationToken::new(),
+    );
     let probe = timeout(PATIENCE, probes.recv()).await?.context("the prober ended")?;
     ensure!(refused(&probe.outcome), "{probe:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn positions_are_asked_for_between_two_probes_if_somebody_wants_them() -> Result<()> {
+    let cluster = Cluster::builder().servers(2).start().await?;
+    let (primary, standby) = (cluster.server(1)?, cluster.server(2)?);
+    let slow = ProberSettings { interval: Duration::from_secs(60), ..settings(&cluster) };
+    let mut watch = Watch::of(&[primary.clone(), standby.clone()], slow);
+    for _ in 0..2 {
+        watch.until(answered).await?;
+    }
+    let begin = Instant::now();
+    primary.query("CREATE TABLE written AS SELECT generate_series(1, 1000) AS n").await?;
+    let written: Lsn = primary.scalar("SELECT pg_current_wal_flush_lsn()").await?.parse()?;
+    standby.wait_replayed(&written.to_string()).await?;
+    let mut found = watch.samples.found();
+    let wanted = node(&primary).id;
+    while found.borrow_and_update().len() < 2 {
+        watch.samples.demand();
+        timeout(PATIENCE, found.changed()).await??;
+    }
+    for (node, sample) in &*found.borrow() {
+        ensure!(sample.asked.is_primary == (*node == wanted), "{found:?}");
+        ensure!(sample.lsn >= written && sample.asked_at > begin && sample.asked.timeline == TimelineId(1));
+    }
+    ensure!(begin.elapsed() < PATIENCE && watch.probes.is_empty(), "a probe has come");
     Ok(())
 }
 

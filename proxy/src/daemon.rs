@@ -128,9 +128,7 @@ impl Process {
         tasks.spawn(reader.run(stop.clone()));
         let reloader = Reloader::new(read, Arc::clone(&shared), log, reloads);
         tasks.spawn(reloader.run(stop.clone()));
-        let positions =
-            marks::keep(control.topology.clone(), control.routing.clone(), Arc::clone(&shared.backends));
-        tasks.spawn(positions);
+        tasks.spawn(marks::keep(control.clone(), Arc::clone(&shared.backends)));
         let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared)));
         let broken = CancellationToken::new();
         let (crew, inboxes) = Crew::new(config.runtime.workers.get());

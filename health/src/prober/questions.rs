@@ -7,6 +7,7 @@ use tokio_postgres::types::{FromSql, PgLsn};
 use tokio_postgres::{Client, Row, Statement};
 use tracing::warn;
 
+use super::Asked;
 use super::connection::ConnectFailure;
 use super::history::parse_history;
 use crate::{
@@ -74,6 +75,11 @@ const HISTORY: &str = "SELECT pg_read_file('pg_wal/' || $1 || '.history', 0, 104
 /// Whoever has locked repmgr's table is waited for no longer: that would make a server look silent.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
+/// The position alone. A standby is asked behind it which timeline it receives: replay is on no later one, and neither goes back.
+const INSERTED: &str = "SELECT pg_current_wal_insert_lsn()";
+const REPLAYED: &str = "SELECT pg_last_wal_replay_lsn()";
+const RECEIVED: &str = "SELECT received_tli FROM pg_stat_wal_receiver";
+
 const INTERNAL_ERROR: &str = "XX000";
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 const UNDEFINED_FILE: &str = "58P01";
@@ -121,6 +127,9 @@ pub(super) struct Questions {
     senders: Statement,
     slots: Statement,
     wal_timeline: Statement,
+    inserted: Statement,
+    replayed: Statement,
+    received: Statement,
     repmgr: Option<Repmgr>,
 }
 
@@ -135,16 +144,43 @@ impl Questions {
     pub(super) async fn prepare(client: &Client, within: Duration) -> Result<Self, ConnectFailure> {
         let wait = (within / 4).min(LONGEST_WAIT).as_millis().max(1);
         let wait = format!("SET lock_timeout = {wait}");
-        let (set, state, senders, slots, wal_timeline) = tokio::join!(
+        let prepare = |sql: &'static str| async move { client.prepare(sql).await.map_err(of) };
+        let (set, state, senders, slots, wal_timeline, inserted, replayed, received) = tokio::join!(
             client.batch_execute(&wait),
-            client.prepare(STATE),
-            client.prepare(SENDERS),
-            client.prepare(SLOTS),
-            client.prepare(WAL_TIMELINE)
+            prepare(STATE),
+            prepare(SENDERS),
+            prepare(SLOTS),
+            prepare(WAL_TIMELINE),
+            prepare(INSERTED),
+            prepare(REPLAYED),
+            prepare(RECEIVED)
         );
         set.map_err(of)?;
-        let (state, senders, slots) = (state.map_err(of)?, senders.map_err(of)?, slots.map_err(of)?);
-        Ok(Self { state, senders, slots, wal_timeline: wal_timeline.map_err(of)?, repmgr: None })
+        Ok(Self {
+            state: state?,
+            senders: senders?,
+            slots: slots?,
+            wal_timeline: wal_timeline?,
+            inserted: inserted?,
+            replayed: replayed?,
+            received: received?,
+            repmgr: None,
+        })
+    }
+
+    /// Asks where the log is: of a primary, where it inserts; of a standby, how far it has replayed, and none unless it still receives the
+    /// same timeline. The statements travel together, and are run in their order.
+    pub(super) async fn sample(&self, client: &Client, asked: &Asked) -> Result<Option<Lsn>, ConnectFailure> {
+        if asked.is_primary {
+            return lsn(&client.query_one(&self.inserted, &[]).await.map_err(of)?, 0);
+        }
+        let (replayed, received) =
+            tokio::join!(client.query_one(&self.replayed, &[]), client.query_opt(&self.received, &[]));
+        let Some(received) = received.map_err(of)? else { return Ok(None) };
+        if timeline_id(&received, 0)? != asked.timeline {
+            return Ok(None);
+        }
+        lsn(&replayed.map_err(of)?, 0)
     }
 
     /// Asks everything; the statements travel together.

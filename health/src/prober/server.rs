@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::connection::{ConnectFailure, Session, connect};
 use super::questions::{Memory, Questions};
-use super::{Probe, ProberSettings};
+use super::{Asked, Probe, ProberSettings, Sample, Samples};
 use crate::{Node, ProbeOutcome};
 
 /// Connections that are closed at once are tried again this often within one probe: a postmaster that is being killed
@@ -29,6 +29,8 @@ pub(super) struct Server {
     settings: Arc<ProberSettings>,
     demand: Arc<Notify>,
     interval: watch::Receiver<Duration>,
+    samples: Samples,
+    sample_demands: watch::Receiver<u64>,
     kept: Option<Kept>,
     memory: Memory,
     /// A kept connection ended with 57P01 and nothing has answered since: 57P03 now means "stopping".
@@ -39,14 +41,15 @@ pub(super) struct Server {
 struct Kept {
     session: Session,
     questions: Questions,
+    /// What the last probe over it has told.
+    told: Option<Asked>,
 }
 
 impl Server {
     pub(super) fn new(
         node: Node,
         settings: Arc<ProberSettings>,
-        demand: Arc<Notify>,
-        interval: watch::Receiver<Duration>,
+        (demand, interval, samples): (Arc<Notify>, watch::Receiver<Duration>, &Samples),
     ) -> Self {
         let login_due = Instant::now() + settings.login_interval;
         Self {
@@ -54,6 +57,8 @@ impl Server {
             settings,
             demand,
             interval,
+            samples: samples.clone(),
+            sample_demands: samples.demands(),
             kept: None,
             memory: Memory::default(),
             told_of_shutdown: false,
@@ -88,6 +93,8 @@ impl Server {
                 () = self.demand.notified() => None,
                 () = lost(&mut self.kept, &mut self.told_of_shutdown) => None,
                 changed = self.interval.changed() => Some(changed),
+                // Whoever demands may be gone before the prober.
+                Ok(()) = self.sample_demands.changed() => Some(self.sample(next).await),
             };
             match changed {
                 None => return true,
@@ -95,6 +102,25 @@ impl Server {
                 Some(Ok(())) => {}
             }
         }
+    }
+
+    /// Asks for the position alone, unless the next probe comes first.
+    async fn sample(&mut self, next: Instant) -> Result<(), watch::error::RecvError> {
+        let Some(Kept { session, questions, told: Some(asked) }) = &self.kept else { return Ok(()) };
+        let asked_at = Instant::now();
+        // Cancel safety: what has come for the next probe stays to be seen, and an answer that is not waited for is dropped.
+        tokio::select! {
+            biased;
+            () = self.demand.notified() => self.demand.notify_one(),
+            changed = self.interval.changed() => return changed,
+            () = sleep_until(next.into()) => {}
+            found = questions.sample(session.client(), asked) => {
+                if let Ok(Some(lsn)) = found {
+                    self.samples.tell(self.node.id, Sample { asked: *asked, asked_at, lsn });
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn probe(&mut self, asked_at: Instant) -> ProbeOutcome {
@@ -137,6 +163,7 @@ impl Server {
             };
             match kept.questions.ask(kept.session.client(), &self.node, &mut self.memory).await {
                 Ok(report) => {
+                    kept.told = Some(Asked::of(&report));
                     self.kept = Some(kept);
                     return ProbeOutcome::Answered(Box::new(report));
                 }
@@ -155,7 +182,7 @@ impl Server {
     async fn open(&self) -> Result<Kept, ConnectFailure> {
         let session = connect(&self.node, &self.settings).await?;
         let questions = Questions::prepare(session.client(), self.settings.timeout).await?;
-        Ok(Kept { session, questions })
+        Ok(Kept { session, questions, told: None })
     }
 
     /// Tries a new login when one is due; the outcome that outweighs the kept connection's answer, if it failed.

@@ -132,9 +132,14 @@ impl Access {
         let now = reactor::now();
         let may = |server: &Server| within(server) && has(server) && is_open(server);
         let Some(server) = table.choose((&policy, slow_start), (now, dice), may) else {
-            return Err(match table.why_none(now, within, has) {
-                Reason::Turn if shunned.is_some() => Reason::Connection,
-                reason => reason,
+            let reason = table.why_none(now, within, has);
+            if reason == Reason::OwnWrites {
+                backends.want_positions();
+            }
+            return Err(if reason == Reason::Turn && shunned.is_some() {
+                Reason::Connection
+            } else {
+                reason
             });
         };
         if server.is_primary() {
@@ -158,7 +163,12 @@ impl Access {
         let Held { server, lease } = held;
         let Some(connection) = lease.connection() else { return false };
         let positions = worker.shared.backends.positions();
-        server.is_primary() || positions.allows(&self.standbys.must_see, server.node.id, connection.opened_at)
+        let sees = server.is_primary()
+            || positions.allows(&self.standbys.must_see, server.node.id, connection.opened_at);
+        if !sees {
+            worker.shared.backends.want_positions();
+        }
+        sees
     }
 }
 

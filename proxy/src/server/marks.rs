@@ -7,15 +7,17 @@ mod keeper;
 mod samples;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 use std::cmp::Ordering;
 use std::time::Instant;
 
-use pgherd_health::{Lsn, NodeId};
+use pgherd_health::{Asked, Lsn, NodeId};
 
 pub(crate) use keeper::keep;
 pub(crate) use samples::Lag;
 use samples::{Samples, end_of_records};
+pub(crate) use wanted::Wanted;
 
 use crate::config::MaxLag;
 
@@ -95,6 +97,8 @@ pub(crate) struct Positions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Standby {
     node: NodeId,
+    /// What it was when it was probed last.
+    was: Asked,
     /// It had replayed so much when it was asked, and never has less until it stops.
     replayed: Lsn,
     asked_at: Instant,

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::balance::{Dice, Share, pick};
 use super::connection::Cutter;
 use super::gates::Gates;
-use super::marks::Positions;
+use super::marks::{Positions, Wanted};
 use super::pool::{Pool, PoolLimits};
 use super::quota::QuotaBook;
 use crate::config::{Consistency, Live, PoolMode, Preferred, ReadPolicy, Reads};
@@ -313,6 +313,7 @@ pub(crate) struct Backends {
     accounts: Mutex<BTreeMap<NodeId, Arc<Account>>>,
     current: ArcSwap<Table>,
     positions: ArcSwap<Positions>,
+    wanted: Wanted,
     changes: watch::Sender<u64>,
 }
 
@@ -328,6 +329,7 @@ impl Backends {
             accounts: Mutex::default(),
             current: ArcSwap::from_pointee(table),
             positions: ArcSwap::default(),
+            wanted: Wanted::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -348,6 +350,16 @@ impl Backends {
     /// What the servers are known to have: one atomic load.
     pub(crate) fn positions(&self) -> Guard<Arc<Positions>> {
         self.positions.load()
+    }
+
+    /// A session waits for a position that is not known yet.
+    pub(crate) fn want_positions(&self) {
+        self.wanted.want();
+    }
+
+    /// Waits until a session does.
+    pub(super) async fn positions_wanted(&self) {
+        self.wanted.wait().await;
     }
 
     /// This is known from now on.

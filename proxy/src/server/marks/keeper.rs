@@ -1,31 +1,60 @@
 //! Takes the positions from what the probes tell.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use pgherd_failover::{Epoch, Routing, Writes};
-use pgherd_health::{Branch, Dated, Member, Position, Standing, Topology};
-use tokio::sync::watch;
+use pgherd_failover::actor::Control;
+use pgherd_failover::{Epoch, Writes};
+use pgherd_health::{
+    Asked, Branch, Dated, Lsn, Member, NodeId, Position, Sample, Samples as Asking, Standing, Topology,
+};
+use tokio::time::sleep;
 
 use super::samples::end_of_records;
 use super::{Positions, Samples, Standby};
 use crate::server::table::Backends;
 
+/// Somebody waits for a position, and those that were asked for last are so old.
+const PACE: Duration = Duration::from_millis(25);
+
 /// Keeps the positions up to date, until the control loop ends.
-pub(crate) async fn keep(
-    mut topology: watch::Receiver<Arc<Topology>>,
-    routing: watch::Receiver<Arc<Routing>>,
-    backends: Arc<Backends>,
-) {
+pub(crate) async fn keep(control: Control, backends: Arc<Backends>) {
+    tokio::select! {
+        () = follow(&control, &backends) => {}
+        never = ask(&control.samples, &backends) => match never {},
+    }
+}
+
+/// Has positions asked for between the probes as long as sessions wait for one.
+async fn ask(asking: &Asking, backends: &Backends) -> Infallible {
+    loop {
+        backends.positions_wanted().await;
+        asking.demand();
+        sleep(PACE).await;
+    }
+}
+
+async fn follow(control: &Control, backends: &Backends) {
+    let mut topology = control.topology.clone();
+    let mut samples = control.samples.found();
     let mut keeper = Keeper::default();
     loop {
         let seen = Arc::clone(&topology.borrow_and_update());
         // Looked at behind the topology: what was seen after a change of the primary is never taken for a position of the one before.
-        let decided = Arc::clone(&routing.borrow());
-        if keeper.observe(&seen, &decided.writes) {
+        let decided = Arc::clone(&control.routing.borrow());
+        let mut is_new = keeper.observe(&seen, &decided.writes);
+        for (node, sample) in &*samples.borrow_and_update() {
+            is_new |= keeper.take(*node, sample);
+        }
+        if is_new {
             backends.set_positions(keeper.positions.clone());
         }
-        if topology.changed().await.is_err() {
-            return;
+        tokio::select! {
+            Ok(()) = samples.changed() => {}
+            changed = topology.changed() => if changed.is_err() {
+                return;
+            },
         }
     }
 }
@@ -57,7 +86,15 @@ impl Keeper {
             self.take_sample(primary);
         }
         // Positions on another branch than the primary's say nothing.
-        let standbys = primary.map(|_| self.standbys(topology)).unwrap_or_default();
+        let mut standbys = primary.map(|_| self.standbys(topology)).unwrap_or_default();
+        for standby in &mut standbys {
+            let of_same_run = |it: &&Standby| (it.node, it.was) == (standby.node, standby.was);
+            if let Some(known) = self.positions.standbys.iter().find(of_same_run)
+                && known.asked_at > standby.asked_at
+            {
+                standby.clone_from(known);
+            }
+        }
         let is_new = before != (self.positions.reign, self.positions.samples.last())
             || self.positions.standbys != standbys;
         self.positions.standbys = standbys;
@@ -79,6 +116,33 @@ impl Keeper {
         self.started_at = Some(primary.report.started_at);
         self.positions.first.get_or_insert(lsn);
         self.positions.samples.push(lsn, primary.asked_at);
+    }
+
+    /// Takes in a position that was asked for between two probes; false if it tells nothing new. It counts if the server was then what
+    /// it was at its last probe, by which it belongs to this reign: of a primary the same run; of a standby the same run, on the primary's own
+    /// timeline, since on an older one it may have gone on where that was left.
+    pub(super) fn take(&mut self, node: NodeId, Sample { asked, asked_at, lsn }: &Sample) -> bool {
+        let Some(epoch) = self.epoch else { return false };
+        if (asked.system_identifier, asked.timeline) != (epoch.system_identifier, epoch.timeline) {
+            return false;
+        }
+        if !asked.is_primary {
+            let is_it = |it: &&mut Standby| (it.node, it.was) == (node, *asked) && it.asked_at < *asked_at;
+            let Some(standby) = self.positions.standbys.iter_mut().find(is_it) else { return false };
+            // It may be less than it was: behind a crash, of which the probes have not told yet.
+            (standby.replayed, standby.asked_at) = (*lsn, *asked_at);
+            standby.lag = self.positions.samples.lag(standby.replayed, *asked_at);
+            return true;
+        }
+        let lsn = end_of_records(*lsn);
+        let goes_on = |(last, last_asked): (Lsn, Instant)| last_asked < *asked_at && last <= lsn;
+        let is_it = node == epoch.primary
+            && self.started_at == Some(asked.started_at)
+            && self.positions.samples.last().is_some_and(goes_on);
+        if is_it {
+            self.positions.samples.push(lsn, *asked_at);
+        }
+        is_it
     }
 
     fn begin_reign(&mut self) {
@@ -106,5 +170,6 @@ fn standby(member: &Member, samples: &Samples) -> Option<Standby> {
     let dated = member.dated().filter(|_| stays && member.standing == Standing::OnLineage)?;
     let Position::Standby { replay: Some(replayed), .. } = dated.report.position else { return None };
     let lag = samples.lag(replayed, dated.asked_at);
-    Some(Standby { node: member.node, replayed, asked_at: dated.asked_at, lag })
+    let was = Asked::of(&dated.report);
+    Some(Standby { node: member.node, was, replayed, asked_at: dated.asked_at, lag })
 }

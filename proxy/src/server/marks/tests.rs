@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use pgherd_failover::{Epoch, Writes};
 use pgherd_health::{
-    HistoryEntry, Knowledge, Lsn, Node, NodeId, Position, ProbeOutcome, Report, TimelineHistory, TimelineId,
-    Topology,
+    Asked, HistoryEntry, Knowledge, Lsn, Node, NodeId, Position, ProbeOutcome, Report, Sample,
+    TimelineHistory, TimelineId, Topology,
 };
 use proptest::prelude::*;
 
@@ -44,6 +44,11 @@ struct Server {
     run: u64,
     /// A probe that is under way: when it was asked, and what the server has said.
     probe: Option<(Instant, Option<ProbeOutcome>)>,
+    /// What the last probe has told of it, and over a connection to which run.
+    told: Option<(u64, Asked)>,
+    /// A question for its position alone that is under way.
+    asked_at: Option<Instant>,
+    sample: Option<Sample>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +154,9 @@ impl Herd {
             started_at: 1,
             run: 0,
             probe: None,
+            told: None,
+            asked_at: None,
+            sample: None,
         };
         let node = |id| Node::new(NodeId(id), format!("pg{id}"), 5432);
         Self {
@@ -271,6 +279,21 @@ impl Herd {
         self.topology = Some(topology);
     }
 
+    /// It says its position alone, over the connection of its last probe.
+    fn say_position(&mut self, server: usize) {
+        let it = &mut self.servers[server];
+        let Some((asked_at, (run, asked))) = it.asked_at.take().zip(it.told) else { return };
+        let lsn = if asked.is_primary { insert_position(it.end()) } else { Lsn(it.end()) };
+        let is_same = it.is_up && run == it.run && (asked.is_primary || asked.timeline.0 == it.timeline);
+        it.sample = is_same.then_some(Sample { asked, asked_at, lsn });
+    }
+
+    fn take_sample(&mut self, server: usize) {
+        if let Some(sample) = self.servers[server].sample {
+            self.keeper.take(number(server), &sample);
+        }
+    }
+
     fn step(&mut self, (what, who, many): (u8, usize, u64)) {
         self.now += Duration::from_millis(1);
         let id = who % SERVERS;
@@ -280,9 +303,14 @@ impl Herd {
             3 | 4 => self.replay(id, who % 4),
             5 | 6 => self.servers[id].probe = Some((self.now, None)),
             7..=9 => {
-                let says = self.servers[id].says();
+                let (says, run) = (self.servers[id].says(), self.servers[id].run);
                 if let Some((_, said @ None)) = &mut self.servers[id].probe {
+                    let asked = match &says {
+                        ProbeOutcome::Answered(report) => Some((run, Asked::of(report))),
+                        _ => None,
+                    };
                     *said = Some(says);
+                    self.servers[id].told = asked;
                 }
             }
             10..=12 => self.answer(id),
@@ -300,6 +328,10 @@ impl Herd {
             22 => self.take_token(who % SESSIONS),
             23 => self.point(who % SESSIONS, many % 4 > 0),
             24 => self.sessions[who % SESSIONS] = Session::default(),
+            25 => self.servers[id].asked_at = Some(self.now),
+            26 => self.say_position(id),
+            27 => self.take_sample(id),
+            28 => [25, 26, 27].into_iter().for_each(|what| self.step((what, who, many))),
             _ => {}
         }
     }
@@ -362,7 +394,7 @@ proptest! {
 
     #[test]
     fn nobody_reads_where_its_last_commit_is_not(
-        steps in prop::collection::vec((0_u8..25, 0_usize..6, 0_u64..20_000), 1..300)
+        steps in prop::collection::vec((0_u8..29, 0_usize..6, 0_u64..20_000), 1..300)
     ) {
         let mut herd = Herd::new();
         herd.probe_all();
@@ -394,6 +426,34 @@ fn a_commit_is_read_on_a_standby_once_a_later_position_is_known_and_replayed() {
     herd.commit(1, 100);
     herd.probe_all();
     assert!(reads(&herd), "another's commit is no concern of this one");
+}
+
+#[test]
+fn a_commit_is_read_as_soon_as_positions_were_asked_for_between_the_probes() {
+    let mut herd = Herd::new();
+    herd.step((13, 1, 0));
+    herd.probe_all();
+    herd.commit(0, 100);
+    herd.replay(1, 1);
+    let reads = |herd: &Herd| herd.allows(herd.sessions[0], herd.connections[0]);
+    herd.step((28, 1, 0));
+    assert!(!reads(&herd), "where the primary is by now is not known");
+    herd.step((28, 0, 0));
+    assert!(reads(&herd));
+    // What another run of it had replayed is none of this one's.
+    herd.commit(0, 100);
+    herd.replay(1, 1);
+    herd.step((25, 1, 0));
+    herd.step((26, 1, 0));
+    herd.servers[1].started_at += 1;
+    herd.probe_all();
+    herd.step((27, 1, 0));
+    herd.step((28, 0, 0));
+    assert!(reads(&herd), "but its probe has told of as much");
+    herd.commit(0, 100);
+    herd.step((28, 0, 0));
+    herd.step((27, 1, 0));
+    assert!(!reads(&herd));
 }
 
 #[test]

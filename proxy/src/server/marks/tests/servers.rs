@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pgherd_failover::{Epoch, Writes};
 use pgherd_health::{
-    Knowledge, Node, NodeId, Password, Probe, ProbeOutcome, Prober, ProberSettings, Topology,
+    Knowledge, Node, NodeId, Password, Probe, ProbeOutcome, Prober, ProberSettings, Samples, Topology,
 };
 use pgherd_testkit::client::Session;
 use pgherd_testkit::{Cluster, Context, Result, Server, ensure, eventually};
@@ -64,6 +64,13 @@ impl Observer {
         self.topology = Some(topology);
     }
 
+    fn take_samples(&mut self, samples: &Samples) {
+        for (node, sample) in &*samples.found().borrow() {
+            self.keeper.take(*node, sample);
+        }
+        samples.demand();
+    }
+
     /// Takes the commits that may be read on this connection, and gives the last of them, and how many they are.
     fn take_readable(&self, unread: &Unread, opened_at: Instant) -> Option<(i64, usize)> {
         let positions = &self.keeper.positions;
@@ -81,14 +88,18 @@ impl Observer {
 async fn read(
     standby: &Server,
     observer: &mut Observer,
-    mut probes: mpsc::Receiver<Probe>,
+    (mut probes, samples): (mpsc::Receiver<Probe>, Samples),
     unread: &Unread,
 ) -> Result<()> {
     let mut session = standby.connect("postgres", "app").await?;
     let mut opened_at = Instant::now();
     let (read, crashed) = (Cell::new(0), Cell::new(false));
     while read.get() < COMMITS {
-        observer.take(probes.recv().await.context("no probe")?);
+        observer.take_samples(&samples);
+        match tokio::time::timeout(Duration::from_millis(10), probes.recv()).await {
+            Ok(probe) => observer.take(probe.context("no probe")?),
+            Err(_) => observer.take_samples(&samples),
+        }
         if let Some((last, commits)) = observer.take_readable(unread, opened_at) {
             let found: i64 = session.query_one("SELECT coalesce(max(n), 0) FROM written", &[]).await?.get(0);
             ensure!(found >= last, "{found} is the last that is there, and {last} was to be");
@@ -118,9 +129,10 @@ async fn what_may_be_read_on_a_standby_is_there() -> Result<()> {
     let nodes = vec![node(0, &primary), node(1, &standby)];
     let password = Password::new(cluster.monitor_password().to_owned());
     let settings =
-        ProberSettings::new("repmgr".into(), Some(password), "repmgr".into(), Duration::from_millis(30));
+        ProberSettings::new("repmgr".into(), Some(password), "repmgr".into(), Duration::from_millis(100));
     let (sender, probes) = mpsc::channel(16);
-    let prober = Prober::start(&nodes, &Arc::new(settings), &sender, &CancellationToken::new());
+    let samples = Samples::default();
+    let prober = Prober::start(&nodes, &Arc::new(settings), (&sender, &samples), &CancellationToken::new());
     let mut observer = Observer {
         knowledge: Knowledge::new(nodes, None),
         topology: None,
@@ -130,7 +142,7 @@ async fn what_may_be_read_on_a_standby_is_there() -> Result<()> {
     let unread = Unread::default();
     tokio::select! {
         written = write(&primary, &unread) => written?,
-        read = tokio::time::timeout(PATIENCE, read(&standby, &mut observer, probes, &unread)) => read??,
+        read = tokio::time::timeout(PATIENCE, read(&standby, &mut observer, (probes, samples), &unread)) => read??,
     }
     drop(prober);
     Ok(())
