@@ -22,6 +22,7 @@ pub(crate) fn row(id: u32) -> RepmgrNode {
         priority: 100,
         host: format!("pg{id}"),
         port: 5432,
+        location: "default".to_owned(),
     }
 }
 

@@ -197,4 +197,6 @@ pub struct RepmgrNode {
     pub host: String,
     /// `port` of its `conninfo` (5432 where it names none).
     pub port: u16,
+    /// `location`
+    pub location: String,
 }

@@ -70,6 +70,7 @@ pub(crate) fn row(server: &Server) -> RepmgrNode {
         priority: 100,
         host: server.address().to_string(),
         port: server.port(),
+        location: "default".to_owned(),
     }
 }
 

@@ -57,7 +57,7 @@ const SLOTS: &str = "SELECT slot_name::text, database::text, active FROM pg_repl
 
 /// Its columns are texts of any length, and whoever may write there may write any number of rows.
 const REPMGR_NODES: &str = "
-SELECT node_id, left(node_name, 1000), type, upstream_node_id, active, priority, left(conninfo, 10000)
+SELECT node_id, left(node_name, 1000), type, upstream_node_id, active, priority, left(conninfo, 10000), left(location, 1000)
   FROM repmgr.nodes ORDER BY node_id LIMIT 1000";
 
 /// Null where repmgr's library is not preloaded. Whether its failover is automatic cannot be seen from here: one that
@@ -434,6 +434,7 @@ fn repmgr_node(row: &Row) -> Result<Option<RepmgrNode>, ConnectFailure> {
         priority: get(row, 5)?,
         host,
         port,
+        location: get(row, 7)?,
     }))
 }
 

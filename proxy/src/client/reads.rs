@@ -128,10 +128,12 @@ impl Access {
             |server: &Server| positions.may_allow(must_see, server.node.id),
             |server: &Server| shunned != Some(server.node.id),
         );
-        let slow_start = worker.shared.config.load().routing.slow_start;
+        let config = worker.shared.config.load();
+        let (slow_start, location) = (config.routing.slow_start, config.routing.location.as_deref());
+        let is_near = |it: &Server| location.is_some_and(|location| positions.is_at(location, it.node.id));
         let now = reactor::now();
         let may = |server: &Server| within(server) && has(server) && is_open(server);
-        let Some(server) = table.choose((&policy, slow_start), (now, dice), may) else {
+        let Some(server) = table.choose((&policy, slow_start), (now, dice), (may, is_near)) else {
             let reason = table.why_none(now, within, has);
             if reason == Reason::OwnWrites {
                 backends.want_positions();

@@ -95,6 +95,7 @@ pub(crate) static KEYS: &[Key] = &[
     key("routing.reads", "primary"),
     key("routing.consistency", "session"),
     key("routing.max_lag", "off"),
+    bare("routing.location"),
     key("routing.slow_start", "10s"),
     bare("routing.read_functions"),
     bare("routing.write_functions"),

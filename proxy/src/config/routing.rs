@@ -80,6 +80,8 @@ pub(crate) struct ReadPolicy {
 pub(crate) struct Routing {
     /// What holds where no override says otherwise.
     pub(crate) policy: ReadPolicy,
+    /// Where the servers stand that are read rather than others.
+    pub(crate) location: Option<String>,
     /// How long it takes until a standby that comes back has its full share of the reads.
     pub(crate) slow_start: Duration,
     /// What functions do that may be called where it reads.
@@ -133,6 +135,7 @@ impl Routing {
             ("routing.reads", Some(self.policy.reads.word().to_owned())),
             ("routing.consistency", Some(self.policy.consistency.word().to_owned())),
             ("routing.max_lag", Some(or_off(self.policy.max_lag))),
+            ("routing.location", self.location.clone()),
             ("routing.slow_start", Some(show_duration(self.slow_start))),
             ("routing.read_functions", functions(&self.functions.reads)),
             ("routing.write_functions", functions(&self.functions.writes)),

@@ -113,6 +113,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("pool.override", "[{ user = \"a\", size = 1 }]"),
     ("routing.reads", "any"),
     ("routing.consistency", "eventual"),
+    ("routing.location", "berlin"),
     ("routing.read_functions", "get_*,app_now"),
     ("routing.write_functions", "refresh_*"),
     ("routing.override", "[{ application = \"a\", max_lag = \"1MiB\" }]"),

@@ -10,6 +10,7 @@ mod tests;
 mod wanted;
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pgherd_health::{Asked, Lsn, NodeId};
@@ -91,6 +92,8 @@ pub(crate) struct Positions {
     first: Option<Lsn>,
     samples: Samples,
     standbys: Vec<Standby>,
+    /// Where servers stand, as repmgr's rows say it.
+    locations: Arc<[(NodeId, Box<str>)]>,
 }
 
 /// What a standby is known to have.
@@ -126,6 +129,11 @@ impl Positions {
     /// True if the standby is no further behind than that; one of which it is not known may be.
     pub(crate) fn is_within(&self, max_lag: Option<MaxLag>, node: NodeId) -> bool {
         max_lag.is_none_or(|max| self.lag(node).is_some_and(|lag| lag.is_within(max)))
+    }
+
+    /// True if the server stands there.
+    pub(crate) fn is_at(&self, location: &str, node: NodeId) -> bool {
+        self.locations.iter().any(|(its, place)| *its == node && **place == *location)
     }
 
     fn has_all(&self, mark: &Mark, node: NodeId) -> Option<&Standby> {

@@ -236,12 +236,12 @@ impl Table {
     }
 
     /// The server that a read goes to, if that is any but the primary alone; none if no such server may be read. Of standbys only those count that `may` be
-    /// read by this session.
+    /// read by this session. Those that are near are rather read, unless another is preferred by its number.
     pub(crate) fn choose(
         &self,
         (policy, slow_start): (&ReadPolicy, Duration),
         (now, dice): (Instant, &mut Dice),
-        may: impl Fn(&Server) -> bool,
+        (may, is_near): (impl Fn(&Server) -> bool, impl Fn(&Server) -> bool),
     ) -> Option<&Arc<Server>> {
         if policy.reads == Reads::Primary || policy.consistency == Consistency::Strong {
             return None;
@@ -252,7 +252,7 @@ impl Table {
         match wanted.map(|preference| preference.of) {
             Some(Preferred::Primary) => return None,
             Some(Preferred::Standbys) => {
-                return pick(standbys().map(|server| server.share.candidate(server, at)), dice);
+                return pick_near(standbys(), is_near, at, dice);
             }
             Some(Preferred::Node(id)) => {
                 let is_it = |server: &&Arc<Server>| server.node.id == id;
@@ -272,10 +272,10 @@ impl Table {
             _ => None,
         };
         let servers = primary.into_iter().chain(standbys()).filter(is_other);
-        pick(servers.map(|server| server.share.candidate(server, at)), dice)
+        pick_near(servers, is_near, at, dice)
     }
 
-    fn reachable(&self, now: Instant) -> impl Iterator<Item = &Arc<Server>> {
+    fn reachable(&self, now: Instant) -> impl Iterator<Item = &Arc<Server>> + Clone {
         self.readable.iter().filter(move |server| !server.is_left_out(now))
     }
 
@@ -301,6 +301,18 @@ impl Table {
     pub(crate) fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
         self.primary().into_iter().chain(&self.readable)
     }
+}
+
+/// One of those that are near, if there is one that may be read; else of all.
+fn pick_near<'a>(
+    servers: impl Iterator<Item = &'a Arc<Server>> + Clone,
+    is_near: impl Fn(&Server) -> bool,
+    at: (Duration, Instant),
+    dice: &mut Dice,
+) -> Option<&'a Arc<Server>> {
+    let candidate = |server: &'a Arc<Server>| server.share.candidate(server, at);
+    let near = servers.clone().filter(|server| is_near(server)).map(candidate);
+    pick(near, dice).or_else(|| pick(servers.map(candidate), dice))
 }
 
 /// The current table, and the way to the next.

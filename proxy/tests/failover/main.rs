@@ -16,6 +16,7 @@ mod executors;
 mod forks;
 mod herd;
 mod impostor;
+mod location;
 mod old_primary;
 mod other_deciders;
 mod outage;

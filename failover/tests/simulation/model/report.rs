@@ -21,6 +21,7 @@ pub(crate) fn first_rows(primary: Id, priorities: &[i32], upstreams: &[Option<Id
         priority: priorities[id],
         host: name(id),
         port: 5432,
+        location: "default".to_owned(),
     };
     (0..priorities.len()).map(row).collect()
 }

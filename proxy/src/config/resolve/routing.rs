@@ -18,6 +18,7 @@ impl Bridge<'_> {
         let reads = self.get("routing.reads", value::choice);
         let consistency = self.get("routing.consistency", value::choice);
         let max_lag = self.get("routing.max_lag", routing::max_lag);
+        let location = self.get("routing.location", value::text);
         let slow_start = self.get("routing.slow_start", value::duration(SLOW_START));
         let read_functions = self.get("routing.read_functions", value::functions).unwrap_or_default();
         let write_functions = self.get("routing.write_functions", value::functions).unwrap_or_default();
@@ -25,6 +26,6 @@ impl Bridge<'_> {
         let overrides = self.read("routing.override", routing::overrides).map(|(_, overrides)| overrides);
         let policy = ReadPolicy { reads: reads?, consistency: consistency?, max_lag: max_lag?, prefer: None };
         let overrides = overrides.unwrap_or_default();
-        Some(Arc::new(Routing { policy, slow_start: slow_start?, functions, overrides }))
+        Some(Arc::new(Routing { policy, location, slow_start: slow_start?, functions, overrides }))
     }
 }

@@ -5,7 +5,7 @@ use pgherd_health::{Node, NodeId, TimelineId};
 
 use super::*;
 use crate::config::{Consistency, Live, Preference, Preferred, ReadPolicy, Reads, load_with};
-use crate::server::table::Backends;
+use crate::server::table::{Backends, Server};
 
 const DRAWS: usize = 100_000;
 
@@ -121,7 +121,8 @@ fn shares(backends: &Backends, policy: &ReadPolicy) -> Vec<f64> {
     let (table, mut dice) = (backends.load(), Dice::new(4));
     let mut drawn = vec![0.0; 3];
     for _ in 0..DRAWS {
-        let server = table.choose((policy, Duration::ZERO), (Instant::now(), &mut dice), |_| true);
+        let server =
+            table.choose((policy, Duration::ZERO), (Instant::now(), &mut dice), (|_| true, |_| false));
         drawn[server.map_or(0, |server| server.node.id.0 as usize)] += 1.0 / DRAWS as f64;
     }
     drawn
@@ -153,6 +154,34 @@ fn what_is_preferred_has_its_part_and_others_have_the_rest() {
 }
 
 #[test]
+fn what_is_near_is_read_as_long_as_it_may_be() {
+    let config = load_with(&[("PG_BACKEND_NODE_LIST", "0:pg0")]).config;
+    let backends = Backends::new(Live::new(config), 1);
+    let mut dice = Dice::new(5);
+    let mut chosen = |reads, prefer, near: &[u32], may: &[u32]| {
+        let policy = ReadPolicy { reads, prefer, ..POLICY };
+        let table = backends.load();
+        let mut chosen = BTreeMap::new();
+        for _ in 0..1000 {
+            let is_one = |of: &[u32], server: &Server| of.contains(&server.node.id.0);
+            let which = (|it: &Server| is_one(may, it), |it: &Server| is_one(near, it));
+            let server = table.choose((&policy, Duration::ZERO), (Instant::now(), &mut dice), which);
+            *chosen.entry(server.map(|server| server.node.id.0)).or_insert(0) += 1;
+        }
+        chosen.into_keys().collect::<Vec<_>>()
+    };
+    publish(&backends, [1.0, 1.0, 1.0], true);
+    assert_eq!(chosen(Reads::Standbys, None, &[1], &[1, 2]), [Some(1)]);
+    assert_eq!(chosen(Reads::Standbys, None, &[1], &[2]), [Some(2)], "none that is near may be read");
+    assert_eq!(chosen(Reads::Any, None, &[0, 1], &[1, 2]), [Some(0), Some(1)]);
+    let prefer = |of| Some(Preference { of, ratio: 1.0 });
+    assert_eq!(chosen(Reads::Standbys, prefer(Preferred::Node(NodeId(2))), &[1], &[1, 2]), [Some(2)]);
+    assert_eq!(chosen(Reads::Any, prefer(Preferred::Standbys), &[0, 1], &[1, 2]), [Some(1)]);
+    publish(&backends, [1.0, 0.0, 1.0], true);
+    assert_eq!(chosen(Reads::Standbys, None, &[1], &[1, 2]), [Some(2)], "one without a weight is not read");
+}
+
+#[test]
 fn reads_go_to_servers_that_may_be_read_and_can_be_reached() {
     let config =
         load_with(&[("PG_BACKEND_NODE_LIST", "0:pg0"), ("PGHERD_POOL__SERVER_LOGIN_RETRY", "1min")]).config;
@@ -163,8 +192,9 @@ fn reads_go_to_servers_that_may_be_read_and_can_be_reached() {
         let table = backends.load();
         let mut chosen = BTreeMap::new();
         for _ in 0..1000 {
-            let may = |server: &crate::server::table::Server| may(server.node.id.0);
-            let server = table.choose((&policy, Duration::ZERO), (Instant::now(), &mut dice), may);
+            let may = |server: &Server| may(server.node.id.0);
+            let server =
+                table.choose((&policy, Duration::ZERO), (Instant::now(), &mut dice), (may, |_| false));
             *chosen.entry(server.map(|server| server.node.id.0)).or_insert(0) += 1;
         }
         chosen.into_keys().collect::<Vec<_>>()

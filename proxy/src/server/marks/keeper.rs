@@ -95,8 +95,13 @@ impl Keeper {
                 standby.clone_from(known);
             }
         }
+        let locations = locations(topology);
         let is_new = before != (self.positions.reign, self.positions.samples.last())
-            || self.positions.standbys != standbys;
+            || self.positions.standbys != standbys
+            || *self.positions.locations != *locations;
+        if *self.positions.locations != *locations {
+            self.positions.locations = locations.into();
+        }
         self.positions.standbys = standbys;
         is_new
     }
@@ -147,7 +152,8 @@ impl Keeper {
 
     fn begin_reign(&mut self) {
         self.started_at = None;
-        self.positions = Positions { reign: self.positions.reign + 1, ..Positions::default() };
+        let (reign, locations) = (self.positions.reign + 1, Arc::clone(&self.positions.locations));
+        self.positions = Positions { reign, locations, ..Positions::default() };
     }
 
     fn standbys(&self, topology: &Topology) -> Vec<Standby> {
@@ -162,6 +168,11 @@ fn seen_in(epoch: Epoch, topology: &Topology) -> Option<&Dated> {
     let is_it = (report.system_identifier, report.timeline) == (epoch.system_identifier, epoch.timeline)
         && report.is_writable();
     (is_it && topology.lineage.as_ref() == Some(&Branch::of(report))).then_some(primary)
+}
+
+fn locations(topology: &Topology) -> Vec<(NodeId, Box<str>)> {
+    let location = |member: &Member| Some((member.node, member.repmgr.as_ref()?.location.as_str().into()));
+    topology.members.iter().filter_map(location).collect()
 }
 
 /// What a standby is known to have; none if it was down since it said so.
