@@ -18,7 +18,7 @@ use super::authenticate::Applicant;
 use super::replication::{self, Passage, Replication};
 use super::unserved::not_in_time;
 use super::welcome;
-use super::wishes::{self, After};
+use super::wishes::{self, After, Defaults};
 use crate::cancel::Registration;
 use crate::config::{Config, PoolMode};
 use crate::console::{self, Visitor};
@@ -153,11 +153,10 @@ pub(super) async fn log_in(
     }
     check_gates(shared, &startup.database)?;
     let server_user = config.auth.server_user(&startup.database, &startup.user);
-    let identity_there = note_identity_there(worker, server_user, &startup.user).await?;
+    let (identity_there, role_there) = note_identity_there(worker, server_user, &startup.user).await?;
     // Those who have not proven who they are keep nobody out.
     let counted = take_places(shared, &config, &startup, role.as_deref())?;
-    let (parameters, after) = parameters(&startup, server_user, &config)?;
-    let parameters = shared.parameters.share(parameters);
+    let (parameters, after) = parameters(&startup, server_user, (shared, &config))?;
     let (database, user) = (Arc::<str>::from(&*startup.database), Arc::<str>::from(server_user));
     let names = (Arc::clone(&database), Arc::clone(&user));
     let ends = (peer.clone(), stream.socket().local_addr().ok());
@@ -170,7 +169,8 @@ pub(super) async fn log_in(
         return Ok(Admitted::Replicating(Box::pin(opened).await?));
     }
     let mut access = Access::new(database, user, Arc::clone(&parameters), Arc::clone(&seat), Arc::default());
-    access.standbys.point_to(after, &shared.backends.positions());
+    let defaults = Defaults::of(role_there.or(role).as_deref(), &access.database);
+    access.standbys.begin(defaults, (after, &shared.backends.positions()));
     let found = tokio::time::timeout_at(deadline, welcome::find(worker, &mut access)).await;
     let welcome = match found {
         Ok(welcome) => welcome?,
@@ -201,21 +201,22 @@ pub(super) async fn log_in(
     Ok(Admitted::ToServers(LoggedIn { access, registration, counted, listed, mode, early }))
 }
 
-/// As [`note_identity`] for the user that the client is at the servers, if that is another. Where none can be asked now, nothing is known.
+/// As [`note_identity`] for the user that the client is at the servers, if that is another, and that role. Where none can be asked now, nothing
+/// is known.
 async fn note_identity_there(
     worker: &Worker,
     server_user: &str,
     user: &str,
-) -> Result<Option<Identity>, ClientError> {
+) -> Result<(Option<Identity>, Option<Arc<Role>>), ClientError> {
     if server_user == user {
-        return Ok(None);
+        return Ok((None, None));
     }
     match worker.shared.verifiers.lookup(server_user).await {
-        Ok(role) => note_identity(worker, server_user, Some(&role)),
+        Ok(role) => Ok((note_identity(worker, server_user, Some(&role))?, Some(role))),
         Err(LookupError::NoSuchRole) => {
             Err(ClientError::new("28000", format!("role \"{server_user}\" does not exist")))
         }
-        Err(_) => Ok(None),
+        Err(_) => Ok((None, None)),
     }
 }
 
@@ -269,8 +270,8 @@ pub(super) fn greeting<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>,
 fn parameters(
     startup: &Startup,
     server_user: &str,
-    config: &Config,
-) -> Result<(Parameters, Option<After>), ClientError> {
+    (shared, config): (&Shared, &Config),
+) -> Result<(Arc<Parameters>, Option<After>), ClientError> {
     let mut customs = Customs::default();
     for name in config.pool.custom_parameters_for(&startup.database, server_user) {
         customs.add(&name.to_ascii_lowercase());
@@ -278,7 +279,7 @@ fn parameters(
     let mut parameters = Parameters::new(&startup.parameters)?;
     wishes::check(&parameters)?;
     let after = wishes::take_after(&mut parameters)?;
-    Ok((parameters.with_customs(&customs), after))
+    Ok((shared.parameters.share(parameters.with_customs(&customs)), after))
 }
 
 /// Refuses those whom an operator does not want.

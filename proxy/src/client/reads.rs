@@ -11,7 +11,7 @@ use pgherd_protocol::statement::Why;
 use super::acquire::{Access, Attempt, Held};
 use super::blocks::end_block;
 use super::session::{Session, Turn};
-use super::wishes::{self, After};
+use super::wishes::{self, After, Defaults};
 use crate::config::{self, Consistency, ReadPolicy, Routing};
 use crate::reactor;
 use crate::server::balance::Dice;
@@ -46,6 +46,8 @@ struct Found {
 #[derive(Debug)]
 pub(crate) struct Standbys {
     found: Option<Found>,
+    /// What its role asks for.
+    defaults: Defaults,
     /// The pools that served it.
     pools: Vec<(Arc<Server>, Arc<Pool>)>,
     /// The last standby that had no connection for it, and until when it is not asked again.
@@ -62,6 +64,7 @@ impl Standbys {
     pub(super) fn new(session: u64) -> Self {
         Self {
             found: None,
+            defaults: Defaults::default(),
             pools: Vec::new(),
             shunned: None,
             mark: Mark::default(),
@@ -83,6 +86,12 @@ impl Standbys {
     /// The session was told of what may have been written.
     pub(super) fn note_written(&mut self) {
         self.mark.wrote();
+    }
+
+    /// A session begins, of a role that asks for this, and is to see this, if it has said what.
+    pub(super) fn begin(&mut self, defaults: Defaults, (after, positions): (Option<After>, &Positions)) {
+        self.defaults = defaults;
+        self.point_to(after, positions);
     }
 
     /// The session is to see this, too, if it has said what.
@@ -111,7 +120,8 @@ impl Access {
         }
         let (routing, parameters) = (Arc::clone(&config.routing), Arc::clone(parameters));
         let application = parameters.get("application_name").unwrap_or_default();
-        let policy = wishes::apply(routing.policy_for(&self.database, &self.user, application), &parameters);
+        let policy = routing.policy_for(&self.database, &self.user, application);
+        let policy = wishes::apply(policy, &parameters, &standbys.defaults);
         standbys.found.insert(Found { routing, parameters, policy }).policy
     }
 

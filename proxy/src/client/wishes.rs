@@ -8,6 +8,7 @@ use super::acquire::Access;
 use super::relay::Front;
 use crate::config::{Choice, Consistency, ReadPolicy, Reads};
 use crate::server::marks::Positions;
+use crate::verifiers::Role;
 
 const CONSISTENCY: &str = "pgherd.consistency";
 const READS: &str = "pgherd.reads";
@@ -39,16 +40,36 @@ fn invalid(name: &str, value: &str) -> ClientError {
     ClientError::new("22023", format!("invalid value for parameter \"{name}\": \"{value}\""))
 }
 
-/// `policy`, but for what these parameters ask for. A word that means nothing is taken for the strictest.
-pub(super) fn apply(policy: ReadPolicy, parameters: &Parameters) -> ReadPolicy {
-    let reads = word(parameters, READS).map(|word| Reads::named(word).unwrap_or(Reads::Primary));
-    let consistency =
-        word(parameters, CONSISTENCY).map(|word| Consistency::named(word).unwrap_or(Consistency::Strong));
+/// What is asked for by sessions of a role that were told nothing else, in one database.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Defaults {
+    consistency: Option<Box<str>>,
+    reads: Option<Box<str>>,
+}
+
+impl Defaults {
+    /// What ALTER ROLE and ALTER DATABASE say for this role and database.
+    pub(super) fn of(role: Option<&Role>, database: &str) -> Self {
+        let asks_for = |name| Some(role?.asks_for(database, name)?.into());
+        Self { consistency: asks_for(CONSISTENCY), reads: asks_for(READS) }
+    }
+}
+
+/// `policy`, but for what these parameters ask for, or where they do not, `defaults`. A word that means nothing is taken for the strictest.
+pub(super) fn apply(policy: ReadPolicy, parameters: &Parameters, defaults: &Defaults) -> ReadPolicy {
+    let Defaults { consistency, reads } = defaults;
+    let reads = asked(parameters, (READS, reads)).map(|word| Reads::named(word).unwrap_or(Reads::Primary));
+    let consistency = asked(parameters, (CONSISTENCY, consistency))
+        .map(|word| Consistency::named(word).unwrap_or(Consistency::Strong));
     ReadPolicy {
         reads: reads.unwrap_or(policy.reads),
         consistency: consistency.unwrap_or(policy.consistency),
         ..policy
     }
+}
+
+fn asked<'a>(parameters: &'a Parameters, (name, default): (&str, &'a Option<Box<str>>)) -> Option<&'a str> {
+    parameters.get(name).or(default.as_deref()).filter(|word| !word.is_empty())
 }
 
 /// None where nothing is asked for: PostgreSQL leaves a custom parameter empty that was taken back.
@@ -127,9 +148,14 @@ mod tests {
             (&[(READS, "any")], Reads::Any, Consistency::Session),
             (&[(READS, "standby"), (CONSISTENCY, "strong")], Reads::Primary, Consistency::Strong),
         ] {
-            let policy = apply(POLICY, &parameters(asked));
+            let policy = apply(POLICY, &parameters(asked), &Defaults::default());
             assert_eq!(policy, ReadPolicy { reads, consistency, ..POLICY }, "{asked:?}");
         }
+        let defaults = Defaults { consistency: Some("eventual".into()), reads: Some("all".into()) };
+        let policy = |asked| apply(POLICY, &parameters(asked), &defaults);
+        let strict = ReadPolicy { reads: Reads::Primary, consistency: Consistency::Eventual, ..POLICY };
+        assert_eq!(policy(&[]), strict);
+        assert_eq!(policy(&[(READS, "any"), (CONSISTENCY, "")]), ReadPolicy { reads: Reads::Any, ..POLICY });
     }
 
     #[test]

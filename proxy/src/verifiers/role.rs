@@ -22,9 +22,14 @@ pub(crate) struct Role {
     pub(crate) identity: Option<Identity>,
     /// The roles that it is a member of, itself included; empty where nobody wanted to know.
     pub(crate) member_of: Vec<Box<str>>,
+    /// What its sessions ask pgherd for, by ALTER ROLE and ALTER DATABASE.
+    pub(super) asks: Vec<Ask>,
     /// When the server was asked.
     pub(crate) fetched_at: Instant,
 }
+
+/// A database, or none for all, and a setting in it: `pgherd.reads=primary`.
+pub(super) type Ask = (Option<Box<str>>, Box<str>);
 
 /// What `pg_roles` says of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +64,16 @@ impl Role {
         };
         let identity = Identity { oid: row.try_get("oid")?, settings: row.try_get("settings")? };
         let (facts, identity) = (Some(facts), Some(identity));
-        Ok(Self { stored: None, valid_until, facts, identity, member_of: Vec::new(), fetched_at })
+        let asks: Option<&str> = row.try_get("asks")?;
+        let asks = asks.and_then(|asks| serde_json::from_str(asks).ok()).unwrap_or_default();
+        Ok(Self { stored: None, valid_until, facts, identity, member_of: Vec::new(), asks, fetched_at })
+    }
+
+    /// What its sessions in this database have for a parameter of pgherd's, if nothing else was said to them.
+    pub(crate) fn asks_for(&self, database: &str, name: &str) -> Option<&str> {
+        let here = |(its, _): &&Ask| its.as_deref().is_none_or(|its| its == database);
+        let mut settings = self.asks.iter().rev().filter(here).filter_map(|(_, it)| it.split_once('='));
+        settings.find(|(its, _)| its.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// A name that a query of the operator's own knows, and the servers do not.
@@ -70,6 +84,7 @@ impl Role {
             facts: None,
             identity: None,
             member_of: Vec::new(),
+            asks: Vec::new(),
             fetched_at,
         }
     }

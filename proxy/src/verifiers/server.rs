@@ -28,10 +28,28 @@ macro_rules! settings_of {
     };
 }
 
+/// What sessions of a role ask pgherd for, if nothing else was said to them: pairs of a database, or null for all, and a setting, the one
+/// that counts most last (`process_settings()` in PostgreSQL's `postinit.c`).
+macro_rules! asks_of {
+    ($role:literal) => {
+        concat!(
+            "(SELECT pg_catalog.json_agg(pg_catalog.json_build_array(d.datname, pg_catalog.left(c.setting, 200)) \
+            ORDER BY s.setrole OPERATOR(pg_catalog.<>) 0, s.setdatabase OPERATOR(pg_catalog.<>) 0)::pg_catalog.text \
+            FROM pg_catalog.pg_db_role_setting AS s LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) s.setdatabase \
+            CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) AS c (setting) \
+            WHERE s.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[",
+            $role,
+            ".oid, 0]) AND pg_catalog.starts_with(c.setting, 'pgherd.')) AS asks"
+        )
+    };
+}
+
 /// Roles with their stored passwords, which only who may read `pg_authid` sees.
 const ROLES: &str = concat!(
     "SELECT a.rolname, a.oid, a.rolpassword, a.rolcanlogin, a.rolsuper, a.rolconnlimit, a.rolvaliduntil, ",
     settings_of!("a"),
+    ", ",
+    asks_of!("a"),
     " FROM pg_catalog.pg_authid AS a WHERE a.rolname OPERATOR(pg_catalog.=) ANY ($1)"
 );
 
@@ -39,6 +57,8 @@ const ROLES: &str = concat!(
 const PUBLIC_ROLES: &str = concat!(
     "SELECT r.rolname, r.oid, r.rolcanlogin, r.rolsuper, r.rolconnlimit, r.rolvaliduntil, ",
     settings_of!("r"),
+    ", ",
+    asks_of!("r"),
     " FROM pg_catalog.pg_roles AS r WHERE r.rolname OPERATOR(pg_catalog.=) ANY ($1)"
 );
 

@@ -113,6 +113,32 @@ async fn a_session_says_itself_what_it_sees_and_goes_back_as_its_parameters_do()
 }
 
 #[tokio::test]
+async fn what_a_role_or_database_is_given_holds_where_the_session_says_nothing() -> Result<()> {
+    let (herd, _) = paused(|pgherd| pgherd).await?;
+    let primary = herd.cluster.server(1)?;
+    for (setting, is_read_there) in [
+        ("ALTER DATABASE app SET pgherd.consistency = 'eventual'", true),
+        ("ALTER ROLE app SET pgherd.consistency = 'strong'", false),
+        ("ALTER ROLE app IN DATABASE postgres SET pgherd.consistency = 'eventual'", false),
+        ("ALTER ROLE app IN DATABASE app SET pgherd.consistency = 'eventual'", true),
+        ("ALTER ROLE ALL SET pgherd.reads = 'primary'", false),
+    ] {
+        primary.query(setting).await?;
+        // The standby, which has stopped to replay, is asked for the role where the primary takes long to answer.
+        let mut client = eventually(setting, PATIENCE, || async {
+            let mut client = herd.raw().await?;
+            run(&mut client, &["INSERT INTO kept VALUES (1)"]).await?;
+            Ok(((sees(&mut client).await? == 0) == is_read_there).then_some(client))
+        })
+        .await
+        .with_context(|| herd.log())?;
+        run(&mut client, &["SET pgherd.consistency = 'eventual'", "SET pgherd.reads = 'any'"]).await?;
+        reads_there(&mut client).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_word_that_means_nothing_is_the_strictest_and_the_client_is_told() -> Result<()> {
     let (herd, _) = paused(|pgherd| pgherd).await?;
     let mut client = herd.raw().await?;

@@ -31,6 +31,7 @@ fn row_of(owner: &str) -> Vec<u8> {
         ("rolconnlimit", 23),
         ("rolvaliduntil", 1184),
         ("settings", 20),
+        ("asks", 25),
     ]
     .iter()
     .flat_map(|(name, oid)| column(name, *oid))
@@ -45,12 +46,13 @@ fn row_of(owner: &str) -> Vec<u8> {
         field(Some(&[0xff; 4])),
         field(None),
         field(None),
+        field(None),
     ];
     [
         message(b'1', b""),
         message(b'2', b""),
-        message(b'T', &[&[0, 8], columns.as_slice()].concat()),
-        message(b'D', &[&[0, 8], fields.concat().as_slice()].concat()),
+        message(b'T', &[&[0, 9], columns.as_slice()].concat()),
+        message(b'D', &[&[0, 9], fields.concat().as_slice()].concat()),
         message(b'C', b"SELECT 1\0"),
         message(b'Z', b"I"),
     ]
