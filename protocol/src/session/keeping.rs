@@ -89,7 +89,8 @@ impl Session {
         // Whether it still listens is found out when it has done nothing else for a while.
         let leaves = findings.pin.is_some_and(|pin| pin.can_be_asked_about() && pin != Pin::Listen);
         self.ran_any |= findings.runs_any;
-        self.unasked |= leaves || findings.suspect || (findings.undoes && self.pin.is_some());
+        self.unasked |=
+            leaves || findings.suspect || findings.views || (findings.undoes && self.pin.is_some());
     }
 
     /// The session has left nothing any more, but for the library that it has loaded.

@@ -32,7 +32,7 @@ impl Session {
         }
         self.note_customs(findings, split_cstr(definition).map_or(definition, |(text, _)| text));
         // It is run when it is bound.
-        self.note_leftovers(Scan { suspect: false, runs_any: false, ..findings });
+        self.note_leftovers(Scan { suspect: false, views: false, runs_any: false, ..findings });
         self.see_asking(findings, (server, lookup), out);
         if self.has_own(name) || (self.has_own_names() && !name.is_empty() && self.is_unsure(name)) {
             self.parsed_reset |= findings.resets == Resets::ForSession;

@@ -64,6 +64,7 @@ struct Findings<'a> {
     sees: Sight,
     suspect: bool,
     runs_any: bool,
+    views: bool,
     draws: Draws,
     asks: bool,
     only_sets: bool,
@@ -223,6 +224,7 @@ impl<'a> Findings<'a> {
             }
             _ => {}
         }
+        self.views |= word.is("table");
         self.present.draws = first.draws();
         self.present.first = Some(first);
     }
@@ -230,6 +232,7 @@ impl<'a> Findings<'a> {
     /// A word behind the first of a statement.
     fn inside(&mut self, word: Word<'a>) {
         self.see_name(word);
+        self.views |= word.is("from") || word.is("table");
         let present = &mut self.present;
         if let Some(first) = present.first {
             present.bearing.see_word(first, word, present.previous);
@@ -412,7 +415,7 @@ impl<'a> Findings<'a> {
         let draws = if unclear { self.draws.max(Draws::Perhaps) } else { self.draws };
         let place = self.place(unclear);
         let Self { pin, forgets, names, alters, sets, sets_custom, resets, .. } = self;
-        let Self { copies, undoes, suspect, runs_any, asks, sees, .. } = self;
+        let Self { copies, undoes, suspect, runs_any, views, asks, sees, .. } = self;
         Scan {
             pin,
             effect,
@@ -430,6 +433,7 @@ impl<'a> Findings<'a> {
             sees,
             suspect,
             runs_any,
+            views,
             draws,
             asks,
             whole: true,

@@ -204,6 +204,8 @@ pub struct Scan {
     pub sees: Sight,
     /// It may leave something in the session that it does not show: see [`Suspects`].
     pub suspect: bool,
+    /// It reads tables, which may be views that leave something: for as long as nothing is known of those.
+    pub views: bool,
     /// It may run a text that it does not show, and so set custom parameters of which no server tells, for it has to know their names.
     pub runs_any: bool,
     /// It may take numbers of sequences.
@@ -248,6 +250,7 @@ impl Scan {
         undoes: true,
         sees: Sight::Nothing,
         suspect: false,
+        views: false,
         runs_any: false,
         draws: Draws::Perhaps,
         asks: false,
@@ -276,6 +279,7 @@ impl Scan {
         undoes: false,
         sees: Sight::Nothing,
         suspect: false,
+        views: false,
         runs_any: false,
         draws: Draws::Perhaps,
         asks: false,
@@ -307,6 +311,7 @@ impl Scan {
             undoes: self.undoes || other.undoes,
             sees: self.sees.max(other.sees),
             suspect: self.suspect || other.suspect,
+            views: self.views || other.views,
             runs_any: self.runs_any || other.runs_any,
             draws: self.draws.max(other.draws),
             asks: self.asks || other.asks,

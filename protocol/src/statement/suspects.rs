@@ -222,10 +222,11 @@ impl Suspects {
         let named = if self.names.is_empty() { Named::default() } else { find(&self.names) };
         let place = self.place(scan, named);
         if self.trust == Trust::Blind {
-            return Scan { suspect: false, runs_any: false, place, ..scan };
+            return Scan { suspect: false, views: false, runs_any: false, place, ..scan };
         }
         let acts = self.trust == Trust::Nothing && matches!(scan.effect, Effect::Write | Effect::MayCommit);
         let suspect = scan.suspect || named.suspect || acts;
+        let views = scan.views && self.is_unread();
         let sets_custom = scan.sets_custom.max(named.sets_custom);
         let alters = scan.alters || named.alters;
         // Of functions of which nothing is known, each may.
@@ -234,7 +235,7 @@ impl Suspects {
         let is_more = named.apart && scan.effect == Effect::Harmless;
         let effect = if is_more { Effect::Write } else { scan.effect };
         let pin = Pin::worse(scan.pin, named.pin);
-        Scan { suspect, sets_custom, alters, runs_any, pin, place, effect, ..scan }
+        Scan { suspect, views, sets_custom, alters, runs_any, pin, place, effect, ..scan }
     }
 
     /// Where it may run. What was known before the schema changed is believed where it keeps a text on the primary.
@@ -352,6 +353,26 @@ mod tests {
             ("SELECT make", true),
         ] {
             assert_eq!(judged(Trust::Nothing, text).0, suspect, "{text}");
+        }
+    }
+
+    #[test]
+    fn before_a_catalogue_was_read_whatever_reads_a_table_may_read_a_view_that_leaves_something() {
+        let unread = Suspects { trust: Trust::Nothing, ..Suspects::default() };
+        let views = |suspects: &Suspects, text: &str| suspects.scan(text.as_bytes()).views;
+        for text in [
+            "SELECT a FROM t",
+            "table t",
+            "SELECT (TABLE t)",
+            "WITH w AS (TABLE t) SELECT 1",
+            "SELECT 1; TABLE t",
+        ] {
+            assert!(views(&unread, text), "{text}");
+            assert!(!unread.scan(text.as_bytes()).suspect, "{text}");
+            assert!(!views(&suspects(Trust::Nothing), text) && !views(&Suspects::default(), text), "{text}");
+        }
+        for text in ["SELECT 1", "SHOW work_mem", "BEGIN", "VALUES (1)", "SELECT 'from t'"] {
+            assert!(!views(&unread, text), "{text}");
         }
     }
 
