@@ -144,6 +144,9 @@ impl Scribe {
         // In a text that is too long to be seen, names are the server's own; and what is refused at commit may have been
         // carried out.
         let is_odd = texts.iter().any(|text| matches!(text, Text::Wide | Text::Deferred));
+        // What stands behind more than a plain end of a failed transaction may be refused, as the documentation says.
+        let goes_on = ["commit and chain", "rollback and chain", "rollback to a"];
+        let is_odd = is_odd || matches!(texts, [Plain(first, _), ..] if goes_on.contains(first));
         let is_seen = |text: &&Text| !is_odd || mentioned(text).is_none();
         let texts = &texts.iter().copied().filter(|text| is_seen(&text)).collect::<Vec<_>>();
         let statements: Vec<_> = texts.iter().map(|text| self.statement(*text)).collect();

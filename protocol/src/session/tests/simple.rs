@@ -1,8 +1,11 @@
 //! Simple queries.
 
+use std::sync::Arc;
+
 use super::wire::{bind, execute_some, parse, query, sync};
 use super::world::transaction_mode;
 use super::{A, B};
+use crate::statement::{Suspects, Trust};
 
 #[test]
 fn a_query_and_its_answer_are_passed_on_as_they_are() {
@@ -25,6 +28,20 @@ fn clients_share_a_connection_between_transactions_but_not_within_one() {
     world.gets(A, ["CommandComplete COMMIT", "ReadyForQuery I"]);
     world.sends(B, [query("insert into t values (2)")]);
     world.server_got(0, ["Query commit", "Query insert into t values (2)"]);
+}
+
+#[test]
+fn before_a_catalogue_was_read_what_reads_a_table_is_asked_after() {
+    let unread = Arc::new(Suspects { trust: Trust::Nothing, ..Suspects::default() });
+    let run = |text: &str| [parse("", text), bind("", "", &[]), execute_some("", 0), sync()].concat();
+    for (text, may_leave) in [("select 'c' from three", true), ("select 'a'", false)] {
+        for sent in [query(text), run(text)] {
+            let mut world = transaction_mode();
+            world.client(A).session.heed(&unread);
+            world.sends(A, [sent]);
+            assert_eq!(world.clients[A].session.is_suspect(), may_leave, "{text}");
+        }
+    }
 }
 
 #[test]
