@@ -31,6 +31,7 @@ mod sql;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 mod why;
 
 use std::collections::VecDeque;
@@ -61,12 +62,12 @@ use sequences::Numbers;
 pub use sequences::{Drawers, SequencePolicy, Sequences};
 use sql::SqlNames;
 pub use tally::Tally;
+use unnamed::{Held, Unnamed};
 
 use crate::customs::Customs;
 use crate::parameters::Parameters;
-use crate::prepared::Statement;
 use crate::server::ServerState;
-use crate::statement::{Effect, Mention, Pin, Resets, Rest, Scan, Suspects};
+use crate::statement::{Effect, Pin, Resets, Rest, Scan, Suspects};
 
 /// What ReadyForQuery said of the transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,48 +264,6 @@ enum Stall {
     Transaction,
     /// The server says whether it can read it: see [`exit`].
     Exit,
-}
-
-/// The unnamed statement, kept so that it can be parsed again where it is missing.
-#[derive(Debug)]
-struct Unnamed {
-    held: Held,
-    /// Body of the Parse message behind the name. The allocation is reused.
-    definition: Vec<u8>,
-    placed: Placed,
-    scan: Scan,
-    /// The statement that it names, if it is PREPARE, EXECUTE or DEALLOCATE.
-    mention: Option<Box<Mention>>,
-    /// Tells it from those before it.
-    number: u64,
-    /// What the client was told that it gives: see [`shape`](crate::prepared::shape).
-    gives: Option<u64>,
-    /// What stands for it where the server is asked whether it gives the same still.
-    again: Option<Arc<Statement>>,
-}
-
-impl Unnamed {
-    const NONE: Self = Self {
-        held: Held::Nowhere,
-        definition: Vec::new(),
-        placed: Placed::No,
-        scan: Scan::UNSEEN,
-        mention: None,
-        number: 0,
-        gives: None,
-        again: None,
-    };
-}
-
-/// Where the unnamed statement is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Held {
-    /// There is none.
-    Nowhere,
-    /// Its definition is at hand.
-    Here,
-    /// It was too long to be kept: only the server has it.
-    OnlyThere,
 }
 
 impl Session {
