@@ -1,6 +1,7 @@
 //! Who is told which number of a sequence, and what pgherd says to servers for that.
 
-use super::wire::{self, bind, close_statement, execute_some, function_call, parse, query, sync};
+use super::step::Step;
+use super::wire::{self, bind, close_statement, copy_fail, execute_some, function_call, parse, query, sync};
 use super::world::{World, transaction_mode};
 use super::{A, B};
 use crate::session::SequencePolicy;
@@ -110,6 +111,26 @@ fn a_function_call_is_answered_though_its_transaction_fails_before_it_is_known()
         B,
         ["CloseComplete", "ErrorResponse 42601 syntax error", "ReadyForQuery E", REFUSED, "ReadyForQuery E"],
     );
+}
+
+#[test]
+fn a_function_call_is_answered_behind_a_copy_that_fails() {
+    let mut world = transaction_mode();
+    inserts(&mut world, A, 1);
+    world.sends(B, [query("begin")]);
+    world.clients[B].got.clear();
+    let copy =
+        [parse("", "copy t from stdin"), bind("", "", &[]), execute_some("", 0), copy_fail("no"), sync()];
+    world.client(B).sent.extend([copy.concat(), close_statement(""), function_call(7)].concat());
+    for step in [Step::Read(usize::MAX), Step::Forward(usize::MAX), Step::Serve(usize::MAX)] {
+        world.step(B, step);
+    }
+    // ParseComplete, BindComplete and CopyInResponse, and not yet that it has failed.
+    world.step(B, Step::Return(5 + 5 + 10));
+    world.settle();
+    let failed = "ErrorResponse 57014 COPY from stdin failed: no";
+    let copied = ["ParseComplete", "BindComplete", "CopyInResponse", failed, "ReadyForQuery E"];
+    assert_eq!(said(&mut world, B), [&copied[..], &["CloseComplete", REFUSED, "ReadyForQuery E"]].concat());
 }
 
 #[test]
