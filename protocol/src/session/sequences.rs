@@ -249,7 +249,7 @@ impl Session {
         server: (&mut ServerStatements, Lookup<'_>),
         out: &mut Vec<u8>,
     ) {
-        if (findings.asks || !findings.whole) && !self.in_batch {
+        if (findings.asks || !findings.whole) && !self.is_in_batch(self.in_batch) {
             self.see_numbers(Scan { draws: Draws::No, single: true, ..findings }, false, server, out);
         }
     }

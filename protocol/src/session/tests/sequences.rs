@@ -195,6 +195,13 @@ fn before_a_long_text_it_makes_no_pipeline_of_a_batch() {
     let long = format!("select '{}'", "w".repeat(400));
     world.sends(B, [parse("", &long), bind("", "", &[]), query("create database d2")]);
     world.gets(B, ["ParseComplete", "BindComplete", "CommandComplete CREATE DATABASE", "ReadyForQuery I"]);
+    // Nor of one that follows what had no Sync.
+    inserts(&mut world, A, 3);
+    world.sends(B, [close_statement(""), query("select 'a'"), parse("", &long), query("create database d4")]);
+    let created = ["ParseComplete", "CommandComplete CREATE DATABASE", "ReadyForQuery I"];
+    let selected =
+        ["CloseComplete", "RowDescription", "DataRow a", "CommandComplete SELECT 1", "ReadyForQuery I"];
+    assert_eq!(said(&mut world, B), [&selected[..], &created].concat());
 }
 
 #[test]
