@@ -92,7 +92,7 @@ pub(crate) static KEYS: &[Key] = &[
     key("pool.tcp_user_timeout", "off"),
     aliased("pool.prepared_statements", "200", "max_prepared_statements"),
     bare("pool.override"),
-    key("routing.reads", "primary"),
+    key("routing.reads", "standbys"),
     key("routing.consistency", "session"),
     key("routing.max_lag", "off"),
     bare("routing.location"),

@@ -16,6 +16,8 @@ enum To {
     Milliseconds(&'static str),
     /// One of PostgreSQL's message levels.
     Level(&'static str),
+    /// A switch: the words for on and for off.
+    Switch(&'static str, [&'static str; 2]),
 }
 
 const MAPPED: &[(&str, To)] = &[
@@ -25,6 +27,7 @@ const MAPPED: &[(&str, To)] = &[
     ("AUTHENTICATION_TIMEOUT", To::Seconds("pool.client_login_timeout")),
     ("CONNECT_TIMEOUT", To::Milliseconds("pool.server_connect_timeout")),
     ("LOG_MIN_MESSAGES", To::Level("log.level")),
+    ("LOAD_BALANCE_MODE", To::Switch("routing.reads", ["any", "primary"])),
 ];
 
 /// Settings without a counterpart, by the beginnings of their names, and what replaces them. The first that fits counts.
@@ -136,6 +139,7 @@ fn map(environment: &Environment, raw: &mut Raw, name: &str, to: To) {
         }
         To::Milliseconds(key) => (key, number(text).map(|n| format!("{n}ms"))),
         To::Level(key) => (key, level(text).map(str::to_owned)),
+        To::Switch(key, [on, off]) => (key, is_on(text).map(|is_on| if is_on { on } else { off }.to_owned())),
     };
     match mapped {
         Some(mapped) => set(raw, name, key, Layer::Legacy, mapped),
@@ -157,6 +161,14 @@ fn level(text: &str) -> Option<&'static str> {
         "info" | "notice" | "log" => Some("info"),
         "warning" => Some("warn"),
         "error" | "fatal" | "panic" => Some("error"),
+        _ => None,
+    }
+}
+
+fn is_on(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Some(true),
+        "off" | "false" | "no" | "0" => Some(false),
         _ => None,
     }
 }

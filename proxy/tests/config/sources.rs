@@ -166,6 +166,7 @@ fn the_old_systems_variables_work_as_they_are() {
         ("PGPOOL_PORT", "9999"),
         ("PGPOOL_CONNECTION_LIFE_TIME", "0"),
         ("PGPOOL_CONNECT_TIMEOUT", "10000"),
+        ("PGPOOL_LOAD_BALANCE_MODE", "off"),
     ];
     let (json, code) = check("", &legacy);
     assert_eq!((code, json["warnings"].as_array().unwrap().len()), (0, 0), "{json:#}");
@@ -176,10 +177,18 @@ fn the_old_systems_variables_work_as_they_are() {
         ("listen.address", "0.0.0.0:9999"),
         ("pool.server_idle_timeout", "off"),
         ("pool.server_connect_timeout", "10s"),
+        ("routing.reads", "primary"),
     ];
     for (key, expected) in cases {
         assert_eq!(json["settings"][key]["value"], expected, "{key}");
     }
+}
+
+#[test]
+fn pgpools_load_balancing_has_reads_on_all_servers_where_it_is_on() {
+    assert_eq!(value("", &[NODES, ("PGPOOL_LOAD_BALANCE_MODE", "on")], "routing.reads"), "any");
+    assert_eq!(value("", &[NODES, ("PGPOOL_LOAD_BALANCE_MODE", "False")], "routing.reads"), "primary");
+    assert_eq!(check("", &[NODES, ("PGPOOL_LOAD_BALANCE_MODE", "maybe")]).1, 1);
 }
 
 #[test]

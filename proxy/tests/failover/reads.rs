@@ -1,4 +1,7 @@
-//! Reads that are under way when their server is lost: their clients notice nothing, unless it may be a read that has brought it down.
+//! Reads while a server is lost: those that are under way there are answered by the next, unless it may be a read that has brought it down,
+//! and others go on.
+
+use std::time::{Duration, Instant};
 
 use pgherd_testkit::client::{ErrorFields, RawClient, Session};
 use pgherd_testkit::history::Report;
@@ -9,6 +12,7 @@ use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
 use crate::herd::{Herd, PATIENCE};
+use crate::standby_reads;
 
 const READ: &str = "SELECT n FROM kept";
 const READERS: usize = 15;
@@ -21,8 +25,13 @@ enum Fault {
     Kill9All,
 }
 
+/// A herd whose primary answers all reads.
+async fn reading_from_the_primary() -> Result<Herd> {
+    Herd::of(Cluster::builder().start().await?, |pgherd| pgherd.set("routing.reads", "primary")).await
+}
+
 async fn no_reader_notices(fault: Fault) -> Result<()> {
-    let herd = Herd::start().await?;
+    let herd = reading_from_the_primary().await?;
     let primary = make_table(&herd).await?;
     let mut prepared = Vec::new();
     for _ in 0..READERS / 3 {
@@ -69,7 +78,7 @@ async fn who_reads_from_a_primary_that_is_killed_is_answered_by_the_next() -> Re
 
 #[tokio::test]
 async fn who_reads_from_a_primary_that_hangs_is_answered_by_the_next_unless_it_cancels() -> Result<()> {
-    let herd = Herd::start().await?;
+    let herd = reading_from_the_primary().await?;
     let primary = make_table(&herd).await?;
     let _lock = lock_table(&primary).await?;
     let patient = tokio::spawn(read(herd.raw().await?));
@@ -99,6 +108,28 @@ async fn no_reader_is_refused_while_the_primary_is_killed_under_load() -> Result
     let report: Report = herd.compare(&running.stop().await?).await?;
     ensure!(report.connections_lost == 0 && report.reads > 0, "{report}");
     ensure!(report.reads_refused.is_empty(), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn reads_go_on_on_the_standbys_while_the_primary_hangs_until_it_is_replaced() -> Result<()> {
+    let herd = standby_reads::herd(Cluster::builder().start().await?).await?;
+    let primary = make_table(&herd).await?;
+    let (reader, writer) = (herd.connect().await?, herd.connect().await?);
+    primary.freeze().await?;
+    let write = tokio::spawn(async move { writer.batch_execute("CREATE TABLE written ()").await });
+    let (mut longest, mut reads) = (Duration::ZERO, 0);
+    while !write.is_finished() {
+        let begun = Instant::now();
+        ensure!(reader.query_typed_one(READ, &[]).await?.get::<_, i32>(0) == 7);
+        (longest, reads) = (longest.max(begun.elapsed()), reads + 1);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    write.await??;
+    ensure!(herd.cluster.primary().await?.id() != primary.id());
+    eprintln!("{reads} reads while nobody could write, the longest took {longest:?}");
+    // What hangs is seen to after failover.confirm, 4 s.
+    ensure!(longest < Duration::from_secs(2), "a read took {longest:?}\n{}", herd.log());
     Ok(())
 }
 
