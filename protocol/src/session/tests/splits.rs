@@ -33,23 +33,48 @@ fn aside() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// The server answers a phase of the script only when all of it has arrived. Gives what it got, and what the client got.
-fn converse(mut world: World, script: &Script, asides: &[Vec<u8>], cuts: &[usize]) -> (Vec<u8>, Vec<u8>) {
+/// What came of a conversation.
+#[derive(Default)]
+struct Heard {
+    by_server: Vec<u8>,
+    by_client: Vec<u8>,
+    /// A message waited for answers of the server: what becomes of it and of those behind it depends on how far those have come.
+    waits: bool,
+}
+
+/// The server answers a phase of the script only when all of it has arrived that does not wait for an answer.
+fn converse(mut world: World, script: &Script, asides: &[Vec<u8>], cuts: &[usize]) -> Heard {
     let mut cuts = cuts.iter().copied().cycle();
     let mut asides = asides.iter().cycle();
+    let mut heard = Heard::default();
     world.client(A);
     for phase in script {
         let bytes = phase.iter().flat_map(|sent| &sent.bytes);
         world.client(A).sent.extend(bytes);
-        while world.step(A, Step::Read(cuts.next().unwrap())) | world.step(A, Step::Forward(usize::MAX)) {}
-        if let Some(server) = world.held(A) {
-            world.server(server).says(asides.next().unwrap());
+        let mut aside = asides.next();
+        loop {
+            while world.step(A, Step::Read(cuts.next().unwrap())) | world.step(A, Step::Forward(usize::MAX)) {
+            }
+            if let (Some(server), Some(aside)) = (world.held(A), aside.take()) {
+                world.server(server).says(aside);
+            }
+            let waits = world.clients[A].session.is_stalled();
+            let mut moved = false;
+            while world.step(A, Step::Serve(usize::MAX)) {
+                moved = true;
+            }
+            while world.step(A, Step::Return(cuts.next().unwrap())) | world.step(A, Step::Reply(usize::MAX)) {
+                moved = true;
+            }
+            if !waits || !moved {
+                break;
+            }
+            heard.waits = true;
         }
-        while world.step(A, Step::Serve(usize::MAX)) {}
-        while world.step(A, Step::Return(cuts.next().unwrap())) | world.step(A, Step::Reply(usize::MAX)) {}
     }
-    let requests = world.servers.iter().flat_map(|server| server.got.clone()).collect();
-    (requests, std::mem::take(&mut world.client(A).got))
+    heard.by_server = world.servers.iter().flat_map(|server| server.got.clone()).collect();
+    heard.by_client = std::mem::take(&mut world.client(A).got);
+    heard
 }
 
 proptest! {
@@ -66,7 +91,10 @@ proptest! {
         let world = || if pooled { transaction_mode() } else { session_mode() }.with_capacity(capacity);
         let whole = converse(world(), &script, &asides, &[usize::MAX]);
         let cut = converse(world(), &script, &asides, &cuts);
-        prop_assert_eq!(whole.0.escape_ascii().to_string(), cut.0.escape_ascii().to_string(), "to the server");
-        prop_assert_eq!(whole.1.escape_ascii().to_string(), cut.1.escape_ascii().to_string(), "to the client");
+        // What it does not wait for itself is answered by what is known by then.
+        prop_assume!(!whole.waits && !cut.waits);
+        let readable = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        prop_assert_eq!(readable(&whole.by_server), readable(&cut.by_server), "to the server");
+        prop_assert_eq!(readable(&whole.by_client), readable(&cut.by_client), "to the client");
     }
 }
