@@ -243,7 +243,7 @@ impl Session {
 /// Refusing what the server cannot be asked in a failed transaction.
 impl Session {
     /// A Query is refused, as PostgreSQL refuses most in a failed transaction.
-    pub(super) fn refuse(&mut self, hint: &'static str, out: &mut Vec<u8>) -> Pass {
+    pub(super) fn refuse(&mut self, hint: Option<&'static str>, out: &mut Vec<u8>) -> Pass {
         if !self.expected.is_empty() {
             // The server may keep to itself what is to be said before that.
             write::empty(out, b'H');
@@ -254,13 +254,12 @@ impl Session {
 }
 
 /// What PostgreSQL says of most in a failed transaction.
-pub(super) fn refusal(hint: &'static str) -> Vec<u8> {
-    let mut refusal = Vec::new();
-    ClientError::new(
+pub(super) fn refusal(hint: Option<&'static str>) -> Vec<u8> {
+    let error = ClientError::new(
         "25P02",
         "current transaction is aborted, commands ignored until end of transaction block",
-    )
-    .hint(hint)
-    .write(&mut refusal, Severity::Error);
+    );
+    let mut refusal = Vec::new();
+    hint.into_iter().fold(error, ClientError::hint).write(&mut refusal, Severity::Error);
     refusal
 }

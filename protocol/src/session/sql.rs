@@ -113,10 +113,7 @@ impl Session {
             return refused;
         }
         if self.lacks_in_batch(&found, in_batch, server) {
-            return self.refuse(
-                "End the transaction in a message of its own before naming prepared statements.",
-                out,
-            );
+            return self.refuse(None, out);
         }
         findings.forgets &= forgets;
         let begun = out.len();

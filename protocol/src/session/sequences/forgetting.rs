@@ -102,7 +102,7 @@ impl Session {
         if self.see_numbers(findings, in_batch, server, out) {
             return None;
         }
-        Some(self.refuse(HINT, out))
+        Some(self.refuse(Some(HINT), out))
     }
 
     /// The rest of a long text asks. True if the server must not be able to read it: it will be refused, and the client is told why.
@@ -111,7 +111,7 @@ impl Session {
         if self.numbers.must_not_ask
             && let Some(query) = self.expected.iter_mut().rfind(|e| e.kind == Kind::Query)
         {
-            query.answer = Some(Box::new(OwnWords(refusal(HINT))));
+            query.answer = Some(Box::new(OwnWords(refusal(Some(HINT)))));
             // It is not replaced by a text that is not read.
             self.unnamed.placed = Placed::No;
         }
