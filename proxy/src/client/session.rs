@@ -381,6 +381,9 @@ impl Session {
             // Sent on another lease, or waited for since.
             watch.take_cancelled();
         }
+        if front.machine.is_at_rest() && front.machine.pin().is_some() {
+            front.reason = Reason::Pinned;
+        }
         poll_fn(|cx| {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
             if front.machine.is_in_block()
