@@ -50,12 +50,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "MemberState::Primary if false_primary => return Some(Step::Fence),",
         "",
     ),
+    // Nor is one whose last answer was another cluster's.
     mutant(
         "another cluster's server is left alone",
         CARE,
         "MemberState::Foreign { .. } | MemberState::Primary => return None,",
         "MemberState::Primary => return None,",
-    ),
+    )
+    .and(CARE, "if !registered || !ours {", "if !registered {"),
     mutant(
         "a server that lets nobody in is left alone",
         CARE,
@@ -87,12 +89,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "patient.stopped = stopped;",
     ),
     mutant("only servers that repmgr knows are repaired", CARE, "if !registered || !ours {", "if !ours {"),
-    mutant(
-        "a server with a command under way is not given another",
-        CARE,
-        "if promoting || machine.orders.occupying(node, above, since).next().is_some() {",
-        "if promoting {",
-    ),
     mutant(
         "a repair that has failed is not tried again at once",
         CARE,
@@ -160,34 +156,10 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "Some(above) => Some(above.node),",
     ),
     mutant(
-        "a circle of standbys follows nobody",
-        CASCADE,
-        "Some(from) => match machine.topology.member(from) {\n                Some(above) => below = above,",
-        "Some(from) => match machine.topology.member(from) {\n                Some(above) if above.node.0 < u32::MAX => return streams(epoch, above),\n                Some(above) => below = above,",
-    ),
-    mutant(
-        "what was stopped for a switchover long ago is not brought back",
-        RECALL,
-        "Some(Some((at, Outcome::Recalled { branch, checkpoint }))) if at == now => {",
-        "Some(Some((_, Outcome::Recalled { branch, checkpoint }))) => {",
-    ),
-    mutant(
         "what a paused pgherd has found stopped stays down",
         RECALL,
         "if machine.paused || !matches!",
         "if !matches!",
-    ),
-    mutant(
-        "a primary that was stopped leads again only if a standby may not be promoting",
-        RECALL,
-        "    !promoting\n        && machine.unmet()",
-        "    (!promoting || !machine.paused)\n        && machine.unmet()",
-    ),
-    mutant(
-        "a primary that was stopped leads again only if no later timeline is known",
-        RECALL,
-        "        && !is_outdated(machine, branch)\n",
-        "",
     ),
     mutant(
         "a primary that was stopped leads again only if no repmgrd decides",

@@ -196,12 +196,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "",
     ),
     mutant(
-        "a primary that has changed its timeline is a surprise",
-        STEADY,
-        "(member.branch().as_ref() != accepted).then(||",
-        "(member.branch().as_ref() != accepted && accepted.is_none()).then(||",
-    ),
-    mutant(
         "another server that leads is a surprise",
         STEADY,
         "Leadership::Primary { node: other, .. } if *other != node => {",
@@ -282,12 +276,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         DISCOVER,
         "if let Some(node) = recovering(machine, now) {",
         "if let Some(node) = recovering(machine, now).filter(|_| false) {",
-    ),
-    mutant(
-        "whoever repmgr has registered is asked before a primary is served",
-        DISCOVER,
-        "None => machine.unmet().map_or_else(|| judge(machine, now), Assessment::Wait),",
-        "None => judge(machine, now),",
     ),
     mutant(
         "where all that are writable are superseded, those with standbys or much WAL are an operator's to judge",

@@ -70,6 +70,20 @@ stories! {
         assert_eq!(fences(&herd), before, "{}", herd.story());
     }
 
+    /// It was about to be taken for well again; what it said then is what pgherd hears first.
+    fn a_primary_that_was_lost_while_pgherd_hung_is_not_served_by_what_it_said_before() {
+        let mut herd = Herd::of(3);
+        herd.freeze(PG01).until(|herd| herd.state().0 == StateName::Suspect).thaw(PG01);
+        let (pgherd, event) = (herd.world.living().unwrap(), Box::new(herd.answer_of(PG01)));
+        hangs(&mut herd, LONG);
+        herd.world.after(Time::ZERO, Happening::Stale { pgherd, event });
+        herd.kill(PG01);
+        while herd.served() != Some(PG02) {
+            assert!(herd.served().is_none() && herd.world.now < seconds(60), "{}", herd.story());
+            herd.runs(Time::from_micros(200));
+        }
+    }
+
     /// Nobody has asked it meanwhile.
     fn a_hang_of_pgherd_is_no_silence_of_the_primary() {
         let mut herd = Herd::with(Plan { wire: (300, 400), ..Plan::quiet(3) });

@@ -48,6 +48,7 @@ fn without_etcd_traffic_goes_on_and_nobody_is_promoted_until_it_is_back() {
     assert_eq!(herd.reads(), [PG02, PG03]);
     assert!(herd.warns("etcd does not answer"));
     herd.kill(PG01).holds("etcd does not answer", seconds(10));
+    assert!(herd.keeps_connections(), "nothing was done to the primary: {}", herd.story());
     assert_eq!((herd.reads(), herd.promotions()), (vec![PG02, PG03], 0));
     herd.strikes(Fault::EtcdIsBack).serves(PG02, seconds(8));
     assert_eq!(herd.promotions(), 1);
@@ -84,6 +85,10 @@ fn a_timeline_after_which_another_was_served_gets_no_writes_even_from_a_pgherd_w
     herd.kill(PG01).serves(PG02, seconds(1));
     herd.runs(seconds(3)).pgherd_dies();
     herd.kill(PG02).start(PG01).runs(seconds(3)).pgherd_starts();
+    let end = herd.world.now + seconds(5);
+    while herd.world.now < end {
+        assert_eq!(herd.runs(millis(1)).served(), None, "{}", herd.story());
+    }
     herd.holds("timeline 2 was served", seconds(20));
     // The one that died holds the lease until then, and orders are for who holds it.
     herd.runs(TTL);
@@ -131,4 +136,39 @@ fn who_does_not_hold_the_lease_says_so_and_takes_no_order() {
     assert!(refused.contains("pgherd 0 holds the lease"), "{refused}");
     let status = herd.world.pgherds[0].machine.status();
     assert!(status.decider.contains("this pgherd decides") && status.warnings.is_empty(), "{status:?}");
+}
+
+/// Of it this one sees nothing.
+#[test]
+fn a_primary_gets_no_writes_once_another_pgherd_has_served_a_later_timeline() {
+    let mut herd = Herd::with(Plan { lease: Some(TTL), ..Plan::quiet(3) });
+    herd.world.etcd.timeline = Some(TimelineId(2));
+    herd.holds("etcd knows that timeline 2 was served", seconds(4));
+}
+
+/// It may have taken writes before it was lost.
+#[test]
+fn an_old_primary_is_not_served_before_it_is_known_what_became_of_the_next() {
+    let mut herd = Herd::with(Plan { lease: Some(TTL), ..Plan::quiet(2) });
+    herd.kill(PG01);
+    until_ordered(&mut herd, PG02);
+    herd.until(|herd| !herd.world.servers[PG02].standby)
+        .kill(PG02)
+        .pgherd_dies()
+        .start(PG01)
+        .runs(seconds(3));
+    herd.pgherd_starts().holds("another pgherd has told to promote", TTL + seconds(8));
+    herd.start(PG02).serves(PG02, seconds(20));
+    herd.rests(seconds(60));
+}
+
+/// etcd tells of that order, too.
+#[test]
+fn a_pgherd_whose_candidate_is_lost_goes_on_with_another() {
+    let mut herd = Herd::with(Plan { lease: Some(TTL), ..Plan::quiet(3) });
+    herd.kill(PG01);
+    until_ordered(&mut herd, PG02);
+    herd.kill(PG02).next_goes(pgherd_failover::Step::Lock, crate::world::Trick::Fails);
+    herd.holds("was not locked", seconds(5)).serves(PG03, seconds(12));
+    assert_eq!(herd.promotions(), 1);
 }

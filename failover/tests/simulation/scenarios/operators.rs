@@ -212,6 +212,12 @@ stories! {
         assert!(told.expect_err("it does").contains("follows node 0 already"), "{}", herd.story());
     }
 
+    fn the_primary_is_not_rejoined_whatever_is_ordered() {
+        let mut herd = Herd::of(3);
+        let told = herd.orders(rejoin(PG01, true)).told(Errand::Rejoin(node(PG01)), millis(5));
+        assert!(told.expect_err("it leads").contains("node 0 is the primary"), "{}", herd.story());
+    }
+
     fn what_a_server_has_of_its_own_is_given_up_only_by_order() {
         let mut herd = Herd::with_much_beside();
         herd.holds("bytes of WAL of its own", seconds(3));

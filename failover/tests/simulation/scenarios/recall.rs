@@ -75,6 +75,19 @@ stories! {
         assert!(herd.promotions() == 0 && is_started(&herd), "{}", herd.story());
     }
 
+    fn it_is_not_started_where_a_repmgrd_decides_or_an_operator_has_paused_failover() {
+        for paused in [false, true] {
+            let mut herd = stopped_by_one_that_died(Plan::quiet(3), PG03);
+            herd.world.servers[PG02].repmgrd = !paused;
+            herd.pgherd_starts();
+            if paused {
+                herd.orders(Order::Pause);
+            }
+            herd.runs(seconds(60));
+            assert!(herd.served().is_none() && !is_started(&herd) && !is_rejoined(&herd), "{}", herd.story());
+        }
+    }
+
     /// It may have been promoted, and have taken writes that nobody else has.
     fn it_is_not_started_beside_a_server_that_is_down() {
         for promoted in [false, true] {

@@ -1,6 +1,6 @@
 //! Replication slots that a failover leaves behind, or loses.
 
-use pgherd_failover::Step;
+use pgherd_failover::{Order, Step};
 use pgherd_health::ReplicationSlot;
 
 use super::herd::{Herd, PG01, PG02, PG03, seconds};
@@ -51,6 +51,20 @@ fn slots_that_may_be_needed_or_are_not_repmgrs_are_left_alone() {
     for id in [PG01, PG02, PG03] {
         assert_eq!(herd.commands(id, |step| matches!(step, Step::DropSlot { .. })), 0, "{}", herd.story());
     }
+}
+
+#[test]
+fn a_slot_that_is_in_use_is_left_alone_and_all_are_while_failover_is_paused() {
+    let mut herd = Herd::of(3);
+    herd.slot(PG02, &of(PG03), None).world.servers[PG02].slots[0].active = true;
+    herd.runs(seconds(60));
+    assert_eq!(herd.slots(PG02), [of(PG03)]);
+    herd.orders(Order::Pause).world.servers[PG02].slots[0].active = false;
+    herd.runs(seconds(60));
+    assert_eq!(herd.slots(PG02), [of(PG03)]);
+    assert_eq!(herd.commands(PG02, |step| matches!(step, Step::DropSlot { .. })), 0, "{}", herd.story());
+    herd.orders(Order::Resume).runs(seconds(30));
+    assert!(herd.slots(PG02).is_empty(), "{}", herd.story());
 }
 
 #[test]
