@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use pgherd_protocol::error::ClientError;
 use pgherd_protocol::session::{Loss, Passage, Transaction, bound_to_standby};
-use pgherd_protocol::statement::Isolation;
+use pgherd_protocol::statement::{Isolation, Why};
 
 use super::acquire::{Attempt, Held};
 use super::relay::Event;
 use super::session::{Session, Turn};
 use crate::buffer::Buffers;
 use crate::server::connection::ServerConnection;
+use crate::traffic::Reason;
 
 /// One whose transaction block has gone to the primary begins the next there for so long.
 const KEEPS_BLOCKS: Duration = Duration::from_secs(10);
@@ -97,6 +98,7 @@ impl Session {
             connection.run_all([&begin], buffers).await.map(|[begun]| begun)
         };
         self.front.meter.begin();
+        self.front.reason = Reason::Text(Why::Transaction);
         match begun {
             Ok(Ok(())) => Ok(held),
             Ok(Err(body)) => Err(self.refuse_block(ClientError::from_server(&body)).await),
