@@ -401,7 +401,7 @@ impl<'a> Findings<'a> {
             _ if is_several && self.effect > Some(Effect::Write) => Place::Primary(Why::Unclear),
             None | Some(Why::Function | Why::Server) if is_of_session => Place::Primary(Why::Session),
             None => Place::Standby,
-            Some(Why::Function | Why::Server) => self.why.map_or(Place::Standby, Place::Primary),
+            Some(why @ (Why::Function | Why::Server)) => Place::Primary(why),
             Some(_) if is_several => Place::Primary(Why::Unclear),
             Some(why) => Place::Primary(why),
         }

@@ -4,8 +4,9 @@ use pgherd_protocol::rows::{Column, Type};
 use pgherd_protocol::statement::{Place, Trust};
 
 use super::dialogue::{Dialogue, Reply};
-use crate::config::Reads;
+use crate::config::{Consistency, Reads};
 use crate::hidden::Judged;
+use crate::traffic::Reason;
 
 /// What is told of a text.
 pub(super) const ROUTE: &[Column] = &[
@@ -37,9 +38,14 @@ impl Dialogue {
         let (runs_on, reason, why) = match scan.place {
             Place::Primary(why) => ("primary", why.word(), why.to_string()),
             Place::Standby if policy.reads == Reads::Primary => {
-                ("primary", "setting", "routing.reads has it so; otherwise any server may".to_owned())
+                let why = "routing.reads has it so; otherwise any server may";
+                ("primary", Reason::Setting.word(), why.to_owned())
             }
-            Place::Standby => ("any", "read", "any server may".to_owned()),
+            Place::Standby if policy.consistency == Consistency::Strong => {
+                let why = "routing.consistency has it so; otherwise any server may";
+                ("primary", Reason::Strong.word(), why.to_owned())
+            }
+            Place::Standby => ("any", Reason::Read.word(), "any server may".to_owned()),
         };
         let catalogue = match trust {
             Trust::Blind => "off",

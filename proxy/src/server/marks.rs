@@ -1,6 +1,7 @@
 //! Whether a standby has all that a session must see: its own commits, though they were made on the primary.
 //!
-//! No query is asked for that. The prober sees where the primary's write-ahead log is, and how far each standby has replayed it. A commit is before whatever
+//! No session asks for that. The prober sees where the primary's write-ahead log is, and how far each standby has replayed it, and asks for that alone while a session
+//! waits. A commit is before whatever
 //! position was *asked for* after its reply had come, so a standby that has replayed up to there has it.
 
 mod keeper;
@@ -83,7 +84,7 @@ impl Mark {
     }
 }
 
-/// Where the write-ahead log of the primary was, and how far the standbys have replayed it: immutable, and replaced after each probe.
+/// Where the write-ahead log of the primary was, and how far the standbys have replayed it: immutable, and replaced whenever there is something newer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Positions {
     /// Counts the primaries, and their runs: a position says nothing in another reign.

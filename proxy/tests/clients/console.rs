@@ -476,13 +476,9 @@ async fn nonsense_ends_a_console_session_and_nothing_else() -> Result<()> {
 
 #[tokio::test]
 async fn it_is_told_where_a_statement_would_run_and_why() -> Result<()> {
-    let front = Front::with(|pgherd| {
-        pgherd
-            .set("routing.reads", "standbys")
-            .set("routing.write_functions", "refresh_*")
-            .set("log.level", "debug")
-    })
-    .await?;
+    let front =
+        Front::with(|pgherd| pgherd.set("routing.write_functions", "refresh_*").set("log.level", "debug"))
+            .await?;
     let schema = "CREATE FUNCTION reads() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';
         CREATE FUNCTION writes() RETURNS int LANGUAGE sql AS 'SELECT 1';
         CREATE FUNCTION refresh_all() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1';
@@ -513,5 +509,10 @@ async fn it_is_told_where_a_statement_would_run_and_why() -> Result<()> {
             ensure!(found == told, "{text}: {found}");
         }
     }
+    let set = front.console("pgherd").await?.query("SET routing.consistency = 'strong'").await?;
+    ensure!(set.error().is_none(), "{set:?}");
+    let strong = asked("SELECT i FROM t", "DATABASE app").await?;
+    ensure!(strong == "primary strong read", "{strong}");
+    ensure!(value(&mut console, "POOL_NODES", &[("node_id", "0")], "load_balance_node").await? == "false");
     Ok(())
 }

@@ -13,7 +13,7 @@ pub(crate) async fn herd(cluster: Cluster) -> Result<Herd> {
 
 /// A herd whose standbys are read: those, by pgherd's numbers.
 pub(crate) async fn herd_of(cluster: Cluster, standbys: &str) -> Result<Herd> {
-    let herd = Herd::of(cluster, |pgherd| pgherd.set("routing.reads", "standbys")).await?;
+    let herd = Herd::of(cluster, |pgherd| pgherd).await?;
     herd.wait_readable(standbys).await?;
     let reader = herd.connect().await?;
     // Not before the database's catalogue was read.

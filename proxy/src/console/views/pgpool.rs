@@ -8,6 +8,7 @@ use pgherd_protocol::rows::{Column, Row, Value};
 
 use super::herd::role;
 use super::{Scene, show_instant, show_time, sockets, text};
+use crate::config::Reads;
 use crate::server::table::{Table, Target};
 use crate::traffic::Counter;
 
@@ -187,6 +188,7 @@ fn is_primary(node: &Node, table: &Table) -> bool {
 }
 
 pub(super) fn nodes(scene: &Scene<'_>) -> Vec<Row> {
+    let reads = scene.shared().config.load().routing.policy.reads;
     let total: f64 = scene.shared().control.routing.borrow().nodes.iter().map(|node| node.weight).sum();
     each(scene, |shown, topology| {
         let primary = topology.leadership.primary().and_then(|id| topology.member(id));
@@ -208,8 +210,7 @@ pub(super) fn nodes(scene: &Scene<'_>) -> Vec<Row> {
             shown.role().into(),
             said.into(),
             shown.reads.to_string().into(),
-            // In this version all statements go to the primary.
-            shown.is_primary.to_string().into(),
+            is_read(shown, reads).to_string().into(),
             delay.to_string().into(),
             sender.map_or("", |sender| &*sender.state).into(),
             sender.map_or("", |sender| &*sender.sync_state).into(),
@@ -217,6 +218,15 @@ pub(super) fn nodes(scene: &Scene<'_>) -> Vec<Row> {
         ]);
         row
     })
+}
+
+/// True if reads go there.
+fn is_read(shown: &Shown<'_>, reads: Reads) -> bool {
+    match reads {
+        Reads::Primary => shown.is_primary,
+        Reads::Standbys => shown.in_table && !shown.is_primary,
+        Reads::Any => shown.in_table,
+    }
 }
 
 /// The primary's row of this standby.

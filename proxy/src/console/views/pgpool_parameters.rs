@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgherd_protocol::statement::PoolParameter;
 use pgherd_tls::Mode;
 
-use crate::config::{Config, LogLevel};
+use crate::config::{Config, LogLevel, Reads};
 
 /// The value of a parameter in pgpool's units. Those who may log in anywhere can ask for it.
 pub(super) fn value(parameter: PoolParameter, config: &Config) -> String {
@@ -19,10 +19,9 @@ pub(super) fn value(parameter: PoolParameter, config: &Config) -> String {
         PoolParameter::ConnectionLifeTime => seconds(pool.server_idle_timeout),
         PoolParameter::EnablePoolHba => on(config.auth.hba.is_some()),
         PoolParameter::ListenAddresses => listen.address.ip().to_string(),
+        PoolParameter::LoadBalanceMode => on(config.routing.policy.reads != Reads::Primary),
         // Nothing of it is there.
-        PoolParameter::LoadBalanceMode | PoolParameter::MemoryCacheEnabled | PoolParameter::UseWatchdog => {
-            on(false)
-        }
+        PoolParameter::MemoryCacheEnabled | PoolParameter::UseWatchdog => on(false),
         PoolParameter::LogMinMessages => level(config.log.level).to_owned(),
         PoolParameter::NumInitChildren => pool.sizes.size.to_string(),
         PoolParameter::Port => listen.address.port().to_string(),
