@@ -97,7 +97,6 @@ impl Batch {
             return;
         }
         self.first = Some(class);
-        self.ends_first = class == Class::Ends;
         if class == Class::Opens {
             self.isolation = Isolation::asked_for(text);
         }
@@ -126,7 +125,7 @@ impl Session {
         let (mut at, mut begun) = (0, 0);
         loop {
             let (sent, rest) = input.split_at_checked(at).unwrap_or((input, &[]));
-            let header = frontend_header(rest).ok().flatten();
+            let Ok(header) = frontend_header(rest) else { return Batch { extent: Extent::Odd, ..batch } };
             let Some(header) = header.filter(|header| header.len <= rest.len()) else { return batch };
             at += header.len;
             let frame = Frame::new(header, rest);
@@ -138,7 +137,7 @@ impl Session {
                     let findings = lookup.recent.judge(frame.body, &self.suspects);
                     batch.add(findings, text);
                     batch.is_several = !findings.single;
-                    batch.ends_first |= exit_first(text).is_some();
+                    batch.ends_first = batch.first == Some(Class::Ends) || exit_first(text).is_some();
                     batch.runs = 1;
                     batch.is_mixed |= batch.is_several && lookup.recent.is_long(frame.body);
                     return Batch { extent: Extent::Whole, ..batch };
@@ -184,6 +183,10 @@ impl Session {
                 // Outside of a block there are no others.
                 batch.is_mixed |= !self.is_in_block() && !binds(sent, portal);
                 batch.reads_on(None);
+                if batch.runs == 0 {
+                    let is_it = batch.first == Some(Class::Ends) && batch.bound == 1;
+                    batch.ends_first = is_it && binds(sent, portal);
+                }
                 batch.runs += 1;
             }
             b'C' => named(frame.body).into_iter().for_each(|name| batch.ends(name)),

@@ -19,8 +19,10 @@ pub(super) struct Block {
     has_read: bool,
     /// Something is read in the present one.
     reads: bool,
-    /// The unnamed portal may still have something to give.
+    /// A portal of before the present batch may still have something to give.
     has_portal: bool,
+    /// The unnamed one may.
+    is_open: bool,
 }
 
 /// What becomes of the batch that comes next in a block on a standby.
@@ -53,6 +55,7 @@ impl Block {
             has_read: false,
             reads: false,
             has_portal: false,
+            is_open: false,
         })
     }
 }
@@ -85,6 +88,7 @@ impl Session {
         }
         if let Some(block) = &mut self.block {
             block.has_read |= std::mem::take(&mut block.reads);
+            block.has_portal = block.is_open || self.bound_by_name.is_some();
         }
         if !batch.is_read() || batch.first == Some(Class::Opens) {
             return Admission::Leaves;
@@ -99,14 +103,14 @@ impl Session {
     pub(super) fn note_read(&mut self, findings: Scan) {
         if let Some(block) = &mut self.block {
             block.reads |= findings.effect != Effect::Begin;
-            block.has_portal = false;
+            block.is_open &= findings.effect == Effect::Empty;
         }
     }
 
     /// A portal was bound, or some rows of one were asked for.
     pub(super) const fn note_portal(&mut self) {
         if let Some(block) = &mut self.block {
-            block.has_portal = true;
+            block.is_open = true;
         }
     }
 
@@ -119,7 +123,7 @@ impl Session {
             // All is lost in it, or it ends.
             _ if self.transaction == Transaction::Failed => Passage::Free,
             _ if self.look_ahead(input, lookup).ends_first => Passage::Free,
-            _ if block.has_portal || self.bound_by_name.is_some() => Passage::Barred,
+            _ if block.has_portal => Passage::Barred,
             _ if !block.has_read => Passage::Free,
             Some(level) if level.is_anew_for_each_statement() => Passage::Free,
             Some(_) => Passage::Barred,
@@ -133,6 +137,12 @@ impl Session {
         let level = self.block.and_then(|block| block.isolation);
         let level = level.map(|level| format!("ISOLATION LEVEL {}, ", level.name()));
         format!("BEGIN {}READ ONLY", level.unwrap_or_default())
+    }
+
+    /// True if the block has a snapshot behind it: what may only be said before any query is refused in it.
+    #[must_use]
+    pub fn is_past_first_query(&self) -> bool {
+        self.transaction != Transaction::Failed && self.block.is_some_and(|block| block.has_read)
     }
 
     /// The server of the session's block is left, and the block is not begun on another: its client is told this with the next statement. Nothing

@@ -6,6 +6,7 @@
 
 use super::batch::Class;
 use super::block::Block;
+use super::expected::About;
 use super::{Altered, Pooling, Session, Stall, Transaction};
 use crate::error::ErrorFields;
 use crate::frame::{Frame, backend_header, bound, frontend_header, parsed};
@@ -127,7 +128,9 @@ impl Session {
         let is_hidden = self.expected.front().is_some_and(|e| !e.shown);
         // It has to be told for what stands behind it.
         let is_awaited = self.stall != Stall::No && !input.is_empty();
-        let verdict = match verdict(input, is_hidden, self.reads_several) {
+        // It would give something else on this server, which may not have replayed what it was changed by.
+        let is_denied = self.expected.iter().any(|e| e.about == About::Denied);
+        let verdict = match verdict(input, (is_hidden, self.reads_several), is_denied) {
             Verdict::Open if self.reads_several && (full || is_awaited) => Verdict::Refuses(Refusal::TooLong),
             Verdict::Open if full || is_awaited => Verdict::Answers,
             verdict => verdict,
@@ -152,14 +155,27 @@ impl Session {
     /// What was sent in this lease is for the primary, as far as it can be told for good: a standby has refused it. Its shapes are
     /// remembered.
     pub fn note_refused(&self, request: &[u8], lookup: Lookup<'_>) {
+        if self.reads_several {
+            // Which of them it was is not known.
+            return self.note_long(request, lookup);
+        }
+        let is_begin = |findings: Scan| findings.effect == Effect::Begin;
+        let refuse = |text: &[u8]| {
+            if !is_begin(lookup.recent.judge(text, &self.suspects)) {
+                lookup.recent.refuse(text);
+            }
+        };
         let mut rest = request;
         while let Ok(Some(header)) = frontend_header(rest) {
             let frame = Frame::new(header, rest);
             let statement = || self.names.get(bound(frame.body)?);
             match header.tag {
-                b'Q' => lookup.recent.refuse(frame.body),
-                b'P' => parsed(frame.body).into_iter().for_each(|(_, text)| lookup.recent.refuse(text)),
-                b'B' => statement().into_iter().for_each(|statement| statement.refuse()),
+                b'Q' => refuse(frame.body),
+                b'P' => parsed(frame.body).into_iter().for_each(|(_, text)| refuse(text)),
+                b'B' => statement()
+                    .filter(|statement| !is_begin(statement.scan))
+                    .into_iter()
+                    .for_each(|statement| statement.refuse()),
                 _ => {}
             }
             let Some(behind) = rest.get(header.len..) else { return };
@@ -184,8 +200,9 @@ fn is_of_standby(sqlstate: &[u8]) -> bool {
         )
 }
 
-/// `first_only`: of the first message alone. `whole`: several statements are to be answered, of which each may be refused.
-fn verdict(input: &[u8], first_only: bool, whole: bool) -> Verdict {
+/// `first_only`: of the first message alone. `whole`: several statements are to be answered, of which each may be refused. `denied`: one was
+/// sent for a statement that is none.
+fn verdict(input: &[u8], (first_only, whole): (bool, bool), denied: bool) -> Verdict {
     let mut rest = input;
     while let Ok(Some(header)) = backend_header(rest) {
         let frame = Frame::new(header, rest);
@@ -195,6 +212,7 @@ fn verdict(input: &[u8], first_only: bool, whole: bool) -> Verdict {
                 let error = ErrorFields::parse(frame.body);
                 let ends = matches!(error.severity, b"FATAL" | b"PANIC");
                 return match error.sqlstate {
+                    b"26000" if denied && !ends => Verdict::Refuses(Refusal::ForNow),
                     sqlstate if ends || !is_of_standby(sqlstate) => Verdict::Answers,
                     sqlstate if is_for_good(sqlstate) => Verdict::Refuses(Refusal::ForGood),
                     _ => Verdict::Refuses(Refusal::ForNow),

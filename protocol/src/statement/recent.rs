@@ -60,9 +60,9 @@ impl RecentScans {
         self.look(text, |recent| recent.is_long = true);
     }
 
-    /// True if that was so.
+    /// True if that was so, or could not be remembered.
     pub(crate) fn is_long(&self, text: &[u8]) -> bool {
-        self.look(text, |recent| recent.is_long).is_some_and(|(_, is_long)| is_long)
+        self.look(text, |recent| recent.is_long).is_none_or(|(_, is_long)| is_long)
     }
 
     /// What is remembered of a text, after it was looked at if it was not there; none if it is too long for that.

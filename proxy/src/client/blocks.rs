@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgherd_protocol::error::ClientError;
-use pgherd_protocol::session::{Loss, Passage, Transaction, bound_to_standby};
+use pgherd_protocol::session::{Loss, Passage, Refusal, Transaction, bound_to_standby};
 use pgherd_protocol::statement::{Isolation, Why};
 
 use super::acquire::{Attempt, Held};
@@ -21,6 +21,9 @@ const KEEPS_ALL_BLOCKS: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Tells the level of a block that has asked for none, when it has ended.
 const DEFAULT_LEVEL: &str = "SHOW default_transaction_isolation";
 
+/// A transaction that had one elsewhere has a snapshot then, too.
+const QUERY: &str = "SELECT 1";
+
 /// Fails a transaction that has failed elsewhere. What it says is for nobody but the server's log.
 const FAIL: &str = "ROLLBACK TO SAVEPOINT lost_with_a_standby";
 
@@ -31,6 +34,12 @@ impl Session {
             Event::Refused(refusal) => self.on_refused(held, *refusal).await,
             _ => self.leave_standby(held).await,
         }
+    }
+
+    /// A block that a standby has refused something in stays there: the next goes to the primary, if it may say the same again.
+    pub(super) fn keep_blocks(&mut self, refusal: Refusal) {
+        let time = if refusal == Refusal::ForGood { KEEPS_ALL_BLOCKS } else { KEEPS_BLOCKS };
+        self.front.keeps_blocks_until = Some(Instant::now() + time);
     }
 
     /// True if the session begins its transaction blocks on the primary, whatever they do: a standby would not have the last one.
@@ -87,6 +96,7 @@ impl Session {
         };
         let begin = self.front.machine.begin_anew();
         let is_failed = self.front.machine.transaction() == Transaction::Failed;
+        let is_past_first_query = self.front.machine.is_past_first_query();
         if !self.join(&mut held) {
             return Err(Turn::End);
         }
@@ -94,6 +104,8 @@ impl Session {
         let buffers = &self.worker.buffers;
         let begun = if is_failed {
             connection.run_all([&begin, FAIL], buffers).await.map(|[begun, _]| begun)
+        } else if is_past_first_query {
+            connection.run_all([&begin, QUERY], buffers).await.map(|[begun, queried]| begun.and(queried))
         } else {
             connection.run_all([&begin], buffers).await.map(|[begun]| begun)
         };

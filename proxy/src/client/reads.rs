@@ -227,16 +227,19 @@ impl Session {
             Passage::ByDefault => refusal == Refusal::TooLong,
             Passage::Barred => true,
         };
-        let request = if is_barred { None } else { self.front.repeatable(connection) };
-        let Some(request) = request else {
+        let request = self.front.repeatable(connection);
+        match (refusal, &request) {
+            (Refusal::ForGood, Some(request)) => self.front.machine.note_refused(request, lookup),
+            (Refusal::TooLong, Some(request)) => self.front.machine.note_long(request, lookup),
+            _ => {}
+        }
+        let Some(request) = request.filter(|_| !is_barred) else {
+            if in_block {
+                self.keep_blocks(refusal);
+            }
             self.front.machine.tell_what_it_says();
             return Ok(held);
         };
-        match refusal {
-            Refusal::ForGood => self.front.machine.note_refused(&request, lookup),
-            Refusal::TooLong => self.front.machine.note_long(&request, lookup),
-            Refusal::ForNow => {}
-        }
         let buffers = &self.worker.buffers;
         // The rest of the answer comes, but where the server has not got all of what it is to answer; or it is long.
         let is_whole =

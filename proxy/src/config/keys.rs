@@ -94,7 +94,7 @@ pub(crate) static KEYS: &[Key] = &[
     bare("pool.override"),
     key("routing.reads", "standbys"),
     key("routing.consistency", "session"),
-    key("routing.max_lag", "off"),
+    key("routing.max_lag", "30s"),
     bare("routing.location"),
     key("routing.slow_start", "10s"),
     bare("routing.read_functions"),

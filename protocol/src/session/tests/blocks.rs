@@ -93,6 +93,19 @@ fn what_is_for_the_primary_takes_the_block_there() {
 }
 
 #[test]
+fn so_does_what_is_run_before_its_end_though_the_end_is_bound_first() {
+    let begin = "begin isolation level repeatable read read only";
+    let mut world = herd(&[false]);
+    world.sends(A, [query(begin), query("select 'a'")]);
+    world.client(A).got.clear();
+    let end = [parse("", "commit"), bind("end", "", &[])].concat();
+    let run = [parse("", "select put(1)"), bind("", "", &[]), execute_some("", 0)].concat();
+    world.sends(A, [end, run, execute_some("end", 0), sync()]);
+    let got = replies(&std::mem::take(&mut world.client(A).got));
+    assert!(got.iter().any(|said| said.starts_with("ErrorResponse 40001")), "{got:?}");
+}
+
+#[test]
 fn a_snapshot_binds_it_to_the_standby() {
     let begin = "begin isolation level repeatable read read only";
     let mut world = herd(&[false]);

@@ -40,11 +40,12 @@ async fn follow(control: &Control, backends: &Backends) {
     let mut samples = control.samples.found();
     let mut keeper = Keeper::default();
     loop {
+        let found = samples.borrow_and_update().clone();
         let seen = Arc::clone(&topology.borrow_and_update());
-        // Looked at behind the topology: what was seen after a change of the primary is never taken for a position of the one before.
+        // Looked at behind both: what was seen after a change of the primary is never taken for a position of the one before.
         let decided = Arc::clone(&control.routing.borrow());
         let mut is_new = keeper.observe(&seen, &decided.writes);
-        for (node, sample) in &*samples.borrow_and_update() {
+        for (node, sample) in &found {
             is_new |= keeper.take(*node, sample);
         }
         if is_new {
