@@ -146,7 +146,7 @@ impl Flow {
                 cut.stop = Some(Stop::Terminate);
                 break;
             }
-            if session.is_in_block() && !session.awaits_client() {
+            if session.is_in_standby_block() && !session.awaits_client() {
                 match session.admit((rest, full && cut.consumed == 0), server, lookup) {
                     Admission::Stays => {}
                     Admission::Open => break,

@@ -16,7 +16,7 @@ pub(super) struct Batch {
     /// The transaction block is ended before anything else is done.
     pub(super) ends_first: bool,
     /// There is more in it than the first and statements that read.
-    is_mixed: bool,
+    is_for_primary: bool,
     /// The unnamed statement of an earlier batch is used.
     uses_earlier: bool,
     /// Statements that are run.
@@ -26,9 +26,9 @@ pub(super) struct Batch {
     /// Something is to be read behind the first that is run and gives rows.
     pub(super) is_several: bool,
     /// The statement that it binds first, if that was prepared before.
-    kept: Option<u64>,
+    prepared_before: Option<u64>,
     /// It needs others, too, that were.
-    keeps_several: bool,
+    needs_several_prepared: bool,
 }
 
 /// How much of a batch is there.
@@ -78,8 +78,9 @@ impl Batch {
     /// True if nothing in it needs the primary.
     pub(super) fn is_read(&self) -> bool {
         // What is asked for itself of a statement that is prepared elsewhere has to be told behind what stands before it.
-        let is_plain =
-            self.extent == Extent::Whole && !self.is_mixed && !(self.is_several && self.keeps_several);
+        let is_plain = self.extent == Extent::Whole
+            && !self.is_for_primary
+            && !(self.is_several && self.needs_several_prepared);
         is_plain
             && match self.first {
                 None | Some(Class::Reads | Class::Opens) => true,
@@ -93,7 +94,7 @@ impl Batch {
         let class = Class::of(findings);
         self.bound += 1;
         if self.first.is_some() {
-            self.is_mixed |= class != Class::Reads;
+            self.is_for_primary |= class != Class::Reads;
             return;
         }
         self.first = Some(class);
@@ -103,18 +104,18 @@ impl Batch {
     }
 
     /// This statement is replaced or dropped. If it was used before, the batch cannot be sent again.
-    fn ends(&mut self, name: &[u8]) {
-        self.is_mixed |= name.is_empty() && self.uses_earlier;
+    fn replaces(&mut self, name: &[u8]) {
+        self.is_for_primary |= name.is_empty() && self.uses_earlier;
     }
 
     /// The server is asked for something that it may refuse; by this statement, if that was prepared before.
-    fn reads_on(&mut self, kept: Option<u64>) {
+    fn reads_on(&mut self, statement: Option<u64>) {
         let is_behind = self.runs > usize::from(self.first == Some(Class::Opens));
         self.is_several |= is_behind;
-        if kept.is_some() && self.kept.is_none() && !is_behind {
-            self.kept = kept;
+        if statement.is_some() && self.prepared_before.is_none() && !is_behind {
+            self.prepared_before = statement;
         }
-        self.keeps_several |= kept.is_some() && kept != self.kept;
+        self.needs_several_prepared |= statement.is_some() && statement != self.prepared_before;
     }
 }
 
@@ -139,11 +140,11 @@ impl Session {
                     batch.is_several = !findings.single;
                     batch.ends_first = batch.first == Some(Class::Ends) || exit_first(text).is_some();
                     batch.runs = 1;
-                    batch.is_mixed |= batch.is_several && lookup.recent.is_long(frame.body);
+                    batch.is_for_primary |= batch.is_several && lookup.recent.is_long(frame.body);
                     return Batch { extent: Extent::Whole, ..batch };
                 }
                 b'S' => {
-                    batch.is_mixed |= batch.is_several && self.has_long(sent, lookup);
+                    batch.is_for_primary |= batch.is_several && self.has_long(sent, lookup);
                     return Batch { extent: Extent::Whole, ..batch };
                 }
                 _ if self.adds_to(&mut batch, &frame, sent, lookup).is_some() => {}
@@ -159,8 +160,8 @@ impl Session {
                 let (name, text) = parsed(frame.body)?;
                 let is_new = name.is_empty() || self.names.get(name).is_none();
                 let findings = lookup.recent.judge(text, &self.suspects);
-                batch.is_mixed |= !is_new || Class::of(findings) == Class::Other;
-                batch.ends(name);
+                batch.is_for_primary |= !is_new || Class::of(findings) == Class::Other;
+                batch.replaces(name);
                 batch.reads_on(None);
             }
             b'B' => {
@@ -181,7 +182,7 @@ impl Session {
             b'E' => {
                 let (portal, _) = split_cstr(frame.body)?;
                 // Outside of a block there are no others.
-                batch.is_mixed |= !self.is_in_block() && !binds(sent, portal);
+                batch.is_for_primary |= !self.is_in_standby_block() && !binds(sent, portal);
                 batch.reads_on(None);
                 if batch.runs == 0 {
                     let is_it = batch.first == Some(Class::Ends) && batch.bound == 1;
@@ -189,7 +190,7 @@ impl Session {
                 }
                 batch.runs += 1;
             }
-            b'C' => named(frame.body).into_iter().for_each(|name| batch.ends(name)),
+            b'C' => named(frame.body).into_iter().for_each(|name| batch.replaces(name)),
             _ => return None,
         }
         Some(())

@@ -70,7 +70,7 @@ impl Session {
     /// True in a transaction block on a standby.
     #[inline]
     #[must_use]
-    pub fn is_in_block(&self) -> bool {
+    pub fn is_in_standby_block(&self) -> bool {
         self.reading != Reading::No && self.transaction != Transaction::Idle
     }
 

@@ -202,7 +202,7 @@ pub struct Session {
     reading: Reading,
     /// What it reads there is several statements.
     reads_several: bool,
-    /// The transaction block that was opened on a standby.
+    /// The transaction block that the batch opens which was looked at last: it counts on a standby only.
     block: Option<Block>,
     /// It has run what may have written.
     wrote: bool,

@@ -105,7 +105,7 @@ impl Session {
         match self.reading {
             Reading::No => false,
             Reading::Open(begun) | Reading::Settled(begun) => {
-                let goes_on = self.is_in_block() && self.expected.is_empty();
+                let goes_on = self.is_in_standby_block() && self.expected.is_empty();
                 begun != self.batch && !self.unsynced && !goes_on
             }
         }

@@ -15,8 +15,25 @@ use crate::traffic::Reason;
 
 /// One whose transaction block has gone to the primary begins the next there for so long.
 const KEEPS_BLOCKS: Duration = Duration::from_secs(10);
-/// One whose block could not go begins them there for as long as it lives.
-const KEEPS_ALL_BLOCKS: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Whether a session begins its transaction blocks that only read on the primary.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum KeepsBlocks {
+    /// On a standby.
+    #[default]
+    No,
+    /// On the primary, until then.
+    Until(Instant),
+    /// On the primary: one could not go there.
+    Always,
+}
+
+impl KeepsBlocks {
+    /// The next may need the primary, too.
+    fn for_a_while() -> Self {
+        Self::Until(Instant::now() + KEEPS_BLOCKS)
+    }
+}
 
 /// Tells the level of a block that has asked for none, when it has ended.
 const DEFAULT_LEVEL: &str = "SHOW default_transaction_isolation";
@@ -38,13 +55,18 @@ impl Session {
 
     /// A block that a standby has refused something in stays there: the next goes to the primary, if it may say the same again.
     pub(super) fn keep_blocks(&mut self, refusal: Refusal) {
-        let time = if refusal == Refusal::ForGood { KEEPS_ALL_BLOCKS } else { KEEPS_BLOCKS };
-        self.front.keeps_blocks_until = Some(Instant::now() + time);
+        self.front.keeps_blocks =
+            if refusal == Refusal::ForGood { KeepsBlocks::Always } else { KeepsBlocks::for_a_while() };
     }
 
     /// True if the session begins its transaction blocks on the primary, whatever they do: a standby would not have the last one.
     pub(super) fn keeps_blocks(&self) -> bool {
-        !self.front.has_blocks || self.front.keeps_blocks_until.is_some_and(|until| Instant::now() < until)
+        !self.front.has_blocks
+            || match self.front.keeps_blocks {
+                KeepsBlocks::No => false,
+                KeepsBlocks::Until(end) => Instant::now() < end,
+                KeepsBlocks::Always => true,
+            }
     }
 
     /// What the client asks for next in its block on a standby is for the primary: so the block is begun anew there, if the client cannot notice.
@@ -78,8 +100,7 @@ impl Session {
             Passage::ByDefault => level.is_some_and(Isolation::is_anew_for_each_statement),
             Passage::Barred => false,
         };
-        self.front.keeps_blocks_until =
-            Some(Instant::now() + if is_free { KEEPS_BLOCKS } else { KEEPS_ALL_BLOCKS });
+        self.front.keeps_blocks = if is_free { KeepsBlocks::for_a_while() } else { KeepsBlocks::Always };
         if !is_free {
             return Err(self.refuse_block(bound_to_standby(server)).await);
         }

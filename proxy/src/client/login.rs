@@ -18,7 +18,7 @@ use super::authenticate::Applicant;
 use super::replication::{self, Passage, Replication};
 use super::unserved::not_in_time;
 use super::welcome;
-use super::wishes::{self, After, Defaults};
+use super::wishes::{self, Defaults};
 use crate::cancel::Registration;
 use crate::config::{Config, PoolMode};
 use crate::console::{self, Visitor};
@@ -27,6 +27,7 @@ use crate::peer::Peer;
 use crate::places::Places;
 use crate::roster::{Card, Listed};
 use crate::seat::Seat;
+use crate::server::marks::After;
 use crate::shared::Shared;
 use crate::strangers::Place;
 use crate::stream::Stream;
@@ -170,7 +171,7 @@ pub(super) async fn log_in(
     }
     let mut access = Access::new(database, user, Arc::clone(&parameters), Arc::clone(&seat), Arc::default());
     let defaults = Defaults::of(role_there.or(role).as_deref(), &access.database);
-    access.standbys.begin(defaults, (after, &shared.backends.positions()));
+    access.standbys.begin(defaults, after, &shared.backends.positions());
     let found = tokio::time::timeout_at(deadline, welcome::find(worker, &mut access)).await;
     let welcome = match found {
         Ok(welcome) => welcome?,

@@ -11,11 +11,11 @@ use pgherd_protocol::statement::Why;
 use super::acquire::{Access, Attempt, Held};
 use super::blocks::end_block;
 use super::session::{Session, Turn};
-use super::wishes::{self, After, Defaults};
+use super::wishes::{self, Defaults};
 use crate::config::{self, Consistency, ReadPolicy, Routing};
 use crate::reactor;
 use crate::server::balance::Dice;
-use crate::server::marks::{Mark, Positions};
+use crate::server::marks::{After, Mark, Positions};
 use crate::server::pool::{Checkout, Pool};
 use crate::server::table::Server;
 use crate::traffic::Reason;
@@ -89,7 +89,7 @@ impl Standbys {
     }
 
     /// A session begins, of a role that asks for this, and is to see this, if it has said what.
-    pub(super) fn begin(&mut self, defaults: Defaults, (after, positions): (Option<After>, &Positions)) {
+    pub(super) fn begin(&mut self, defaults: Defaults, after: Option<After>, positions: &Positions) {
         self.defaults = defaults;
         self.point_to(after, positions);
     }
@@ -219,7 +219,7 @@ impl Session {
     pub(super) async fn on_refused(&mut self, mut held: Held, refusal: Refusal) -> Result<Held, Turn> {
         let Some(connection) = held.lease.connection() else { return Err(Turn::Next) };
         let lookup = self.worker.lookup(&self.access.sequences);
-        let in_block = self.front.machine.is_in_block();
+        let in_block = self.front.machine.is_in_standby_block();
         let passage = if in_block { self.front.machine.passage(&[], lookup) } else { Passage::Free };
         // Of a connection that is closed nothing can be asked any more.
         let is_barred = match passage {

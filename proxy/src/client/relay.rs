@@ -1,7 +1,6 @@
 //! A session joined to a server connection: one task, both sockets, nothing in between.
 
 use std::task::{Poll, ready};
-use std::time::Instant;
 
 use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::flow::Stop;
@@ -10,6 +9,7 @@ use pgherd_protocol::prepared::Lookup;
 use pgherd_protocol::session::{Refusal, Session as Machine, Transaction};
 use pgherd_protocol::write;
 
+use super::blocks::KeepsBlocks;
 use super::meter::Meter;
 use super::own_work::HeldOver;
 use super::pipe::{Filled, Pipe};
@@ -134,8 +134,8 @@ pub(super) struct Front {
     pub(super) held_over: HeldOver,
     /// Where what the client has sent may be answered.
     pub(super) reads: Reads,
-    /// Until then the session begins its transaction blocks on the primary.
-    pub(super) keeps_blocks_until: Option<Instant>,
+    /// Whether the session begins its transaction blocks that only read on the primary.
+    pub(super) keeps_blocks: KeepsBlocks,
     /// Why what it asks for on the primary is there.
     pub(super) reason: Reason,
     /// False in statement mode: no transaction block may be opened.

@@ -16,6 +16,7 @@ use pgherd_protocol::statement::Pin;
 
 use super::acquire::{Access, Attempt, Failure, Held, Slow};
 use super::again::Again;
+use super::blocks::KeepsBlocks;
 use super::listen::{Listening, Settling};
 use super::login::LoggedIn;
 use super::meter::{Meter, count, stage};
@@ -87,7 +88,7 @@ impl Session {
             is_cancelled: false,
             held_over: HeldOver::default(),
             reads: Reads::default(),
-            keeps_blocks_until: None,
+            keeps_blocks: KeepsBlocks::default(),
             reason: if mode == PoolMode::Session { Reason::Pinned } else { Reason::default() },
             has_blocks: mode != PoolMode::Statement,
             pid: registration.key.pid,
@@ -386,7 +387,7 @@ impl Session {
         }
         poll_fn(|cx| {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
-            if front.machine.is_in_block()
+            if front.machine.is_in_standby_block()
                 && let Some(outlook) = &access.outlook
             {
                 let generation = worker.shared.statements.catalogue_generation();

@@ -1,13 +1,12 @@
 //! What a session asks for its own reads, by custom parameters that mean something to pgherd alone.
 
-use pgherd_health::Lsn;
 use pgherd_protocol::error::{ClientError, Severity};
 use pgherd_protocol::parameters::Parameters;
 
 use super::acquire::Access;
 use super::relay::Front;
 use crate::config::{Choice, Consistency, ReadPolicy, Reads};
-use crate::server::marks::Positions;
+use crate::server::marks::{After, Positions};
 use crate::verifiers::Role;
 
 const CONSISTENCY: &str = "pgherd.consistency";
@@ -15,9 +14,6 @@ const READS: &str = "pgherd.reads";
 const AFTER: &str = "pgherd.after";
 /// Instead of a position.
 const NOW: &str = "now";
-
-/// What a session is to see: all that was committed where a primary's log was at this position; or all that was committed until now.
-pub(super) type After = Option<Lsn>;
 
 /// Takes out to what a session is pointed, if it is. It is no parameter of the session, and for no server: sessions that differ in
 /// nothing else share connections.
@@ -27,9 +23,9 @@ pub(super) type After = Option<Lsn>;
 pub(super) fn take_after(parameters: &mut Parameters) -> Result<Option<After>, ClientError> {
     match parameters.take(AFTER).as_deref() {
         None | Some("") => Ok(None),
-        Some(now) if now.eq_ignore_ascii_case(NOW) => Ok(Some(None)),
+        Some(now) if now.eq_ignore_ascii_case(NOW) => Ok(Some(After::Now)),
         Some(position) => match position.parse() {
-            Ok(lsn) => Ok(Some(Some(lsn))),
+            Ok(lsn) => Ok(Some(After::Position(lsn))),
             Err(_) => Err(invalid(AFTER, position)
                 .hint("A position in the write-ahead log, as pg_current_wal_insert_lsn() gives it, or now.")),
         },
@@ -58,8 +54,9 @@ impl Defaults {
 /// `policy`, but for what these parameters ask for, or where they do not, `defaults`. A word that means nothing is taken for the strictest.
 pub(super) fn apply(policy: ReadPolicy, parameters: &Parameters, defaults: &Defaults) -> ReadPolicy {
     let Defaults { consistency, reads } = defaults;
-    let reads = asked(parameters, (READS, reads)).map(|word| Reads::named(word).unwrap_or(Reads::Primary));
-    let consistency = asked(parameters, (CONSISTENCY, consistency))
+    let reads =
+        asked(parameters, READS, reads.as_deref()).map(|word| Reads::named(word).unwrap_or(Reads::Primary));
+    let consistency = asked(parameters, CONSISTENCY, consistency.as_deref())
         .map(|word| Consistency::named(word).unwrap_or(Consistency::Strong));
     ReadPolicy {
         reads: reads.unwrap_or(policy.reads),
@@ -68,13 +65,9 @@ pub(super) fn apply(policy: ReadPolicy, parameters: &Parameters, defaults: &Defa
     }
 }
 
-fn asked<'a>(parameters: &'a Parameters, (name, default): (&str, &'a Option<Box<str>>)) -> Option<&'a str> {
-    parameters.get(name).or(default.as_deref()).filter(|word| !word.is_empty())
-}
-
 /// None where nothing is asked for: PostgreSQL leaves a custom parameter empty that was taken back.
-fn word<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
-    parameters.get(name).filter(|word| !word.is_empty())
+fn asked<'a>(parameters: &'a Parameters, name: &str, default: Option<&'a str>) -> Option<&'a str> {
+    parameters.get(name).or(default).filter(|word| !word.is_empty())
 }
 
 /// Refuses a startup packet whose words mean nothing, as PostgreSQL does where it knows the parameter.
@@ -95,7 +88,7 @@ pub(super) fn heed(
 ) {
     let (after, complaint) = match after {
         Ok(after) => (after, None),
-        Err(complaint) => (Some(None), Some(complaint.detail("It is taken for now."))),
+        Err(complaint) => (Some(After::Now), Some(complaint.detail("It is taken for now."))),
     };
     access.standbys.point_to(after, positions);
     let others = complaints(&access.parameters, before)
@@ -113,7 +106,8 @@ fn complaints<'a>(
     before: &'a Parameters,
 ) -> impl Iterator<Item = ClientError> + 'a {
     let complaint = |name: &str, is_known: fn(&str) -> bool, available: &'static str| {
-        let word = word(parameters, name).filter(|word| !is_known(word) && before.get(name) != Some(word))?;
+        let word =
+            asked(parameters, name, None).filter(|word| !is_known(word) && before.get(name) != Some(word))?;
         Some(invalid(name, word).hint(available))
     };
     let consistency = complaint(
@@ -128,6 +122,8 @@ fn complaints<'a>(
 
 #[cfg(test)]
 mod tests {
+    use pgherd_health::Lsn;
+
     use super::*;
 
     const POLICY: ReadPolicy =
@@ -166,8 +162,8 @@ mod tests {
             assert_eq!(asked, parameters(&[(READS, "any")]));
             after.map_err(|error| error.sqlstate)
         };
-        assert_eq!(read("16/B374D848"), Ok(Some(Some(Lsn(0x16_B374_D848)))));
-        assert_eq!([read("NOW"), read("")], [Ok(Some(None)), Ok(None)]);
+        assert_eq!(read("16/B374D848"), Ok(Some(After::Position(Lsn(0x16_B374_D848)))));
+        assert_eq!([read("NOW"), read("")], [Ok(Some(After::Now)), Ok(None)]);
         assert_eq!(read("yesterday"), Err("22023".into()));
         assert_eq!(take_after(&mut parameters(&[])), Ok(None));
     }

@@ -23,6 +23,15 @@ pub(crate) use wanted::Wanted;
 
 use crate::config::MaxLag;
 
+/// What a session asks to see besides what it has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// All that was committed until now.
+    Now,
+    /// All that was committed where a primary's log was at this position.
+    Position(Lsn),
+}
+
 /// What a session must see: all that was committed when it last wrote something, or to which it was pointed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark(Written);
@@ -51,16 +60,18 @@ impl Mark {
         self.0 = Written::Before(now);
     }
 
-    /// The session is to see besides all that was committed where a primary's log was at `lsn`, which it says itself; or all that was
-    /// committed until now.
-    pub(crate) fn name(&mut self, lsn: Option<Lsn>, positions: &Positions) {
-        self.name_at(Instant::now(), lsn, positions);
+    /// The session is to see this besides.
+    pub(crate) fn name(&mut self, after: After, positions: &Positions) {
+        self.name_at(Instant::now(), after, positions);
     }
 
     /// Whatever it is, it was committed by `now`: a position of the primary that is asked for later covers it, too, whichever primary that is
     /// by then.
-    fn name_at(&mut self, now: Instant, lsn: Option<Lsn>, positions: &Positions) {
-        let lsn = lsn.map(end_of_records);
+    fn name_at(&mut self, now: Instant, after: After, positions: &Positions) {
+        let lsn = match after {
+            After::Now => None,
+            After::Position(lsn) => Some(end_of_records(lsn)),
+        };
         self.0 = match (self.0, lsn) {
             (Written::Nothing, Some(lsn)) => Written::Named { lsn, at: now },
             (Written::Named { lsn: before, .. }, Some(lsn)) => {

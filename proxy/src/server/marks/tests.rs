@@ -13,7 +13,7 @@ use pgherd_health::{
 use proptest::prelude::*;
 
 use super::keeper::Keeper;
-use super::{Mark, Written};
+use super::{After, Mark, Written};
 use crate::config::MaxLag;
 
 const CLUSTER: u64 = 7;
@@ -254,7 +254,8 @@ impl Herd {
     fn point(&mut self, session: usize, names_it: bool) {
         let (lsn, commit) = self.token;
         let it = &mut self.sessions[session];
-        it.mark.name_at(self.now, names_it.then_some(lsn), &self.keeper.positions);
+        let after = if names_it { After::Position(lsn) } else { After::Now };
+        it.mark.name_at(self.now, after, &self.keeper.positions);
         it.told = it.told.max(commit);
     }
 

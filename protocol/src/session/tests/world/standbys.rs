@@ -30,7 +30,7 @@ impl World {
         let lookup = Lookup { statements, recent, views: &NoViews, sequences };
         let Client { session, up, down, was_refused, place, .. } = &mut clients[number];
         let request = &servers[server].state.request;
-        let in_block = session.is_in_block();
+        let in_block = session.is_in_standby_block();
         if !session.may_be_sent_again() || (in_block && passage == Passage::Barred) {
             return session.tell_what_it_says();
         }
