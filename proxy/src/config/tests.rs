@@ -209,8 +209,8 @@ fn the_first_routing_override_that_fits_and_gives_a_value_counts() {
     let policy = |reads, consistency, max_lag| ReadPolicy { reads, consistency, max_lag, prefer: None };
     let lag = Some(MaxLag::Bytes(1024 * 1024));
     let minute = Some(MaxLag::Time(Duration::from_secs(60)));
-    assert_eq!(routing.policy_for("b", "v", "a rep"), policy(Reads::Primary, Consistency::Session, lag));
-    assert_eq!(routing.policy_for("b", "u", ""), policy(Reads::Primary, Consistency::Session, None));
+    assert_eq!(routing.policy_for("b", "v", "a rep"), policy(Reads::Standbys, Consistency::Session, lag));
+    assert_eq!(routing.policy_for("b", "u", ""), policy(Reads::Standbys, Consistency::Session, None));
     assert_eq!(routing.policy_for("a", "u", "psql"), policy(Reads::Any, Consistency::Strong, None));
     let prefer = Some(Preference { of: Preferred::Node(NodeId(1)), ratio: 0.3 });
     let reports = ReadPolicy { prefer, ..policy(Reads::Any, Consistency::Eventual, minute) };
