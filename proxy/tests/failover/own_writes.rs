@@ -150,10 +150,10 @@ async fn hardly_a_read_is_left_to_the_primary_and_none_fails_when_a_standby_is_k
     }
     for (protocol, is_killed) in [("simple", false), ("extended", false), ("prepared", true)] {
         let before = standby_reads::reads(&herd).await?;
-        let run = Pgbench::new(&url).clients(8).seconds(4).arg("-S").arg(format!("--protocol={protocol}"));
+        let run = Pgbench::new(&url).clients(8).seconds(2).arg("-S").arg(format!("--protocol={protocol}"));
         let running = run.spawn()?;
         if is_killed {
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
             herd.cluster.server(2)?.kill9_all().await?;
         }
         let report = running.wait().await?;
