@@ -88,6 +88,16 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// The messages that a client has sent, up to one whose header is not there or is none; of the last perhaps a part.
+pub(crate) fn frontend_frames(mut bytes: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+    std::iter::from_fn(move || {
+        let header = frontend_header(bytes).ok().flatten()?;
+        let frame = Frame::new(header, bytes);
+        bytes = bytes.get(header.len..).unwrap_or_default();
+        Some(frame)
+    })
+}
+
 /// Splits a zero-terminated string off the front; `None` if there is no terminator.
 #[must_use]
 pub fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

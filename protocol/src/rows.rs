@@ -2,6 +2,13 @@
 
 use crate::write;
 
+/// The column of a server's row of one, which is not NULL: `row` is the body of its DataRow message.
+#[must_use]
+pub fn one_column(row: &[u8]) -> Option<&[u8]> {
+    let (one, rest) = first_column(row.strip_prefix(&1_u16.to_be_bytes())?)?;
+    rest.is_empty().then_some(one)
+}
+
 /// The columns of a server's row of two, neither of which is NULL: `row` is the body of its DataRow message.
 #[must_use]
 pub fn two_columns(row: &[u8]) -> Option<[&[u8]; 2]> {
@@ -226,6 +233,17 @@ fn count(count: usize) -> [u8; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_column_of_a_row_of_one_is_read_and_of_no_other() {
+        assert_eq!(one_column(b"\0\x01\0\0\0\x02on"), Some(&b"on"[..]));
+        assert_eq!(one_column(&row_of_two("on", "")), None);
+        for broken in
+            [&b""[..], b"\0\x01", b"\0\x01\xff\xff\xff\xff", b"\0\x01\0\0\0\x03on", b"\0\x01\0\0\0\x01on"]
+        {
+            assert_eq!(one_column(broken), None, "{broken:?}");
+        }
+    }
 
     #[test]
     fn numbers_in_binary_are_what_postgresql_sends() {

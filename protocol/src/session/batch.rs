@@ -1,7 +1,7 @@
 //! A look ahead at what a client has sent, before any of it is taken in: a Query, or the messages up to Sync.
 
 use super::{Held, Session};
-use crate::frame::{Frame, bound, frontend_header, parsed, split_cstr};
+use crate::frame::{Frame, bound, frontend_frames, frontend_header, parsed, split_cstr};
 use crate::prepared::Lookup;
 use crate::statement::{Effect, Isolation, Place, Scan, SetsCustom, Sight, exit_first};
 
@@ -197,37 +197,23 @@ impl Session {
     }
 
     /// True if one of the texts in it has shown, with others, that answers may be too long to be held back.
-    fn has_long(&self, mut messages: &[u8], lookup: Lookup<'_>) -> bool {
-        while let Ok(Some(header)) = frontend_header(messages) {
-            let frame = Frame::new(header, messages);
-            let text = match header.tag {
-                b'P' => parsed(frame.body).map(|(_, text)| text),
-                b'B' => bound(frame.body).and_then(|name| self.meaning(name)).map(|(_, text)| text),
-                _ => None,
-            };
-            if text.is_some_and(|text| lookup.recent.is_long(text)) {
-                return true;
-            }
-            messages = messages.get(header.len..).unwrap_or_default();
-        }
-        false
+    fn has_long(&self, messages: &[u8], lookup: Lookup<'_>) -> bool {
+        self.texts(messages).any(|text| lookup.recent.is_long(text))
     }
 
     /// What was sent in this lease has an answer that is too long to be held back until all of it is there.
-    pub fn note_long(&self, mut request: &[u8], lookup: Lookup<'_>) {
-        while let Ok(Some(header)) = frontend_header(request) {
-            let frame = Frame::new(header, request);
-            match header.tag {
-                b'Q' => lookup.recent.note_long(frame.body),
-                b'P' => parsed(frame.body).into_iter().for_each(|(_, text)| lookup.recent.note_long(text)),
-                b'B' => {
-                    let meaning = bound(frame.body).and_then(|name| self.meaning(name));
-                    meaning.into_iter().for_each(|(_, text)| lookup.recent.note_long(text));
-                }
-                _ => {}
-            }
-            request = request.get(header.len..).unwrap_or_default();
-        }
+    pub fn note_long(&self, request: &[u8], lookup: Lookup<'_>) {
+        self.texts(request).for_each(|text| lookup.recent.note_long(text));
+    }
+
+    /// The texts that these messages say, prepare or bind.
+    fn texts<'a>(&'a self, messages: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        frontend_frames(messages).filter_map(|frame| match frame.header.tag {
+            b'Q' => Some(frame.body),
+            b'P' => parsed(frame.body).map(|(_, text)| text),
+            b'B' => bound(frame.body).and_then(|name| self.meaning(name)).map(|(_, text)| text),
+            _ => None,
+        })
     }
 
     /// Tells a statement that was prepared before from others.
@@ -253,26 +239,14 @@ fn named(body: &[u8]) -> Option<&[u8]> {
 }
 
 /// True if this portal is bound by these messages.
-fn binds(mut messages: &[u8], portal: &[u8]) -> bool {
-    while let Ok(Some(header)) = frontend_header(messages) {
-        let is_it = |body| split_cstr(body).is_some_and(|(bound, _)| bound == portal);
-        if header.tag == b'B' && is_it(Frame::new(header, messages).body) {
-            return true;
-        }
-        messages = messages.get(header.len..).unwrap_or_default();
-    }
-    false
+fn binds(messages: &[u8], portal: &[u8]) -> bool {
+    let is_it = |body| split_cstr(body).is_some_and(|(bound, _)| bound == portal);
+    frontend_frames(messages).any(|frame| frame.header.tag == b'B' && is_it(frame.body))
 }
 
 /// The text that was last parsed under this name among these messages.
-fn parsed_before<'a>(mut messages: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let mut found = None;
-    while let Ok(Some(header)) = frontend_header(messages) {
-        if header.tag == b'P' {
-            let parsed = parsed(Frame::new(header, messages).body).filter(|(parsed, _)| *parsed == name);
-            found = parsed.map(|(_, text)| text).or(found);
-        }
-        messages = messages.get(header.len..)?;
-    }
-    found
+fn parsed_before<'a>(messages: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let all = frontend_frames(messages).filter(|frame| frame.header.tag == b'P');
+    let named = all.filter_map(|frame| parsed(frame.body)).filter(|(parsed, _)| *parsed == name);
+    named.last().map(|(_, text)| text)
 }

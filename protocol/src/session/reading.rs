@@ -9,7 +9,7 @@ use super::block::Block;
 use super::expected::About;
 use super::{Altered, Pooling, Session, Stall, Transaction};
 use crate::error::ErrorFields;
-use crate::frame::{Frame, backend_header, bound, frontend_header, parsed};
+use crate::frame::{Frame, backend_header, bound, frontend_frames, parsed};
 use crate::prepared::Lookup;
 use crate::statement::{Effect, Place, Scan};
 
@@ -165,11 +165,9 @@ impl Session {
                 lookup.recent.refuse(text);
             }
         };
-        let mut rest = request;
-        while let Ok(Some(header)) = frontend_header(rest) {
-            let frame = Frame::new(header, rest);
+        for frame in frontend_frames(request) {
             let statement = || self.names.get(bound(frame.body)?);
-            match header.tag {
+            match frame.header.tag {
                 b'Q' => refuse(frame.body),
                 b'P' => parsed(frame.body).into_iter().for_each(|(_, text)| refuse(text)),
                 b'B' => statement()
@@ -178,8 +176,6 @@ impl Session {
                     .for_each(|statement| statement.refuse()),
                 _ => {}
             }
-            let Some(behind) = rest.get(header.len..) else { return };
-            rest = behind;
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgherd_protocol::error::ClientError;
+use pgherd_protocol::rows::one_column;
 use pgherd_protocol::session::{Loss, Passage, Refusal, Transaction, bound_to_standby};
 use pgherd_protocol::statement::{Isolation, Why};
 
@@ -160,6 +161,5 @@ pub(super) async fn end_block(connection: &mut ServerConnection, buffers: &Buffe
     let is_over = buffer.filled().is_empty();
     buffers.give(buffer);
     let rows = answer.filter(|_| is_over)?.rows?;
-    // Behind the number of columns and the length of the one.
-    rows.first()?.get(6..).and_then(Isolation::named)
+    one_column(rows.first()?).and_then(Isolation::named)
 }

@@ -1,7 +1,7 @@
 //! `PGPOOL_<NAME>` variables: settings of pgpool.conf.
 
 use super::environment::Environment;
-use super::legacy::{set, warn};
+use super::legacy::{set, switch, warn};
 use super::problem::{Origin, Problem};
 use super::raw::{Layer, Raw, quoted};
 
@@ -139,7 +139,9 @@ fn map(environment: &Environment, raw: &mut Raw, name: &str, to: To) {
         }
         To::Milliseconds(key) => (key, number(text).map(|n| format!("{n}ms"))),
         To::Level(key) => (key, level(text).map(str::to_owned)),
-        To::Switch(key, [on, off]) => (key, is_on(text).map(|is_on| if is_on { on } else { off }.to_owned())),
+        To::Switch(key, [on, off]) => {
+            (key, switch(text).map(|is_on| if is_on { on } else { off }.to_owned()))
+        }
     };
     match mapped {
         Some(mapped) => set(raw, name, key, Layer::Legacy, mapped),
@@ -161,14 +163,6 @@ fn level(text: &str) -> Option<&'static str> {
         "info" | "notice" | "log" => Some("info"),
         "warning" => Some("warn"),
         "error" | "fatal" | "panic" => Some("error"),
-        _ => None,
-    }
-}
-
-fn is_on(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "on" | "true" | "yes" | "1" => Some(true),
-        "off" | "false" | "no" | "0" => Some(false),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pgherd_testkit::faults::Campaign;
 use pgherd_testkit::{Cluster, Context, Result, ensure, eventually};
 
-use crate::herd::{Herd, PATIENCE};
+use crate::herd::{Herd, PATIENCE, number_in};
 
 #[tokio::test]
 async fn under_faults_of_several_kinds_nothing_acknowledged_is_lost_and_nothing_happens_twice() -> Result<()>
@@ -20,10 +20,7 @@ async fn under_faults_of_several_kinds_nothing_acknowledged_is_lost_and_nothing_
 
 /// How often each server leads: `PGHERD_TURNS`, or once.
 fn turns() -> Result<usize> {
-    match std::env::var("PGHERD_TURNS") {
-        Ok(text) => text.parse().context("PGHERD_TURNS"),
-        Err(_) => Ok(1),
-    }
+    number_in("PGHERD_TURNS", 1)
 }
 
 /// Kills the primary, and has `id` lead, by an order if another was promoted; gives the longest time without a write.

@@ -1,5 +1,7 @@
 //! A cluster with a pgherd before it, and what tests ask of both.
 
+use std::error::Error;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -110,6 +112,16 @@ impl Herd {
         .with_context(|| self.log())
     }
 
+    /// Waits until all standbys have replayed what the primary has written by now.
+    pub(crate) async fn wait_replayed(&self) -> Result<()> {
+        let primary = self.cluster.primary().await?;
+        let written = primary.scalar("SELECT pg_current_wal_flush_lsn()").await?;
+        for standby in self.cluster.servers().iter().filter(|server| server.id() != primary.id()) {
+            standby.wait_replayed(&written).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until `primary` is writable, all other servers stream from it, and repmgr's rows say so too.
     pub(crate) async fn wait_all_led_by(&self, primary: &Server) -> Result<()> {
         let others: Vec<_> = self.cluster.servers().iter().filter(|it| it.id() != primary.id()).collect();
@@ -144,6 +156,17 @@ impl Herd {
             Ok((leads && standbys.iter().all(follows)).then_some(()))
         })
         .await
+    }
+}
+
+/// The number in an environment variable that asks for more than `otherwise`.
+pub(crate) fn number_in<T>(variable: &'static str, otherwise: T) -> Result<T>
+where
+    T: FromStr<Err: Error + Send + Sync + 'static>,
+{
+    match std::env::var(variable) {
+        Ok(text) => text.parse().context(variable),
+        Err(_) => Ok(otherwise),
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pgherd_testkit::client::{Pgbench, Session};
-use pgherd_testkit::{Cluster, Context, Result, Server, bail, ensure};
+use pgherd_testkit::{Cluster, Context, Result, Server, bail, ensure, eventually};
 use tokio::task::JoinSet;
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::herd::PATIENCE;
+use crate::herd::{PATIENCE, number_in};
 use crate::standby_reads;
 
 /// How many sessions write and read back.
@@ -20,10 +20,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// How many reads there are to be: `PGHERD_READS`, or a few thousand.
 fn wanted() -> Result<u64> {
-    match std::env::var("PGHERD_READS") {
-        Ok(text) => text.parse().context("PGHERD_READS"),
-        Err(_) => Ok(5000),
-    }
+    number_in("PGHERD_READS", 5000)
 }
 
 /// What the sessions saw.
@@ -101,8 +98,7 @@ async fn stutter(standby: Server, seen: &'static Seen) -> Result<()> {
 #[tokio::test]
 async fn every_session_sees_its_own_writes_while_replay_is_delayed_and_stutters() -> Result<()> {
     let herd = standby_reads::herd(Cluster::builder().start().await?).await?;
-    let server = |id| herd.cluster.server(id);
-    let (primary, late, stuttering) = (server(1)?, server(2)?, server(3)?);
+    let (late, stuttering) = (herd.cluster.server(2)?, herd.cluster.server(3)?);
     late.query("ALTER SYSTEM SET recovery_min_apply_delay = '200ms'").await?;
     late.reload().await?;
     let setup = format!(
@@ -110,9 +106,7 @@ async fn every_session_sees_its_own_writes_while_replay_is_delayed_and_stutters(
          ALTER TABLE written ADD PRIMARY KEY (id)"
     );
     herd.connect().await?.batch_execute(&setup).await?;
-    for standby in [&late, &stuttering] {
-        standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
-    }
+    herd.wait_replayed().await?;
     let seen: &'static Seen = Box::leak(Box::default());
     let mut tasks = JoinSet::new();
     tasks.spawn(stutter(stuttering, seen));
@@ -144,16 +138,17 @@ async fn hardly_a_read_is_left_to_the_primary_and_none_fails_when_a_standby_is_k
     let herd = standby_reads::herd(Cluster::builder().start().await?).await?;
     let url = herd.pgherd.connection_string("app", "app");
     Pgbench::initialize(&url, 1).await?;
-    let written = herd.cluster.server(1)?.scalar("SELECT pg_current_wal_flush_lsn()").await?;
-    for standby in [herd.cluster.server(2)?, herd.cluster.server(3)?] {
-        standby.wait_replayed(&written).await?;
-    }
+    herd.wait_replayed().await?;
     for (protocol, is_killed) in [("simple", false), ("extended", false), ("prepared", true)] {
         let before = standby_reads::reads(&herd).await?;
         let run = Pgbench::new(&url).clients(8).seconds(2).arg("-S").arg(format!("--protocol={protocol}"));
         let running = run.spawn()?;
         if is_killed {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            eventually("pgbench reads from the standby", PATIENCE, || async {
+                let (now, then) = (standby_reads::reads(&herd).await?, before.get(1));
+                Ok((now.get(1) > then.map(|reads| reads + 100).as_ref()).then_some(()))
+            })
+            .await?;
             herd.cluster.server(2)?.kill9_all().await?;
         }
         let report = running.wait().await?;

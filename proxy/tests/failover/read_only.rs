@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pgherd_testkit::client::{IsNull, RawClient, Session, frontend};
+use pgherd_testkit::client::{IsNull, RawClient, frontend};
 use pgherd_testkit::{Cluster, Result, Server, ensure, eventually};
 use tokio_postgres::error::SqlState;
 
@@ -20,14 +20,8 @@ const WHERE: &str = "CREATE TABLE kept AS SELECT 7 AS n; \
 async fn herd_of_two() -> Result<Herd> {
     let herd = herd_of(Cluster::builder().servers(2).start().await?, "1").await?;
     herd.connect().await?.batch_execute(WHERE).await?;
-    let lsn = herd.cluster.primary().await?.scalar("SELECT pg_current_wal_flush_lsn()").await?;
-    herd.cluster.server(2)?.wait_replayed(&lsn).await?;
+    herd.wait_replayed().await?;
     Ok(herd)
-}
-
-/// A session that has written nothing.
-async fn reader(herd: &Herd) -> Result<Session> {
-    herd.connect().await
 }
 
 /// How many transaction blocks of clients a server has open.
@@ -48,7 +42,7 @@ async fn is_on(server: &Server) -> Result<()> {
 async fn a_read_only_transaction_has_one_standby_and_one_snapshot() -> Result<()> {
     let herd = herd_of_two().await?;
     let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
-    let reader = reader(&herd).await?;
+    let reader = herd.connect().await?;
     let writer = herd.connect().await?;
     let before = reads(&herd).await?;
     reader.batch_execute("START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
@@ -56,7 +50,7 @@ async fn a_read_only_transaction_has_one_standby_and_one_snapshot() -> Result<()
     for _ in 0..3 {
         ensure!(reader.query_one(&statement, &[&0_i32]).await?.get::<_, i64>(0) == 1);
         writer.batch_execute("INSERT INTO kept VALUES (8)").await?;
-        standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
+        herd.wait_replayed().await?;
     }
     ensure!(reader.simple_query("SELECT n FROM kept").await?.len() == 3);
     is_on(&standby).await?;
@@ -125,7 +119,7 @@ async fn what_only_the_primary_has_is_answered_by_it_within_a_read_only_transact
 async fn a_snapshot_that_was_taken_on_a_standby_is_not_taken_elsewhere() -> Result<()> {
     let herd = herd_of_two().await?;
     let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
-    let session = reader(&herd).await?;
+    let session = herd.connect().await?;
     session.batch_execute("START TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     session.query("SELECT n FROM kept", &[]).await?;
     is_on(&standby).await?;
@@ -146,10 +140,10 @@ async fn a_snapshot_that_was_taken_on_a_standby_is_not_taken_elsewhere() -> Resu
     // The level may be the role's own.
     for (level, on) in [("repeatable read", None), ("serializable", Some(&primary))] {
         primary.query(&format!("ALTER ROLE app SET default_transaction_isolation = '{level}'")).await?;
-        standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
+        herd.wait_replayed().await?;
         let console = herd.console().await?;
         reconnect(console).await?;
-        let session = reader(&herd).await?;
+        let session = herd.connect().await?;
         session.batch_execute("BEGIN READ ONLY").await?;
         ensure!(session.query_one("SELECT n FROM kept", &[]).await?.get::<_, i32>(0) == 7);
         if let Some(server) = on {
@@ -177,12 +171,9 @@ async fn reconnect(mut console: RawClient) -> Result<()> {
 async fn a_transaction_whose_standby_is_killed_is_tried_again() -> Result<()> {
     let herd = herd(Cluster::builder().start().await?).await?;
     herd.connect().await?.batch_execute("CREATE TABLE kept AS SELECT 7 AS n").await?;
-    let lsn = herd.cluster.primary().await?.scalar("SELECT pg_current_wal_flush_lsn()").await?;
+    herd.wait_replayed().await?;
     let standbys = [herd.cluster.server(2)?, herd.cluster.server(3)?];
-    for standby in &standbys {
-        standby.wait_replayed(&lsn).await?;
-    }
-    let session = reader(&herd).await?;
+    let session = herd.connect().await?;
     session.batch_execute("BEGIN READ ONLY").await?;
     session.query("SELECT n FROM kept", &[]).await?;
     let (mut on, mut left) = (None, "");
@@ -243,12 +234,12 @@ async fn what_must_come_before_any_query_is_refused_behind_one_that_a_standby_ha
 #[tokio::test]
 async fn what_a_standby_refuses_in_one_transaction_leaves_the_others_there_but_its_own_next() -> Result<()> {
     let herd = herd_of_two().await?;
-    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    let standby = herd.cluster.server(2)?;
     let schema = "CREATE MATERIALIZED VIEW never AS SELECT 1 AS n WITH NO DATA; \
         CREATE FUNCTION touches(int, int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN txid_current() > 0; END'; \
         CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = touches)";
     herd.connect().await?.batch_execute(schema).await?;
-    standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
+    herd.wait_replayed().await?;
     let mut session = herd.raw().await?;
     session.send(&begin_with("SELECT n FROM never")?).await?;
     let refused = session.read_answer().await?;

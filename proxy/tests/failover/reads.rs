@@ -172,10 +172,7 @@ async fn who_reads_on_a_connection_that_somebody_ends_is_told() -> Result<()> {
 async fn make_table(herd: &Herd) -> Result<Server> {
     herd.connect().await?.batch_execute("CREATE TABLE kept AS SELECT 7 AS n").await?;
     let primary = herd.cluster.primary().await?;
-    let lsn = primary.scalar("SELECT pg_current_wal_lsn()").await?;
-    for standby in herd.cluster.servers().iter().filter(|server| server.id() != primary.id()) {
-        standby.wait_replayed(&lsn).await?;
-    }
+    herd.wait_replayed().await?;
     Ok(primary)
 }
 

@@ -15,7 +15,7 @@ pub(crate) async fn paused(settings: impl FnOnce(PgherdBuilder) -> PgherdBuilder
     herd.wait_readable("1").await?;
     let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
     herd.connect().await?.batch_execute("CREATE TABLE kept (n int)").await?;
-    standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
+    herd.wait_replayed().await?;
     standby.query("SELECT pg_wal_replay_pause()").await?;
     primary.query_in("app", "INSERT INTO kept VALUES (1)").await?;
     // Not before the database's catalogue was read.
@@ -240,9 +240,7 @@ async fn a_position_holds_after_a_failover_also_where_the_new_primary_is_not_the
     run(&mut before, &["CREATE TABLE kept AS SELECT 1 AS n"]).await?;
     let token = token(&mut before).await?;
     let primary = herd.cluster.server(1)?;
-    for standby in herd.cluster.servers().iter().skip(1) {
-        standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
-    }
+    herd.wait_replayed().await?;
     primary.kill9_all().await?;
     herd.wait_writable().await?;
     for after in [&token, "FFFFFFFF/0", "now"] {

@@ -43,11 +43,8 @@ async fn reads_are_answered_by_standbys_and_writes_by_the_primary() -> Result<()
     let herd = herd(Cluster::builder().start().await?).await?;
     let session = herd.connect().await?;
     session.batch_execute("CREATE TABLE kept AS SELECT n FROM generate_series(1, 100) n").await?;
-    let [primary, ..] = herd.cluster.servers() else { unreachable!("a cluster has servers") };
     let reader = herd.connect().await?;
-    for standby in herd.cluster.servers().iter().skip(1) {
-        standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
-    }
+    herd.wait_replayed().await?;
     let before = reads(&herd).await?;
     let statement = reader.prepare("SELECT n FROM kept WHERE n > $1").await?;
     for _ in 0..50 {
@@ -71,9 +68,8 @@ async fn what_a_standby_refuses_or_does_not_know_yet_is_answered_by_the_primary(
     writer
         .batch_execute("CREATE UNLOGGED TABLE mine AS SELECT 7 AS n; CREATE TYPE mood AS ENUM ('good')")
         .await?;
+    herd.wait_replayed().await?;
     for standby in herd.cluster.servers().iter().skip(1) {
-        let created = herd.cluster.primary().await?.scalar("SELECT pg_current_wal_flush_lsn()").await?;
-        standby.wait_replayed(&created).await?;
         standby.query("SELECT pg_wal_replay_pause()").await?;
     }
     writer
@@ -125,10 +121,10 @@ async fn an_application_may_go_without_its_own_writes_and_sees_them_when_it_does
     let settings =
         |pgherd: PgherdBuilder| pgherd.set("routing.reads", "standbys").env("PGHERD_ROUTING__OVERRIDE", lazy);
     let herd = Herd::of(cluster, settings).await?;
-    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    let standby = herd.cluster.server(2)?;
     let session = herd.connect().await?;
     session.batch_execute("CREATE TABLE kept (n int)").await?;
-    standby.wait_replayed(&primary.scalar("SELECT pg_current_wal_flush_lsn()").await?).await?;
+    herd.wait_replayed().await?;
     standby.query("SELECT pg_wal_replay_pause()").await?;
     let rows = async || -> Result<usize> { Ok(session.query_typed("SELECT n FROM kept", &[]).await?.len()) };
     session.batch_execute("SET application_name = 'lazy one'").await?;
@@ -165,9 +161,7 @@ async fn several_statements_at_once_are_read_on_a_standby_that_answers_all_of_th
     let herd = herd_of(Cluster::builder().servers(2).start().await?, "1").await?;
     let (writer, mut reader) = (herd.connect().await?, herd.raw().await?);
     writer.batch_execute("CREATE TABLE kept AS SELECT 7 AS n").await?;
-    let standby = herd.cluster.server(2)?;
-    let written = herd.cluster.server(1)?.scalar("SELECT pg_current_wal_flush_lsn()").await?;
-    standby.wait_replayed(&written).await?;
+    herd.wait_replayed().await?;
     let before = reads(&herd).await?;
     for _ in 0..20 {
         let answer = reader.query("SELECT 1; SELECT n FROM kept; VALUES (3)").await?;
@@ -179,7 +173,7 @@ async fn several_statements_at_once_are_read_on_a_standby_that_answers_all_of_th
     // What is too long to be held back is for the primary, and what the standby does not have yet.
     let answer = reader.query("SELECT n FROM kept; SELECT repeat('x', 100000); SELECT 8").await?;
     ensure!(answer.rows().len() == 3 && answer.error().is_none(), "{:?}", answer.error());
-    standby.query("SELECT pg_wal_replay_pause()").await?;
+    herd.cluster.server(2)?.query("SELECT pg_wal_replay_pause()").await?;
     writer.batch_execute("CREATE TABLE later AS SELECT 8 AS n").await?;
     for _ in 0..3 {
         let answer = reader.query("SELECT n FROM kept; SELECT n FROM later").await?;

@@ -5,14 +5,11 @@ use std::time::{Duration, Instant};
 use pgherd_testkit::client::{Answer, ErrorFields};
 use pgherd_testkit::{Cluster, Context, Result, Server, ensure, eventually};
 
-use crate::herd::{Herd, PATIENCE, timeline};
+use crate::herd::{Herd, PATIENCE, number_in, timeline};
 
 /// How often the primary is changed: `PGHERD_SWITCHOVERS`, or a few times.
 fn times() -> Result<usize> {
-    match std::env::var("PGHERD_SWITCHOVERS") {
-        Ok(text) => text.parse().context("PGHERD_SWITCHOVERS"),
-        Err(_) => Ok(3),
-    }
+    number_in("PGHERD_SWITCHOVERS", 3)
 }
 
 fn told(answer: &Answer) -> String {

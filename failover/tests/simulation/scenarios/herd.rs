@@ -38,6 +38,13 @@ impl Herd {
         Self::with(Plan::quiet(servers))
     }
 
+    /// One that may fail over again at once.
+    pub(crate) fn of_any_pace(servers: usize) -> Self {
+        let mut plan = Plan::quiet(servers);
+        plan.settings.min_interval = Duration::ZERO;
+        Self::with(plan)
+    }
+
     pub(crate) fn with(plan: Plan) -> Self {
         let primary = plan.primary;
         let mut herd = Self::without_pgherd(plan);

@@ -6,7 +6,7 @@ use pgherd_health::TimelineId;
 use super::herd::{Herd, LOSSY, PG01, PG02, PG03, millis, seconds};
 use super::stories;
 use crate::model::node;
-use crate::plan::{Packets, Plan, Whom};
+use crate::plan::{Packets, Whom};
 
 const ACCEPTED: Order = Order::Failover(LOSSY);
 
@@ -202,9 +202,7 @@ stories! {
     }
 
     fn a_fence_that_succeeds_outweighs_an_older_answer() {
-        let mut plan = Plan::quiet(3);
-        plan.settings.min_interval = seconds(0);
-        let mut herd = Herd::with(plan);
+        let mut herd = Herd::of_any_pace(3);
         herd.kill(PG01).serves(PG02, seconds(1));
         herd.runs(seconds(3)).orders(Order::Pause).kill(PG02).runs(seconds(1)).start(PG01);
         herd.holds("failover is paused", seconds(5));

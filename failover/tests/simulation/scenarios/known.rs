@@ -97,9 +97,7 @@ stories! {
 
     /// That one is stopped, and need not be asked whether it is there.
     fn a_standby_that_hears_a_primary_that_was_replaced_is_no_reason_to_wait() {
-        let mut plan = Plan::quiet(4);
-        plan.settings.min_interval = seconds(0);
-        let mut herd = Herd::with(plan);
+        let mut herd = Herd::of_any_pace(4);
         for _ in 0..2 {
             herd.next_goes(Step::Follow { upstream: NodeId(1) }, Trick::Hangs);
         }

@@ -255,9 +255,7 @@ stories! {
     }
 
     fn what_was_locked_for_a_promotion_is_let_go_when_that_is_over() {
-        let mut plan = Plan::quiet(3);
-        plan.settings.min_interval = seconds(0);
-        let mut herd = Herd::with(plan);
+        let mut herd = Herd::of_any_pace(3);
         herd.kill(PG01).serves(PG02, seconds(1));
         herd.start(PG01).rests(seconds(60)).pgherd_starts().runs(seconds(12));
         herd.orders(Order::Pause).kill(PG02);
@@ -266,9 +264,7 @@ stories! {
 
     /// Clients of its own may write there: it is stopped first.
     fn a_primary_that_was_replaced_and_comes_back_before_the_order_is_stopped_first() {
-        let mut plan = Plan::quiet(3);
-        plan.settings.min_interval = seconds(0);
-        let mut herd = Herd::with(plan);
+        let mut herd = Herd::of_any_pace(3);
         herd.kill(PG01).serves(PG02, seconds(1));
         herd.runs(seconds(5)).kill(PG02);
         until(&mut herd, PG03, |step| *step == Step::Lock);
@@ -279,9 +275,7 @@ stories! {
 
     /// Its timeline has the number of one that was served, and another history.
     fn a_server_on_a_fork_that_is_numbered_like_an_ancestor_is_the_operators_to_judge() {
-        let mut plan = Plan::quiet(3);
-        plan.settings.min_interval = seconds(0);
-        let mut herd = Herd::with(plan);
+        let mut herd = Herd::of_any_pace(3);
         herd.kill(PG01).serves(PG02, seconds(1));
         herd.runs(seconds(5)).kill(PG02).serves(PG03, seconds(2));
         let number = herd.world.number();
@@ -295,9 +289,7 @@ stories! {
 
     /// Somebody has restored it from the first primary's data, and started it as a primary.
     fn a_candidate_that_comes_back_on_a_fork_is_not_served() {
-        let mut plan = Plan::quiet(3);
-        plan.settings.min_interval = seconds(0);
-        let mut herd = Herd::with(plan);
+        let mut herd = Herd::of_any_pace(3);
         herd.kill(PG01).serves(PG02, seconds(1));
         herd.runs(seconds(5)).next_goes(Step::Promote, Trick::Hangs).kill(PG02);
         until_ordered(&mut herd, PG03);
