@@ -40,8 +40,8 @@ use crate::log::Log;
 use crate::places::By;
 use crate::reload::{self, Reload, Reloader};
 use crate::sequences::AllSequences;
-use crate::server::marks;
 use crate::server::table::{Backends, Target};
+use crate::server::{distance, marks};
 use crate::shared::{Ending, Shared, SharedParameters};
 use crate::strangers::Strangers;
 use crate::tls::{self, ClientTls};
@@ -129,6 +129,7 @@ impl Process {
         let reloader = Reloader::new(read, Arc::clone(&shared), log, reloads);
         tasks.spawn(reloader.run(stop.clone()));
         tasks.spawn(marks::keep(control.clone(), Arc::clone(&shared.backends)));
+        tasks.spawn(distance::keep(control.clone(), Arc::clone(&shared.backends)));
         let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared)));
         let broken = CancellationToken::new();
         let (crew, inboxes) = Crew::new(config.runtime.workers.get());

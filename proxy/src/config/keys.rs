@@ -97,6 +97,7 @@ pub(crate) static KEYS: &[Key] = &[
     key("routing.max_lag", "30s"),
     bare("routing.location"),
     key("routing.slow_start", "10s"),
+    key("routing.latency_aware", "true"),
     bare("routing.read_functions"),
     bare("routing.write_functions"),
     bare("routing.override"),

@@ -84,6 +84,8 @@ pub(crate) struct Routing {
     pub(crate) location: Option<String>,
     /// How long it takes until a standby that comes back has its full share of the reads.
     pub(crate) slow_start: Duration,
+    /// Servers that are far away, by their probes, are read less.
+    pub(crate) latency_aware: bool,
     /// What functions do that may be called where it reads.
     pub(crate) functions: Arc<FunctionRules>,
     /// Exceptions, the first that matches counts.
@@ -137,6 +139,7 @@ impl Routing {
             ("routing.max_lag", Some(or_off(self.policy.max_lag))),
             ("routing.location", self.location.clone()),
             ("routing.slow_start", Some(show_duration(self.slow_start))),
+            ("routing.latency_aware", Some(self.latency_aware.to_string())),
             ("routing.read_functions", functions(&self.functions.reads)),
             ("routing.write_functions", functions(&self.functions.writes)),
             ("routing.override", (!overrides.is_empty()).then(|| format!("[{}]", overrides.join(", ")))),

@@ -114,6 +114,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("routing.reads", "any"),
     ("routing.consistency", "eventual"),
     ("routing.location", "berlin"),
+    ("routing.latency_aware", "false"),
     ("routing.read_functions", "get_*,app_now"),
     ("routing.write_functions", "refresh_*"),
     ("routing.override", "[{ application = \"a\", max_lag = \"1MiB\" }]"),

@@ -1,6 +1,8 @@
 //! Which of several servers a read goes to: two are drawn by their weights, and the one of them that has less to do gets it.
 //!
-//! So a server that is slow gets less without anybody measuring it, and no crowd of sessions runs to the one that was idle a moment ago.
+//! So a server that is slow gets less without anybody measuring it, and no crowd of sessions runs to the one that was idle a moment ago. How
+//! far away a server is shows in that only where much is under way, so it is measured ([`super::distance`]): one that is far
+//! is not drawn while one that is near has little to do.
 
 #[cfg(test)]
 mod tests;
@@ -12,25 +14,52 @@ use std::time::{Duration, Instant};
 /// The least part of its weight that a server has that has just come.
 const LEAST: f64 = 0.1;
 
-/// How many connections of a server are lent, in all of its pools. On a cache line of its own, since all workers count there.
+/// What a server has to do, of all of its pools: connections that are lent, and clients that wait for one. On a cache line of its own, since
+/// all workers count there.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(crate) struct Outstanding(AtomicUsize);
+pub(crate) struct Outstanding {
+    lent: AtomicUsize,
+    waited_for: AtomicUsize,
+}
 
 impl Outstanding {
     /// One more is lent.
     pub(super) fn begin(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many are lent now.
-    pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.lent.fetch_add(1, Ordering::Relaxed);
     }
 
     /// One that was lent is not any more.
     pub(super) fn end(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.lent.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many are lent now.
+    pub(super) fn lent(&self) -> usize {
+        self.lent.load(Ordering::Relaxed)
+    }
+
+    /// How many are lent now or waited for.
+    fn count(&self) -> usize {
+        self.lent() + self.waited_for.load(Ordering::Relaxed)
+    }
+}
+
+/// A client waits, as long as this is there.
+#[derive(Debug)]
+pub(super) struct Waiting(Arc<Outstanding>);
+
+impl Waiting {
+    /// One more waits for a server.
+    pub(super) fn begin(outstanding: &Arc<Outstanding>) -> Self {
+        outstanding.waited_for.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(outstanding))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waited_for.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -39,6 +68,8 @@ impl Outstanding {
 pub(super) struct Share {
     /// The bits of a float.
     weight: AtomicU64,
+    /// What a read is worth there, for the way to it: the bits of a float, 1 where it is near.
+    nearness: AtomicU64,
     /// When it came; none if it has its full weight at once.
     since: Option<Instant>,
     /// What it has to do.
@@ -48,7 +79,8 @@ pub(super) struct Share {
 impl Share {
     /// That of a server of this weight, which has come at `since` if it begins slowly.
     pub(super) fn new(weight: f64, since: Option<Instant>) -> Self {
-        Self { weight: AtomicU64::new(weight.to_bits()), since, outstanding: Arc::default() }
+        let (weight, nearness) = (AtomicU64::new(weight.to_bits()), AtomicU64::new(1_f64.to_bits()));
+        Self { weight, nearness, since, outstanding: Arc::default() }
     }
 
     /// Another weight is configured, or the same.
@@ -56,9 +88,16 @@ impl Share {
         self.weight.store(weight.to_bits(), Ordering::Relaxed);
     }
 
+    /// It is as near or as far as this, from 0 to 1.
+    pub(super) fn set_nearness(&self, nearness: f64) {
+        self.nearness.store(nearness.to_bits(), Ordering::Relaxed);
+    }
+
     /// The server as one that may be drawn.
     pub(super) fn candidate<T>(&self, server: T, at: (Duration, Instant)) -> Candidate<T> {
-        Candidate { server, weight: self.weight(at), outstanding: self.outstanding.count() as f64 }
+        let nearness = f64::from_bits(self.nearness.load(Ordering::Relaxed));
+        let outstanding = self.outstanding.count() as f64;
+        Candidate { server, weight: self.weight(at), nearness, outstanding }
     }
 
     fn weight(&self, (slow_start, now): (Duration, Instant)) -> f64 {
@@ -74,24 +113,31 @@ impl Share {
 pub(super) struct Candidate<T> {
     server: T,
     weight: f64,
+    nearness: f64,
     outstanding: f64,
 }
 
 impl<T> Candidate<T> {
-    /// True if it has less to do than the other for its weight, and will still have no more with one more read.
+    /// How often it is drawn. One that is far is hardly drawn at all, and gets what is too much for those that are near.
+    fn pull(&self) -> f64 {
+        self.weight * self.nearness.powi(2)
+    }
+
+    /// True if it has less to do than the other for its weight and the way there, and will still have no more with one more read.
     fn is_less_busy_than(&self, other: &Self) -> bool {
-        (self.outstanding + 1.0) / self.weight <= other.outstanding / other.weight
+        let takes = |it: &Self, reads: f64| reads / (it.weight * it.nearness);
+        takes(self, self.outstanding + 1.0) <= takes(other, other.outstanding)
     }
 }
 
-/// Draws two candidates by their weights, without replacement, and takes the first unless the other is less busy. One without a weight is
+/// Draws two candidates by their weights and distances, without replacement, and takes the first unless the other is less busy. One without a weight is
 /// never taken.
 pub(super) fn pick<T>(candidates: impl Iterator<Item = Candidate<T>>, dice: &mut Dice) -> Option<T> {
     let (mut first, mut second) = (None::<(f64, Candidate<T>)>, None::<(f64, Candidate<T>)>);
     let comes_before = |time: f64, other: &Option<(f64, _)>| other.as_ref().is_none_or(|it| time < it.0);
     for candidate in candidates.filter(|candidate| candidate.weight > 0.0) {
         // Who waits for an event that is as frequent as its weight: the first one comes to one of them with the probability of its weight.
-        let time = dice.exponential() / candidate.weight;
+        let time = dice.exponential() / candidate.pull();
         if comes_before(time, &first) {
             second = first.replace((time, candidate));
         } else if comes_before(time, &second) {

@@ -3,6 +3,7 @@
 pub(crate) mod balance;
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod distance;
 pub(crate) mod gates;
 pub(crate) mod lease;
 pub(crate) mod marks;

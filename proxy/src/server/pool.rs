@@ -18,7 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::statement::Pin;
 
-use super::balance::Outstanding;
+use super::balance::{Outstanding, Waiting};
 use super::connection::ServerConnection;
 use super::lease::{Grant, Lease, Permit};
 use super::quota::{Quotas, Slot};
@@ -47,7 +47,7 @@ pub(super) type Connection = Box<ServerConnection>;
 /// The connections of one server, database and user.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    /// What is lent of all pools of the server.
+    /// What the server has to do.
     pub(super) outstanding: Arc<Outstanding>,
     inner: Mutex<Inner>,
 }
@@ -94,6 +94,8 @@ struct Waiter {
     since: Instant,
     seat: Arc<Seat>,
     ticket: Ticket,
+    /// It counts with what the server has to do.
+    _counted: Waiting,
 }
 
 /// The answer to a client that asks for a connection.
@@ -169,7 +171,12 @@ impl Pool {
                 Some(waiters) => {
                     let gone = if waiters.len() == waiters.capacity() { take_gone(waiters) } else { None };
                     let ticket = seat.begin_wait();
-                    waiters.push_back(Waiter { since: now, seat: Arc::clone(seat), ticket });
+                    waiters.push_back(Waiter {
+                        since: now,
+                        seat: Arc::clone(seat),
+                        ticket,
+                        _counted: Waiting::begin(&self.outstanding),
+                    });
                     drop(inner);
                     // Outside of the lock, since a seat may hold what this pool has granted.
                     drop(gone);

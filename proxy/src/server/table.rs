@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::balance::{Dice, Share, pick};
 use super::connection::Cutter;
+use super::distance::nearness;
 use super::gates::Gates;
 use super::marks::{Positions, Wanted};
 use super::pool::{Pool, PoolLimits};
@@ -103,7 +104,7 @@ impl Server {
 
     /// How many of its connections are lent, of all pools.
     pub(crate) fn connections_lent(&self) -> usize {
-        self.share.outstanding.count()
+        self.share.outstanding.lent()
     }
 
     /// Whose pools there are.
@@ -326,6 +327,7 @@ pub(crate) struct Backends {
     current: ArcSwap<Table>,
     positions: ArcSwap<Positions>,
     wanted: Wanted,
+    round_trips: ArcSwap<BTreeMap<NodeId, Duration>>,
     changes: watch::Sender<u64>,
 }
 
@@ -342,6 +344,7 @@ impl Backends {
             current: ArcSwap::from_pointee(table),
             positions: ArcSwap::default(),
             wanted: Wanted::default(),
+            round_trips: ArcSwap::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -372,6 +375,21 @@ impl Backends {
     /// Waits until a session does.
     pub(super) async fn positions_wanted(&self) {
         self.wanted.wait().await;
+    }
+
+    /// The probes of the servers take so long, the shortest of the last ones: what is far is read less from now on.
+    pub(super) fn set_round_trips(&self, round_trips: BTreeMap<NodeId, Duration>) {
+        let is_heeded = self.config.load().routing.latency_aware;
+        let nearness: BTreeMap<_, _> = nearness(&round_trips).filter(|_| is_heeded).collect();
+        for server in self.load().servers() {
+            server.share.set_nearness(nearness.get(&server.node.id).copied().unwrap_or(1.0));
+        }
+        self.round_trips.store(Arc::new(round_trips));
+    }
+
+    /// How long the shortest of a server's last probes took, if that is known.
+    pub(crate) fn round_trip(&self, node: NodeId) -> Option<Duration> {
+        self.round_trips.load().get(&node).copied()
     }
 
     /// This is known from now on.

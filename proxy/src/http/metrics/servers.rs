@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgherd_failover::{StateName, Status};
 use pgherd_health::{Lsn, Member, Node};
@@ -22,7 +23,10 @@ pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fm
     let positions = shared.backends.positions();
     let servers: Vec<_> = nodes
         .iter()
-        .map(|node| Server::new(node, topology.member(node.id), &table, (head, positions.lag(node.id))))
+        .map(|node| {
+            let (lag, round_trip) = (positions.lag(node.id), shared.backends.round_trip(node.id));
+            Server::new(node, topology.member(node.id), &table, (head, lag), round_trip)
+        })
         .collect();
     encode_all(&of_servers(), &servers, encoder)?;
 
@@ -49,6 +53,7 @@ struct Server<'a> {
     connections_lent: Option<usize>,
     /// How far its replay is behind.
     lag: Option<Lag>,
+    round_trip: Option<Duration>,
 }
 
 impl<'a> Server<'a> {
@@ -57,6 +62,7 @@ impl<'a> Server<'a> {
         member: Option<&'a Member>,
         table: &Table,
         (head, lag): (Option<Lsn>, Option<Lag>),
+        round_trip: Option<Duration>,
     ) -> Self {
         Self {
             node,
@@ -71,6 +77,7 @@ impl<'a> Server<'a> {
                 .map(|it| it.connections_lent()),
             head,
             lag,
+            round_trip,
         }
     }
 }
@@ -81,7 +88,7 @@ impl Subject for Server<'_> {
     }
 }
 
-fn of_servers<'a>() -> [Family<Server<'a>>; 9] {
+fn of_servers<'a>() -> [Family<Server<'a>>; 10] {
     [
         Family::gauge("server_up", "1 if the server answers", |server| {
             Some(flag(server.member.is_some_and(Member::is_alive)))
@@ -109,6 +116,12 @@ fn of_servers<'a>() -> [Family<Server<'a>>; 9] {
             "standby_replay_lag",
             "For how long the standby had lacked something then",
             |server| Some(server.lag?.time.as_secs_f64()),
+        ),
+        Family::gauge_in(
+            Unit::Seconds,
+            "server_round_trip",
+            "How long the shortest of its last eight probes took",
+            |server| Some(server.round_trip?.as_secs_f64()),
         ),
         Family::gauge(
             "server_discovered",

@@ -9,22 +9,26 @@ use crate::server::table::{Backends, Server};
 
 const DRAWS: usize = 100_000;
 
-/// The parts of many draws that each candidate has, given their weights and what they have to do.
-fn parts(candidates: &[(f64, f64)]) -> Vec<f64> {
+fn candidate(server: usize, weight: f64, nearness: f64, outstanding: f64) -> Candidate<usize> {
+    Candidate { server, weight, nearness, outstanding }
+}
+
+/// The parts of many draws that each candidate has.
+fn parts_of(candidates: impl Fn(usize) -> Candidate<usize>, count: usize) -> Vec<f64> {
     let mut dice = Dice::new(1);
-    let mut drawn = vec![0.0; candidates.len()];
+    let mut drawn = vec![0.0; count];
     for _ in 0..DRAWS {
-        let offered = candidates.iter().enumerate();
-        let offered = offered.map(|(server, (weight, outstanding))| Candidate {
-            server,
-            weight: *weight,
-            outstanding: *outstanding,
-        });
-        if let Some(server) = pick(offered, &mut dice) {
+        if let Some(server) = pick((0..count).map(&candidates), &mut dice) {
             drawn[server] += 1.0 / DRAWS as f64;
         }
     }
     drawn
+}
+
+/// As [`parts_of`], given weights and what they have to do; all are near.
+fn parts(candidates: &[(f64, f64)]) -> Vec<f64> {
+    let near = |id: usize| candidate(id, candidates[id].0, 1.0, candidates[id].1);
+    parts_of(near, candidates.len())
 }
 
 fn are_near(found: &[f64], expected: &[f64]) -> bool {
@@ -57,6 +61,30 @@ fn of_two_the_one_with_less_to_do_for_its_weight_is_taken() {
 }
 
 #[test]
+fn what_is_far_is_read_where_the_near_have_too_much_to_do() {
+    // What is 20 ms further is worth so much.
+    let of = |busy: f64| {
+        parts_of(|id| if id == 0 { candidate(0, 1.0, 1.0, busy) } else { candidate(1, 1.0, 0.05, 0.0) }, 2)
+    };
+    let idle = 1.0 / 401.0;
+    assert!(of(0.0)[1] < 2.0 * idle && of(0.0)[1] > idle / 2.0, "{:?}", of(0.0));
+    assert_eq!(of(19.0)[1], of(0.0)[1]);
+    assert!(are_near(&of(20.0), &[0.0, 1.0]));
+}
+
+#[test]
+fn who_waits_counts_as_what_is_lent_does() {
+    let share = Share::new(1.0, None);
+    let has_to_do = || share.candidate((), (Duration::ZERO, Instant::now())).outstanding;
+    share.outstanding.begin();
+    let waiting = [(); 2].map(|()| Waiting::begin(&share.outstanding));
+    assert_eq!((has_to_do(), share.outstanding.lent()), (3.0, 1));
+    drop(waiting);
+    share.outstanding.end();
+    assert_eq!((has_to_do(), share.outstanding.lent()), (0.0, 0));
+}
+
+#[test]
 fn work_in_progress_settles_at_the_weights() {
     let weights = [4.0, 2.0, 1.0];
     let mut dice = Dice::new(2);
@@ -69,8 +97,7 @@ fn work_in_progress_settles_at_the_weights() {
             let ends = under_way.swap_remove(round * 31 % 70);
             outstanding[ends] -= 1.0;
         }
-        let offered =
-            (0..3).map(|id| Candidate { server: id, weight: weights[id], outstanding: outstanding[id] });
+        let offered = (0..3).map(|id| candidate(id, weights[id], 1.0, outstanding[id]));
         let chosen = pick(offered, &mut dice).unwrap();
         outstanding[chosen] += 1.0;
         under_way.push(chosen);
@@ -98,6 +125,9 @@ fn one_that_comes_back_has_its_weight_little_by_little() {
     assert!(near(weight(&share, 5_000), 1.0) && near(weight(&share, 60_000), 2.0));
     assert!(near(share.candidate((), (Duration::ZERO, start)).weight, 2.0), "no slow start");
     assert!(near(weight(&Share::new(8.0, None), 0), 8.0));
+    share.set_nearness(0.5);
+    let far = share.candidate((), (Duration::ZERO, start));
+    assert!(near(far.pull(), 0.5) && near(far.weight, 2.0), "what is far is drawn less");
 }
 
 /// A table of a primary, 0, and two standbys, 1 and 2, with these weights.
@@ -220,4 +250,20 @@ fn reads_go_to_servers_that_may_be_read_and_can_be_reached() {
     assert_eq!(chosen(Reads::Standbys, &all), [Some(2)], "one that could not be reached is left out");
     standby.was_tried(true);
     assert_eq!(chosen(Reads::Standbys, &all), [Some(1), Some(2)]);
+}
+
+#[test]
+fn what_is_far_is_hardly_read_unless_distance_is_not_heeded() {
+    for (is_heeded, far) in [("true", 1.0 / 401.0), ("false", 0.5)] {
+        let variables = [("PG_BACKEND_NODE_LIST", "0:pg0"), ("PGHERD_ROUTING__LATENCY_AWARE", is_heeded)];
+        let backends = Backends::new(Live::new(load_with(&variables).config), 1);
+        publish(&backends, [1.0; 3], true);
+        let round_trips = [(0, 2), (1, 2), (2, 22)];
+        let millis = |(id, millis)| (NodeId(id), Duration::from_millis(millis));
+        backends.set_round_trips(round_trips.map(millis).into());
+        assert!(are_near(&shares(&backends, &POLICY), &[0.0, 1.0 - far, far]), "{is_heeded}");
+        assert_eq!(backends.round_trip(NodeId(2)), Some(Duration::from_millis(22)));
+        backends.set_round_trips(BTreeMap::new());
+        assert!(are_near(&shares(&backends, &POLICY), &[0.0, 0.5, 0.5]), "nothing is known");
+    }
 }
