@@ -178,11 +178,14 @@ count() {
 }
 
 # The names that docs/compatibility.md explains for this suite and mode, as patterns: the table's rows are
-# | suite | mode, or "both" | `pattern` `pattern` ... | reason |
+# | suite | mode, or "all" | `pattern` `pattern` ... | reason |
+# What is so in transaction mode is so with reads on a standby.
 explained() {
-    awk -F'|' -v suite="$suite" -v mode="$1" '
+    local also=$1
+    if [ "$1" = standbys ]; then also=transaction; fi
+    awk -F'|' -v suite="$suite" -v mode="$1" -v also="$also" '
         { name = $2; where = $3; gsub(/ /, "", name); gsub(/ /, "", where) }
-        name == suite && (where == mode || where == "all") { print $4 }' "$root/docs/compatibility.md" | grep -o '`[^`]*`' | tr -d '`' || true
+        name == suite && (where == mode || where == also || where == "all") { print $4 }' "$root/docs/compatibility.md" | grep -o '`[^`]*`' | tr -d '`' || true
 }
 
 # Says what passes directly and not through pgherd, and ends with 1 if something of it is not explained.
