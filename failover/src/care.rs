@@ -19,6 +19,9 @@ const TRIES: u32 = 3;
 const NEVER_ANSWERED: &str =
     "it has not answered since pgherd began: nobody knows what WAL of its own it has";
 
+/// Why a server is not rewound unasked whose WAL is known.
+pub(crate) const TOO_MUCH: &str = "it has more WAL of its own than failover.max_data_loss";
+
 /// What is being done for the servers that do not lead.
 #[derive(Debug, Default)]
 pub(crate) struct Care {
@@ -469,7 +472,7 @@ fn kept_for_an_operator(member: &Member, stopped: Option<Stop>, max_data_loss: u
     if member.report().is_none() && !is_settled {
         Some(NEVER_ANSWERED)
     } else {
-        (divergence > max_data_loss).then_some("it has more WAL of its own than failover.max_data_loss")
+        (divergence > max_data_loss).then_some(TOO_MUCH)
     }
 }
 

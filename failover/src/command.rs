@@ -75,7 +75,7 @@ pub enum Step {
     /// Over ssh: stop PostgreSQL cleanly, so that every standby that is connected gets all that was written. Ends with
     /// [`Outcome::Stopped`] only when its control file says so; [`Outcome::Failed`] promises that it was not told to.
     Stop,
-    /// Over ssh: has [`Step::Stop`], by whichever pgherd, shut this server down, and has it not run since? Ends with
+    /// Over ssh: has [`Step::Stop`] or [`Step::Fence`], by whichever pgherd, ended this server, and has it not run since? Ends with
     /// [`Outcome::Recalled`] if so, with [`Outcome::Done`] if not.
     Recall,
     /// Over ssh: start PostgreSQL as what it was when it was stopped.
@@ -114,12 +114,12 @@ pub enum Outcome {
         /// Where its last record begins, the checkpoint of the shutdown.
         checkpoint: Lsn,
     },
-    /// It is down, and a pgherd has shut it down as a primary.
+    /// It is down, and a pgherd has ended it.
     Recalled {
         /// The timeline that it was on.
         branch: Branch,
-        /// Where its last record begins, the checkpoint of the shutdown.
-        checkpoint: Lsn,
+        /// How, and where its WAL ends.
+        ended: Ended,
     },
     /// The standby receives no WAL any more and has replayed all that it has.
     Frozen {
@@ -132,6 +132,30 @@ pub enum Outcome {
     Failed(String),
     /// The connection was lost or the time was up: it may have been done, or may still be.
     Unknown(String),
+}
+
+/// How a pgherd has ended a server that has not run since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Cleanly, as the primary, for a switchover.
+    ShutDown {
+        /// Where its last record begins, the checkpoint of the shutdown.
+        checkpoint: Lsn,
+    },
+    /// By a fence.
+    Fenced {
+        /// The end of its WAL.
+        end: Lsn,
+    },
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ShutDown { checkpoint } => write!(f, "shut down at {checkpoint}"),
+            Self::Fenced { end } => write!(f, "fenced at {end}"),
+        }
+    }
 }
 
 impl Outcome {
@@ -148,9 +172,7 @@ impl fmt::Display for Outcome {
             Self::Fenced { stopped: true } => f.write_str("fenced, it was running"),
             Self::Fenced { stopped: false } => f.write_str("fenced, it was not running"),
             Self::Stopped { checkpoint } => write!(f, "shut down at {checkpoint}"),
-            Self::Recalled { branch, checkpoint } => {
-                write!(f, "shut down by a pgherd on {branch} at {checkpoint}")
-            }
+            Self::Recalled { branch, ended } => write!(f, "{ended} by a pgherd, on {branch}"),
             Self::Frozen { lsn } => write!(f, "frozen at {lsn}"),
             Self::NotRewindable(why) => write!(f, "cannot be rewound: {why}"),
             Self::Failed(why) => write!(f, "failed: {why}"),

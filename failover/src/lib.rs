@@ -41,7 +41,7 @@ mod transition;
 mod verify;
 mod waking;
 
-pub use command::{Command, CommandId, Outcome, Step};
+pub use command::{Command, CommandId, Ended, Outcome, Step};
 pub use etcd::{Endpoint, EtcdSettings};
 pub use event::{Answer, Cadence, Check, Errand, Event, Holds, Order, Rehearsal, Terms};
 pub use events::{Events, Happened, Record};

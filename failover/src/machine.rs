@@ -283,7 +283,9 @@ impl Machine {
     /// Gives a command.
     pub(crate) fn order(&mut self, now: Instant, node: NodeId, step: Step) -> CommandId {
         let deadline = match step {
-            Step::Fence | Step::Rejoin { .. } | Step::Checkpoint => self.settings.care_deadline,
+            Step::Fence | Step::Rejoin { .. } | Step::Checkpoint | Step::Recall => {
+                self.settings.care_deadline
+            }
             Step::Clone { .. } => self.settings.clone_deadline,
             Step::Stop => self.settings.stop_deadline,
             Step::Start => self.settings.start_grace,

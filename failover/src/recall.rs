@@ -1,14 +1,15 @@
-//! Recall: what a pgherd has shut down for a switchover, and did not live to bring back.
+//! Recall: what a pgherd has shut down for a switchover, or has fenced, and did not live to bring back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_health::{Branch, Lsn, Member, MemberState, NodeId, Relation, Standing};
+use pgherd_health::{Branch, Member, MemberState, NodeId, Relation, Standing};
 
+use crate::care::TOO_MUCH;
 use crate::guards::{self, Verdict};
 use crate::state::{Hold, HoldKind, State};
-use crate::{CommandId, Machine, Outcome, Step};
+use crate::{CommandId, Ended, Machine, Outcome, Step};
 
 /// The longest pause between two questions to the host of one server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -23,8 +24,8 @@ struct Asked {
     times: u32,
 }
 
-/// Asks the hosts of servers that are down, and has come back what a pgherd has shut down: beside a primary as a standby, and where
-/// nobody leads and nobody can be promoted as the primary that it was.
+/// Asks the hosts of servers that are down, and has come back what a pgherd has ended: beside a primary as a standby, and where
+/// nobody leads and nobody can be promoted as the primary that it was, if it was shut down as that.
 pub(crate) fn tend(machine: &mut Machine, now: Instant) {
     let topology = Arc::clone(&machine.topology);
     let is_down = |node: NodeId| topology.member(node).is_some_and(|it| it.state == MemberState::Refused);
@@ -39,10 +40,12 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
         let asked = machine.recalls.0.get(&member.node).copied();
         let ended = asked.and_then(|asked| machine.orders.get(asked.command)).map(|it| it.ended.clone());
         match ended {
-            Some(None | Some((_, Outcome::Done))) => {}
+            Some(None) => {}
+            // Whoever has ended it may only have been about to write that down.
+            Some(Some((_, Outcome::Done))) if asked.is_some_and(|asked| asked.times > 1) => {}
             // What was told is acted on at once or not at all: later the server may have been up in between.
-            Some(Some((at, Outcome::Recalled { branch, checkpoint }))) if at == now => {
-                come_back(machine, member, now, &branch, checkpoint);
+            Some(Some((at, Outcome::Recalled { branch, ended }))) if at == now => {
+                come_back(machine, member, now, &branch, ended);
             }
             Some(Some((at, _))) if now < at + pause(machine, asked) => {}
             None | Some(Some(_)) => {
@@ -71,31 +74,38 @@ fn is_forlorn(machine: &Machine, member: &Member, now: Instant) -> bool {
     due && machine.may_act_on(member) && !attended
 }
 
-fn come_back(machine: &mut Machine, member: &Member, now: Instant, branch: &Branch, checkpoint: Lsn) {
+fn come_back(machine: &mut Machine, member: &Member, now: Instant, branch: &Branch, ended: Ended) {
     let node = member.node;
-    match &machine.state {
-        State::Steady { .. } => {
-            let relation = machine.knowledge.accepted().map(|lineage| lineage.branch.relation(branch));
-            match relation {
-                // A record that begins before the fork ends before it.
-                Some(Relation::Supersedes { switch_point }) if checkpoint < switch_point => {
-                    machine.care.stopping(member, now);
-                }
-                _ => {
-                    let why = format!(
-                        "a pgherd has shut it down on {branch} at {checkpoint}, which the primary does not have: an operator must \
-                         rejoin it"
-                    );
-                    machine.care.leave(node, why);
-                }
-            }
-        }
-        State::Hold(hold) if may_lead_again(machine, hold, now, node, branch) => {
+    match (&machine.state, ended) {
+        (State::Steady { .. }, _) => match kept(machine, branch, ended) {
+            None => machine.care.stopping(member, now),
+            Some(why) => machine.care.leave(node, format!("{why}: an operator must rejoin it")),
+        },
+        // Whoever was fenced was given up, perhaps for another that is down now: it never leads again by itself.
+        (State::Hold(hold), Ended::ShutDown { .. }) if may_lead_again(machine, hold, now, node, branch) => {
             let why = "it was shut down for a switchover that came to nothing: it is started again";
             machine.happened(now, ("pgherd_start", node), Ok(why));
             machine.order(now, node, Step::Start);
         }
         _ => {}
+    }
+}
+
+/// What it has that is not thrown away unasked: of one that was shut down for another all that the primary lacks, since nothing was to be
+/// lost by that, of one that was fenced more than may be lost of any false primary.
+fn kept(machine: &Machine, branch: &Branch, ended: Ended) -> Option<String> {
+    let relation = machine.knowledge.accepted().map(|lineage| lineage.branch.relation(branch));
+    match (relation, ended) {
+        // A record that begins before the fork ends before it.
+        (Some(Relation::Supersedes { switch_point }), Ended::ShutDown { checkpoint })
+            if checkpoint < switch_point =>
+        {
+            None
+        }
+        (Some(Relation::Supersedes { switch_point }), Ended::Fenced { end }) => {
+            (end.bytes_since(switch_point) > machine.settings.max_data_loss).then(|| TOO_MUCH.to_owned())
+        }
+        _ => Some(format!("it was {ended} by a pgherd, on {branch}, which the primary does not have")),
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::etcd::Lease;
-use crate::{Candidate, Command, CommandId, Event, Executor, Outcome, RepmgrRows, Step};
+use crate::{Candidate, Command, CommandId, Ended, Event, Executor, Outcome, RepmgrRows, Step};
 
 /// One task for each command; every task is waited for.
 #[derive(Debug, Default)]
@@ -98,8 +98,11 @@ async fn carry_out(
         Outcome::Done => info!(id, %node, ?step, milliseconds, "command done"),
         Outcome::Fenced { stopped } => info!(id, %node, stopped, milliseconds, "server fenced"),
         Outcome::Stopped { checkpoint } => info!(id, %node, %checkpoint, milliseconds, "server shut down"),
-        Outcome::Recalled { branch, checkpoint } => {
+        Outcome::Recalled { branch, ended: Ended::ShutDown { checkpoint } } => {
             info!(id, %node, %branch, %checkpoint, milliseconds, "server was shut down by a pgherd");
+        }
+        Outcome::Recalled { branch, ended: Ended::Fenced { end } } => {
+            info!(id, %node, %branch, %end, milliseconds, "server was fenced by a pgherd");
         }
         Outcome::Frozen { lsn } => info!(id, %node, %lsn, milliseconds, "standby frozen"),
         Outcome::NotRewindable(reason) => {

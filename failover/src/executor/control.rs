@@ -1,11 +1,11 @@
-//! What a server's control file says once it is down.
+//! What a server's control file says once it is down, and its WAL.
 
 use std::sync::Arc;
 
 use pgherd_health::{Branch, Lsn, TimelineHistory, TimelineId, parse_history};
 
 use super::ran::{Failure, Ran, excerpt, judge};
-use crate::Outcome;
+use crate::{Ended, Outcome};
 
 /// Where the last record of a server begins that was shut down as a primary, by its control file.
 fn shut_down(said: &str) -> Option<Lsn> {
@@ -33,10 +33,10 @@ pub(super) fn stopped(ran: Result<Ran, Failure>, unchanged: &[u32]) -> Outcome {
     }
 }
 
-/// The exit status of [`super::shell::RECALL`] where no pgherd has stopped the server.
+/// The exit status of [`super::shell::RECALL`] where no pgherd has ended the server.
 const NOT_STOPPED: u32 = 3;
 
-/// What came of the question whether a pgherd has shut a server down.
+/// What came of the question whether a pgherd has ended a server.
 pub(super) fn recalled(ran: Result<Ran, Failure>) -> Outcome {
     match ran {
         Ok(Ran { status: 0, output }) => last_words(&output).unwrap_or_else(Outcome::Failed),
@@ -46,14 +46,58 @@ pub(super) fn recalled(ran: Result<Ran, Failure>) -> Outcome {
 }
 
 fn last_words(said: &str) -> Result<Outcome, String> {
-    let unclear = || format!("it cannot be told where it was shut down: {}", excerpt(said));
-    let (control, history) = said.split_once("\n--\n").ok_or_else(unclear)?;
-    let checkpoint = shut_down(control).ok_or_else(unclear)?;
+    let unclear = || format!("it cannot be told where it ends: {}", excerpt(said));
+    let (control, rest) = said.split_once("\n--\n").ok_or_else(unclear)?;
+    let (history, last) = rest.split_once("\n--\n").ok_or_else(unclear)?;
+    let ended = if last.trim().is_empty() {
+        Ended::ShutDown { checkpoint: shut_down(control).ok_or_else(unclear)? }
+    } else {
+        Ended::Fenced { end: end_of_wal(control, last).ok_or_else(unclear)? }
+    };
     let number = field(control, "Latest checkpoint's TimeLineID").and_then(|text| text.parse().ok());
     let timeline = TimelineId(number.ok_or_else(unclear)?);
     let first = timeline == TimelineId(1);
     let history = if first { TimelineHistory::default() } else { parse_history(timeline, history)? };
-    Ok(Outcome::Recalled { branch: Branch { timeline, history: Arc::new(history) }, checkpoint })
+    Ok(Outcome::Recalled { branch: Branch { timeline, history: Arc::new(history) }, ended })
+}
+
+/// Where the last record ends, as `pg_waldump` shows it.
+fn end_of_wal(control: &str, last: &str) -> Option<Lsn> {
+    let size = |name| field(control, name)?.parse().ok().filter(|size| *size > LONG_HEADER);
+    let pages = Pages { page: size("WAL block size")?, segment: size("Bytes per WAL segment")? };
+    let mut parts = last.split(',').map(str::trim);
+    let length = parts.find_map(|part| part.split_once("len (rec/tot):"))?.1.split_once('/')?.1;
+    let begins: Lsn = parts.find_map(|part| part.strip_prefix("lsn:"))?.trim().parse().ok()?;
+    pages.end_of(begins, length.trim().parse::<u32>().ok()?)
+}
+
+/// What stands at the beginning of a page of WAL, and of the first one of a segment.
+const HEADER: u64 = 24;
+const LONG_HEADER: u64 = 40;
+/// Records begin at multiples of it.
+const ALIGNMENT: u64 = 8;
+
+/// How WAL is laid out.
+struct Pages {
+    page: u64,
+    segment: u64,
+}
+
+impl Pages {
+    /// Where a record ends that begins there and is so long: a page that it goes on in has a header of its own.
+    fn end_of(&self, begins: Lsn, length: u32) -> Option<Lsn> {
+        let mut at = begins.0;
+        let mut left = u64::from(length).next_multiple_of(ALIGNMENT);
+        loop {
+            let room = self.page - at % self.page;
+            if left <= room {
+                return at.checked_add(left).map(Lsn);
+            }
+            left -= room;
+            at = at.checked_add(room)?;
+            at = at.checked_add(if at.is_multiple_of(self.segment) { LONG_HEADER } else { HEADER })?;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -75,25 +119,56 @@ mod tests {
         assert_eq!(shut_down("Database cluster state: shut down\n"), None);
     }
 
-    fn asked(history: &str) -> Outcome {
-        let control = "Database cluster state: shut down\nLatest checkpoint location: 0/3000028\n\
-                       Latest checkpoint's TimeLineID: 2";
-        recalled(Ok(Ran { status: 0, output: format!("{control}\n--\n{history}") }))
+    const CONTROL: &str = "Latest checkpoint location: 0/3000028\nLatest checkpoint's TimeLineID: 2\n\
+                           WAL block size: 8192\nBytes per WAL segment: 16777216";
+
+    fn asked(state: &str, history: &str, last: &str) -> Outcome {
+        let output = format!("Database cluster state: {state}\n{CONTROL}\n--\n{history}\n--\n{last}\n");
+        recalled(Ok(Ran { status: 0, output }))
     }
+
+    const HISTORY: &str = "1\t0/2000000\tno recovery target\n";
 
     #[test]
     fn a_server_is_recalled_with_the_whole_history_of_its_timeline_or_not_at_all() {
-        let Outcome::Recalled { branch, checkpoint } = asked("1\t0/2000000\tno recovery target\n") else {
+        let Outcome::Recalled { branch, ended } = asked("shut down", HISTORY, "") else {
             panic!("it is told")
         };
-        assert_eq!(
-            (branch.to_string().as_str(), checkpoint.0),
-            ("timeline 2 (forked from 1 at 0/2000000)", 0x0300_0028)
-        );
+        assert_eq!(branch.to_string(), "timeline 2 (forked from 1 at 0/2000000)");
+        assert_eq!(ended, Ended::ShutDown { checkpoint: Lsn(0x0300_0028) });
         for history in ["", "nonsense\n", "7\t0/2000000\n"] {
-            assert!(matches!(asked(history), Outcome::Failed(_)), "{history}");
+            assert!(matches!(asked("shut down", history, ""), Outcome::Failed(_)), "{history}");
         }
+        assert!(
+            matches!(asked("in production", HISTORY, ""), Outcome::Failed(_)),
+            "where it ends is not known"
+        );
         let not = Ran { status: NOT_STOPPED, output: String::new() };
         assert_eq!(recalled(Ok(not)), Outcome::Done);
+    }
+
+    #[test]
+    fn a_server_that_was_fenced_ends_where_its_last_record_does() {
+        let line = |length: u32, lsn: &str| {
+            format!(
+                "rmgr: Transaction len (rec/tot):     34/{length:6}, tx:        725, lsn: {lsn}, prev 0/1E03AC48, \
+                 desc: COMMIT 2026-11-30 14:27:34.045232 UTC"
+            )
+        };
+        for (length, lsn, end) in [
+            (34, "0/1E03ACA8", 0x1E03_ACD0),
+            (40, "0/1E03BFD8", 0x1E03_C000),
+            (41, "0/1E03BFD8", 0x1E03_C020),
+            (48, "0/1EFFFFD8", 0x1F00_0030),
+            (9000, "16/B374C018", 0x16_B374_E358),
+        ] {
+            let Outcome::Recalled { ended, .. } = asked("in production", HISTORY, &line(length, lsn)) else {
+                panic!("{lsn}")
+            };
+            assert_eq!(ended, Ended::Fenced { end: Lsn(end) }, "{length} from {lsn}");
+        }
+        for last in ["nonsense", "lsn: 0/1E03ACA8", "len (rec/tot): 34/ 34, tx: 1, lsn: 1E03ACA8, prev 0/0"] {
+            assert!(matches!(asked("in production", HISTORY, last), Outcome::Failed(_)), "{last}");
+        }
     }
 }

@@ -38,6 +38,40 @@ fi
 if [ -n "$programs" ]; then PATH=$programs:$PATH; export PATH; fi
 "#;
 
+/// Which processes of the server are left? Every one has the data directory as its working directory, also those whose postmaster was
+/// killed.
+macro_rules! scan {
+    () => {
+        r#"
+scan() {
+  left=
+  for process in /proc/[0-9]*; do
+    [ "$process/cwd" -ef "$data" ] || continue
+    case $(readlink "$process/exe") in
+      */postgres|*/postgres\ \(deleted\)|*/postmaster|*/postmaster\ \(deleted\)) left="$left ${process#/proc/}" ;;
+    esac
+  done
+}
+"#
+    };
+}
+
+/// The note that a fence leaves beside the server's own files for whoever comes after a pgherd that did not live to rejoin the server
+/// ([`RECALL`]): a copy of the control file.
+///
+/// A server that is started writes to its control file before all else, its state and the time, and its recovery ends with a checkpoint
+/// of its own; and so do a rewind, a clone and `pg_resetwal`. So the copy is equal for as long as nothing has run there since, and void
+/// for ever from then on, also if what was started has died in its recovery. A recovery by [`RECOVER`], which is part of a rejoin,
+/// renews it.
+macro_rules! note {
+    () => {
+        r#"
+is_noted() { cmp -s "$data/global/pg_control" "$data/pgherd.fenced"; }
+note() { cp "$data/global/pg_control" "$data/pgherd.fenced" 2>/dev/null; }
+"#
+    };
+}
+
 /// Runs the arguments as one command.
 pub(super) const RUN: &str = r#"
 "$@" 2>&1
@@ -70,34 +104,37 @@ esac
 /// Leaves no process of the server alive.
 /// Exit 0: none is left; it says `stopped` if the postmaster was running. 3: no such directory. 4: some are left.
 ///
-/// Every process of a server has the data directory as its working directory, also those whose postmaster was killed.
-pub(super) const FENCE: &str = r#"
+/// A server that it has stopped is noted as fenced. One that was down, or whose postmaster was killed, was not ended by a pgherd, and
+/// one that was being stopped somebody wants to be down; what was noted before stays.
+pub(super) const FENCE: &str = concat!(
+    scan!(),
+    note!(),
+    r#"
 [ -d "$data" ] || { echo "no directory $data"; return 3; }
-scan() {
-  left=
-  for process in /proc/[0-9]*; do
-    [ "$process/cwd" -ef "$data" ] || continue
-    case $(readlink "$process/exe") in
-      */postgres|*/postgres\ \(deleted\)|*/postmaster|*/postmaster\ \(deleted\)) left="$left ${process#/proc/}" ;;
-    esac
-  done
-}
 scan
 [ -n "$left" ] || return 0
+ours=
 postmaster=$(head -n 1 "$data/postmaster.pid" 2>/dev/null)
-case "$left " in *" $postmaster "*) echo stopped ;; esac
+case "$left " in *" $postmaster "*)
+  echo stopped
+  case $(sed -n 8p "$data/postmaster.pid") in stopping*) ;; *) ours=yes ;; esac ;;
+esac
 pg_ctl -D "$data" -m immediate -W stop >/dev/null 2>&1
 round=0
 while [ $round -lt 60 ]; do
   sleep 0.05
   scan
-  [ -n "$left" ] || return 0
+  if [ -z "$left" ]; then
+    if [ -n "$ours" ]; then note; fi
+    return 0
+  fi
   if [ $round -ge 10 ]; then kill -KILL $left 2>/dev/null; fi
   round=$((round + 1))
 done
 echo "processes are left:$left"
 return 4
-"#;
+"#
+);
 
 /// Ends one process of the server. Argument: the process.
 pub(super) const END_PROCESS: &str = r#"
@@ -134,19 +171,55 @@ printf '%s\n' "$control"
 return 0
 "#;
 
-/// Was the server shut down by [`STOP_CLEANLY`], and has it not run since?
-/// Exit 0: yes; it says in what state it is and, after a line of two hyphens, what the history of its timeline is. 3: no. Others: it
-/// could not be found out.
-pub(super) const RECALL: &str = r#"
+/// Was the server shut down by [`STOP_CLEANLY`] or stopped by [`FENCE`], and has it not run since?
+/// Exit 0: yes; it says what stands in its control file, what the history of its timeline is, and of one that was fenced the last record
+/// of its WAL, with a line of two hyphens between them. 3: no. Others: it could not be found out.
+///
+/// The control file of a server that was fenced tells the last checkpoint, and its WAL from there on is read as a crash recovery would,
+/// up to the first record that is not whole: that is the error with which `pg_waldump` has to end. It is told from which file to which,
+/// since it looks for the size of files in any that it finds, and one that was made for later has none in it. Where there is WAL, or the history,
+/// of a later timeline, it was promoted since that checkpoint, or a rewind was cut off: then it is not known which timeline it was on.
+pub(super) const RECALL: &str = concat!(
+    scan!(),
+    note!(),
+    r#"
+scan
+[ -z "$left" ] || { echo "processes are left:$left"; return 4; }
 control=$(pg_controldata -D "$data" 2>&1) || { echo "$control"; return 4; }
 field() { printf '%s\n' "$control" | sed -n "s/^$1: *//p"; }
-[ "$(field 'Database cluster state')" = "shut down" ] || return 3
-[ "$(field 'Latest checkpoint location')" = "$(cat "$data/pgherd.stopped" 2>/dev/null)" ] || return 3
-[ ! -e "$data/postmaster.pid" ] || return 3
-printf '%s\n--\n' "$control"
-cat "$data/pg_wal/$(printf '%08X' "$(field "Latest checkpoint's TimeLineID")").history" 2>/dev/null
+timeline=$(field "Latest checkpoint's TimeLineID")
+name=$(printf '%08X' "$timeline")
+tell() {
+  printf '%s\n--\n' "$control"
+  cat "$data/pg_wal/$name.history" 2>/dev/null
+  printf '\n--\n%s\n' "$1"
+}
+if [ "$(field 'Database cluster state')" = "shut down" ] && [ ! -e "$data/postmaster.pid" ] &&
+  [ "$(field 'Latest checkpoint location')" = "$(cat "$data/pgherd.stopped" 2>/dev/null)" ]
+then
+  tell
+  return 0
+fi
+is_noted || return 3
+newest=$(ls "$data/pg_wal" | cut -c 1-8 | grep -x '[0-9A-F]\{8\}' | sort | tail -n 1)
+if [ "$newest" != "$name" ]; then
+  echo "its last checkpoint is on timeline $name, and there is WAL of timeline $newest: an operator must look at it"
+  return 4
+fi
+final=$(ls -r "$data/pg_wal" | grep -x "$name[0-9A-F]\{16\}" | while read -r segment; do
+  if [ -n "$(head -c 2 "$data/pg_wal/$segment" | tr -d '\000')" ]; then echo "$segment"; break; fi
+done)
+redo=$(field "Latest checkpoint's REDO location") first=$(field "Latest checkpoint's REDO WAL file")
+said=$(timeout 20 pg_waldump -q -s "$redo" "$data/pg_wal/$first" "$final" 2>&1)
+last=$(printf '%s\n' "$said" | sed -n 's|.*error in WAL record at \([0-9A-F]*/[0-9A-F]*\): .*|\1|p' | tail -n 1)
+[ -n "$last" ] || { echo "its WAL could not be read from $redo on: $said"; return 4; }
+size=$(field 'Bytes per WAL segment')
+number=$(((0x${last%/*} << 32 | 0x${last#*/}) / size)) each=$((0x100000000 / size))
+segment=$(printf '%s%08X%08X' "$name" $((number / each)) $((number % each)))
+tell "$(pg_waldump -n 1 -s "$last" "$data/pg_wal/$segment" "$final" 2>/dev/null | cut -c 1-300)"
 return 0
-"#;
+"#
+);
 
 /// Runs the arguments as one command, which leaves a server behind: that must not keep the session's output open.
 pub(super) const LAUNCH: &str = r#"
@@ -189,7 +262,9 @@ return 0
 /// than a shutdown is the work of one that has not come to its end. One that has lacks
 /// `standby.signal` until repmgr has made it: such a directory is no primary's, and recovered as one it would go on by itself on the
 /// timeline of the server that it was rewound to.
-pub(super) const RECOVER: &str = r#"
+pub(super) const RECOVER: &str = concat!(
+    note!(),
+    r#"
 state() { pg_controldata -D "$data" | sed -n 's/^Database cluster state: *//p'; }
 is_shut_down() { case $(state) in "shut down"*) ;; *) return 1 ;; esac }
 as_what() { case $(state) in *recovery) return 5 ;; *) return 0 ;; esac }
@@ -218,12 +293,16 @@ if is_shut_down; then
   return 3
 fi
 aside=$(mktemp -d) || return 4
+noted=
+if is_noted; then noted=yes; fi
 if [ -e "$data/standby.signal" ] || [ "$(state)" = "in archive recovery" ]; then as_standby; else alone; fi
+if [ -n "$noted" ]; then note; fi
 if is_shut_down; then rm -rf "$aside"; as_what; return; fi
 echo "it could not be recovered, its state is $(state): $(tail -n 3 "$aside/said")"
 rm -rf "$aside"
 return 4
-"#;
+"#
+);
 
 #[cfg(test)]
 mod tests {

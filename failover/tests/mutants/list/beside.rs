@@ -33,6 +33,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "if checkpoint.0 < u64::MAX || checkpoint < switch_point =>",
     ),
     mutant(
+        "one that a pgherd has fenced before its death is rejoined only if it has little WAL of its own",
+        RECALL,
+        "(end.bytes_since(switch_point) > machine.settings.max_data_loss).then(",
+        "(end.bytes_since(switch_point) > u64::MAX - 1 + u64::from(machine.paused)).then(",
+    ),
+    mutant(
+        "one that was fenced never leads again by itself",
+        RECALL,
+        "(State::Hold(hold), Ended::ShutDown { .. }) if may_lead_again(",
+        "(State::Hold(hold), _) if may_lead_again(",
+    ),
+    mutant(
         "a primary that was stopped leads again only if every other server stands by",
         RECALL,
         "&& others.clone().all(follows)",

@@ -204,7 +204,7 @@ impl World {
             && !self.judge.ordered.contains(&id)
             && !notes.stopped.contains_key(&id)
             && !notes.told_to_stop.contains(&id)
-            && self.servers[id].recalled_at().is_none()
+            && self.servers[id].ended().is_none()
         {
             self.violate(format!("{} is started again, and pgherd has not stopped it", name(id)));
         }

@@ -1,5 +1,6 @@
 //! One PostgreSQL server.
 
+use pgherd_failover::Ended;
 use pgherd_health::{Lsn, ReplicationSlot};
 
 use crate::model::{Id, Time, TxId, Wal};
@@ -88,6 +89,8 @@ pub(crate) struct Server {
     pub(crate) shut_down_at: Option<Lsn>,
     /// It was a pgherd that shut it down.
     pub(crate) stopped_by_pgherd: bool,
+    /// A pgherd has fenced it, and nothing has run there since.
+    pub(crate) fenced: bool,
     /// Who holds the promotion lock: a pgherd, and which of its connections.
     pub(crate) lock: Option<(usize, u64)>,
     pub(crate) promoting: bool,
@@ -132,6 +135,7 @@ impl Server {
             busy_until: Time::ZERO,
             shut_down_at: None,
             stopped_by_pgherd: false,
+            fenced: false,
             lock: None,
             promoting: false,
             rejoining: false,
@@ -175,6 +179,12 @@ impl Server {
         self.shut_down_at.filter(|_| self.stopped_by_pgherd && !self.standby)
     }
 
+    /// How a pgherd has ended it, if it has not run since.
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        let shut_down = self.recalled_at().map(|checkpoint| Ended::ShutDown { checkpoint });
+        shut_down.or_else(|| self.fenced.then(|| Ended::Fenced { end: self.wal.end() }))
+    }
+
     pub(crate) fn streams_to(&self, standby: Id) -> bool {
         self.senders.iter().any(|sender| sender.to == standby)
     }
@@ -197,6 +207,7 @@ impl Server {
         self.busy_until = Time::ZERO;
         self.shut_down_at = None;
         self.stopped_by_pgherd = false;
+        self.fenced = false;
         self.lock = None;
         self.promoting = false;
         self.buffered.clear();

@@ -1,10 +1,10 @@
-//! A primary that a pgherd has stopped for a switchover before it died.
+//! A primary that a pgherd has stopped for a switchover, or has fenced, before it died.
 
-use pgherd_failover::{Mode, Order, Step};
+use pgherd_failover::{Errand, Mode, Order, Step, Terms};
 
-use super::herd::{Herd, PG01, PG02, PG03, seconds};
+use super::herd::{Herd, PG01, PG02, PG03, millis, seconds};
 use super::stories;
-use crate::model::{Id, node};
+use crate::model::{Id, Process, What, node};
 use crate::plan::Plan;
 
 /// The primary is stopped for another, and the pgherd that did so is gone.
@@ -20,6 +20,22 @@ fn stopped_while(plan: Plan, to: Id, also: impl FnOnce(&mut Herd)) -> Herd {
     herd.pgherd_dies().runs(seconds(1));
     assert!(herd.world.servers[PG01].recalled_at().is_some(), "{}", herd.story());
     herd
+}
+
+/// The old primary is back beside the next one, has written so much, and is fenced, and the pgherd that did so is gone.
+fn fenced_by_one_that_died(plan: Plan, written: u64) -> Herd {
+    let mut herd = Herd::with(plan);
+    herd.kill(PG01).serves(PG02, seconds(20));
+    herd.runs(seconds(30)).start(PG01).until(|herd| herd.world.servers[PG01].is_up());
+    herd.world.append(PG01, written, What::Other);
+    dies_of_the_fence(&mut herd);
+    herd
+}
+
+fn dies_of_the_fence(herd: &mut Herd) {
+    herd.until(|herd| herd.world.servers[PG01].fenced);
+    herd.pgherd_dies().runs(seconds(1));
+    assert!(herd.world.servers[PG01].fenced, "{}", herd.story());
 }
 
 fn is_rejoined(herd: &Herd) -> bool {
@@ -105,5 +121,73 @@ stories! {
             }
             herd.rests(seconds(60));
         }
+    }
+
+    fn a_false_primary_that_was_fenced_comes_back_by_itself() {
+        for servers in 2..=4 {
+            let mut herd = fenced_by_one_that_died(Plan::quiet(servers), 100);
+            herd.pgherd_starts().serves(PG02, seconds(20));
+            herd.rests(seconds(40)).has_all_commits();
+            assert!(is_rejoined(&herd) && !is_started(&herd), "{}", herd.story());
+        }
+    }
+
+    fn a_false_primary_that_was_fenced_with_much_wal_of_its_own_is_left_to_an_operator() {
+        let mut herd = fenced_by_one_that_died(Plan::quiet(3), 2 << 20);
+        herd.pgherd_starts().serves(PG02, seconds(20));
+        herd.runs(seconds(90));
+        let why = "it has more WAL of its own than failover.max_data_loss: an operator must rejoin it";
+        assert!(!is_rejoined(&herd) && herd.warns(why), "{}", herd.story());
+        let rejoin = |accept_data_loss| Order::Rejoin { node: node(PG01), accept_data_loss, reclone: false };
+        let refused = herd.orders(rejoin(false)).told(Errand::Rejoin(node(PG01)), millis(5));
+        assert!(refused.is_err(), "{refused:?}");
+        let told = herd.orders(rejoin(true)).told(Errand::Rejoin(node(PG01)), seconds(40));
+        assert_eq!(told, Ok("node 0 follows node 1".to_owned()), "{}", herd.story());
+        herd.rests(seconds(20));
+    }
+
+    /// What was down was not ended by a pgherd, and neither was what somebody else was about to stop.
+    fn one_that_was_down_or_on_its_way_down_when_it_was_fenced_stays_down() {
+        for stops in [false, true] {
+            let mut herd = Herd::with(Plan { stop_takes: Some(seconds(40)), ..Plan::quiet(3) });
+            herd.kill(PG01).serves(PG02, seconds(20));
+            herd.runs(seconds(30));
+            let fences = |herd: &Herd| herd.commands(PG01, |step| *step == Step::Fence);
+            assert_eq!(fences(&herd), 1, "{}", herd.story());
+            if stops {
+                herd.start(PG01).until(|herd| fences(herd) == 2);
+                herd.stop(PG01).until(|herd| herd.world.servers[PG01].process == Process::Down);
+            }
+            herd.pgherd_dies().runs(seconds(1)).pgherd_starts().runs(seconds(90));
+            assert!(!is_rejoined(&herd) && !is_started(&herd), "{}", herd.story());
+        }
+    }
+
+    fn one_that_was_fenced_and_has_run_since_stays_down_when_it_is_stopped_again() {
+        let mut herd = fenced_by_one_that_died(Plan::quiet(3), 100);
+        herd.start(PG01).runs(seconds(5)).stop(PG01).runs(seconds(2)).pgherd_starts().runs(seconds(90));
+        assert!(!is_rejoined(&herd) && !is_started(&herd), "{}", herd.story());
+    }
+
+    /// It was given up: whoever was to lead next may have taken writes, and be down.
+    fn a_primary_that_was_fenced_is_never_started_as_one() {
+        let mut plan = Plan::quiet(3);
+        plan.settings.mode = Mode::Manual;
+        let mut herd = Herd::with(plan);
+        herd.pgherd_dies().kill(PG01);
+        herd.world.servers[PG01].fenced = true;
+        herd.pgherd_starts().runs(seconds(60));
+        assert!(herd.served().is_none() && !is_started(&herd) && !is_rejoined(&herd), "{}", herd.story());
+        herd.orders(Order::Failover(Terms { accept_data_loss: true, ..Terms::default() }));
+        herd.rests(seconds(60));
+        assert!(herd.served() != Some(PG01) && is_rejoined(&herd) && !is_started(&herd), "{}", herd.story());
+    }
+
+    fn a_primary_that_was_fenced_for_another_follows_whoever_leads_next() {
+        let mut herd = Herd::of(3);
+        herd.freeze(PG01);
+        dies_of_the_fence(&mut herd);
+        herd.pgherd_starts().rests(seconds(60));
+        assert!(herd.served() != Some(PG01) && is_rejoined(&herd) && !is_started(&herd), "{}", herd.story());
     }
 }

@@ -23,6 +23,7 @@ impl World {
         server.process = Process::Starting;
         server.shut_down_at = None;
         server.stopped_by_pgherd = false;
+        server.fenced = false;
         server.orphans = false;
         server.incarnation += 1;
         let incarnation = server.incarnation;
@@ -75,6 +76,7 @@ impl World {
         let server = &mut self.servers[id];
         server.process = Process::Down;
         server.forget_processes();
+        server.fenced = before.fenced;
         for other in 0..self.servers.len() {
             let streams = self.servers[other].receiver.is_some_and(|receiver| receiver.from == id);
             if streams && self.network.passes(id, other) && !before.host_down {

@@ -1,7 +1,7 @@
 //! The steps that are taken over ssh, as `executor/remote.rs` and its scripts take them. What runs on a server's host
 //! goes on when nobody waits for it any more.
 
-use pgherd_failover::{Outcome, Step};
+use pgherd_failover::{Ended, Outcome, Step};
 use pgherd_health::Lsn;
 
 use crate::model::{Id, Process, Time, Way, name, repmgr_id, server_of};
@@ -67,7 +67,10 @@ impl World {
         }
         if running {
             tell!(self, "{} is fenced", name(server));
+            // Who is being stopped already is so for somebody else.
+            let ours = self.servers[server].process != Process::Stopping;
             self.end_processes(server);
+            self.servers[server].fenced = ours;
             if let Some(delay) = self.plan.supervisor {
                 self.after(delay, Happening::Supervise { server });
             }
@@ -112,8 +115,13 @@ impl World {
 
     fn recall(&mut self, run: usize) {
         let it = &self.servers[self.runs[run].server()];
-        let recalled = |checkpoint| Outcome::Recalled { branch: it.wal.branch.clone(), checkpoint };
-        let outcome = it.recalled_at().map_or(Outcome::Done, recalled);
+        let outcome = match it.ended() {
+            None => Outcome::Done,
+            Some(Ended::Fenced { .. }) if it.control_timeline != it.wal.branch.timeline.0 => {
+                Outcome::Unknown("exit status 4: there is WAL of a later timeline".to_owned())
+            }
+            Some(ended) => Outcome::Recalled { branch: it.wal.branch.clone(), ended },
+        };
         self.answer(run, outcome);
     }
 
