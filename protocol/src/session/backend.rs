@@ -185,6 +185,7 @@ impl Session {
             return Reply::Drop;
         }
         self.count_numbers(frame.body);
+        self.note_remark(frame.body);
         match frame.body {
             // It has set the startup packet's parameters again.
             _ if self.expected.front().is_some_and(|e| !e.shown) => {

@@ -1,12 +1,13 @@
 //! A look ahead at what a client has sent, before any of it is taken in: a Query, or the messages up to Sync.
 
+use super::journal::{Noted, Remark};
 use super::{Held, Session};
 use crate::frame::{Frame, bound, frontend_frames, frontend_header, parsed, split_cstr};
 use crate::prepared::Lookup;
-use crate::statement::{Effect, Isolation, Place, Scan, SetsCustom, Sight, exit_first};
+use crate::statement::{Effect, InBlock, Isolation, Place, Scan, SetsCustom, Sight, Step, exit_first};
 
 /// What a batch would run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) extent: Extent,
     /// What its first statement does.
@@ -21,6 +22,8 @@ pub(super) struct Batch {
     uses_earlier: bool,
     /// Statements that are run.
     runs: usize,
+    /// Those of them that no standby refuses, and that give no rows.
+    quiet: usize,
     /// Statements that are bound, or said.
     bound: usize,
     /// Something is to be read behind the first that is run and gives rows.
@@ -29,6 +32,12 @@ pub(super) struct Batch {
     prepared_before: Option<u64>,
     /// It needs others, too, that were.
     needs_several_prepared: bool,
+    /// It comes in a block on a standby.
+    in_block: bool,
+    /// What a block says of itself is bound to the unnamed portal, and not executed so far; what it is, if it is to be kept.
+    bound_step: Option<Option<Remark>>,
+    /// What the block says of itself that is to be kept.
+    pub(super) remarks: Vec<Remark>,
 }
 
 /// How much of a batch is there.
@@ -52,6 +61,8 @@ pub(super) enum Class {
     Opens,
     /// It ends the transaction block, and does nothing else.
     Ends,
+    /// A block that only reads may say it wherever it is.
+    Step,
     /// Anything else.
     Other,
 }
@@ -85,22 +96,39 @@ impl Batch {
             && match self.first {
                 None | Some(Class::Reads | Class::Opens) => true,
                 Some(Class::Ends) => self.runs <= 1 && self.bound == 1,
+                Some(Class::Step) => self.in_block,
                 Some(Class::Other) => false,
             }
+            && self.bound_step.is_none()
+    }
+
+    /// Steps may be taken in it.
+    fn has_block(&self) -> bool {
+        self.in_block || self.first == Some(Class::Opens)
     }
 
     /// A statement is said, or bound.
-    fn add(&mut self, findings: Scan, text: &[u8]) {
-        let class = Class::of(findings);
+    fn add(&mut self, class: Class, text: &[u8]) {
         self.bound += 1;
         if self.first.is_some() {
-            self.is_for_primary |= class != Class::Reads;
+            let may_follow = class == Class::Reads || (class == Class::Step && self.has_block());
+            self.is_for_primary |= !may_follow;
             return;
         }
         self.first = Some(class);
         if class == Class::Opens {
             self.isolation = Isolation::asked_for(text);
         }
+    }
+
+    /// What a block says of itself is said, or bound to the unnamed portal: what is to be kept of it, if it is carried out.
+    fn note(&mut self, text: &[u8]) -> Option<Remark> {
+        match Step::of(text).map_or(Noted::TooMuch, |step| Noted::of(step, text)) {
+            Noted::Remark(remark) => return Some(remark),
+            Noted::Nothing => {}
+            Noted::TooMuch => self.is_for_primary = true,
+        }
+        None
     }
 
     /// This statement is replaced or dropped. If it was used before, the batch cannot be sent again.
@@ -110,7 +138,7 @@ impl Batch {
 
     /// The server is asked for something that it may refuse; by this statement, if that was prepared before.
     fn reads_on(&mut self, statement: Option<u64>) {
-        let is_behind = self.runs > usize::from(self.first == Some(Class::Opens));
+        let is_behind = self.runs > self.quiet;
         self.is_several |= is_behind;
         if statement.is_some() && self.prepared_before.is_none() && !is_behind {
             self.prepared_before = statement;
@@ -122,7 +150,7 @@ impl Batch {
 impl Session {
     /// What the client's next batch would run, as far as it is there.
     pub(super) fn look_ahead(&self, input: &[u8], lookup: Lookup<'_>) -> Batch {
-        let mut batch = Batch::default();
+        let mut batch = Batch { in_block: self.is_in_standby_block(), ..Batch::default() };
         let (mut at, mut begun) = (0, 0);
         loop {
             let (sent, rest) = input.split_at_checked(at).unwrap_or((input, &[]));
@@ -136,7 +164,12 @@ impl Session {
                 b'Q' if begun == sent.len() => {
                     let text = frame.body.strip_suffix(b"\0").unwrap_or(frame.body);
                     let findings = lookup.recent.judge(frame.body, &self.suspects);
-                    batch.add(findings, text);
+                    let class = self.class(findings, text, lookup);
+                    batch.add(class, text);
+                    if class == Class::Step {
+                        let remark = batch.note(text);
+                        batch.remarks.extend(remark);
+                    }
                     batch.is_several = !findings.single;
                     batch.ends_first = batch.first == Some(Class::Ends) || exit_first(text).is_some();
                     batch.runs = 1;
@@ -160,7 +193,12 @@ impl Session {
                 let (name, text) = parsed(frame.body)?;
                 let is_new = name.is_empty() || self.names.get(name).is_none();
                 let findings = lookup.recent.judge(text, &self.suspects);
-                batch.is_for_primary |= !is_new || Class::of(findings) == Class::Other;
+                batch.is_for_primary |= !is_new
+                    || match self.class(findings, text, lookup) {
+                        Class::Other => true,
+                        Class::Step => !batch.has_block(),
+                        Class::Reads | Class::Opens | Class::Ends => false,
+                    };
                 batch.replaces(name);
                 batch.reads_on(None);
             }
@@ -172,7 +210,16 @@ impl Session {
                 let parsed = parsed.map(|text| (lookup.recent.judge(text, &self.suspects), text));
                 let (findings, text) = parsed.or_else(|| self.meaning(name)).unwrap_or((Scan::UNKNOWN, b""));
                 batch.reads_on(kept);
-                batch.add(findings, text);
+                let class = self.class(findings, text, lookup);
+                batch.add(class, text);
+                // What is executed later, or not at all, is not kept track of.
+                let (portal, _) = split_cstr(frame.body)?;
+                batch.is_for_primary |= batch.bound_step.is_some() && portal.is_empty();
+                if class == Class::Step {
+                    batch.is_for_primary |= !portal.is_empty();
+                    let remark = batch.note(text);
+                    batch.bound_step = Some(remark);
+                }
             }
             b'D' => {
                 let kept = named(frame.body).filter(|name| parsed_before(sent, name).is_none());
@@ -184,6 +231,10 @@ impl Session {
                 // Outside of a block there are no others.
                 batch.is_for_primary |= !self.is_in_standby_block() && !binds(sent, portal);
                 batch.reads_on(None);
+                let remark = if portal.is_empty() { batch.bound_step.take().flatten() } else { None };
+                let opens = batch.runs == 0 && batch.first == Some(Class::Opens);
+                batch.quiet += usize::from(opens || remark.as_ref().is_some_and(Remark::is_quiet));
+                batch.remarks.extend(remark);
                 if batch.runs == 0 {
                     let is_it = batch.first == Some(Class::Ends) && batch.bound == 1;
                     batch.ends_first = is_it && binds(sent, portal);
@@ -194,6 +245,17 @@ impl Session {
             _ => return None,
         }
         Some(())
+    }
+
+    /// What a statement with these findings and this text does.
+    fn class(&self, findings: Scan, text: &[u8], lookup: Lookup<'_>) -> Class {
+        match Class::of(findings) {
+            Class::Other if findings.in_block != InBlock::Other => {
+                let reads = |query| Class::of(lookup.recent.judge(query, &self.suspects)) == Class::Reads;
+                if query_in(text).is_none_or(reads) { Class::Step } else { Class::Other }
+            }
+            class => class,
+        }
     }
 
     /// True if one of the texts in it has shown, with others, that answers may be too long to be held back.
@@ -231,6 +293,11 @@ impl Session {
         let statement = self.names.get(name).filter(|statement| statement.mention.is_none())?;
         Some((statement.judge(&self.suspects), text(statement.definition())))
     }
+}
+
+/// The query of a cursor that a text declares, or what it has explained.
+pub(super) fn query_in(text: &[u8]) -> Option<&[u8]> {
+    text.get(Step::of(text)?.query()?..)
 }
 
 /// The statement's name in the body of a Describe or Close, if it is of one.

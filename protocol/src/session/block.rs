@@ -1,17 +1,19 @@
 //! Transaction blocks that only read, on standbys: what may be run there, and how such a block comes to the primary.
 //!
 //! A block is begun on a standby if its BEGIN says READ ONLY. Each batch in it is looked at before any of it is taken in. One that any server
-//! may answer stays; before any other the block is begun anew on the primary, unless what it has seen on the standby binds it to that.
+//! may answer stays, and so does what the block says of itself ([`Step`]); before any other the block is begun anew on the primary, with all that
+//! it has said of itself, unless what it has seen on the standby binds it to that.
 
 use super::batch::{Batch, Class, Extent};
+use super::journal::{Journal, Remark};
 use super::{Detached, Reading, Session, Transaction};
 use crate::error::ClientError;
 use crate::prepared::Lookup;
 use crate::server::ServerState;
-use crate::statement::{Effect, Isolation, Scan};
+use crate::statement::{Draws, Effect, InBlock, Isolation, Scan};
 
 /// What is known of a block on a standby.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Block {
     /// The level that its BEGIN asked for, if it did.
     isolation: Option<Isolation>,
@@ -23,6 +25,8 @@ pub(super) struct Block {
     has_portal: bool,
     /// The unnamed one may.
     is_open: bool,
+    /// What it has said of itself; none if that is nothing.
+    journal: Option<Box<Journal>>,
 }
 
 /// What becomes of the batch that comes next in a block on a standby.
@@ -48,15 +52,48 @@ pub enum Passage {
 }
 
 impl Block {
-    pub(super) fn opened_by(batch: &Batch) -> Option<Self> {
-        let is_open = batch.first == Some(Class::Opens);
-        is_open.then_some(Self {
+    pub(super) fn opened_by(batch: &mut Batch) -> Option<Self> {
+        if batch.first != Some(Class::Opens) {
+            return None;
+        }
+        let mut block = Self {
             isolation: batch.isolation,
             has_read: false,
             reads: false,
             has_portal: false,
             is_open: false,
-        })
+            journal: None,
+        };
+        block.send(std::mem::take(&mut batch.remarks));
+        Some(block)
+    }
+
+    /// These are sent next.
+    fn send(&mut self, remarks: Vec<Remark>) {
+        if let Some(journal) = &mut self.journal {
+            journal.send(remarks);
+        } else if !remarks.is_empty() {
+            self.journal.insert(Box::default()).send(remarks);
+        }
+    }
+
+    fn has_room_for(&self, more: usize) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.has_room_for(more))
+    }
+
+    /// It has set something for itself.
+    fn sets(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.has_settings())
+    }
+
+    /// It has failed, and may be gone back to where it had not.
+    fn may_revive(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.has_savepoints())
+    }
+
+    /// What it has open has its place in its answer on this server.
+    fn is_open_here(&self) -> bool {
+        self.has_portal || self.journal.as_ref().is_some_and(|journal| journal.has_cursors())
     }
 }
 
@@ -82,17 +119,19 @@ impl Session {
         server: &mut ServerState,
         lookup: Lookup<'_>,
     ) -> Admission {
-        let batch = self.look_ahead(input, lookup);
+        let mut batch = self.look_ahead(input, lookup);
         if batch.extent == Extent::Begun && !full {
             return Admission::Open;
         }
-        if let Some(block) = &mut self.block {
-            block.has_read |= std::mem::take(&mut block.reads);
-            block.has_portal = block.is_open || self.bound_by_name.is_some();
-        }
-        if !batch.is_read() || batch.first == Some(Class::Opens) {
+        let has_portal = self.bound_by_name.is_some();
+        let Some(block) = &mut self.block else { return Admission::Leaves };
+        block.has_read |= std::mem::take(&mut block.reads);
+        block.has_portal = block.is_open || has_portal;
+        let stays = batch.is_read() && batch.first != Some(Class::Opens);
+        if !stays || !block.has_room_for(batch.remarks.len()) {
             return Admission::Leaves;
         }
+        block.send(std::mem::take(&mut batch.remarks));
         self.reading = Reading::Open(self.batch);
         self.reads_several = batch.is_several;
         self.begin_rerun_in_block(server);
@@ -102,9 +141,37 @@ impl Session {
     /// A statement with these findings is run.
     pub(super) fn note_read(&mut self, findings: Scan) {
         if let Some(block) = &mut self.block {
-            block.reads |= findings.effect != Effect::Begin;
+            let sees_nothing = matches!(findings.effect, Effect::Begin | Effect::Empty)
+                || findings.in_block == InBlock::Remarks;
+            block.reads |= !sees_nothing;
             block.is_open &= findings.effect == Effect::Empty;
         }
+    }
+
+    /// On a standby, a statement has been carried out that has this tag.
+    pub(super) fn note_remark(&mut self, tag: &[u8]) {
+        if self.reading != Reading::No
+            && let Some(block) = &mut self.block
+            && let Some(journal) = &mut block.journal
+        {
+            block.isolation = journal.on_complete(tag).or(block.isolation);
+        }
+    }
+
+    /// What a text says that is run in this lease. What a block says of itself on a standby calls nothing but by its query, which is known to
+    /// only read: whatever else is known of the names in it, and of the catalogue, it takes no number and leaves nothing.
+    pub(super) fn as_here(&self, findings: Scan) -> Scan {
+        if self.reading == Reading::No || findings.in_block == InBlock::Other {
+            return findings;
+        }
+        Scan { draws: Draws::No, pin: None, suspect: false, views: false, runs_any: false, ..findings }
+    }
+
+    /// The block that is begun anew, if one is, has what it has set for itself.
+    pub(super) fn note_settings(&mut self) {
+        let sets = self.transaction != Transaction::Idle && self.block.as_ref().is_some_and(Block::sets);
+        self.alters |= sets;
+        self.has_customs_here |= sets;
     }
 
     /// A portal was bound, or some rows of one were asked for.
@@ -118,12 +185,12 @@ impl Session {
     /// was not told.
     #[must_use]
     pub fn passage(&self, input: &[u8], lookup: Lookup<'_>) -> Passage {
-        let Some(block) = self.block else { return Passage::Barred };
+        let Some(block) = &self.block else { return Passage::Barred };
         match block.isolation {
             // All is lost in it, or it ends.
-            _ if self.transaction == Transaction::Failed => Passage::Free,
+            _ if self.transaction == Transaction::Failed && !block.may_revive() => Passage::Free,
             _ if self.look_ahead(input, lookup).ends_first => Passage::Free,
-            _ if block.has_portal => Passage::Barred,
+            _ if block.is_open_here() => Passage::Barred,
             _ if !block.has_read => Passage::Free,
             Some(level) if level.is_anew_for_each_statement() => Passage::Free,
             Some(_) => Passage::Barred,
@@ -131,18 +198,28 @@ impl Session {
         }
     }
 
-    /// How the block is begun anew.
+    /// How the block is begun anew, and what it has said of itself is said again.
     #[must_use]
     pub fn begin_anew(&self) -> String {
-        let level = self.block.and_then(|block| block.isolation);
+        let level = self.block.as_ref().and_then(|block| block.isolation);
         let level = level.map(|level| format!("ISOLATION LEVEL {}, ", level.name()));
-        format!("BEGIN {}READ ONLY", level.unwrap_or_default())
+        let mut sql = format!("BEGIN {}READ ONLY", level.unwrap_or_default());
+        if let Some(journal) = self.block.as_ref().and_then(|block| block.journal.as_ref()) {
+            journal.write(&mut sql);
+        }
+        sql
+    }
+
+    /// True if a failed block may go back to one of its savepoints.
+    pub(super) fn may_revive(&self) -> bool {
+        self.block.as_ref().is_some_and(Block::may_revive)
     }
 
     /// True if the block has a snapshot behind it: what may only be said before any query is refused in it.
     #[must_use]
     pub fn is_past_first_query(&self) -> bool {
-        self.transaction != Transaction::Failed && self.block.is_some_and(|block| block.has_read)
+        let has_read = self.block.as_ref().is_some_and(|block| block.has_read);
+        self.transaction != Transaction::Failed && has_read
     }
 
     /// The server of the session's block is left, and the block is not begun on another: its client is told this with the next statement. Nothing

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Pooling, Session};
 use crate::customs::Customs;
+use crate::server::ServerState;
 use crate::statement::{Pin, Scan, SetsCustom, custom_names};
 
 impl Session {
@@ -18,6 +19,13 @@ impl Session {
         if !customs.are_all_in(&self.customs) {
             self.customs.add_all(customs);
             self.has_customs_here = true;
+        }
+    }
+
+    /// The connection is given up or given back in the middle of a lease: what has been set there may be met by others.
+    pub fn leave_customs(&mut self, server: &mut ServerState) {
+        if std::mem::take(&mut self.has_customs_here) {
+            server.customs.add_all(&self.customs);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::exit::Exit;
 use super::placement::{Name, Resolved, write_close_portal, write_statement_message};
 use super::sql::Sent;
-use super::{About, Expected, Held, Kind, Placed, Pooling, Session, Stall, Undo};
+use super::{About, Expected, Held, Kind, Placed, Pooling, Reading, Session, Stall, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statements};
 use crate::statement::{Draws, Effect, Pin, Resets, Scan};
@@ -109,7 +109,7 @@ impl Session {
     pub(super) fn expect_run(&mut self, kind: Kind, findings: Scan) {
         let Scan { effect, forgets, whole, single, draws, .. } = findings;
         self.tally.reads += u32::from(effect == Effect::Harmless);
-        self.rerun.run(findings);
+        self.rerun.run(findings, self.reading != Reading::No);
         self.note_writes(findings);
         self.note_read(findings);
         let takes = single && draws == Draws::Likely;
@@ -234,6 +234,7 @@ impl Session {
         let Resolved { target, mut findings, rendered } = resolved;
         // What it forgets is known by its name.
         findings.forgets &= rendered.is_none();
+        findings = self.as_here(findings);
         let alone = Scan { single: true, ..findings };
         if let Some(wait) =
             self.await_transaction((alone, self.in_batch || out.len() > start), self.batch, lookup)

@@ -14,6 +14,7 @@ mod exit;
 mod expected;
 mod frontend;
 mod in_band;
+mod journal;
 mod keeping;
 mod loss;
 mod migration;
@@ -388,6 +389,7 @@ impl Session {
         self.lease_start = server.statements.now();
         self.attach_numbers(server);
         self.begin_rerun(server);
+        self.note_settings();
     }
 
     /// Ends a lease: what others could take for their own is not to be used any more.
@@ -396,9 +398,7 @@ impl Session {
         self.reading = Reading::No;
         self.misread.drain(..).for_each(|id| server.statements.distrust(id));
         self.detach_numbers(server);
-        if std::mem::take(&mut self.has_customs_here) {
-            server.customs.add_all(&self.customs);
-        }
+        self.leave_customs(server);
     }
 
     /// True if the server owes nothing and no transaction is open, so that the server connection can go back.

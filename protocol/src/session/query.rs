@@ -32,6 +32,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Pass {
         let findings = self.scan_or_watch(frame, frame.body, lookup);
+        let findings = self.as_here(findings);
         if let Some(wait) = self.await_privacy(findings, self.unsynced, server) {
             return wait;
         }

@@ -4,14 +4,14 @@
 //! and of which it has been told nothing, it needs not know: the same is sent to the primary. So nothing is told before the standby
 //! has said something by which it is sure that it can answer: a row, or the end of a statement.
 
-use super::batch::Class;
+use super::batch::{Class, query_in};
 use super::block::Block;
 use super::expected::About;
 use super::{Altered, Pooling, Session, Stall, Transaction};
 use crate::error::ErrorFields;
 use crate::frame::{Frame, backend_header, bound, frontend_frames, parsed};
 use crate::prepared::Lookup;
-use crate::statement::{Effect, Place, Scan};
+use crate::statement::{Effect, InBlock, Place, Scan};
 
 /// How far a lease on a standby has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,15 +63,16 @@ impl Session {
         if !is_free {
             return false;
         }
-        let batch = self.look_ahead(input, lookup);
-        self.block = Block::opened_by(&batch);
+        let mut batch = self.look_ahead(input, lookup);
+        self.block = Block::opened_by(&mut batch);
         self.reads_several = batch.is_several;
         batch.is_read() && batch.first != Some(Class::Ends)
     }
 
     /// A statement with these findings is run.
     pub(super) fn note_writes(&mut self, findings: Scan) {
-        let is_read = findings.place == Place::Standby;
+        let is_step = self.reading != Reading::No && findings.in_block != InBlock::Other;
+        let is_read = findings.place == Place::Standby || is_step;
         let wrote = match findings.effect {
             Effect::Begin => {
                 // One that is begun within another says nothing of what that has done before.
@@ -159,9 +160,12 @@ impl Session {
             // Which of them it was is not known.
             return self.note_long(request, lookup);
         }
-        let is_begin = |findings: Scan| findings.effect == Effect::Begin;
+        // A FETCH is refused for what its cursor is.
+        let is_of_block =
+            |findings: Scan| findings.effect == Effect::Begin || findings.in_block != InBlock::Other;
         let refuse = |text: &[u8]| {
-            if !is_begin(lookup.recent.judge(text, &self.suspects)) {
+            let text = query_in(text).unwrap_or(text);
+            if !is_of_block(lookup.recent.judge(text, &self.suspects)) {
                 lookup.recent.refuse(text);
             }
         };
@@ -171,7 +175,7 @@ impl Session {
                 b'Q' => refuse(frame.body),
                 b'P' => parsed(frame.body).into_iter().for_each(|(_, text)| refuse(text)),
                 b'B' => statement()
-                    .filter(|statement| !is_begin(statement.scan))
+                    .filter(|statement| !is_of_block(statement.scan))
                     .into_iter()
                     .for_each(|statement| statement.refuse()),
                 _ => {}
@@ -217,7 +221,7 @@ fn verdict(input: &[u8], (first_only, whole): (bool, bool), denied: bool) -> Ver
             _ if first_only => return Verdict::Answers,
             tag if whole && tag != b'Z' => {}
             b'C' if !frame.is_complete() => return Verdict::Open,
-            b'C' if is_begin(frame.body) => {}
+            b'C' if is_quiet(frame.body) => {}
             // Of these, errors may follow.
             b'1' | b'2' | b'3' | b't' | b'T' | b'n' | b'N' | b'S' | b'A' => {}
             _ => return Verdict::Answers,
@@ -228,6 +232,10 @@ fn verdict(input: &[u8], (first_only, whole): (bool, bool), denied: bool) -> Ver
     Verdict::Open
 }
 
-fn is_begin(tag: &[u8]) -> bool {
-    matches!(tag, b"BEGIN\0" | b"START TRANSACTION\0")
+/// True for what a standby carries out as the primary does, whatever follows.
+fn is_quiet(tag: &[u8]) -> bool {
+    matches!(
+        tag,
+        b"BEGIN\0" | b"START TRANSACTION\0" | b"SAVEPOINT\0" | b"RELEASE\0" | b"ROLLBACK\0" | b"SET\0"
+    )
 }

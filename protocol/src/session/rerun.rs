@@ -7,7 +7,7 @@ use super::{Altered, Pooling, Reading, Session, Transaction};
 use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::server::ServerState;
-use crate::statement::{Effect, Place, Scan};
+use crate::statement::{Effect, InBlock, Place, Scan};
 
 /// More than this of what a client has sent is not kept.
 const MOST_KEPT: usize = 16 * 1024;
@@ -44,9 +44,10 @@ impl Rerun {
         *self = Self { is_possible, times: self.times, ..Self::NOTHING };
     }
 
-    /// A statement with these findings is run.
-    pub(super) fn run(&mut self, findings: Scan) {
-        self.is_possible &= findings.is_repeatable();
+    /// A statement with these findings is run, on a standby or not.
+    pub(super) fn run(&mut self, findings: Scan, on_standby: bool) {
+        let is_step = on_standby && findings.in_block != InBlock::Other;
+        self.is_possible &= is_step || findings.is_repeatable();
     }
 
     /// It can be.
@@ -86,7 +87,13 @@ impl Session {
     /// What is sent from now on can be sent again as long as the transaction block is open: it has only read.
     pub(super) fn begin_rerun_in_block(&mut self, server: &mut ServerState) {
         server.request.clear();
-        self.rerun.begin(self.transaction == Transaction::Open);
+        // What a failed one may say is told where it is, unless that takes it back to where it had not.
+        let is_possible = match self.transaction {
+            Transaction::Open => true,
+            Transaction::Failed => self.may_revive(),
+            Transaction::Idle => false,
+        };
+        self.rerun.begin(is_possible);
     }
 
     /// So much of what the client has sent was taken in.

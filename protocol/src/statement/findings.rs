@@ -11,16 +11,20 @@ use super::place::{Bearing, Hint};
 use super::rest::Rest;
 use super::sequences::{Draws, asks, drawn_by};
 use super::words::{has_execute, lists_statements, session_pin, undoes};
-use super::{Effect, Pin, Place, Resets, Scan, SetsCustom, Sight, Why};
+use super::{Effect, InBlock, Pin, Place, Resets, Scan, SetsCustom, Sight, Step, Why};
 
 /// Looks at the text of a Query or Parse message.
 #[must_use]
 pub fn scan(text: &[u8]) -> Scan {
     let (findings, lexer) = look_at(text);
     let view = if findings.shows { pool_view(text) } else { None };
+    let may_be_step = findings.may_be_step;
     let scan = findings.conclude(lexer.unclear);
-    let place = Hint::of(text).map_or(scan.place, |hint| hint.apply(scan.place));
-    Scan { view, place, ..scan }
+    let hint = Hint::of(text);
+    let place = hint.map_or(scan.place, |hint| hint.apply(scan.place));
+    let is_step = may_be_step && scan.may_be_step() && view.is_none() && hint != Some(Hint::Primary);
+    let step = if is_step { Step::of(text) } else { None };
+    Scan { view, place, in_block: step.map_or(InBlock::Other, |step| step.in_block()), ..scan }
 }
 
 /// Looks at the start of a text that is too long to be seen at once; also says what is needed to look at the rest.
@@ -70,6 +74,8 @@ struct Findings<'a> {
     only_sets: bool,
     /// SHOW
     shows: bool,
+    /// It begins like a [`Step`].
+    may_be_step: bool,
     /// The statements that have ended.
     statements: usize,
     /// The worst of what they do.
@@ -225,6 +231,7 @@ impl<'a> Findings<'a> {
             _ => {}
         }
         self.views |= word.is("table");
+        self.may_be_step |= first.may_be_step(word);
         self.present.draws = first.draws();
         self.present.first = Some(first);
     }
@@ -292,7 +299,9 @@ impl<'a> Findings<'a> {
                     self.pin(Pin::Temporary);
                 }
             }
-            4 if first == Some(First::Declare) && word.is("hold") => self.pin(Pin::HoldCursor),
+            4 if first == Some(First::Declare) && word.is("hold") && !is_behind(&["without"]) => {
+                self.pin(Pin::HoldCursor);
+            }
             10 if word.is_name("set_config") => {
                 self.alters = true;
                 match self.present.config {
@@ -439,6 +448,7 @@ impl<'a> Findings<'a> {
             whole: true,
             single,
             view: None,
+            in_block: InBlock::Other,
         }
     }
 }

@@ -51,6 +51,18 @@ impl First {
     }
 }
 
+impl First {
+    /// True for words with which what may be said in a block that only reads begins: see [`Step`](super::Step).
+    pub(super) fn may_be_step(self, word: Word<'_>) -> bool {
+        match self {
+            Self::Show | Self::Set | Self::Declare | Self::Rollback => true,
+            Self::Work => word.is("fetch") || word.is("explain"),
+            Self::Plain => ["savepoint", "release", "move", "close"].iter().any(|step| word.is(step)),
+            _ => false,
+        }
+    }
+}
+
 /// What this first word says.
 pub(super) fn first(word: Word<'_>) -> First {
     const FIRST: &[(&str, First)] = &[

@@ -23,6 +23,7 @@ mod recent;
 mod rest;
 mod rules;
 mod sequences;
+mod step;
 mod suspects;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub use recent::RecentScans;
 pub use rest::Rest;
 pub use rules::FunctionRules;
 pub use sequences::Draws;
+pub use step::{InBlock, Step};
 pub use suspects::{Named, Names, Suspects, Trust};
 pub use words::untold_functions;
 
@@ -218,6 +220,8 @@ pub struct Scan {
     pub single: bool,
     /// It asks for something of pgherd itself, and for nothing else.
     pub view: Option<PoolView>,
+    /// What it is in a transaction block that only reads.
+    pub in_block: InBlock,
 }
 
 /// What a text may see of its session's prepared statements, beyond those that it names.
@@ -257,6 +261,7 @@ impl Scan {
         whole: false,
         single: false,
         view: None,
+        in_block: InBlock::Other,
     };
 
     /// What is assumed of one statement of which only the server has the text.
@@ -286,6 +291,7 @@ impl Scan {
         whole: true,
         single: true,
         view: None,
+        in_block: InBlock::Other,
     };
 
     /// What is to be assumed where it may be this or `other`.
@@ -318,7 +324,23 @@ impl Scan {
             whole: self.whole && other.whole,
             single: self.single && other.single,
             view: None,
+            in_block: if self.in_block == other.in_block { self.in_block } else { InBlock::Other },
         }
+    }
+
+    /// True for one statement that leaves nothing behind its transaction block but the names of custom parameters.
+    fn may_be_step(&self) -> bool {
+        self.single
+            && self.whole
+            && !self.forgets
+            && !self.names
+            && !self.sets
+            && self.resets == Resets::Nothing
+            && self.pin.is_none()
+            && !self.suspect
+            && !self.runs_any
+            && self.sees == Sight::Nothing
+            && matches!(self.sets_custom, SetsCustom::Nothing | SetsCustom::Named)
     }
 
     /// The same, where it may be one that a standby has refused.

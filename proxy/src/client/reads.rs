@@ -242,6 +242,7 @@ impl Session {
         };
         let buffers = &self.worker.buffers;
         // The rest of the answer comes, but where the server has not got all of what it is to answer; or it is long.
+        self.front.machine.leave_customs(&mut connection.state);
         let is_whole =
             refusal != Refusal::TooLong && self.front.up.is_flushed() && !self.front.machine.awaits_client();
         let uses_statements = request.first() != Some(&b'Q');

@@ -85,9 +85,8 @@ async fn what_only_the_primary_has_is_answered_by_it_within_a_read_only_transact
         ("SELECT twice(21)::text", "42"),
         ("SELECT (txid_current() > 0)::text", "true"),
         ("SELECT pg_advisory_xact_lock(1)::text", ""),
-        ("SHOW transaction_read_only", "on"),
-        ("SHOW transaction_isolation", "read committed"),
-        ("EXPLAIN (COSTS off) SELECT 1", "Result"),
+        ("SHOW hot_standby", "on"),
+        ("EXPLAIN (COSTS off) SELECT twice(21)", "Result"),
     ] {
         for fresh in [false, true] {
             let mut session = herd.raw().await?;
@@ -205,11 +204,17 @@ async fn a_transaction_whose_standby_is_killed_is_tried_again() -> Result<()> {
 
 /// BEGIN and a statement in one batch, as JDBC sends them.
 fn begin_with(text: &str) -> Result<BytesMut> {
+    batch_of(&["BEGIN READ ONLY", text])
+}
+
+/// Statements in one batch.
+fn batch_of(texts: &[&str]) -> Result<BytesMut> {
     let mut batch = BytesMut::new();
-    for text in ["BEGIN READ ONLY", text] {
+    for text in texts {
         frontend::parse("", text, [], &mut batch)?;
         let bound = frontend::bind("", "", [], [""; 0], |_, _| Ok(IsNull::No), [], &mut batch);
         ensure!(bound.is_ok());
+        frontend::describe(b'P', "", &mut batch)?;
         frontend::execute("", 0, &mut batch)?;
     }
     frontend::sync(&mut batch);
@@ -260,4 +265,130 @@ async fn what_a_standby_refuses_in_one_transaction_leaves_the_others_there_but_i
         other.query("ROLLBACK").await?;
     }
     Ok(())
+}
+
+/// Blocks that say something of themselves besides their reads.
+const BLOCKS: [&[&str]; 3] = [
+    &[
+        "BEGIN READ ONLY",
+        "SHOW transaction_read_only",
+        "SHOW TRANSACTION ISOLATION LEVEL",
+        "SET LOCAL statement_timeout = '7s'",
+        "SAVEPOINT a",
+        "SET LOCAL statement_timeout = '8s'",
+        "SHOW statement_timeout",
+        "SELECT n / 0 FROM kept",
+        "SELECT n FROM kept",
+        "ROLLBACK TO a",
+        "SHOW statement_timeout",
+        "SELECT n FROM kept",
+        "RELEASE a",
+        "EXPLAIN (COSTS off) SELECT n FROM kept",
+        "COMMIT",
+    ],
+    &[
+        "START TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        "DECLARE \"C 1\" SCROLL CURSOR WITHOUT HOLD FOR SELECT n FROM generate_series(1, 5) n, kept k",
+        "FETCH 2 FROM \"C 1\"",
+        "MOVE 1 IN \"C 1\"",
+        "FETCH BACKWARD 1 FROM \"C 1\"",
+        "SAVEPOINT b",
+        "FETCH 1 FROM missing",
+        "ROLLBACK TO SAVEPOINT b",
+        "FETCH ALL FROM \"C 1\"",
+        "CLOSE \"C 1\"",
+        "CLOSE \"C 1\"",
+        "ROLLBACK",
+    ],
+    &[
+        "BEGIN READ ONLY",
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY, DEFERRABLE",
+        "SHOW transaction_isolation",
+        "SELECT n FROM kept",
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        "ROLLBACK",
+    ],
+];
+
+/// The answers of a server, and of pgherd, to the same.
+async fn both(direct: &mut RawClient, session: &mut RawClient, batch: &[u8]) -> Result<()> {
+    let mut said = Vec::new();
+    for client in [direct, session] {
+        client.send(batch).await?;
+        let answer = client.read_answer().await?;
+        said.push(answer.frames.into_iter().map(|frame| (frame.tag, frame.payload)).collect::<Vec<_>>());
+    }
+    ensure!(said.first() == said.last(), "{}: {said:?}", batch.escape_ascii());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_transaction_says_of_itself_is_answered_by_its_standby_as_by_one_server() -> Result<()> {
+    let herd = herd_of_two().await?;
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    let password = herd.cluster.credentials().password("app");
+    let mut direct = RawClient::login((primary.address(), primary.port()), "app", "app", password).await?;
+    for (block, is_simple) in BLOCKS.iter().flat_map(|block| [(block, true), (block, false)]) {
+        let mut session = herd.raw().await?;
+        let (end, texts) = block.split_last().ok_or_else(|| pgherd_testkit::Error::msg("no block"))?;
+        let write = |text: &str| -> Result<BytesMut> {
+            let mut query = BytesMut::new();
+            frontend::query(text, &mut query)?;
+            if is_simple { Ok(query) } else { batch_of(&[text]) }
+        };
+        for text in texts {
+            both(&mut direct, &mut session, &write(text)?).await?;
+        }
+        is_on(&standby).await?;
+        both(&mut direct, &mut session, &write(end)?).await?;
+        ensure!(blocks(&standby).await? == 0);
+        // As drivers say that guard each statement.
+        both(
+            &mut direct,
+            &mut session,
+            &batch_of(&["BEGIN READ ONLY", "SAVEPOINT s", "SELECT n FROM kept"])?,
+        )
+        .await?;
+        both(&mut direct, &mut session, &batch_of(&["RELEASE s", "SAVEPOINT s", "SELECT n / 0 FROM kept"])?)
+            .await?;
+        both(&mut direct, &mut session, &batch_of(&["ROLLBACK TO s", "SELECT n FROM kept"])?).await?;
+        is_on(&standby).await?;
+        both(&mut direct, &mut session, &write("COMMIT")?).await?;
+    }
+    goes_along(&herd).await
+}
+
+/// With what it has said of itself, a transaction comes to the primary.
+async fn goes_along(herd: &Herd) -> Result<()> {
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    let mut session = herd.raw().await?;
+    for text in
+        ["BEGIN READ ONLY", "SET LOCAL app.tenant = 'x; y' -- so", "SAVEPOINT \"A\"", "SELECT n FROM kept"]
+    {
+        ensure!(session.query(text).await?.error().is_none(), "{text}");
+    }
+    is_on(&standby).await?;
+    ensure!(session.query("SELECT is_standby()").await?.value().as_deref() == Some("f"));
+    ensure!(session.query("SELECT n / 0 FROM kept").await?.transaction_state() == Some('E'));
+    ensure!(session.query("ROLLBACK TO \"A\"").await?.transaction_state() == Some('T'));
+    ensure!(session.query("SHOW app.tenant").await?.value().as_deref() == Some("x; y"));
+    is_on(&primary).await?;
+    ensure!(session.query("COMMIT").await?.transaction_state() == Some('I'));
+    // Others see nothing of it on either connection.
+    let other = herd.connect().await?;
+    for text in
+        ["SELECT current_setting('app.tenant', true)", "SELECT current_setting('app.tenant', true), twice(1)"]
+    {
+        ensure!(other.query_one(text, &[]).await?.get::<_, Option<String>>(0).is_none(), "{text}");
+    }
+    // A cursor cannot come along.
+    let mut session = herd.raw().await?;
+    for text in ["BEGIN READ ONLY", "DECLARE c CURSOR FOR SELECT n FROM kept", "FETCH c"] {
+        ensure!(session.query(text).await?.error().is_none(), "{text}");
+    }
+    let refused = session.query("SELECT is_standby()").await?;
+    ensure!(refused.error().is_some_and(|error| error.code() == "40001"), "{refused:?}");
+    session.query("ROLLBACK").await?;
+    ensure!(session.query("BEGIN READ ONLY").await?.transaction_state() == Some('T'));
+    is_on(&primary).await
 }

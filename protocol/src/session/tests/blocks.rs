@@ -77,7 +77,7 @@ fn so_does_one_whose_begin_comes_with_its_first_statement() {
 
 #[test]
 fn what_is_for_the_primary_takes_the_block_there() {
-    for text in ["select put(1)", "savepoint a", "insert into t values (1)", "set local work_mem = '1'"] {
+    for text in ["select put(1)", "insert into t values (1)", "alter table s add c int"] {
         let mut world = herd(&[false]);
         world.sends(A, [query("begin isolation level read committed read only"), query("select 'a'")]);
         world.sends(A, [query(text)]);
@@ -110,8 +110,8 @@ fn a_snapshot_binds_it_to_the_standby() {
     let begin = "begin isolation level repeatable read read only";
     let mut world = herd(&[false]);
     // Nothing was seen.
-    world.sends(A, [query(begin), query("savepoint a"), query("rollback")]);
-    world.server_got(0, ["Query savepoint a", "Query rollback"]);
+    world.sends(A, [query(begin), query("select put(1)"), query("rollback")]);
+    world.server_got(0, ["Query select put(1)", "Query rollback"]);
     world.client(A).got.clear();
     world.sends(A, [query(begin), query("select 'a'"), query("select put(1)"), query("select 'b'")]);
     let got = replies(&std::mem::take(&mut world.client(A).got));
@@ -186,13 +186,66 @@ fn whose_end_is_not_there_waits_or_is_for_the_primary() {
     assert_eq!(world.held(A), Some(0));
 }
 
+/// What a block says of itself: savepoints, and what it sets for itself alone.
+fn remark() -> impl Strategy<Value = Text> {
+    prop_oneof![
+        3 => select(vec!["savepoint a", "savepoint b"]),
+        2 => select(vec!["rollback to a", "rollback to b"]),
+        1 => select(vec!["release a", "release b"]),
+        1 => select(vec!["set local statement_timeout = '1'", "set local statement_timeout = '2'"]),
+        2 => Just("show statement_timeout"),
+    ]
+    .prop_map(|text| Text::Plain(text, Role::Other))
+}
+
+/// A cursor, and what stands between its DECLARE and its CLOSE: nothing that is for the primary, which would be refused.
+fn cursor() -> impl Strategy<Value = Vec<Action>> {
+    let plain = |text| Text::Plain(text, Role::Other);
+    let say = |text| {
+        let run = vec![Action::Run("", text), Action::Sync];
+        select(vec![vec![Action::Query(vec![text])], run])
+    };
+    let between = prop_oneof![
+        4 => select(vec![plain("fetch 1 c"), plain("fetch 2 c"), Text::Select('a')]).prop_flat_map(say),
+        1 => say(plain("set local statement_timeout = '3'")),
+        1 => say(plain("savepoint k")),
+        1 => select(vec!["rollback to k", "release k"]).prop_flat_map(move |end| {
+            (say(plain("savepoint k")), say(plain("fetch 1 c")), say(plain(end)))
+                .prop_map(|(a, b, c)| [a, b, c].concat())
+        }),
+    ];
+    let whole = (
+        say(plain("declare c cursor for select 'k' from three")),
+        prop::collection::vec(between, 0..4),
+        say(plain("close c")),
+    );
+    whole
+        .prop_map(|(declare, between, close)| [vec![Action::Sync], declare, between.concat(), close].concat())
+}
+
+/// A block that says much of itself, and may come to the primary at any time.
+fn talk() -> impl Strategy<Value = Vec<Action>> {
+    let said = prop_oneof![
+        6 => remark(),
+        2 => select(vec![Text::Select('a'), Text::Three]),
+        1 => select(vec![Text::Note, Text::Note, Text::Fail]),
+    ];
+    let said = said.prop_flat_map(|text| {
+        let run = vec![Action::Run("", text), Action::Sync];
+        select(vec![vec![Action::Query(vec![text])], run, vec![Action::Run("", text)]])
+    });
+    prop::collection::vec(said, 3..12).prop_map(|said| {
+        let begin = Text::Plain("begin read only", Role::Other);
+        let end = vec![Action::Sync, Action::Query(vec![ROLLBACK])];
+        [vec![Action::Sync, Action::Query(vec![begin])], said.concat(), end].concat()
+    })
+}
+
 /// A client whose blocks only read, or most of them.
 fn script(last_number: u32) -> impl Strategy<Value = Script> {
     let begin = || Text::Plain("begin read only", Role::Other);
     let commit = || Text::Plain("commit", Role::Commit);
     let chain = Text::Plain("commit and chain", Role::Commit);
-    let savepoint = Text::Plain("savepoint a", Role::Savepoint);
-    let back = Text::Plain("rollback to a", Role::RollbackTo);
     let empty = Text::Plain("", Role::Other);
     let name = || select(vec!["", "", "s1", "s2"]);
     let reads = || select(vec![Text::Select('a'), Text::Select('b'), Text::Three, empty]);
@@ -203,18 +256,10 @@ fn script(last_number: u32) -> impl Strategy<Value = Script> {
             2 => Just(begin()),
             2 => Just(commit()),
             1 => Just(ROLLBACK),
+            4 => remark(),
         ]
     };
-    let odd = select(vec![
-        Text::Insert,
-        Text::Put,
-        Text::Fail,
-        Text::Syntax,
-        savepoint,
-        back,
-        chain,
-        Text::Deferred,
-    ]);
+    let odd = select(vec![Text::Insert, Text::Put, Text::Fail, Text::Syntax, chain, Text::Deferred]);
     let simple = move || {
         prop_oneof![
             8 => reads(),
@@ -222,6 +267,7 @@ fn script(last_number: u32) -> impl Strategy<Value = Script> {
             3 => Just(commit()),
             2 => Just(ROLLBACK),
             2 => odd.clone(),
+            5 => remark(),
         ]
     };
     let action = prop_oneof![
@@ -234,7 +280,9 @@ fn script(last_number: u32) -> impl Strategy<Value = Script> {
         1 => Just(Action::Flush),
         4 => Just(Action::Wait),
     ];
-    prop::collection::vec(action, 1..25).prop_map(move |actions| {
+    let piece = prop_oneof![12 => action.prop_map(|action| vec![action]), 1 => cursor(), 2 => talk()];
+    prop::collection::vec(piece, 1..25).prop_map(move |pieces| {
+        let actions = pieces.concat();
         let mut scribe = Scribe::new(Profile { last_number, ..PROFILE });
         for action in &actions {
             // Who waits without a Sync may have got no answer.

@@ -9,6 +9,7 @@ mod pipe;
 mod play;
 mod postgres;
 mod reads;
+mod remarks;
 mod reruns;
 mod scenario;
 mod scribe;

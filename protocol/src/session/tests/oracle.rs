@@ -37,7 +37,8 @@ struct Client<'a> {
     portals: HashMap<String, (Statement, Vec<u32>)>,
     /// Written in this transaction, or in vain.
     open: Vec<u32>,
-    savepoint: Option<usize>,
+    /// How much was open at each.
+    savepoints: Vec<usize>,
     is_failed: bool,
     /// It was told that nobody knows.
     in_doubt: bool,
@@ -215,12 +216,16 @@ impl<'a> Client<'a> {
             (Role::Commit, "COMMIT") | (Role::Commits, _) => {
                 let open = std::mem::take(&mut self.open);
                 self.told.committed.extend(open);
-                self.savepoint = None;
+                self.savepoints.clear();
             }
             (Role::Commit | Role::Rollback, _) => self.roll_back(),
-            (Role::Savepoint, _) => self.savepoint = Some(self.open.len()),
+            (Role::Savepoint, _) => self.savepoints.push(self.open.len()),
+            (Role::Release, _) => {
+                self.savepoints.pop();
+            }
             (Role::RollbackTo, _) => {
-                let undone = self.open.split_off(self.savepoint.unwrap_or(0).min(self.open.len()));
+                let savepoint = self.savepoints.last().copied().unwrap_or(0);
+                let undone = self.open.split_off(savepoint.min(self.open.len()));
                 self.told.rolled_back.extend(undone);
                 self.is_failed = false;
                 self.is_in_failed_block = false;
@@ -239,7 +244,7 @@ impl<'a> Client<'a> {
 
     fn begin_anew(&mut self) {
         (self.is_failed, self.in_doubt, self.is_lost, self.is_in_failed_block) = (false, false, false, false);
-        self.savepoint = None;
+        self.savepoints.clear();
         self.open.clear();
         self.portals.clear();
     }

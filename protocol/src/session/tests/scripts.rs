@@ -58,6 +58,7 @@ pub(super) enum Role {
     Commit,
     Rollback,
     Savepoint,
+    Release,
     RollbackTo,
     /// It commits by itself.
     Commits,
@@ -217,7 +218,7 @@ fn control() -> impl Strategy<Value = Text> {
         1 => Just(Plain("rollback and chain", Role::Rollback)),
         1 => Just(Plain("savepoint a", Role::Savepoint)),
         1 => Just(Plain("rollback to a", Role::RollbackTo)),
-        1 => Just(Plain("release a", Role::Other)),
+        1 => Just(Plain("release a", Role::Release)),
         1 => Just(Text::Deferred),
         2 => Just(Text::Fail),
         1 => Just(Text::Syntax),

@@ -82,7 +82,8 @@ impl Backend {
         }
         self.portals.remove(portal);
         self.revalidate(&Prepared { sql: sql.clone(), altered })?;
-        self.portals.insert(portal.into(), Portal::new(sql, values));
+        let level = self.savepoints.len();
+        self.portals.insert(portal.into(), Portal::new(sql, values, level));
         write::empty(&mut self.said, b'2');
         Ok(())
     }
@@ -127,7 +128,11 @@ impl Backend {
         if portal.is_failed || portal.given.is_none() {
             return self.run_again(name, &sql, portal.is_failed);
         }
-        let outcome = self.run(&mut portal, limit)?;
+        let outcome = self.run(&mut portal, limit).inspect_err(|_| {
+            if let Some(portal) = self.portals.get_mut(name) {
+                portal.is_failed = true;
+            }
+        })?;
         // The portal of a procedure outlives what it commits.
         if self.portals.contains_key(name) || matches!(sql, Sql::Call(_)) {
             self.portals.insert(name.into(), portal);
@@ -145,7 +150,7 @@ impl Backend {
 
     /// A portal that was run to its end.
     fn run_again(&mut self, name: &str, sql: &Sql, is_failed: bool) -> Result<(), Failure> {
-        if is_failed || !sql.returns_rows() || matches!(sql, Sql::Show(_)) {
+        if is_failed || !sql.returns_rows() || matches!(sql, Sql::Show(_) | Sql::Fetch(..)) {
             return Err(Failure::new("55000", format!("portal \"{name}\" cannot be run")));
         }
         write::command_complete(&mut self.said, "SELECT 0");

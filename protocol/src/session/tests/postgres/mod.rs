@@ -41,8 +41,9 @@ pub(super) struct Backend {
     last_value: Option<u32>,
     /// What the transaction has written so far.
     written: Vec<u32>,
-    /// How much of that there was at the savepoint.
-    savepoint: Option<usize>,
+    savepoints: Vec<Savepoint>,
+    /// What was set for the transaction alone.
+    locals: HashMap<String, String>,
     /// It will be refused at commit.
     deferred: bool,
     /// A statement of the implicit transaction has been executed.
@@ -78,12 +79,24 @@ struct Portal {
     given: Option<usize>,
     /// Its transaction has failed.
     is_failed: bool,
+    /// The savepoints that there were when it was made.
+    level: usize,
+    is_cursor: bool,
 }
 
 impl Portal {
-    const fn new(sql: Option<Sql>, values: Vec<String>) -> Self {
-        Self { sql, values, given: Some(0), is_failed: false }
+    const fn new(sql: Option<Sql>, values: Vec<String>, level: usize) -> Self {
+        Self { sql, values, given: Some(0), is_failed: false, level, is_cursor: false }
     }
+}
+
+#[derive(Debug)]
+struct Savepoint {
+    name: String,
+    /// How much was written at that time.
+    written: usize,
+    /// What was set.
+    locals: HashMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -114,7 +127,8 @@ impl Backend {
             is_read_only: false,
             last_value: None,
             written: Vec::new(),
-            savepoint: None,
+            savepoints: Vec::new(),
+            locals: HashMap::new(),
             deferred: false,
             pipelining: false,
             skipping: false,

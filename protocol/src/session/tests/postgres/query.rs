@@ -53,7 +53,7 @@ impl Backend {
             self.describe_row(&sql);
         }
         let (is_transaction, is_last) = (sql.is_transaction(), self.query.is_empty());
-        let mut portal = Portal::new(Some(sql), Vec::new());
+        let mut portal = Portal::new(Some(sql), Vec::new(), self.savepoints.len());
         // A portal that failed stays, as long as its transaction.
         self.portals.insert(String::new(), portal.clone());
         let outcome = self.run(&mut portal, 0)?;

@@ -32,9 +32,9 @@ pub(crate) enum Sql {
     Rollback {
         chain: bool,
     },
-    Savepoint,
-    RollbackTo,
-    Release,
+    Savepoint(String),
+    RollbackTo(String),
+    Release(String),
     /// `call p(N)`: writes and commits.
     Call(Number),
     /// `create database dN`: commits at once.
@@ -49,7 +49,16 @@ pub(crate) enum Sql {
         name: String,
         value: String,
     },
-    SetLocal,
+    SetLocal {
+        name: String,
+        value: String,
+    },
+    /// `declare NAME cursor for QUERY`
+    Declare(String, Box<Self>),
+    /// `fetch COUNT NAME`
+    Fetch(usize, String),
+    /// `close NAME`
+    Close(String),
     /// `reset all`
     Reset,
     /// What pgherd sends behind it.
@@ -109,16 +118,27 @@ impl Sql {
             ["commit", "and", "chain"] => Self::Commit { chain: true },
             ["rollback"] => Self::Rollback { chain: false },
             ["rollback", "and", "chain"] => Self::Rollback { chain: true },
-            ["savepoint", "a"] => Self::Savepoint,
-            ["rollback", "to", "a"] => Self::RollbackTo,
-            ["release", "a"] => Self::Release,
+            ["savepoint" | "SAVEPOINT", name] => Self::Savepoint(name.trim_matches('"').into()),
+            ["rollback", "to", name] => Self::RollbackTo((*name).into()),
+            ["release", name] => Self::Release((*name).into()),
+            ["declare", name, "cursor", "for", ..] => {
+                let (_, query) = text.split_once(" for ")?;
+                Self::Declare((*name).into(), Box::new(Self::parse(query)?))
+            }
+            ["fetch", count, name] => Self::Fetch(count.parse().ok()?, (*name).into()),
+            ["close", name] => Self::Close((*name).into()),
             ["call", call] => Self::Call(Number::parse(call)?),
             ["create", "database", name] => Self::Immediate(name.trim_start_matches('d').parse().ok()?),
             ["copy", "t", "from", "stdin"] => Self::CopyIn,
             ["copy", "b", "from", "stdin"] => Self::CopyBroken,
             ["copy", "u", "to", "stdout"] => Self::CopyOut,
             ["alter", "table", "s", "add", _, "int"] => Self::Alter,
-            ["set", "local", ..] => Self::SetLocal,
+            ["set", "local", name, "=", value] => {
+                Self::SetLocal { name: (*name).into(), value: value.trim_matches('\'').into() }
+            }
+            ["set", "transaction", modes @ ..] => {
+                Self::SetLocal { name: "transaction".into(), value: modes.concat() }
+            }
             ["set", name, "=", value] => {
                 Self::Set { name: (*name).into(), value: value.trim_matches('\'').into() }
             }
@@ -154,12 +174,13 @@ impl Sql {
 
     /// True for what is carried out in a failed transaction.
     pub(crate) const fn is_exit(&self) -> bool {
-        matches!(self, Self::Commit { .. } | Self::Rollback { .. } | Self::RollbackTo)
+        matches!(self, Self::Commit { .. } | Self::Rollback { .. } | Self::RollbackTo(_))
     }
 
     /// True for `TransactionStmt`.
     pub(crate) const fn is_transaction(&self) -> bool {
-        matches!(self, Self::Begin | Self::BeginReadOnly | Self::Savepoint | Self::Release) || self.is_exit()
+        matches!(self, Self::Begin | Self::BeginReadOnly | Self::Savepoint(_) | Self::Release(_))
+            || self.is_exit()
     }
 
     /// True for what commits before Sync.
@@ -191,8 +212,26 @@ impl Sql {
                 | Self::Put(_)
                 | Self::Fail
                 | Self::Show(_)
+                | Self::Fetch(..)
                 | Self::Restore
         )
+    }
+
+    /// True for what a standby may be asked for in a block that only reads, if `true`, or anywhere.
+    pub(crate) const fn is_for_standby(&self, in_block: bool) -> bool {
+        match self {
+            Self::Select { .. } | Self::CopyOut | Self::Repeat(_) => true,
+            Self::BeginReadOnly | Self::Commit { chain: false } | Self::Rollback { chain: false } => true,
+            Self::Savepoint(_) | Self::RollbackTo(_) | Self::Release(_) => in_block,
+            Self::SetLocal { .. } | Self::Show(_) => in_block,
+            Self::Declare(..) | Self::Fetch(..) | Self::Close(_) => in_block,
+            _ => false,
+        }
+    }
+
+    /// True for what a standby may have to refuse.
+    pub(crate) const fn needs_replay(&self) -> bool {
+        matches!(self, Self::Select { .. } | Self::CopyOut | Self::Repeat(_) | Self::Declare(..))
     }
 
     pub(crate) const fn values(&self) -> usize {

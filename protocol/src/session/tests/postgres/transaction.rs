@@ -1,7 +1,7 @@
 //! Transactions, and what statements do in them.
 
 use super::sql::Number;
-use super::{Backend, Failure, Outcome, Portal, Prepared, Sql};
+use super::{Backend, Failure, Outcome, Portal, Prepared, Savepoint, Sql};
 use crate::error::{ClientError, Severity};
 use crate::write;
 
@@ -49,7 +49,8 @@ impl Backend {
     fn forget_transaction(&mut self) {
         self.block = Block::None;
         self.is_read_only = false;
-        self.savepoint = None;
+        self.savepoints.clear();
+        self.locals.clear();
         self.pipelining = false;
         self.portals.clear();
     }
@@ -60,7 +61,9 @@ impl Backend {
             Block::None => self.roll_back(),
             Block::Open | Block::Failed => {
                 self.block = Block::Failed;
-                self.portals.values_mut().for_each(|portal| portal.is_failed = true);
+                let level = self.savepoints.len();
+                let of_it = self.portals.values_mut().filter(|portal| portal.level >= level);
+                of_it.for_each(|portal| portal.is_failed = true);
             }
         }
     }
@@ -114,28 +117,38 @@ impl Backend {
                 self.begin_again(*chain, is_read_only);
                 "ROLLBACK"
             }
-            (Sql::Savepoint | Sql::RollbackTo | Sql::Release, Block::None) => {
+            (Sql::Savepoint(_) | Sql::RollbackTo(_) | Sql::Release(_), Block::None) => {
                 return Err(Failure::new("25P01", "SAVEPOINT can only be used in transaction blocks"));
             }
-            (Sql::Savepoint, _) => {
-                self.savepoint = Some(self.written.len());
+            (Sql::Savepoint(name), _) => {
+                let (name, written) = (name.clone(), self.written.len());
+                self.savepoints.push(Savepoint { name, written, locals: self.locals.clone() });
                 "SAVEPOINT"
             }
-            (other, _) => {
-                let Some(length) = self.savepoint else {
-                    return Err(Failure::new("3B001", "savepoint \"a\" does not exist"));
-                };
-                if *other == Sql::Release {
-                    self.savepoint = None;
-                    "RELEASE"
-                } else {
-                    self.written.truncate(length);
-                    self.block = Block::Open;
-                    "ROLLBACK"
-                }
+            (Sql::Release(name), _) => {
+                let place = self.find_savepoint(name)?;
+                self.savepoints.truncate(place);
+                self.portals.values_mut().for_each(|portal| portal.level = portal.level.min(place));
+                "RELEASE"
             }
+            (Sql::RollbackTo(name), _) => {
+                let place = self.find_savepoint(name)?;
+                self.savepoints.truncate(place + 1);
+                let savepoint = &self.savepoints[place];
+                self.written.truncate(savepoint.written);
+                self.locals.clone_from(&savepoint.locals);
+                self.portals.retain(|_, portal| portal.level <= place);
+                self.block = Block::Open;
+                "ROLLBACK"
+            }
+            (other, _) => panic!("{other:?} is no statement of transactions"),
         };
         Ok(Outcome::Complete(tag.into()))
+    }
+
+    fn find_savepoint(&self, name: &str) -> Result<usize, Failure> {
+        let missing = || Failure::new("3B001", format!("savepoint \"{name}\" does not exist"));
+        self.savepoints.iter().rposition(|savepoint| savepoint.name == *name).ok_or_else(missing)
     }
 
     fn begin_again(&mut self, chain: bool, is_read_only: bool) {
@@ -171,12 +184,11 @@ impl Backend {
         if given == 0
             && let Some(refusals) = &mut self.refusals
         {
-            let is_exit = matches!(sql, Sql::BeginReadOnly | Sql::Commit { .. } | Sql::Rollback { .. });
-            assert!(
-                is_exit || matches!(sql, Sql::Select { .. } | Sql::CopyOut | Sql::Repeat(_)),
-                "a standby is asked for {sql:?}"
-            );
-            if !is_exit && refusals.next().unwrap_or_default() {
+            let in_block = self.block != Block::None;
+            assert!(sql.is_for_standby(in_block), "a standby is asked for {sql:?}");
+            // A block with a cursor could not go on elsewhere.
+            let is_bound = self.portals.values().any(|portal| portal.is_cursor);
+            if sql.needs_replay() && refusals.next().unwrap_or_default() && !is_bound {
                 return Err(Failure::new("42P01", "relation does not exist, yet"));
             }
         }
@@ -199,7 +211,8 @@ impl Backend {
             }
             Sql::Run(name, values) => {
                 let sql = self.runnable(name, values)?;
-                return self.run(&mut Portal::new(Some(sql), values.clone()), 0);
+                let level = self.savepoints.len();
+                return self.run(&mut Portal::new(Some(sql), values.clone(), level), 0);
             }
             Sql::CopyIn => return Ok(Outcome::CopyIn),
             Sql::CopyBroken => {
@@ -252,6 +265,7 @@ impl Backend {
                 let prepared = self.statements.get(name).and_then(|prepared| prepared.sql.as_ref());
                 prepared.is_some_and(Sql::returns_rows)
             }
+            Sql::Fetch(_, name) => self.portals.contains_key(name),
             sql => sql.returns_rows(),
         }
     }
@@ -277,7 +291,8 @@ impl Backend {
                 "SELECT 1"
             }
             Sql::Show(name) => {
-                let value = self.settings.get(name).cloned().unwrap_or_default();
+                let local = self.locals.get(name).or_else(|| self.settings.get(name));
+                let value = local.cloned().unwrap_or_default();
                 self.row(&value);
                 "SHOW"
             }
@@ -328,6 +343,39 @@ impl Backend {
         Ok(tag.into())
     }
 
+    fn run_cursor(&mut self, sql: &Sql) -> Result<String, Failure> {
+        let missing = |name: &str| Failure::new("34000", format!("cursor \"{name}\" does not exist"));
+        match sql {
+            Sql::Declare(..) if self.block == Block::None => {
+                Err(Failure::new("25P01", "DECLARE CURSOR can only be used in transaction blocks"))
+            }
+            Sql::Declare(name, _) if self.portals.contains_key(name) => {
+                Err(Failure::new("42P03", format!("cursor \"{name}\" already exists")))
+            }
+            Sql::Declare(name, query) => {
+                let portal = Portal::new(Some((**query).clone()), Vec::new(), self.savepoints.len());
+                self.portals.insert(name.clone(), Portal { is_cursor: true, ..portal });
+                Ok("DECLARE CURSOR".into())
+            }
+            Sql::Fetch(count, name) => {
+                let portal = self.portals.get_mut(name).ok_or_else(|| missing(name))?;
+                let Some(Sql::Select { text, rows, .. }) = portal.sql.clone() else {
+                    panic!("the model fetches of plain queries only")
+                };
+                let given = portal.given.unwrap_or(rows);
+                let now = (*count).min(rows - given);
+                portal.given = Some(given + now);
+                (0..now).for_each(|_| self.row(&text));
+                Ok(format!("FETCH {now}"))
+            }
+            Sql::Close(name) => {
+                self.portals.remove(name).ok_or_else(|| missing(name))?;
+                Ok("CLOSE CURSOR".into())
+            }
+            other => panic!("{other:?} is about no cursor"),
+        }
+    }
+
     fn write(&mut self, number: Number, values: &[String]) -> Result<(), Failure> {
         let number = resolve(number, values)?;
         self.written.push(number);
@@ -340,10 +388,17 @@ impl Backend {
         let tag = match sql {
             Sql::Set { name, value } => {
                 self.settings.insert(name.clone(), value.clone());
+                self.locals.remove(name);
                 "SET"
             }
-            Sql::SetLocal => "SET",
+            Sql::SetLocal { name, value } => {
+                if self.block != Block::None {
+                    self.locals.insert(name.clone(), value.clone());
+                }
+                "SET"
+            }
             Sql::Reset => {
+                self.locals.clear();
                 self.settings.clone_from(&self.defaults);
                 "RESET"
             }
@@ -382,7 +437,7 @@ impl Backend {
                 "PREPARE"
             }
             Sql::Other(tag) => tag,
-            other => panic!("{other:?} is carried out elsewhere"),
+            other => return self.run_cursor(other),
         };
         Ok(tag.into())
     }

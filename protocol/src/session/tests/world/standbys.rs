@@ -85,7 +85,7 @@ impl World {
         server.serve(usize::MAX);
         server.backend.reads(&wire::query(&begin));
         if is_failed {
-            server.backend.reads(&wire::query("rollback to a"));
+            server.backend.reads(&wire::query("rollback to lost"));
         }
         server.backend.said();
     }
