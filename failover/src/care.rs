@@ -7,7 +7,11 @@ use pgherd_health::{Member, MemberState, NodeId, Report, Standing};
 
 use crate::cascade::follows;
 use crate::state::State;
-use crate::{CommandId, Epoch, Machine, Outcome, Settings, Step, cascade};
+use crate::{CommandId, Epoch, Limit, Loss, Machine, Outcome, Settings, Step, cascade};
+
+mod ordered;
+
+pub(crate) use ordered::{can_rejoin, ended_orders};
 
 /// The longest pause between two repairs of one server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -19,8 +23,8 @@ const TRIES: u32 = 3;
 const NEVER_ANSWERED: &str =
     "it has not answered since pgherd began: nobody knows what WAL of its own it has";
 
-/// Why a server is not rewound unasked whose WAL is known.
-pub(crate) const TOO_MUCH: &str = "it has more WAL of its own than failover.max_data_loss";
+/// The same of one whose WAL is known.
+const TOO_MUCH: &str = "it has more WAL of its own than failover.max_data_loss";
 
 /// What is being done for the servers that do not lead.
 #[derive(Debug, Default)]
@@ -50,6 +54,8 @@ struct Patient {
     trouble: String,
     /// A rewind was tried, and cannot be done.
     not_rewindable: Option<String>,
+    /// What it has beside the lineage, as was seen when it was down.
+    kept: Option<Loss>,
     /// Why it is left alone.
     given_up: Option<String>,
 }
@@ -58,6 +64,8 @@ struct Patient {
 #[derive(Clone, Copy, Debug)]
 struct Ordered {
     since: Instant,
+    /// Whatever it has may be lost.
+    accepts_loss: bool,
     /// It is cloned anew, whatever it has.
     reclone: bool,
     /// The command that carries it out, once it was given.
@@ -72,11 +80,18 @@ struct Stop {
     run: Option<i64>,
     /// It has nothing beside the lineage, as one that was shut down for another, or an operator has given that up.
     is_settled: bool,
+    /// An operator wants it back whatever it has.
+    accepts_loss: bool,
 }
 
 impl Stop {
     fn of(member: &Member, at: Instant) -> Self {
-        Self { at, run: member.report().map(|report| report.started_at), is_settled: false }
+        Self {
+            at,
+            run: member.report().map(|report| report.started_at),
+            is_settled: false,
+            accepts_loss: false,
+        }
     }
 
     /// It answers, from another run. If that ends, it is not our doing.
@@ -94,8 +109,9 @@ impl Care {
 
     /// The primary is about to be stopped, to be started again as a standby.
     pub(crate) fn stopping(&mut self, primary: &Member, now: Instant) {
-        self.patients.entry(primary.node).or_default().stopped =
-            Some(Stop { is_settled: true, ..Stop::of(primary, now) });
+        let patient = self.patients.entry(primary.node).or_default();
+        patient.stopped = Some(Stop { is_settled: true, ..Stop::of(primary, now) });
+        patient.kept = None;
     }
 
     /// Something is done for it, or an operator wants it to be.
@@ -109,6 +125,12 @@ impl Care {
     /// It is left to an operator.
     pub(crate) fn leave(&mut self, node: NodeId, why: String) {
         self.patients.entry(node).or_default().given_up = Some(why);
+    }
+
+    /// It is left to an operator, since it has this.
+    pub(crate) fn keep(&mut self, node: NodeId, loss: Loss) {
+        self.leave(node, format!("{TOO_MUCH}: an operator must rejoin it"));
+        self.patients.entry(node).or_default().kept = Some(loss);
     }
 
     /// A promotion took place: the frozen standbys follow the new primary at once.
@@ -136,8 +158,8 @@ impl Care {
     }
 
     /// An operator wants it to be rejoined.
-    pub(crate) fn ordered(&mut self, node: NodeId, reclone: bool, now: Instant) {
-        self.ordered.insert(node, Ordered { since: now, reclone, placed: None });
+    pub(crate) fn ordered(&mut self, node: NodeId, (accepts_loss, reclone): (bool, bool), now: Instant) {
+        self.ordered.insert(node, Ordered { since: now, accepts_loss, reclone, placed: None });
         if let Some(patient) = self.patients.get_mut(&node) {
             // What has failed before is tried again.
             patient.not_before = None;
@@ -149,6 +171,13 @@ impl Care {
     /// An operator's rejoin of it has yet to be begun; true if it is to be cloned anew.
     fn is_ordered(&self, node: NodeId) -> Option<bool> {
         self.ordered.get(&node).filter(|ordered| ordered.placed.is_none()).map(|ordered| ordered.reclone)
+    }
+
+    /// An operator has said that what it has may be lost.
+    fn accepts_loss(&self, node: NodeId) -> bool {
+        let stopped = self.patients.get(&node).and_then(|patient| patient.stopped);
+        let ordered = self.ordered.get(&node).is_some_and(|ordered| ordered.accepts_loss);
+        ordered || stopped.is_some_and(|stop| stop.accepts_loss)
     }
 
     /// True if no server is being repaired.
@@ -165,114 +194,6 @@ impl Care {
             let why = patient.given_up.clone().or_else(|| (patient.failures >= TRIES).then_some(failed))?;
             Some(format!("node {node}: {why}"))
         })
-    }
-}
-
-/// Whether an operator may have a server rejoined now, and what that would do.
-///
-/// # Errors
-/// Why not, and what to do.
-pub(crate) fn can_rejoin(
-    machine: &Machine,
-    node: NodeId,
-    accept_data_loss: bool,
-    reclone: bool,
-) -> Result<String, String> {
-    if let Some(why) = machine.looks_on() {
-        return Err(format!("{why}: give the order to the one that decides"));
-    }
-    let State::Steady { epoch } = machine.state else {
-        return Err(format!("not now, there is no primary to follow: {}", machine.state.name()));
-    };
-    let primary = epoch.primary;
-    let member = machine.topology.member(node).ok_or_else(|| format!("there is no node {node}"))?;
-    if node == primary {
-        return Err(format!("node {node} is the primary: there is nobody whom it could follow"));
-    }
-    if let MemberState::Foreign { system_identifier } = member.state {
-        return Err(format!(
-            "node {node} belongs to another cluster ({system_identifier}): it is not touched"
-        ));
-    }
-    let led = machine.topology.member(primary).is_some_and(|it| machine.may_act_on(it));
-    if !machine.may_act_on(member) || !led {
-        return Err(format!("node {node} or node {primary} is not registered with repmgr"));
-    }
-    if follows(machine, epoch, member) && !reclone {
-        return Err(format!("node {node} follows node {primary} already"));
-    }
-    if machine.care.ordered.contains_key(&node) {
-        return Err(format!("the rejoin of node {node} has been ordered already, and has not ended"));
-    }
-    if let Some(placed) = machine.orders.under_way().find(|placed| placed.node == node) {
-        return Err(format!("not now: a command is under way there: {:?}", placed.step));
-    }
-    let lost = match (member.report(), member.standing) {
-        (None, _) => Some(NEVER_ANSWERED.to_owned()),
-        (_, Standing::Superseded { divergence, .. }) if divergence > machine.settings.max_data_loss => {
-            Some(format!("it has {divergence} bytes of WAL of its own, more than failover.max_data_loss"))
-        }
-        (_, Standing::Diverged | Standing::Ahead) => {
-            Some("it has WAL of its own, from another fork".to_owned())
-        }
-        _ => None,
-    };
-    let how = if reclone {
-        format!("stopped, emptied and cloned from node {primary}")
-    } else {
-        format!("stopped, rewound and made to follow node {primary}")
-    };
-    match lost {
-        Some(why) if !accept_data_loss => {
-            Err(format!("node {node}: {why}, which would be lost: accept the loss"))
-        }
-        Some(why) => Ok(format!("node {node} is {how}; {why}, which is lost")),
-        None => Ok(format!("node {node} is {how}")),
-    }
-}
-
-/// The orders to rejoin a server that have come to their ends, and how.
-pub(crate) fn ended_orders(
-    machine: &mut Machine,
-    now: Instant,
-    lasts: Duration,
-) -> Vec<(NodeId, Result<String, String>)> {
-    let told: Vec<_> = machine
-        .care
-        .ordered
-        .iter()
-        .filter_map(|(node, ordered)| Some((*node, end_of_order(machine, now, *node, *ordered, lasts)?)))
-        .collect();
-    machine.care.ordered.retain(|node, _| !told.iter().any(|(of, _)| of == node));
-    told
-}
-
-fn end_of_order(
-    machine: &Machine,
-    now: Instant,
-    node: NodeId,
-    ordered: Ordered,
-    lasts: Duration,
-) -> Option<Result<String, String>> {
-    let State::Steady { epoch } = machine.state else {
-        return Some(Err(format!("the primary was lost meanwhile: {}", machine.state.name())));
-    };
-    let Some(member) = machine.topology.member(node) else {
-        return Some(Err(format!("node {node} is none of the herd any more")));
-    };
-    let Some((placed, outcome)) = ordered.placed.map(|id| (id, machine.orders.outcome(id))) else {
-        let over = now >= ordered.since + lasts;
-        return over.then(|| Err(format!("it could not be begun within {lasts:?}")));
-    };
-    let ended = machine.orders.ended_at(placed)?;
-    let primary = epoch.primary;
-    match outcome? {
-        Outcome::Done if follows(machine, epoch, member) && member.asked_since(ended) => {
-            Some(Ok(format!("node {node} follows node {primary}")))
-        }
-        Outcome::Done if now < ended + machine.settings.retry_after => None,
-        Outcome::Done => Some(Err(format!("node {node} is not seen to follow node {primary}"))),
-        other => Some(Err(format!("node {node}: {other}; it is tried again"))),
     }
 }
 
@@ -293,7 +214,8 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
         let fence = step == Step::Fence;
         let rejoin = matches!(step, Step::Rejoin { .. } | Step::Clone { .. });
         let is_settled = machine.care.ordered.contains_key(&node);
-        let stop = |member| Stop { is_settled, ..Stop::of(member, now) };
+        let accepts_loss = machine.care.accepts_loss(node);
+        let stop = |member| Stop { is_settled, accepts_loss, ..Stop::of(member, now) };
         let stop = machine.topology.member(node).filter(|_| rejoin).map(stop);
         let id = machine.order(now, node, step);
         if fence {
@@ -319,6 +241,8 @@ fn note_fences(machine: &mut Machine) {
             Some(outcome) => {
                 if matches!(outcome, Outcome::Fenced { stopped: true }) {
                     stopped = orders.ended_at(*fence).map(|at| Stop::of(member, at));
+                    // It has run since that was seen.
+                    patient.kept = None;
                 }
                 false
             }
@@ -338,7 +262,8 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
         let repair = patient.repair;
         *patient = Patient { fences: std::mem::take(&mut patient.fences), ..Patient::default() };
         if let Some(event) = repair.and_then(|id| event_of(&machine.orders.get(id)?.step)) {
-            machine.happened(now, (event, node), Ok(&format!("it follows node {}", epoch.primary)));
+            let what = format!("it follows node {}{}", epoch.primary, lost(machine, repair));
+            machine.happened(now, (event, node), Ok(&what));
         }
         return;
     }
@@ -352,7 +277,7 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
     let (failed, fence, how) =
         match patient.repair.map(|id| (machine.orders.outcome(id), machine.orders.get(id))) {
             Some((Some(outcome), Some(placed))) => {
-                let done = matches!(outcome, Outcome::Done | Outcome::Fenced { .. });
+                let done = matches!(outcome, Outcome::Done | Outcome::Rejoined(_) | Outcome::Fenced { .. });
                 (!done, placed.step == Step::Fence, format!("{:?}: {outcome}", placed.step))
             }
             _ => (true, false, String::new()),
@@ -362,7 +287,11 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
         patient.not_rewindable = Some(why.clone());
     }
     let repair = patient.repair;
-    if fence && !failed && member.state != MemberState::Primary {
+    if let Some(Outcome::Kept(loss)) = repair.and_then(|id| machine.orders.outcome(id)) {
+        patient.repair = None;
+        patient.kept = Some(*loss);
+        machine.happened(now, ("pgherd_rejoin", node), Err(&how));
+    } else if fence && !failed && member.state != MemberState::Primary {
         patient.repair = None;
     } else if failed || now >= ended + machine.settings.retry_after {
         patient.repair = None;
@@ -375,6 +304,14 @@ fn examine(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) {
         if let Some(event) = event {
             machine.happened(now, (event, node), Err(&why));
         }
+    }
+}
+
+/// What was lost by a rejoin, as far as that could be told.
+fn lost(machine: &Machine, repair: Option<CommandId>) -> String {
+    match repair.and_then(|id| machine.orders.outcome(id)) {
+        Some(Outcome::Rejoined(loss)) => format!("; it lost {loss}"),
+        _ => String::new(),
     }
 }
 
@@ -420,6 +357,7 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
     let standing = member.standing;
     let settings = machine.settings.clone();
     let ordered = machine.care.is_ordered(node);
+    let limit = limit(machine, node);
     let patient = machine.care.patients.get_mut(&node)?;
     if patient.repair.is_some() || patient.not_before.is_some_and(|at| now < at) {
         return None;
@@ -435,12 +373,13 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
         return None;
     }
     if let Some(reclone) = ordered {
-        let step = if reclone { Step::Clone { upstream } } else { Step::Rejoin { upstream } };
+        let step = if reclone { Step::Clone { upstream } } else { Step::Rejoin { upstream, limit: limit? } };
         return checkpointed(machine, now, epoch).then_some(step);
     }
     let superseded = state == MemberState::Standby && matches!(standing, Standing::Superseded { .. });
     if superseded || patient.stopped.is_some() {
-        if let Some(how) = worth {
+        let kept = patient.kept.filter(|loss| limit.as_ref().is_some_and(|limit| !limit.allows(loss)));
+        if let Some(how) = worth.or(kept.map(|_| TOO_MUCH)) {
             patient.given_up = Some(format!("{how}: an operator must rejoin it"));
             return None;
         }
@@ -453,12 +392,19 @@ fn remedy(machine: &mut Machine, now: Instant, epoch: Epoch, node: NodeId) -> Op
             return None;
         }
         let clone = patient.not_rewindable.is_some();
-        let step = if clone { Step::Clone { upstream } } else { Step::Rejoin { upstream } };
+        let step = if clone { Step::Clone { upstream } } else { Step::Rejoin { upstream, limit: limit? } };
         return checkpointed(machine, now, epoch).then_some(step);
     }
     let loose = state == MemberState::Standby && standing == Standing::OnLineage;
     let upstream = above.filter(|_| loose && (patient.frozen || waited))?;
     Some(Step::Follow { upstream })
+}
+
+/// How much a server may lose by a rejoin: what it has written after its last report counts, too.
+fn limit(machine: &Machine, node: NodeId) -> Option<Limit> {
+    let lineage = machine.knowledge.accepted()?.branch.clone();
+    let all = machine.care.accepts_loss(node);
+    Some(Limit { lineage, bytes: if all { u64::MAX } else { machine.settings.max_data_loss } })
 }
 
 /// What a server has beside the lineage that is not thrown away unasked.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgherd_health::{Branch, Lsn, NodeId};
 
-use crate::Record;
+use crate::{Limit, Loss, Record};
 
 /// Names one order, so that a late outcome is never taken for another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,10 +86,13 @@ pub enum Step {
         /// The server to follow.
         upstream: NodeId,
     },
-    /// Stop, `repmgr node rejoin --force-rewind`, start: an old primary comes back as a standby of `upstream`.
+    /// Stop, `repmgr node rejoin --force-rewind`, start: an old primary comes back as a standby of `upstream`. Where it can be told what
+    /// it loses by that, ends with [`Outcome::Rejoined`], or with [`Outcome::Kept`] if that is more than it may.
     Rejoin {
         /// The server to follow.
         upstream: NodeId,
+        /// How much it may lose.
+        limit: Limit,
     },
     /// Stop, `repmgr standby clone --force`, start: its data directory is thrown away, and it comes back as a standby of
     /// `upstream`. May take hours.
@@ -121,6 +124,10 @@ pub enum Outcome {
         /// How, and where its WAL ends.
         ended: Ended,
     },
+    /// The server came back as a standby, and lost this.
+    Rejoined(Loss),
+    /// The server has this, more than it may lose: it is down, and has all that it had.
+    Kept(Loss),
     /// The standby receives no WAL any more and has replayed all that it has.
     Frozen {
         /// The end of its WAL.
@@ -173,6 +180,8 @@ impl fmt::Display for Outcome {
             Self::Fenced { stopped: false } => f.write_str("fenced, it was not running"),
             Self::Stopped { checkpoint } => write!(f, "shut down at {checkpoint}"),
             Self::Recalled { branch, ended } => write!(f, "{ended} by a pgherd, on {branch}"),
+            Self::Rejoined(loss) => write!(f, "rejoined, it lost {loss}"),
+            Self::Kept(loss) => write!(f, "it has {loss}, more than failover.max_data_loss"),
             Self::Frozen { lsn } => write!(f, "frozen at {lsn}"),
             Self::NotRewindable(why) => write!(f, "cannot be rewound: {why}"),
             Self::Failed(why) => write!(f, "failed: {why}"),

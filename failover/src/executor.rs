@@ -24,7 +24,7 @@ use pgherd_health::{Node, NodeId, ProberSettings};
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::{Command, Outcome, Step};
+use crate::{Command, Limit, Outcome, Step};
 use commands::Commands;
 pub use quiesce::Clients;
 pub use remote::RepmgrRows;
@@ -136,7 +136,9 @@ impl Executor {
             Step::Stop => Ok(remote.stop(node).await),
             Step::Recall => Ok(remote.recall(node).await),
             Step::Start => Ok(remote.start(node, rows).await),
-            Step::Rejoin { upstream } => self.rejoin(node, *upstream, rows, command.deadline).await,
+            Step::Rejoin { upstream, limit } => {
+                self.rejoin(node, (*upstream, limit), rows, command.deadline).await
+            }
             Step::Clone { upstream } => Ok(remote.clone_anew(node, *upstream, rows, sql).await),
             _ => Err("it is no step over ssh".to_owned()),
         };
@@ -161,9 +163,16 @@ impl Executor {
         self.until_it_streams((node, upstream), rows, deadline, following).await
     }
 
-    async fn rejoin(&self, node: NodeId, upstream: NodeId, rows: &RepmgrRows, deadline: Duration) -> OverSsh {
-        let standby = match self.0.shell.ssh().ok_or("there is no ssh")?.recover(node).await {
-            Ok(standby) => standby,
+    async fn rejoin(
+        &self,
+        node: NodeId,
+        (upstream, limit): (NodeId, &Limit),
+        rows: &RepmgrRows,
+        deadline: Duration,
+    ) -> OverSsh {
+        let remote = self.0.shell.ssh().ok_or("there is no ssh")?;
+        let (standby, loss) = match remote.recover(node, limit).await {
+            Ok(recovered) => recovered,
             Err(outcome) => return Ok(outcome),
         };
         let (parts, known) = (Arc::clone(&self.0), Arc::clone(rows));
@@ -171,7 +180,10 @@ impl Executor {
             let remote = parts.shell.ssh().ok_or("there is no ssh")?;
             Ok(remote.rejoin((node, standby), upstream, &known, &parts.sql).await)
         };
-        self.until_it_streams((node, upstream), rows, deadline, rejoining).await
+        match (self.until_it_streams((node, upstream), rows, deadline, rejoining).await?, loss) {
+            (Outcome::Done, Some(loss)) => Ok(Outcome::Rejoined(loss)),
+            (outcome, _) => Ok(outcome),
+        }
     }
 
     /// Done as soon as the standby is seen to stream. repmgr looks for that once a second only, and then has nothing left

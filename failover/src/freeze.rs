@@ -157,6 +157,8 @@ pub(crate) fn not_frozen(machine: &Machine, attempt: &Attempt) -> Option<String>
             | Outcome::Fenced { .. }
             | Outcome::Stopped { .. }
             | Outcome::Recalled { .. }
+            | Outcome::Rejoined(_)
+            | Outcome::Kept(_)
             | Outcome::NotRewindable(_) => Some(format!("node {node} did not say where its WAL ends")),
         }
     })

@@ -22,6 +22,7 @@ mod herd;
 mod history;
 mod hold;
 mod lease;
+mod loss;
 mod machine;
 mod operator;
 mod orders;
@@ -52,6 +53,7 @@ pub use executor::{
 pub use explain::explain;
 pub use history::{Decision, History};
 pub use lease::{Candidate, Claim, Ruling, Served};
+pub use loss::{Limit, Loss};
 pub use machine::Machine;
 pub use routing::{Epoch, Routing, Writes};
 pub use settings::{Mode, Settings};

@@ -63,7 +63,7 @@ impl Machine {
             },
             Order::Rejoin { node, accept_data_loss, reclone } => {
                 match care::can_rejoin(self, *node, *accept_data_loss, *reclone) {
-                    Ok(_) => return self.care.ordered(*node, *reclone, now),
+                    Ok(_) => return self.care.ordered(*node, (*accept_data_loss, *reclone), now),
                     Err(why) => Err(why),
                 }
             }

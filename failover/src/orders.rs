@@ -127,7 +127,7 @@ impl Orders {
     ) -> impl Iterator<Item = &Placed> {
         self.under_way().filter(move |placed| {
             let forlorn = match placed.step {
-                Step::Follow { upstream: of } | Step::Rejoin { upstream: of } => Some(of) != upstream,
+                Step::Follow { upstream: of } | Step::Rejoin { upstream: of, .. } => Some(of) != upstream,
                 _ => false,
             };
             placed.node == node && !placed.is_harmless() && !(forlorn && placed.began < since)

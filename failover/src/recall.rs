@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_health::{Branch, Member, MemberState, NodeId, Relation, Standing};
+use pgherd_health::{Branch, Member, MemberState, NodeId, Standing};
 
-use crate::care::TOO_MUCH;
 use crate::guards::{self, Verdict};
 use crate::state::{Hold, HoldKind, State};
-use crate::{CommandId, Ended, Machine, Outcome, Step};
+use crate::{CommandId, Ended, Loss, Machine, Outcome, Step};
 
 /// The longest pause between two questions to the host of one server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -78,8 +77,9 @@ fn come_back(machine: &mut Machine, member: &Member, now: Instant, branch: &Bran
     let node = member.node;
     match (&machine.state, ended) {
         (State::Steady { .. }, _) => match kept(machine, branch, ended) {
-            None => machine.care.stopping(member, now),
-            Some(why) => machine.care.leave(node, format!("{why}: an operator must rejoin it")),
+            Ok(None) => machine.care.stopping(member, now),
+            Ok(Some(loss)) => machine.care.keep(node, loss),
+            Err(why) => machine.care.leave(node, format!("{why}: an operator must rejoin it")),
         },
         // Whoever was fenced was given up, perhaps for another that is down now: it never leads again by itself.
         (State::Hold(hold), Ended::ShutDown { .. }) if may_lead_again(machine, hold, now, node, branch) => {
@@ -91,21 +91,18 @@ fn come_back(machine: &mut Machine, member: &Member, now: Instant, branch: &Bran
     }
 }
 
-/// What it has that is not thrown away unasked: of one that was shut down for another all that the primary lacks, since nothing was to be
-/// lost by that, of one that was fenced more than may be lost of any false primary.
-fn kept(machine: &Machine, branch: &Branch, ended: Ended) -> Option<String> {
-    let relation = machine.knowledge.accepted().map(|lineage| lineage.branch.relation(branch));
-    match (relation, ended) {
+/// What it has that is not thrown away unasked, or why that cannot be told: of one that was shut down for another all that the primary
+/// lacks, since nothing was to be lost by that, of one that was fenced more than may be lost of any false primary.
+fn kept(machine: &Machine, branch: &Branch, ended: Ended) -> Result<Option<Loss>, String> {
+    let lineage = machine.knowledge.accepted().map(|lineage| &lineage.branch);
+    let loss = |end| lineage.and_then(|lineage| Loss::of(lineage, branch, end));
+    match ended {
         // A record that begins before the fork ends before it.
-        (Some(Relation::Supersedes { switch_point }), Ended::ShutDown { checkpoint })
-            if checkpoint < switch_point =>
-        {
-            None
+        Ended::ShutDown { checkpoint } if loss(checkpoint).is_some_and(|it| checkpoint < it.from) => Ok(None),
+        Ended::Fenced { end } if loss(end).is_some() => {
+            Ok(loss(end).filter(|loss| loss.bytes() > machine.settings.max_data_loss))
         }
-        (Some(Relation::Supersedes { switch_point }), Ended::Fenced { end }) => {
-            (end.bytes_since(switch_point) > machine.settings.max_data_loss).then(|| TOO_MUCH.to_owned())
-        }
-        _ => Some(format!("it was {ended} by a pgherd, on {branch}, which the primary does not have")),
+        _ => Err(format!("it was {ended} by a pgherd, on {branch}, which the primary does not have")),
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::etcd::Lease;
-use crate::{Candidate, Command, CommandId, Ended, Event, Executor, Outcome, RepmgrRows, Step};
+use crate::{Candidate, Command, CommandId, Ended, Event, Executor, Loss, Outcome, RepmgrRows, Step};
 
 /// One task for each command; every task is waited for.
 #[derive(Debug, Default)]
@@ -104,6 +104,10 @@ async fn carry_out(
         Outcome::Recalled { branch, ended: Ended::Fenced { end } } => {
             info!(id, %node, %branch, %end, milliseconds, "server was fenced by a pgherd");
         }
+        Outcome::Rejoined(Loss { from, to }) => {
+            info!(id, %node, lost = to.bytes_since(*from), %from, %to, milliseconds, "server rejoined");
+        }
+        Outcome::Kept(loss) => warn!(id, %node, %loss, milliseconds, "server is not rejoined"),
         Outcome::Frozen { lsn } => info!(id, %node, %lsn, milliseconds, "standby frozen"),
         Outcome::NotRewindable(reason) => {
             warn!(id, %node, ?step, milliseconds, %reason, "server cannot be rewound");

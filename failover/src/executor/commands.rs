@@ -66,7 +66,7 @@ impl Commands {
                 Outcome::Done => sql.answers(node).await,
                 outcome => outcome,
             },
-            Step::Follow { upstream } | Step::Rejoin { upstream } | Step::Clone { upstream } => {
+            Step::Follow { upstream } | Step::Rejoin { upstream, .. } | Step::Clone { upstream } => {
                 match rejoined(&command.step, run.await) {
                     Outcome::Done => sql.followed(node, upstream, rows).await,
                     outcome => outcome,
@@ -109,7 +109,7 @@ impl Commands {
             Some(Subject { node, name: rows.get(&id).map(|row| row.node_name.as_str()) })
         };
         let upstream = match command.step {
-            Step::Follow { upstream } | Step::Rejoin { upstream } | Step::Clone { upstream } => {
+            Step::Follow { upstream } | Step::Rejoin { upstream, .. } | Step::Clone { upstream } => {
                 Some(upstream)
             }
             _ => None,

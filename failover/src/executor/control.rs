@@ -46,19 +46,39 @@ pub(super) fn recalled(ran: Result<Ran, Failure>) -> Outcome {
 }
 
 fn last_words(said: &str) -> Result<Outcome, String> {
-    let unclear = || format!("it cannot be told where it ends: {}", excerpt(said));
-    let (control, rest) = said.split_once("\n--\n").ok_or_else(unclear)?;
-    let (history, last) = rest.split_once("\n--\n").ok_or_else(unclear)?;
+    let (control, branch, last) = told(said)?;
     let ended = if last.trim().is_empty() {
-        Ended::ShutDown { checkpoint: shut_down(control).ok_or_else(unclear)? }
+        Ended::ShutDown { checkpoint: shut_down(control).ok_or_else(|| unclear(said))? }
     } else {
-        Ended::Fenced { end: end_of_wal(control, last).ok_or_else(unclear)? }
+        Ended::Fenced { end: end_of_wal(control, last).ok_or_else(|| unclear(said))? }
     };
+    Ok(Outcome::Recalled { branch, ended })
+}
+
+/// What a server has that is down: its timeline, and the end of its WAL.
+pub(super) fn remains(ran: Result<Ran, Failure>) -> Result<(Branch, Lsn), String> {
+    match ran {
+        Ok(Ran { status: 0, output }) => {
+            let (control, branch, last) = told(&output)?;
+            Ok((branch, end_of_wal(control, last).ok_or_else(|| unclear(&output))?))
+        }
+        ran => Err(judge(ran, &[]).to_string()),
+    }
+}
+
+fn unclear(said: &str) -> String {
+    format!("it cannot be told where it ends: {}", excerpt(said))
+}
+
+/// What stands in the control file, the timeline, and the last record.
+fn told(said: &str) -> Result<(&str, Branch, &str), String> {
+    let (control, rest) = said.split_once("\n--\n").ok_or_else(|| unclear(said))?;
+    let (history, last) = rest.split_once("\n--\n").ok_or_else(|| unclear(said))?;
     let number = field(control, "Latest checkpoint's TimeLineID").and_then(|text| text.parse().ok());
-    let timeline = TimelineId(number.ok_or_else(unclear)?);
+    let timeline = TimelineId(number.ok_or_else(|| unclear(said))?);
     let first = timeline == TimelineId(1);
     let history = if first { TimelineHistory::default() } else { parse_history(timeline, history)? };
-    Ok(Outcome::Recalled { branch: Branch { timeline, history: Arc::new(history) }, ended })
+    Ok((control, Branch { timeline, history: Arc::new(history) }, last))
 }
 
 /// Where the last record ends, as `pg_waldump` shows it.

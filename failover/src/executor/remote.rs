@@ -8,13 +8,13 @@ use pgherd_health::{Node, NodeId, ProberSettings, RepmgrNode};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::control::{recalled, stopped};
+use super::control::{recalled, remains, stopped};
 use super::ran::{Failure, Ran, excerpt, judge};
 use super::settings::{ExecutorSettings, RepmgrSettings};
 use super::shell;
 use super::sql::Sql;
 use super::ssh::Ssh;
-use crate::Outcome;
+use crate::{Limit, Loss, Outcome};
 
 /// repmgr's rows of the servers, as far as they are known.
 pub type RepmgrRows = Arc<BTreeMap<NodeId, RepmgrNode>>;
@@ -149,16 +149,32 @@ impl Remote {
         Ok(attached(judge(ran, &NEVER_RAN), sql, upstream, name).await)
     }
 
-    /// Stops a server, and brings what it has to where it can be rejoined; true if it is a standby there.
-    pub(super) async fn recover(&self, node: NodeId) -> Result<bool, Outcome> {
+    /// Stops a server, and brings what it has to where it can be rejoined, if that may be lost: true if it is a standby there, and what
+    /// is lost, as far as that can be told.
+    pub(super) async fn recover(&self, node: NodeId, limit: &Limit) -> Result<(bool, Option<Loss>), Outcome> {
         self.halt(node).await?;
+        let loss = self.loss(node, limit).await;
+        if let Some(loss) = loss.filter(|loss| !limit.allows(loss)) {
+            return Err(Outcome::Kept(loss));
+        }
         match self.run(node, shell::RECOVER, &[]).await {
             Ok(Ran { status: HALF_REWOUND, output }) => Err(Outcome::NotRewindable(excerpt(&output))),
-            Ok(Ran { status: A_STANDBY, .. }) => Ok(true),
+            Ok(Ran { status: A_STANDBY, .. }) => Ok((true, loss)),
             ran => match judge(ran, &[]) {
-                Outcome::Done => Ok(false),
+                Outcome::Done => Ok((false, loss)),
                 outcome => Err(outcome),
             },
+        }
+    }
+
+    /// What a server that is down has beside the lineage. Where its files do not tell, its last report has to do.
+    async fn loss(&self, node: NodeId, limit: &Limit) -> Option<Loss> {
+        match remains(self.run(node, shell::REMAINS, &[]).await) {
+            Ok((branch, end)) => Loss::of(&limit.lineage, &branch, end),
+            Err(reason) => {
+                info!(%node, reason, "what the server has of its own is not known");
+                None
+            }
         }
     }
 

@@ -171,29 +171,57 @@ printf '%s\n' "$control"
 return 0
 "#;
 
-/// Was the server shut down by [`STOP_CLEANLY`] or stopped by [`FENCE`], and has it not run since?
-/// Exit 0: yes; it says what stands in its control file, what the history of its timeline is, and of one that was fenced the last record
-/// of its WAL, with a line of two hyphens between them. 3: no. Others: it could not be found out.
+/// What a server that is down has: `tell` says what stands in its control file, what the history of its timeline is, and its argument,
+/// with a line of two hyphens between them; `last` finds the last record of its WAL.
 ///
-/// The control file of a server that was fenced tells the last checkpoint, and its WAL from there on is read as a crash recovery would,
-/// up to the first record that is not whole: that is the error with which `pg_waldump` has to end. It is told from which file to which,
-/// since it looks for the size of files in any that it finds, and one that was made for later has none in it. Where there is WAL, or the history,
-/// of a later timeline, it was promoted since that checkpoint, or a rewind was cut off: then it is not known which timeline it was on.
+/// The control file tells the last checkpoint, and WAL from there on is read as a crash recovery would, up to the first record that is
+/// not whole: that is the error with which `pg_waldump` has to end. It is told from which file to which, since it looks for the size of
+/// files in any that it finds, and one that was made for later has none in it. Where there is WAL, or the history, of a later timeline,
+/// the server was promoted since that checkpoint, or a rewind was cut off: then it is not known which timeline it was on.
+macro_rules! remains {
+    () => {
+        r#"
+control=$(pg_controldata -D "$data" 2>&1) || { echo "$control"; return 4; }
+field() { printf '%s\n' "$control" | sed -n "s/^$1: *//p"; }
+name=$(printf '%08X' "$(field "Latest checkpoint's TimeLineID")")
+tell() {
+  printf '%s\n--\n' "$control"
+  cat "$data/pg_wal/$name.history" 2>/dev/null
+  printf '\n--\n%s\n' "$1"
+}
+last() {
+  newest=$(ls "$data/pg_wal" | cut -c 1-8 | grep -x '[0-9A-F]\{8\}' | sort | tail -n 1)
+  if [ "$newest" != "$name" ]; then
+    echo "its last checkpoint is on timeline $name, and there is WAL of timeline $newest: an operator must look at it"
+    return 4
+  fi
+  final=$(ls -r "$data/pg_wal" | grep -x "$name[0-9A-F]\{16\}" | while read -r segment; do
+    if [ -n "$(head -c 2 "$data/pg_wal/$segment" | tr -d '\000')" ]; then echo "$segment"; break; fi
+  done)
+  redo=$(field "Latest checkpoint's REDO location") first=$(field "Latest checkpoint's REDO WAL file")
+  said=$(timeout 20 pg_waldump -q -s "$redo" "$data/pg_wal/$first" "$final" 2>&1)
+  at=$(printf '%s\n' "$said" | sed -n 's|.*error in WAL record at \([0-9A-F]*/[0-9A-F]*\): .*|\1|p' | tail -n 1)
+  [ -n "$at" ] || { echo "its WAL could not be read from $redo on: $said"; return 4; }
+  size=$(field 'Bytes per WAL segment')
+  number=$(((0x${at%/*} << 32 | 0x${at#*/}) / size)) each=$((0x100000000 / size))
+  segment=$(printf '%s%08X%08X' "$name" $((number / each)) $((number % each)))
+  pg_waldump -n 1 -s "$at" "$data/pg_wal/$segment" "$final" 2>/dev/null | cut -c 1-300
+}
+"#
+    };
+}
+
+/// Was the server shut down by [`STOP_CLEANLY`] or stopped by [`FENCE`], and has it not run since?
+/// Exit 0: yes; it tells what the server has, of one that was fenced with the last record. 3: no. Others: it could not be found out.
 pub(super) const RECALL: &str = concat!(
     scan!(),
     note!(),
     r#"
 scan
 [ -z "$left" ] || { echo "processes are left:$left"; return 4; }
-control=$(pg_controldata -D "$data" 2>&1) || { echo "$control"; return 4; }
-field() { printf '%s\n' "$control" | sed -n "s/^$1: *//p"; }
-timeline=$(field "Latest checkpoint's TimeLineID")
-name=$(printf '%08X' "$timeline")
-tell() {
-  printf '%s\n--\n' "$control"
-  cat "$data/pg_wal/$name.history" 2>/dev/null
-  printf '\n--\n%s\n' "$1"
-}
+"#,
+    remains!(),
+    r#"
 if [ "$(field 'Database cluster state')" = "shut down" ] && [ ! -e "$data/postmaster.pid" ] &&
   [ "$(field 'Latest checkpoint location')" = "$(cat "$data/pgherd.stopped" 2>/dev/null)" ]
 then
@@ -201,22 +229,19 @@ then
   return 0
 fi
 is_noted || return 3
-newest=$(ls "$data/pg_wal" | cut -c 1-8 | grep -x '[0-9A-F]\{8\}' | sort | tail -n 1)
-if [ "$newest" != "$name" ]; then
-  echo "its last checkpoint is on timeline $name, and there is WAL of timeline $newest: an operator must look at it"
-  return 4
-fi
-final=$(ls -r "$data/pg_wal" | grep -x "$name[0-9A-F]\{16\}" | while read -r segment; do
-  if [ -n "$(head -c 2 "$data/pg_wal/$segment" | tr -d '\000')" ]; then echo "$segment"; break; fi
-done)
-redo=$(field "Latest checkpoint's REDO location") first=$(field "Latest checkpoint's REDO WAL file")
-said=$(timeout 20 pg_waldump -q -s "$redo" "$data/pg_wal/$first" "$final" 2>&1)
-last=$(printf '%s\n' "$said" | sed -n 's|.*error in WAL record at \([0-9A-F]*/[0-9A-F]*\): .*|\1|p' | tail -n 1)
-[ -n "$last" ] || { echo "its WAL could not be read from $redo on: $said"; return 4; }
-size=$(field 'Bytes per WAL segment')
-number=$(((0x${last%/*} << 32 | 0x${last#*/}) / size)) each=$((0x100000000 / size))
-segment=$(printf '%s%08X%08X' "$name" $((number / each)) $((number % each)))
-tell "$(pg_waldump -n 1 -s "$last" "$data/pg_wal/$segment" "$final" 2>/dev/null | cut -c 1-300)"
+record=$(last) || { echo "$record"; return 4; }
+tell "$record"
+return 0
+"#
+);
+
+/// What has a server that is down?
+/// Exit 0: it tells that, with the last record. Others: it could not be found out.
+pub(super) const REMAINS: &str = concat!(
+    remains!(),
+    r#"
+record=$(last) || { echo "$record"; return 4; }
+tell "$record"
 return 0
 "#
 );

@@ -166,7 +166,7 @@ impl Sql {
             // Nobody is there who could be asked.
             Step::Recall => Outcome::Done,
             Step::Start => failed(&format!("node {node} cannot be started: an operator must start it")),
-            Step::Rejoin { upstream } => failed(&format!(
+            Step::Rejoin { upstream, .. } => failed(&format!(
                 "node {node} cannot be made a standby of node {upstream}: an operator must stop it, rewind or clone it, \
                  and start it"
             )),

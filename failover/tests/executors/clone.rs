@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use pgherd_failover::{Outcome, Step};
 use pgherd_testkit::Server;
 
-use crate::herd::{Herd, id, streams_to};
+use crate::herd::{Herd, id, rejoin, streams_to};
 
 /// Has it go on to another WAL file, and gives the name of the present one.
 async fn next_wal_file(server: &Server, table: &str) -> Result<String> {
@@ -41,7 +41,7 @@ async fn a_server_that_cannot_be_rewound_says_so_and_is_cloned() -> Result<()> {
     ensure!(herd.take(&old, Step::Fence).await == Outcome::Fenced { stopped: true });
     remove_wal_before(&old, &last)?;
     let upstream = id(&new);
-    let outcome = herd.take(&old, Step::Rejoin { upstream }).await;
+    let outcome = herd.take(&old, rejoin(&new)).await;
     let told = |why: &str| why.contains("could not find previous WAL record");
     ensure!(matches!(&outcome, Outcome::NotRewindable(why) if told(why)), "{outcome:?}");
     ensure!(herd.take(&old, Step::Clone { upstream }).await == Outcome::Done);

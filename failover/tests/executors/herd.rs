@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use pgherd_failover::{
-    Clients, Command, CommandId, CommandSettings, Executor, ExecutorSettings, Means, Outcome, RepmgrRows,
-    RepmgrSettings, SshSettings, Step,
+    Clients, Command, CommandId, CommandSettings, Executor, ExecutorSettings, Limit, Means, Outcome,
+    RepmgrRows, RepmgrSettings, SshSettings, Step,
 };
-use pgherd_health::{Lsn, Node, NodeId, Password, ProberSettings, RepmgrNode, RepmgrNodeType};
+use pgherd_health::{Branch, Lsn, Node, NodeId, Password, ProberSettings, RepmgrNode, RepmgrNodeType};
 use pgherd_testkit::{Cluster, Server, eventually};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -135,4 +135,9 @@ pub(crate) async fn has_received(standby: &Server, written: &str) -> Result<()> 
         Ok((standby.scalar(&sql).await? == "t").then_some(()))
     })
     .await
+}
+
+/// A rejoin, whatever is lost by it.
+pub(crate) fn rejoin(upstream: &Server) -> Step {
+    Step::Rejoin { upstream: id(upstream), limit: Limit { lineage: Branch::default(), bytes: u64::MAX } }
 }

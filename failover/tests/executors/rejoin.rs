@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use pgherd_failover::{Outcome, Step};
 use pgherd_testkit::{Server, eventually};
 
-use crate::herd::{Herd, PATIENCE, id, streams_to};
+use crate::herd::{Herd, PATIENCE, id, rejoin, streams_to};
 
 /// Another server is promoted, and the old primary shut down after it has written something of its own.
 async fn forked() -> Result<(Herd, Server, Server)> {
@@ -44,8 +44,7 @@ async fn a_rejoin_that_was_interrupted_behind_the_rewind_goes_on_there() -> Resu
     let (herd, old, new) = forked().await?;
     let signal = old.data_directory().join("standby.signal");
     ensure!(rewind(&herd, &old, &new).await? && !signal.exists());
-    let upstream = id(&new);
-    ensure!(herd.take(&old, Step::Rejoin { upstream }).await == Outcome::Done);
+    ensure!(herd.take(&old, rejoin(&new)).await == Outcome::Done);
     streams_to(&new, &old).await?;
     ensure!(old.scalar("SELECT to_regclass('lost') IS NULL").await? == "t", "it was rewound");
     // The next ones are interrupted when the server has been started.
@@ -58,7 +57,7 @@ async fn a_rejoin_that_was_interrupted_behind_the_rewind_goes_on_there() -> Resu
             old.kill9_all().await?;
         }
         ensure!(signal.exists());
-        ensure!(herd.take(&old, Step::Rejoin { upstream }).await == Outcome::Done);
+        ensure!(herd.take(&old, rejoin(&new)).await == Outcome::Done);
         streams_to(&new, &old).await?;
     }
     ensure!(old.is_in_recovery().await? && new.timeline().await? == 2);
@@ -81,7 +80,7 @@ fn is_being_rejoined(herd: &Herd, server: &Server) -> Result<bool> {
 #[tokio::test]
 async fn a_rejoin_that_nobody_waits_for_any_more_comes_to_its_end() -> Result<()> {
     let (herd, old, new) = forked().await?;
-    let rejoin = Step::Rejoin { upstream: id(&new) };
+    let rejoin = rejoin(&new);
     tokio::select! {
         outcome = herd.take(&old, rejoin) => bail!("{outcome:?}"),
         begun = eventually("repmgr is at it", PATIENCE, || async { Ok(is_being_rejoined(&herd, &old)?.then_some(())) }) => begun?,
@@ -102,7 +101,7 @@ async fn a_server_in_which_a_rewind_was_interrupted_is_not_rewound_again_but_clo
     ensure!(!rewind(&herd, &old, &new).await?);
     std::fs::set_permissions(&last, Permissions::from_mode(0o600))?;
     let upstream = id(&new);
-    let outcome = herd.take(&old, Step::Rejoin { upstream }).await;
+    let outcome = herd.take(&old, rejoin(&new)).await;
     let told = |why: &str| why.contains("as by a rewind that was interrupted");
     ensure!(matches!(&outcome, Outcome::NotRewindable(why) if told(why)), "{outcome:?}");
     ensure!(herd.take(&old, Step::Clone { upstream }).await == Outcome::Done);
@@ -119,7 +118,7 @@ async fn a_server_that_cannot_be_recovered_says_first_what_its_state_is() -> Res
     let configuration = old.data_directory().join("postgresql.auto.conf");
     let before = std::fs::read_to_string(&configuration)?;
     std::fs::write(&configuration, format!("{before}shared_buffers = 'nonsense'\n"))?;
-    let outcome = herd.take(&old, Step::Rejoin { upstream: id(&new) }).await;
+    let outcome = herd.take(&old, rejoin(&new)).await;
     let told = |why: &str| {
         why.starts_with("exit status 4: it could not be recovered, its state is in production: ")
             && why.contains("shared_buffers")

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use pgherd_failover::{ExecutorSettings, Means, Outcome, Step};
 use pgherd_testkit::{Cluster, Server, eventually};
 
-use crate::herd::{Herd, PATIENCE, has_received, id, settings, streams_to};
+use crate::herd::{Herd, PATIENCE, has_received, id, rejoin, settings, streams_to};
 
 async fn herd(servers: u8) -> Result<Herd> {
     let cluster = Cluster::builder().servers(servers).start().await?;
@@ -116,7 +116,7 @@ async fn sql_says_what_it_cannot_do() -> Result<()> {
     ensure!(matches!(&outcome, Outcome::Failed(why) if honest(why)), "{outcome:?}");
     ensure!(client.batch_execute("SELECT 1").await.is_err(), "its session has ended");
     ensure!(primary.postmaster_pid().is_some(), "it runs");
-    let rejoin = Step::Rejoin { upstream: id(&standby) };
+    let rejoin = rejoin(&standby);
     for step in [Step::Rehearse, Step::Stop, Step::Start, rejoin, Step::Promote] {
         let outcome = herd.take(&primary, step).await;
         ensure!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use pgherd_failover::{
-    Clients, Command, CommandId, Ended, ExecutorSettings, Outcome, RepmgrRows, SshSettings, Step,
+    Clients, Command, CommandId, Ended, ExecutorSettings, Limit, Loss, Outcome, RepmgrRows, SshSettings, Step,
 };
-use pgherd_health::{Branch, Lsn, NodeId, TimelineId};
+use pgherd_health::{Branch, Lsn, NodeId, TimelineId, parse_history};
 use pgherd_testkit::{Cluster, Server, eventually};
 
-use crate::herd::{Herd, PATIENCE, executor, executor_for, has_received, id, settings, streams_to};
+use crate::herd::{Herd, PATIENCE, executor, executor_for, has_received, id, rejoin, settings, streams_to};
 
 #[tokio::test]
 async fn a_failover_step_by_step_ends_with_all_servers_on_the_new_primary() -> Result<()> {
@@ -41,7 +41,7 @@ async fn a_failover_step_by_step_ends_with_all_servers_on_the_new_primary() -> R
     }
     ensure!(herd.take(&other, Step::Follow { upstream: id(&candidate) }).await == Outcome::Done);
     ensure!(herd.take(&candidate, Step::Checkpoint).await == Outcome::Done);
-    ensure!(herd.take(&old, Step::Rejoin { upstream: id(&candidate) }).await == Outcome::Done);
+    ensure!(herd.take(&old, rejoin(&candidate)).await == Outcome::Done);
     streams_to(&candidate, &other).await?;
     streams_to(&candidate, &old).await?;
     ensure!(old.is_in_recovery().await?);
@@ -86,11 +86,19 @@ async fn a_running_false_primary_is_fenced_and_comes_back_as_a_standby_without_i
     let second = fenced_at(&herd, &old).await?;
     // A rejoin that comes no further than to the server's recovery.
     new.stop_clean().await?;
-    ensure!(herd.take(&old, Step::Rejoin { upstream: id(&new) }).await != Outcome::Done);
+    ensure!(herd.take(&old, rejoin(&new)).await != Outcome::Done);
     let third = fenced_at(&herd, &old).await?;
     ensure!(first < second && second < third && third.bytes_since(second) < 8192, "{first} {second} {third}");
     new.start().await?;
-    ensure!(herd.take(&old, Step::Rejoin { upstream: id(&new) }).await == Outcome::Done);
+    let history =
+        parse_history(TimelineId(2), &new.scalar("SELECT pg_read_file('pg_wal/00000002.history')").await?);
+    let lineage = Branch { timeline: TimelineId(2), history: Arc::new(history.map_err(Error::msg)?) };
+    let rejoin =
+        |bytes| Step::Rejoin { upstream: id(&new), limit: Limit { lineage: lineage.clone(), bytes } };
+    let loss = Loss { from: lineage.history.0.last().context("it forked")?.switch_point, to: third };
+    ensure!(herd.take(&old, rejoin(loss.bytes() - 1)).await == Outcome::Kept(loss), "{loss}");
+    ensure!(fenced_at(&herd, &old).await? == third, "it is as it was");
+    ensure!(herd.take(&old, rejoin(loss.bytes())).await == Outcome::Rejoined(loss), "{loss}");
     streams_to(&new, &old).await?;
     ensure!(old.scalar("SELECT to_regclass('lost') IS NULL").await? == "t", "it was rewound");
     Ok(())

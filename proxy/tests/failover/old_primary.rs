@@ -38,9 +38,12 @@ async fn an_old_primary_that_comes_back_with_wal_of_its_own_while_pgherd_restart
     herd.wait_all_led_by(&new).await.with_context(|| herd.log())?;
     herd.compare_rows(&running.stop().await?).await?;
     ensure!(old.is_in_recovery().await? && !has_stray(&old).await? && !has_stray(&new).await?);
+    herd.pgherd.wait_log("server rejoined", PATIENCE).await?;
     let log = herd.pgherd.log();
     let served = log.iter().skip(starts).find(|line| line.contains("writes are open"));
     ensure!(served.is_some_and(|line| line.contains("on timeline 2 ")), "{}", herd.log());
+    let rejoined = log.iter().find(|line| line.contains("server rejoined"));
+    ensure!(rejoined.is_some_and(|line| !line.contains("lost=0 ")), "its own WAL is told: {}", herd.log());
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::{Mutant, mutant};
 
 const CARE: &str = "failover/src/care.rs";
+const ORDERED: &str = "failover/src/care/ordered.rs";
 const RECALL: &str = "failover/src/recall.rs";
 const CASCADE: &str = "failover/src/cascade.rs";
 const SLOTS: &str = "failover/src/slots.rs";
@@ -21,6 +22,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "(divergence > max_data_loss && member.node.0 == u32::MAX).then_some(",
     ),
     mutant(
+        "what a server has written after its last report counts when it is rejoined",
+        CARE,
+        "bytes: if all { u64::MAX } else { machine.settings.max_data_loss } }",
+        "bytes: if all { u64::MAX } else { u64::MAX - 1 } }",
+    ),
+    mutant(
         "a server that has never answered is left to an operator",
         CARE,
         "if member.report().is_none() && !is_settled {",
@@ -29,14 +36,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         "a primary that was stopped is rejoined only if the next one has all of it",
         RECALL,
-        "if checkpoint < switch_point =>",
-        "if checkpoint.0 < u64::MAX || checkpoint < switch_point =>",
+        "is_some_and(|it| checkpoint < it.from) =>",
+        "is_some_and(|it| checkpoint.0 < u64::MAX || checkpoint < it.from) =>",
     ),
     mutant(
         "one that a pgherd has fenced before its death is rejoined only if it has little WAL of its own",
         RECALL,
-        "(end.bytes_since(switch_point) > machine.settings.max_data_loss).then(",
-        "(end.bytes_since(switch_point) > u64::MAX - 1 + u64::from(machine.paused)).then(",
+        "loss.bytes() > machine.settings.max_data_loss)",
+        "loss.bytes() > u64::MAX - 1 + u64::from(machine.paused))",
     ),
     mutant(
         "one that was fenced never leads again by itself",
@@ -79,8 +86,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         "the primary writes a checkpoint before another is rewound to it",
         CARE,
-        "let step = if clone { Step::Clone { upstream } } else { Step::Rejoin { upstream } };\n        return checkpointed(machine, now, epoch).then_some(step);",
-        "let step = if clone { Step::Clone { upstream } } else { Step::Rejoin { upstream } };\n        return Some(step);",
+        "let step = if clone { Step::Clone { upstream } } else { Step::Rejoin { upstream, limit: limit? } };\n        return checkpointed(machine, now, epoch).then_some(step);",
+        "let step = if clone { Step::Clone { upstream } } else { Step::Rejoin { upstream, limit: limit? } };\n        return Some(step);",
     ),
     mutant(
         "nobody is cloned unless that is allowed",
@@ -139,19 +146,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a rejoin that loses something needs an operator's word for that",
-        CARE,
+        ORDERED,
         "Some(why) if !accept_data_loss => {",
         "Some(why) if !accept_data_loss && false => {",
     ),
     mutant(
         "no operator can have the primary rejoined",
-        CARE,
+        ORDERED,
         "    if node == primary {",
         "    if node == primary && false {",
     ),
     mutant(
         "no operator can have another cluster's server rejoined",
-        CARE,
+        ORDERED,
         "    if let MemberState::Foreign { system_identifier } = member.state {",
         "    if let (MemberState::Foreign { system_identifier }, true) = (member.state.clone(), machine.paused) {",
     ),

@@ -29,7 +29,7 @@ impl World {
                 notes.tried.clear();
             }
             Step::Freeze => self.pgherds[pgherd].notes.frozen[id] = None,
-            Step::Rejoin { upstream } | Step::Clone { upstream } => {
+            Step::Rejoin { upstream, .. } | Step::Clone { upstream } => {
                 self.judge_rejoin(pgherd, id, server_of(*upstream));
             }
             Step::Follow { upstream } => self.judge_follow(pgherd, id, server_of(*upstream)),

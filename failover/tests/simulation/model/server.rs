@@ -185,6 +185,11 @@ impl Server {
         shut_down.or_else(|| self.fenced.then(|| Ended::Fenced { end: self.wal.end() }))
     }
 
+    /// Its last checkpoint is on the timeline of its WAL.
+    pub(crate) fn tells_its_timeline(&self) -> bool {
+        self.control_timeline == self.wal.branch.timeline.0
+    }
+
     pub(crate) fn streams_to(&self, standby: Id) -> bool {
         self.senders.iter().any(|sender| sender.to == standby)
     }

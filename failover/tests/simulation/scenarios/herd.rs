@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pgherd_failover::{Errand, Event, Order, StateName, Step, Terms, Writes};
-use pgherd_health::{NodeId, ProbeOutcome};
+use pgherd_failover::{Errand, Event, Limit, Order, StateName, Step, Terms, Writes};
+use pgherd_health::{Branch, NodeId, ProbeOutcome};
 
 use crate::model::{Circumstances, Id, Process, Time, What, answer, name, node, server_of};
 use crate::plan::{Fault, Packets, Plan, Whom};
@@ -351,6 +351,11 @@ impl Herd {
     fn pgherd(&self) -> usize {
         self.world.living().unwrap_or_else(|| panic!("no pgherd is there\n{}", self.story()))
     }
+}
+
+/// Some rejoin.
+pub(crate) fn rejoins(to: Id) -> Step {
+    Step::Rejoin { upstream: node(to), limit: Limit { lineage: Branch::default(), bytes: 0 } }
 }
 
 pub(crate) fn is_promote(step: &Step) -> bool {

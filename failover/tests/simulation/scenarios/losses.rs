@@ -1,13 +1,22 @@
 //! Servers are lost and come back.
 
-use pgherd_failover::{Order, StateName, Step};
+use pgherd_failover::{Errand, Order, StateName, Step};
 use pgherd_health::RepmgrNodeType;
 
-use super::herd::{Herd, PG01, PG02, PG03, millis, seconds};
+use super::herd::{Herd, PG01, PG02, PG03, millis, rejoins, seconds};
 use super::stories;
-use crate::model::repmgr_id;
+use crate::model::{What, node, repmgr_id};
 use crate::plan::{Fault, Packets, Plan, Whom};
 use crate::world::Trick;
+
+/// An event of this kind is in repmgr's table.
+fn is_written_down(herd: &Herd, details: &str) -> bool {
+    let told = |step: &Step| match step {
+        Step::Record(records) => records.iter().any(|it| it.details.contains(details)),
+        _ => false,
+    };
+    herd.commands(PG02, told) > 0
+}
 
 stories! {
     fn a_killed_primary_is_replaced_within_a_second_and_the_others_follow() {
@@ -93,6 +102,35 @@ stories! {
         herd.runs(seconds(5)).start(PG01).keeps(PG02, seconds(20)).rests(seconds(1));
         assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. })), 1);
         assert_eq!(herd.reads(), [PG01, PG03]);
+        assert!(is_written_down(&herd, "it follows node 1; it lost no WAL of its own"), "{}", herd.story());
+    }
+
+    fn what_an_old_primary_has_written_before_its_fence_counts_also_if_no_probe_has_seen_it() {
+        for (written, much) in [(100, false), (2 << 20, true)] {
+            let mut herd = Herd::of(3);
+            herd.kill(PG01).serves(PG02, seconds(1));
+            herd.runs(seconds(5)).start(PG01);
+            // As if in its last moment.
+            herd.until(|herd| herd.world.servers[PG01].fenced);
+            herd.world.append(PG01, written, What::Other);
+            herd.keeps(PG02, seconds(60));
+            assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. })), 1, "{}", herd.story());
+            if much {
+                let why = "it has more WAL of its own than failover.max_data_loss: an operator must rejoin it";
+                assert!(herd.warns(why) && is_written_down(&herd, "it has 2097152 bytes"), "{}", herd.story());
+                let order = |accept_data_loss| {
+                    let node = node(PG01);
+                    (Order::Rejoin { node, accept_data_loss, reclone: false }, Errand::Rejoin(node))
+                };
+                let (refused, errand) = order(false);
+                let told = herd.orders(refused).told(errand, millis(5)).expect_err("it is too much");
+                assert!(told.contains("it has 2097152 bytes of WAL of its own, from 0/"), "{told}");
+                herd.orders(order(true).0).told(errand, seconds(40)).expect("the loss is accepted");
+            }
+            herd.rests(seconds(1));
+            let lost = format!("it follows node 1; it lost {written} bytes of WAL of its own, from 0/");
+            assert!(is_written_down(&herd, &lost), "{}", herd.story());
+        }
     }
 
     fn an_old_primary_that_comes_back_while_pgherd_restarts_is_never_written() {
@@ -222,7 +260,7 @@ stories! {
 
     fn a_rejoin_that_is_cut_short_is_finished() {
         let mut herd = Herd::of(3);
-        herd.next_goes(Step::Rejoin { upstream: pgherd_health::NodeId(1) }, Trick::Hangs);
+        herd.next_goes(rejoins(PG02), Trick::Hangs);
         herd.freeze(PG01).serves(PG02, seconds(8));
         herd.rests(seconds(90));
         assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. })), 2);
@@ -232,7 +270,7 @@ stories! {
         let mut plan = Plan::quiet(3);
         plan.settings.reclone = true;
         let mut herd = Herd::with(plan);
-        herd.next_goes(Step::Rejoin { upstream: pgherd_health::NodeId(1) }, Trick::Spoilt);
+        herd.next_goes(rejoins(PG02), Trick::Spoilt);
         herd.kill(PG01).serves(PG02, seconds(1));
         herd.runs(seconds(5)).start(PG01).keeps(PG02, seconds(40)).rests(seconds(1));
         assert_eq!(herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. })), 1);
@@ -242,7 +280,7 @@ stories! {
 
     fn an_old_primary_that_cannot_be_rewound_is_left_to_an_operator_otherwise() {
         let mut herd = Herd::of(3);
-        herd.next_goes(Step::Rejoin { upstream: pgherd_health::NodeId(1) }, Trick::Spoilt);
+        herd.next_goes(rejoins(PG02), Trick::Spoilt);
         herd.kill(PG01).serves(PG02, seconds(1));
         herd.runs(seconds(5)).start(PG01).keeps(PG02, seconds(60));
         assert!(herd.warns("cannot be rewound"), "{}", herd.story());

@@ -3,7 +3,7 @@
 use pgherd_failover::{Order, Step};
 use pgherd_health::RepmgrNodeType;
 
-use super::herd::{Herd, PG01, PG02, PG03, is_promote, millis, seconds, until_ordered};
+use super::herd::{Herd, PG01, PG02, PG03, is_promote, millis, rejoins, seconds, until_ordered};
 use super::stories;
 use crate::model::{Id, Time, What, node, repmgr_id};
 use crate::plan::{Packets, Plan, Whom};
@@ -161,7 +161,7 @@ stories! {
     fn no_switchover_is_begun_while_a_server_is_rewound() {
         let mut herd = Herd::of(3);
         herd.kill(PG01).serves(PG02, seconds(1));
-        herd.runs(seconds(3)).next_goes(Step::Rejoin { upstream: node(PG02) }, Trick::Hangs).start(PG01);
+        herd.runs(seconds(3)).next_goes(rejoins(PG02), Trick::Hangs).start(PG01);
         until(&mut herd, PG01, |step| matches!(step, Step::Rejoin { .. }));
         let told = herd.switches_over(Some(PG03), seconds(1)).expect_err("it is being rewound");
         assert!(told.contains("not now"), "{told}");

@@ -1,7 +1,7 @@
 //! The steps that are taken over ssh, as `executor/remote.rs` and its scripts take them. What runs on a server's host
 //! goes on when nobody waits for it any more.
 
-use pgherd_failover::{Ended, Outcome, Step};
+use pgherd_failover::{Ended, Loss, Outcome, Step};
 use pgherd_health::Lsn;
 
 use crate::model::{Id, Process, Time, Way, name, repmgr_id, server_of};
@@ -51,7 +51,7 @@ impl World {
             Step::CanLogIn { target } => self.can_log_in(run, server_of(target), phase),
             Step::Promote => self.repmgr_promote(run, phase),
             Step::Follow { upstream } => self.repmgr_follow(run, server_of(upstream), phase),
-            Step::Rejoin { upstream } | Step::Clone { upstream } => {
+            Step::Rejoin { upstream, .. } | Step::Clone { upstream } => {
                 self.repmgr_rejoin(run, server_of(upstream), phase);
             }
             _ => {}
@@ -117,7 +117,7 @@ impl World {
         let it = &self.servers[self.runs[run].server()];
         let outcome = match it.ended() {
             None => Outcome::Done,
-            Some(Ended::Fenced { .. }) if it.control_timeline != it.wal.branch.timeline.0 => {
+            Some(Ended::Fenced { .. }) if !it.tells_its_timeline() => {
                 Outcome::Unknown("exit status 4: there is WAL of a later timeline".to_owned())
             }
             Some(ended) => Outcome::Recalled { branch: it.wal.branch.clone(), ended },
@@ -243,7 +243,12 @@ impl World {
         let there = self.servers[upstream].is_up()
             && self.network.way(self.network.pgherd(), upstream) == Way::Open
             && self.servers[upstream].streams_to(it.server());
-        if there { self.answer(run, Outcome::Done) } else { self.act_after(run, 100, 110, 9) }
+        let loss = it.loss;
+        if there {
+            self.answer(run, loss.map_or(Outcome::Done, Outcome::Rejoined));
+        } else {
+            self.act_after(run, 100, 110, 9);
+        }
     }
 
     fn record_standby(&mut self, server: Id, upstream: Id) {
@@ -275,6 +280,7 @@ impl World {
                 self.act_after(run, 200, 1_500, 1);
             }
             1 if !self.servers[server].rejoining => {}
+            1 if self.keeps_what_it_has(run) => self.servers[server].rejoining = false,
             1 => {
                 let source = &self.servers[upstream];
                 let fits = source.is_writable()
@@ -302,6 +308,17 @@ impl World {
             }
             _ => self.see_streaming(run, upstream),
         }
+    }
+
+    /// It was stopped, and has more beside the lineage than it may lose.
+    fn keeps_what_it_has(&mut self, run: usize) -> bool {
+        let Step::Rejoin { limit, .. } = self.runs[run].command.step.clone() else { return false };
+        let it = &self.servers[self.runs[run].server()];
+        let loss = Loss::of(&limit.lineage, &it.wal.branch, it.wal.end()).filter(|_| it.tells_its_timeline());
+        self.runs[run].loss = loss;
+        let Some(loss) = loss.filter(|loss| !limit.allows(loss)) else { return false };
+        self.answer(run, Outcome::Kept(loss));
+        true
     }
 
     /// All that was there is thrown away.

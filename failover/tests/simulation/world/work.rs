@@ -1,6 +1,6 @@
 //! Commands under way: side by side on different servers, in their order on one, each with a deadline.
 
-use pgherd_failover::{Command, Event, Outcome, Step};
+use pgherd_failover::{Command, Event, Loss, Outcome, Step};
 
 use crate::model::{Id, Late, Time, Way, name, server_of};
 use crate::story::tell;
@@ -37,6 +37,8 @@ pub(crate) struct Run {
     pub(crate) over: bool,
     /// The run of the server that it began to act on.
     pub(crate) incarnation: u64,
+    /// What a rejoin throws away, where its files tell that.
+    pub(crate) loss: Option<Loss>,
     next: Option<usize>,
 }
 
@@ -82,6 +84,7 @@ impl World {
                 trick,
                 over: false,
                 incarnation: self.servers[server].incarnation,
+                loss: None,
                 next: None,
             });
             match last[server].replace(run) {
