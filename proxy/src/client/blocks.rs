@@ -36,6 +36,9 @@ impl KeepsBlocks {
     }
 }
 
+/// A standby that has not ended a block by then is not waited for: its connection is closed.
+const MOST_WAITED: Duration = Duration::from_secs(1);
+
 /// Tells the level of a block that has asked for none, when it has ended.
 const DEFAULT_LEVEL: &str = "SHOW default_transaction_isolation";
 
@@ -77,13 +80,14 @@ impl Session {
         let passage = self.front.machine.passage(input, lookup);
         let server = held.server.node.to_string();
         let level = match held.lease.connection() {
-            Some(connection) => end_block(connection, &self.worker.buffers).await,
+            Some(connection) => in_time(end_block(connection, &self.worker.buffers)).await,
             None => None,
         };
         // What it has said besides would be taken for the next one's words.
         if level.is_some() && !self.front.down.has_input() {
             let _ = self.give_back(held).await;
         } else {
+            drop(held);
             self.front.down.forget_uncut(&self.worker.buffers);
         }
         self.go_to_primary(passage, level, &server).await
@@ -150,6 +154,11 @@ impl Session {
         let detached = self.front.machine.abandon_block(&error);
         self.serve_detached(detached).await
     }
+}
+
+/// What comes of what a standby is asked to clear up, unless it takes too long.
+pub(super) async fn in_time<T>(work: impl Future<Output = Option<T>>) -> Option<T> {
+    tokio::time::timeout(MOST_WAITED, work).await.ok().flatten()
 }
 
 /// Ends the block on a standby; the level that transactions have there if they ask for none, or none if the connection is not to be used any

@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 use pgherd_health::NodeId;
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::session::{Passage, Refusal};
-use pgherd_protocol::statement::Why;
+use pgherd_protocol::statement::{Isolation, Why};
 
 use super::acquire::{Access, Attempt, Held};
-use super::blocks::end_block;
+use super::blocks::{end_block, in_time};
 use super::session::{Session, Turn};
 use super::wishes::{self, Defaults};
+use crate::buffer::{Buffer, Buffers};
 use crate::config::{self, Consistency, ReadPolicy, Routing};
 use crate::reactor;
 use crate::server::balance::Dice;
+use crate::server::connection::ServerConnection;
 use crate::server::marks::{After, Mark, Positions};
 use crate::server::pool::{Checkout, Pool};
 use crate::server::table::Server;
@@ -250,18 +252,14 @@ impl Session {
         let buffer = self.front.down.buffer.take();
         self.front.down.forget_uncut(buffers);
         self.front.send_again(&request, buffers);
-        let mut level = None;
-        if is_whole && connection.drain(buffer, buffers).await.is_ok() {
-            level = if in_block { end_block(connection, buffers).await } else { None };
-            // Which of the statements are there that were sent with it is not known.
-            let dropped = !uses_statements
-                || matches!(connection.run_all(["DEALLOCATE ALL"], buffers).await, Ok([Ok(())]));
-            if uses_statements {
-                connection.state.statements.clear();
-            }
-            if dropped && (level.is_some() || !in_block) {
-                held.lease.give_back();
-            }
+        let cleared = if is_whole {
+            in_time(clear_up(connection, (buffer, buffers), (in_block, uses_statements))).await
+        } else {
+            None
+        };
+        let level = cleared.flatten();
+        if cleared.is_some() {
+            held.lease.give_back();
         }
         if in_block {
             let server = held.server.node.to_string();
@@ -270,4 +268,22 @@ impl Session {
         self.front.reads = Reads::OnPrimary;
         Err(Turn::Next)
     }
+}
+
+/// Takes what is left of an answer off a standby's connection, and what was sent for it; and ends its block, if it has one, whose level is told as
+/// by [`end_block`]. None if the connection is not to be used any more.
+async fn clear_up(
+    connection: &mut ServerConnection,
+    (buffer, buffers): (Option<Buffer>, &Buffers),
+    (in_block, uses_statements): (bool, bool),
+) -> Option<Option<Isolation>> {
+    connection.drain(buffer, buffers).await.ok()?;
+    let level = if in_block { Some(end_block(connection, buffers).await?) } else { None };
+    // Which of the statements are there that were sent with it is not known.
+    if uses_statements {
+        let [dropped] = connection.run_all(["DEALLOCATE ALL"], buffers).await.ok()?;
+        dropped.ok()?;
+        connection.state.statements.clear();
+    }
+    Some(level)
 }
