@@ -132,6 +132,12 @@ impl Parameters {
         self.values.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// True if a transaction of the session only reads where it does not say otherwise.
+    #[must_use]
+    pub fn read_by_default(&self) -> bool {
+        self.get("default_transaction_read_only") == Some("on")
+    }
+
     /// Takes one out that is not for servers; its value.
     pub fn take(&mut self, name: &str) -> Option<String> {
         let at = self.values.iter().position(|(n, _)| n == name)?;

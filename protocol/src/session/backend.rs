@@ -375,6 +375,7 @@ impl Session {
         if self.is_at_rest() {
             self.bound = Scan::CURSOR;
             self.bound_by_name = None;
+            self.block = None;
             if let Some(in_band) = &mut self.in_band {
                 in_band.forget_portals();
             }

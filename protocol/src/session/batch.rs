@@ -4,7 +4,9 @@ use super::journal::{Noted, Remark};
 use super::{Held, Session};
 use crate::frame::{Frame, bound, frontend_frames, frontend_header, parsed, split_cstr};
 use crate::prepared::Lookup;
-use crate::statement::{Effect, InBlock, Isolation, Place, Scan, SetsCustom, Sight, Step, exit_first};
+use crate::statement::{
+    Effect, InBlock, Isolation, Place, Scan, SetsCustom, Sight, Step, asks_deferrable, exit_first,
+};
 
 /// What a batch would run.
 #[derive(Debug, Default)]
@@ -14,6 +16,8 @@ pub(super) struct Batch {
     pub(super) first: Option<Class>,
     /// The level that it asks for, if it opens a transaction.
     pub(super) isolation: Option<Isolation>,
+    /// Whether it asks for one that is DEFERRABLE, or not.
+    pub(super) deferrable: Option<bool>,
     /// The transaction block is ended before anything else is done.
     pub(super) ends_first: bool,
     /// There is more in it than the first and statements that read.
@@ -63,11 +67,17 @@ pub(super) enum Class {
     Ends,
     /// A block that only reads may say it wherever it is.
     Step,
+    /// It does, by itself: another one is open behind it.
+    Chains,
     /// Anything else.
     Other,
 }
 
 impl Class {
+    const fn is_step(self) -> bool {
+        matches!(self, Self::Step | Self::Chains)
+    }
+
     fn of(findings: Scan) -> Self {
         let leaves_nothing = findings.is_repeatable()
             && findings.sets_custom == SetsCustom::Nothing
@@ -97,9 +107,16 @@ impl Batch {
                 None | Some(Class::Reads | Class::Opens) => true,
                 Some(Class::Ends) => self.runs <= 1 && self.bound == 1,
                 Some(Class::Step) => self.in_block,
+                // What is read behind it is not told from what was read before it.
+                Some(Class::Chains) => self.in_block && self.bound == 1,
                 Some(Class::Other) => false,
             }
             && self.bound_step.is_none()
+    }
+
+    /// Its first statement ends the block.
+    fn ends_by_first(&self) -> bool {
+        matches!(self.first, Some(Class::Ends | Class::Chains))
     }
 
     /// Steps may be taken in it.
@@ -118,6 +135,7 @@ impl Batch {
         self.first = Some(class);
         if class == Class::Opens {
             self.isolation = Isolation::asked_for(text);
+            self.deferrable = asks_deferrable(text);
         }
     }
 
@@ -166,12 +184,12 @@ impl Session {
                     let findings = lookup.recent.judge(frame.body, &self.suspects);
                     let class = self.class(findings, text, lookup);
                     batch.add(class, text);
-                    if class == Class::Step {
+                    if class.is_step() {
                         let remark = batch.note(text);
                         batch.remarks.extend(remark);
                     }
                     batch.is_several = !findings.single;
-                    batch.ends_first = batch.first == Some(Class::Ends) || exit_first(text).is_some();
+                    batch.ends_first = batch.ends_by_first() || exit_first(text).is_some();
                     batch.runs = 1;
                     batch.is_for_primary |= batch.is_several && lookup.recent.is_long(frame.body);
                     return Batch { extent: Extent::Whole, ..batch };
@@ -196,7 +214,7 @@ impl Session {
                 batch.is_for_primary |= !is_new
                     || match self.class(findings, text, lookup) {
                         Class::Other => true,
-                        Class::Step => !batch.has_block(),
+                        Class::Step | Class::Chains => !batch.has_block(),
                         Class::Reads | Class::Opens | Class::Ends => false,
                     };
                 batch.replaces(name);
@@ -215,7 +233,7 @@ impl Session {
                 // What is executed later, or not at all, is not kept track of.
                 let (portal, _) = split_cstr(frame.body)?;
                 batch.is_for_primary |= batch.bound_step.is_some() && portal.is_empty();
-                if class == Class::Step {
+                if class.is_step() {
                     batch.is_for_primary |= !portal.is_empty();
                     let remark = batch.note(text);
                     batch.bound_step = Some(remark);
@@ -236,8 +254,7 @@ impl Session {
                 batch.quiet += usize::from(opens || remark.as_ref().is_some_and(Remark::is_quiet));
                 batch.remarks.extend(remark);
                 if batch.runs == 0 {
-                    let is_it = batch.first == Some(Class::Ends) && batch.bound == 1;
-                    batch.ends_first = is_it && binds(sent, portal);
+                    batch.ends_first = batch.ends_by_first() && batch.bound == 1 && binds(sent, portal);
                 }
                 batch.runs += 1;
             }
@@ -250,10 +267,16 @@ impl Session {
     /// What a statement with these findings and this text does.
     fn class(&self, findings: Scan, text: &[u8], lookup: Lookup<'_>) -> Class {
         match Class::of(findings) {
-            Class::Other if findings.in_block != InBlock::Other => {
-                let reads = |query| Class::of(lookup.recent.judge(query, &self.suspects)) == Class::Reads;
-                if query_in(text).is_none_or(reads) { Class::Step } else { Class::Other }
-            }
+            Class::Other if findings.in_block == InBlock::Opens && self.reads_by_default => Class::Opens,
+            Class::Other if findings.in_block.is_step() => match Step::of(text) {
+                None => Class::Other,
+                Some(Step::Chains) => Class::Chains,
+                Some(step) => {
+                    let query = step.query().map(|at| text.get(at..).unwrap_or_default());
+                    let reads = |query| Class::of(lookup.recent.judge(query, &self.suspects)) == Class::Reads;
+                    if query.is_none_or(reads) { Class::Step } else { Class::Other }
+                }
+            },
             class => class,
         }
     }

@@ -5,7 +5,7 @@
 //! it has said of itself, unless what it has seen on the standby binds it to that.
 
 use super::batch::{Batch, Class, Extent};
-use super::journal::{Journal, Remark};
+use super::journal::{Journal, Remark, Turn};
 use super::{Detached, Reading, Session, Transaction};
 use crate::error::ClientError;
 use crate::prepared::Lookup;
@@ -17,6 +17,8 @@ use crate::statement::{Draws, Effect, InBlock, Isolation, Scan};
 pub(super) struct Block {
     /// The level that its BEGIN asked for, if it did.
     isolation: Option<Isolation>,
+    /// Whether that asked for one that is DEFERRABLE, or not.
+    deferrable: Option<bool>,
     /// Something was read in it before the present batch.
     has_read: bool,
     /// Something is read in the present one.
@@ -58,6 +60,7 @@ impl Block {
         }
         let mut block = Self {
             isolation: batch.isolation,
+            deferrable: batch.deferrable,
             has_read: false,
             reads: false,
             has_portal: false,
@@ -150,18 +153,26 @@ impl Session {
 
     /// On a standby, a statement has been carried out that has this tag.
     pub(super) fn note_remark(&mut self, tag: &[u8]) {
-        if self.reading != Reading::No
-            && let Some(block) = &mut self.block
-            && let Some(journal) = &mut block.journal
-        {
-            block.isolation = journal.on_complete(tag).or(block.isolation);
+        if self.reading == Reading::No {
+            return;
+        }
+        let Some(block) = &mut self.block else { return };
+        let Some(journal) = &mut block.journal else { return };
+        match journal.on_complete(tag) {
+            Turn::GoesOn => {}
+            Turn::HasLevel(level) => block.isolation = Some(level),
+            // It stands alone in its batch.
+            Turn::Chained => {
+                (block.has_read, block.reads, block.is_open) = (false, false, false);
+                self.bound_by_name = None;
+            }
         }
     }
 
     /// What a text says that is run in this lease. What a block says of itself on a standby calls nothing but by its query, which is known to
     /// only read: whatever else is known of the names in it, and of the catalogue, it takes no number and leaves nothing.
     pub(super) fn as_here(&self, findings: Scan) -> Scan {
-        if self.reading == Reading::No || findings.in_block == InBlock::Other {
+        if self.reading == Reading::No || !findings.in_block.is_step() {
             return findings;
         }
         Scan { draws: Draws::No, pin: None, suspect: false, views: false, runs_any: false, ..findings }
@@ -203,7 +214,12 @@ impl Session {
     pub fn begin_anew(&self) -> String {
         let level = self.block.as_ref().and_then(|block| block.isolation);
         let level = level.map(|level| format!("ISOLATION LEVEL {}, ", level.name()));
-        let mut sql = format!("BEGIN {}READ ONLY", level.unwrap_or_default());
+        let deferrable = match self.block.as_ref().and_then(|block| block.deferrable) {
+            Some(true) => "DEFERRABLE, ",
+            Some(false) => "NOT DEFERRABLE, ",
+            None => "",
+        };
+        let mut sql = format!("BEGIN {}{deferrable}READ ONLY", level.unwrap_or_default());
         if let Some(journal) = self.block.as_ref().and_then(|block| block.journal.as_ref()) {
             journal.write(&mut sql);
         }

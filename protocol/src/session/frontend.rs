@@ -6,7 +6,7 @@ use super::sql::Sent;
 use super::{About, Expected, Held, Kind, Placed, Pooling, Reading, Session, Stall, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{Lookup, SERVER_PREFIX, ServerStatements, Statements};
-use crate::statement::{Draws, Effect, Pin, Resets, Scan};
+use crate::statement::{Draws, Effect, InBlock, Pin, Resets, Scan};
 use crate::write;
 
 /// What becomes of a client's message.
@@ -137,7 +137,8 @@ impl Session {
         self.resets = self.resets.max(bound.resets);
         self.copies |= bound.copies;
         self.expect_run(Kind::Execute, bound);
-        if !frame.body.ends_with(&[0; 4]) {
+        let gives_rows = bound.in_block != InBlock::Remarks || bound.effect == Effect::Harmless;
+        if !frame.body.ends_with(&[0; 4]) && gives_rows && bound.effect != Effect::Begin {
             // It may give more.
             self.note_portal();
         }

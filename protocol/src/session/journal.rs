@@ -37,6 +37,18 @@ pub(super) enum Remark {
     Sets(Box<str>, Option<Isolation>),
     Declares(Box<[u8]>),
     Closes(Option<Box<[u8]>>),
+    Chains,
+}
+
+/// What has become of the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It goes on.
+    GoesOn,
+    /// It has this level from now on.
+    HasLevel(Isolation),
+    /// Another one is open, which has seen nothing.
+    Chained,
 }
 
 /// What becomes of a statement that may be a remark.
@@ -59,6 +71,7 @@ impl Noted {
             Step::GoesBack(name) => Remark::GoesBack(name.into()),
             Step::Declares(name, _) => Remark::Declares(name.into()),
             Step::Closes(name) => Remark::Closes(name.map(Into::into)),
+            Step::Chains => Remark::Chains,
             Step::Sets(level) => match std::str::from_utf8(text) {
                 Ok(text) if text.len() <= LONGEST => Remark::Sets(text.into(), level),
                 _ => return Self::TooMuch,
@@ -79,16 +92,18 @@ impl Remark {
         matches!(self, Self::Marks(_) | Self::Releases(_) | Self::GoesBack(_) | Self::Sets(..))
     }
 
-    /// The command tag of the server that has carried it out.
-    const fn tag(&self) -> &'static [u8] {
+    /// True for the command tag of the server that has carried it out.
+    fn has_tag(&self, tag: &[u8]) -> bool {
         match self {
-            Self::Marks(_) => b"SAVEPOINT\0",
-            Self::Releases(_) => b"RELEASE\0",
-            Self::GoesBack(_) => b"ROLLBACK\0",
-            Self::Sets(..) => b"SET\0",
-            Self::Declares(_) => b"DECLARE CURSOR\0",
-            Self::Closes(Some(_)) => b"CLOSE CURSOR\0",
-            Self::Closes(None) => b"CLOSE CURSOR ALL\0",
+            Self::Marks(_) => tag == b"SAVEPOINT\0",
+            Self::Releases(_) => tag == b"RELEASE\0",
+            Self::GoesBack(_) => tag == b"ROLLBACK\0",
+            Self::Sets(..) => tag == b"SET\0",
+            Self::Declares(_) => tag == b"DECLARE CURSOR\0",
+            Self::Closes(Some(_)) => tag == b"CLOSE CURSOR\0",
+            Self::Closes(None) => tag == b"CLOSE CURSOR ALL\0",
+            // Where the block has failed, COMMIT rolls it back.
+            Self::Chains => matches!(tag, b"COMMIT\0" | b"ROLLBACK\0"),
         }
     }
 }
@@ -104,15 +119,22 @@ impl Journal {
         self.sent = remarks.into();
     }
 
-    /// The server has carried out what has this tag. The level that the block has from now on, if that has set it.
-    pub(super) fn on_complete(&mut self, tag: &[u8]) -> Option<Isolation> {
-        self.sent.front().filter(|remark| remark.tag() == tag)?;
-        match self.sent.pop_front()? {
+    /// The server has carried out what has this tag.
+    pub(super) fn on_complete(&mut self, tag: &[u8]) -> Turn {
+        if !self.sent.front().is_some_and(|remark| remark.has_tag(tag)) {
+            return Turn::GoesOn;
+        }
+        let Some(remark) = self.sent.pop_front() else { return Turn::GoesOn };
+        match remark {
             Remark::Marks(name) => self.entries.push(Entry::Savepoint(name)),
             Remark::Declares(name) => self.entries.push(Entry::Cursor(name)),
             Remark::Sets(text, level) => {
                 self.entries.push(Entry::Setting(text));
-                return level;
+                return level.map_or(Turn::GoesOn, Turn::HasLevel);
+            }
+            Remark::Chains => {
+                self.entries.clear();
+                return Turn::Chained;
             }
             Remark::GoesBack(name) => {
                 // The savepoint itself stays.
@@ -132,7 +154,7 @@ impl Journal {
                 Entry::Savepoint(_) | Entry::Setting(_) => true,
             }),
         }
-        None
+        Turn::GoesOn
     }
 
     /// Where the last savepoint of this name is.
@@ -182,9 +204,13 @@ mod tests {
         for text in texts {
             let step = Step::of(text.as_bytes()).unwrap_or_else(|| panic!("{text}"));
             let Noted::Remark(remark) = Noted::of(step, text.as_bytes()) else { panic!("{text}") };
-            let tag = remark.tag();
+            let mut tags = ["SAVEPOINT", "RELEASE", "ROLLBACK", "SET", "DECLARE CURSOR", "CLOSE CURSOR"]
+                .into_iter()
+                .chain(["CLOSE CURSOR ALL", "COMMIT"])
+                .map(|tag| format!("{tag}\0"));
+            let tag = tags.find(|tag| remark.has_tag(tag.as_bytes())).unwrap();
             journal.send(vec![remark]);
-            journal.on_complete(tag);
+            journal.on_complete(tag.as_bytes());
         }
         journal
     }
@@ -204,6 +230,7 @@ mod tests {
             ),
             (&["savepoint a", "set local x = 1", "savepoint b", "rollback to a"], "SAVEPOINT \"a\""),
             (&["savepoint a", "set local x = 1", "savepoint b", "release a"], "set local x = 1"),
+            (&["savepoint a", "set local x = 1", "commit and chain"], ""),
             (&["savepoint a", "savepoint a", "release a"], "SAVEPOINT \"a\""),
             (&["savepoint a", "savepoint a", "rollback to a", "release a"], "SAVEPOINT \"a\""),
             (

@@ -121,6 +121,8 @@ pub struct Session {
     startup: Arc<Parameters>,
     /// Others than those are in force.
     carries: bool,
+    /// By those that are, a transaction only reads that does not say otherwise.
+    reads_by_default: bool,
     altered: Altered,
     migration: Migration,
     /// That may have added what others will use.
@@ -278,6 +280,7 @@ impl Session {
             place,
             scope: place ^ startup.scope(),
             carries: false,
+            reads_by_default: startup.read_by_default(),
             altered: Altered::No,
             migration: Migration::None,
             adds: false,
@@ -363,6 +366,7 @@ impl Session {
     pub fn carry(&mut self, parameters: &Parameters) {
         self.altered = Altered::No;
         self.carries = !parameters.are_in_force_with(&self.startup);
+        self.reads_by_default = parameters.read_by_default();
         self.scope = self.place ^ parameters.scope();
     }
 

@@ -71,8 +71,12 @@ impl Session {
 
     /// A statement with these findings is run.
     pub(super) fn note_writes(&mut self, findings: Scan) {
-        let is_step = self.reading != Reading::No && findings.in_block != InBlock::Other;
-        let is_read = findings.place == Place::Standby || is_step;
+        let is_read = findings.place == Place::Standby
+            || match findings.in_block {
+                InBlock::Remarks | InBlock::Reads => self.reading != Reading::No,
+                InBlock::Opens => self.reads_by_default,
+                InBlock::Other => false,
+            };
         let wrote = match findings.effect {
             Effect::Begin => {
                 // One that is begun within another says nothing of what that has done before.

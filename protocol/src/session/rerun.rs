@@ -7,7 +7,7 @@ use super::{Altered, Pooling, Reading, Session, Transaction};
 use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::server::ServerState;
-use crate::statement::{Effect, InBlock, Place, Scan};
+use crate::statement::{Effect, Place, Scan};
 
 /// More than this of what a client has sent is not kept.
 const MOST_KEPT: usize = 16 * 1024;
@@ -46,7 +46,7 @@ impl Rerun {
 
     /// A statement with these findings is run, on a standby or not.
     pub(super) fn run(&mut self, findings: Scan, on_standby: bool) {
-        let is_step = on_standby && findings.in_block != InBlock::Other;
+        let is_step = on_standby && findings.in_block.is_step();
         self.is_possible &= is_step || findings.is_repeatable();
     }
 

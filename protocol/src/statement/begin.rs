@@ -61,9 +61,36 @@ impl Isolation {
     }
 }
 
+/// Whether a BEGIN asks for a transaction that is DEFERRABLE, or for one that is not; none if for neither.
+#[must_use]
+pub fn asks_deferrable(text: &[u8]) -> Option<bool> {
+    let mut lexer = Lexer::new(text);
+    let (mut asked_for, mut is_not) = (None, false);
+    while let Some(token) = lexer.next() {
+        let is = |keyword: &str| matches!(token, Token::Word(word) if word.is(keyword));
+        if is("deferrable") {
+            asked_for = Some(!is_not);
+        }
+        is_not = is("not");
+    }
+    asked_for
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_begin_says_whether_it_may_wait() {
+        for (text, asked) in [
+            ("BEGIN READ ONLY", None),
+            ("BEGIN READ ONLY, DEFERRABLE", Some(true)),
+            ("begin not deferrable read only -- deferrable", Some(false)),
+            ("begin not deferrable, deferrable", Some(true)),
+        ] {
+            assert_eq!(asks_deferrable(text.as_bytes()), asked, "{text}");
+        }
+    }
 
     #[test]
     fn a_begin_says_what_it_wants_to_see() {

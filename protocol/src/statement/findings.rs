@@ -22,9 +22,14 @@ pub fn scan(text: &[u8]) -> Scan {
     let scan = findings.conclude(lexer.unclear);
     let hint = Hint::of(text);
     let place = hint.map_or(scan.place, |hint| hint.apply(scan.place));
-    let is_step = may_be_step && scan.may_be_step() && view.is_none() && hint != Some(Hint::Primary);
-    let step = if is_step { Step::of(text) } else { None };
-    Scan { view, place, in_block: step.map_or(InBlock::Other, |step| step.in_block()), ..scan }
+    let is_plain = scan.may_be_step() && view.is_none() && hint != Some(Hint::Primary);
+    let step = if may_be_step && is_plain { Step::of(text) } else { None };
+    let in_block = match step {
+        Some(step) => step.in_block(),
+        None if is_plain => scan.in_block,
+        None => InBlock::Other,
+    };
+    Scan { view, place, in_block, ..scan }
 }
 
 /// Looks at the start of a text that is too long to be seen at once; also says what is needed to look at the rest.
@@ -76,6 +81,8 @@ struct Findings<'a> {
     shows: bool,
     /// It begins like a [`Step`].
     may_be_step: bool,
+    /// It is a BEGIN that does not say whether its transaction may write.
+    begins_by_default: bool,
     /// The statements that have ended.
     statements: usize,
     /// The worst of what they do.
@@ -392,6 +399,8 @@ impl<'a> Findings<'a> {
         self.draws = self.draws.max(statement.draws());
         self.exits = statement.exits();
         self.only_sets = statement.first == Some(First::Set);
+        self.begins_by_default =
+            statement.first == Some(First::Begin) && statement.bearing.begins_by_default();
         let why = statement.why(self.copies);
         self.why = if self.statements == 1 { why } else { Why::of_both(self.why, why) };
         self.effect = Some(match self.effect {
@@ -448,7 +457,7 @@ impl<'a> Findings<'a> {
             whole: true,
             single,
             view: None,
-            in_block: InBlock::Other,
+            in_block: if self.begins_by_default { InBlock::Opens } else { InBlock::Other },
         }
     }
 }

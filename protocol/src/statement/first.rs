@@ -55,7 +55,7 @@ impl First {
     /// True for words with which what may be said in a block that only reads begins: see [`Step`](super::Step).
     pub(super) fn may_be_step(self, word: Word<'_>) -> bool {
         match self {
-            Self::Show | Self::Set | Self::Declare | Self::Rollback => true,
+            Self::Show | Self::Set | Self::Declare | Self::Rollback | Self::Commit => true,
             Self::Work => word.is("fetch") || word.is("explain"),
             Self::Plain => ["savepoint", "release", "move", "close"].iter().any(|step| word.is(step)),
             _ => false,

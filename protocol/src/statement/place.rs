@@ -201,6 +201,11 @@ impl Bearing {
         }
     }
 
+    /// True for a BEGIN that opens a transaction as the session has them by default.
+    pub(super) const fn begins_by_default(&self) -> bool {
+        !self.read_only && !self.read_write && !self.serializable
+    }
+
     /// Why a statement that begins like this is for the primary, if it is. `changes` if it writes or locks.
     pub(super) const fn why(&self, first: First, changes: bool, copies: bool) -> Option<Why> {
         match first {

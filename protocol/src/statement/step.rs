@@ -16,6 +16,16 @@ pub enum InBlock {
     Remarks,
     /// It is a [`Step`] that reads, or may.
     Reads,
+    /// It opens the block, if transactions of the session only read where they do not say otherwise.
+    Opens,
+}
+
+impl InBlock {
+    /// True for a [`Step`].
+    #[must_use]
+    pub const fn is_step(self) -> bool {
+        matches!(self, Self::Remarks | Self::Reads)
+    }
 }
 
 /// One such statement.
@@ -39,6 +49,8 @@ pub enum Step<'a> {
     Closes(Option<Cow<'a, [u8]>>),
     /// EXPLAIN of what begins at this place.
     Explains(usize),
+    /// COMMIT AND CHAIN, ROLLBACK AND CHAIN: another block of its kind is open behind it.
+    Chains,
 }
 
 impl<'a> Step<'a> {
@@ -51,6 +63,7 @@ impl<'a> Step<'a> {
         let is = |keyword: &str| first.is(keyword);
         let step = match first.len() {
             3 if is("set") => words.set()?,
+            3 | 5 | 6 if is("end") || is("abort") || is("commit") => words.chain()?,
             4 if is("show") => words.show()?,
             4 | 5 if is("move") || is("fetch") => {
                 words.skip_to_end();
@@ -65,10 +78,7 @@ impl<'a> Step<'a> {
             7 if is("explain") => return words.explain(),
             8 if is("rollback") => {
                 let _ = words.takes("work") || words.takes("transaction");
-                if !words.takes("to") {
-                    return None;
-                }
-                Self::GoesBack(words.savepoint()?)
+                if words.takes("to") { Self::GoesBack(words.savepoint()?) } else { words.chain()? }
             }
             9 if is("savepoint") => Self::Marks(words.name()?),
             _ => return None,
@@ -80,9 +90,12 @@ impl<'a> Step<'a> {
     #[must_use]
     pub const fn in_block(&self) -> InBlock {
         match self {
-            Self::Shows | Self::Marks(_) | Self::Releases(_) | Self::GoesBack(_) | Self::Sets(_) => {
-                InBlock::Remarks
-            }
+            Self::Shows
+            | Self::Marks(_)
+            | Self::Releases(_)
+            | Self::GoesBack(_)
+            | Self::Sets(_)
+            | Self::Chains => InBlock::Remarks,
             // CLOSE sees nothing, but no SET TRANSACTION may stand behind it.
             Self::Declares(..) | Self::Fetches | Self::Closes(_) | Self::Explains(_) => InBlock::Reads,
         }
@@ -304,6 +317,12 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// What stands behind COMMIT or ROLLBACK.
+    fn chain(&mut self) -> Option<Step<'a>> {
+        let _ = self.takes("work") || self.takes("transaction");
+        self.takes_all(&["and", "chain"]).then_some(Step::Chains)
+    }
+
     fn declare(&mut self) -> Option<Step<'a>> {
         let name = self.name()?;
         while ["binary", "asensitive", "insensitive", "no", "scroll"].iter().any(|it| self.takes(it)) {}
@@ -372,6 +391,9 @@ mod tests {
             ("MOVE ALL IN \"c\"", Step::Fetches),
             ("CLOSE c", Step::Closes(Some(name("c")))),
             ("CLOSE ALL", Step::Closes(None)),
+            ("COMMIT AND CHAIN", Step::Chains),
+            ("abort transaction and chain;", Step::Chains),
+            ("ROLLBACK WORK AND CHAIN", Step::Chains),
         ] {
             let found = scan(text.as_bytes()).in_block;
             assert_eq!(Step::of(text.as_bytes()).as_ref(), Some(&step), "{text}");
@@ -407,6 +429,7 @@ mod tests {
             "SAVEPOINT U&\"a\"",
             "SAVEPOINT \u{c4}",
             "ROLLBACK",
+            "COMMIT AND NO CHAIN",
             "ROLLBACK PREPARED 'a'",
             "/* pgherd: primary */ SAVEPOINT a",
             "SET work_mem = 1",

@@ -1,6 +1,6 @@
 //! READ ONLY transactions on standbys.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use pgherd_testkit::client::{IsNull, RawClient, frontend};
@@ -268,7 +268,7 @@ async fn what_a_standby_refuses_in_one_transaction_leaves_the_others_there_but_i
 }
 
 /// Blocks that say something of themselves besides their reads.
-const BLOCKS: [&[&str]; 3] = [
+const BLOCKS: [&[&str]; 4] = [
     &[
         "BEGIN READ ONLY",
         "SHOW transaction_read_only",
@@ -306,6 +306,20 @@ const BLOCKS: [&[&str]; 3] = [
         "SHOW transaction_isolation",
         "SELECT n FROM kept",
         "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        "ROLLBACK",
+    ],
+    &[
+        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY, DEFERRABLE",
+        "SELECT n FROM kept",
+        "SAVEPOINT a",
+        "COMMIT AND CHAIN",
+        "SHOW transaction_isolation",
+        "SHOW transaction_deferrable",
+        "SELECT n FROM kept",
+        "ROLLBACK TO a",
+        "ROLLBACK AND CHAIN",
+        "SHOW transaction_read_only",
+        "SELECT n FROM kept",
         "ROLLBACK",
     ],
 ];
@@ -355,7 +369,9 @@ async fn what_a_transaction_says_of_itself_is_answered_by_its_standby_as_by_one_
         is_on(&standby).await?;
         both(&mut direct, &mut session, &write("COMMIT")?).await?;
     }
-    goes_along(&herd).await
+    goes_along(&herd).await?;
+    reads_by_default(&herd).await?;
+    leaves_at_once(&herd).await
 }
 
 /// With what it has said of itself, a transaction comes to the primary.
@@ -390,5 +406,56 @@ async fn goes_along(herd: &Herd) -> Result<()> {
     ensure!(refused.error().is_some_and(|error| error.code() == "40001"), "{refused:?}");
     session.query("ROLLBACK").await?;
     ensure!(session.query("BEGIN READ ONLY").await?.transaction_state() == Some('T'));
-    is_on(&primary).await
+    is_on(&primary).await?;
+    session.query("ROLLBACK").await?;
+    // One that has read, and is followed by another at once, is begun anew as that.
+    let mut session = herd.raw().await?;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY, DEFERRABLE";
+    for text in [begin, "SELECT n FROM kept", "COMMIT AND CHAIN"] {
+        ensure!(session.query(text).await?.error().is_none(), "{text}");
+    }
+    is_on(&standby).await?;
+    ensure!(session.query("SELECT is_standby()").await?.value().as_deref() == Some("f"));
+    ensure!(session.query("SHOW transaction_deferrable").await?.value().as_deref() == Some("on"));
+    ensure!(session.query("SHOW transaction_isolation").await?.value().as_deref() == Some("repeatable read"));
+    session.query("ROLLBACK").await?;
+    Ok(())
+}
+
+/// Who only reads by default reads on a standby, and who does not any more writes.
+async fn reads_by_default(herd: &Herd) -> Result<()> {
+    let standby = herd.cluster.server(2)?;
+    for set in
+        ["SET default_transaction_read_only = on", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"]
+    {
+        let mut session = herd.raw().await?;
+        session.query(set).await?;
+        session.query("BEGIN").await?;
+        ensure!(session.query("SELECT n FROM kept").await?.value().as_deref() == Some("7"));
+        is_on(&standby).await?;
+        let refused = session.query("INSERT INTO kept VALUES (1)").await?;
+        ensure!(refused.error().is_some_and(|error| error.code() == "25006"), "{refused:?}");
+        session.query("ROLLBACK; RESET ALL; SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE").await?;
+        session.query("BEGIN").await?;
+        let written = session.query("INSERT INTO kept VALUES (1)").await?;
+        ensure!(written.error().is_none(), "{written:?}");
+        session.query("ROLLBACK").await?;
+    }
+    Ok(())
+}
+
+/// A standby that says nothing any more is not waited for.
+async fn leaves_at_once(herd: &Herd) -> Result<()> {
+    let standby = herd.cluster.server(2)?;
+    let mut session = herd.raw().await?;
+    session.query("BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY").await?;
+    session.query("SELECT n FROM kept").await?;
+    is_on(&standby).await?;
+    standby.freeze().await?;
+    let begun = Instant::now();
+    let answer = session.query("SELECT is_standby()").await?;
+    let took = begun.elapsed();
+    standby.thaw().await?;
+    ensure!(answer.value().as_deref() == Some("f") && took < Duration::from_secs(5), "{took:?} {answer:?}");
+    Ok(())
 }

@@ -228,7 +228,7 @@ fn talk() -> impl Strategy<Value = Vec<Action>> {
     let said = prop_oneof![
         6 => remark(),
         2 => select(vec![Text::Select('a'), Text::Three]),
-        1 => select(vec![Text::Note, Text::Note, Text::Fail]),
+        1 => select(vec![Text::Note, Text::Note, Text::Fail, Text::Plain("commit and chain", Role::Commit)]),
     ];
     let said = said.prop_flat_map(|text| {
         let run = vec![Action::Run("", text), Action::Sync];
@@ -245,7 +245,8 @@ fn talk() -> impl Strategy<Value = Vec<Action>> {
 fn script(last_number: u32) -> impl Strategy<Value = Script> {
     let begin = || Text::Plain("begin read only", Role::Other);
     let commit = || Text::Plain("commit", Role::Commit);
-    let chain = Text::Plain("commit and chain", Role::Commit);
+    let chain = || select(vec!["commit and chain", "rollback and chain"]);
+    let chain = move || chain().prop_map(|text| Text::Plain(text, Role::Commit));
     let empty = Text::Plain("", Role::Other);
     let name = || select(vec!["", "", "s1", "s2"]);
     let reads = || select(vec![Text::Select('a'), Text::Select('b'), Text::Three, empty]);
@@ -257,9 +258,10 @@ fn script(last_number: u32) -> impl Strategy<Value = Script> {
             2 => Just(commit()),
             1 => Just(ROLLBACK),
             4 => remark(),
+            1 => chain(),
         ]
     };
-    let odd = select(vec![Text::Insert, Text::Put, Text::Fail, Text::Syntax, chain, Text::Deferred]);
+    let odd = select(vec![Text::Insert, Text::Put, Text::Fail, Text::Syntax, Text::Deferred]);
     let simple = move || {
         prop_oneof![
             8 => reads(),
@@ -268,6 +270,7 @@ fn script(last_number: u32) -> impl Strategy<Value = Script> {
             2 => Just(ROLLBACK),
             2 => odd.clone(),
             5 => remark(),
+            1 => chain(),
         ]
     };
     let action = prop_oneof![

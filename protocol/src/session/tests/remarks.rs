@@ -164,6 +164,63 @@ fn what_it_refuses_behind_a_savepoint_is_run_on_the_primary_with_that() {
 }
 
 #[test]
+fn a_block_that_follows_at_once_has_seen_nothing_and_stays_there() {
+    for (end, tag) in [("commit and chain", "COMMIT"), ("rollback and chain", "ROLLBACK")] {
+        let mut world = herd();
+        let texts =
+            [SNAPSHOT, "select 'a'", "savepoint a", DECLARE, "set local statement_timeout = '1'", end];
+        assert_eq!(told(&mut world, &texts).last().map(String::as_str), Some(tag));
+        assert_eq!(world.held(A), Some(1));
+        let begin = "BEGIN ISOLATION LEVEL repeatable read, READ ONLY";
+        assert_eq!(world.client(A).session.begin_anew(), begin);
+        let texts = ["select note()", "select 'a'", "rollback to a"];
+        assert_eq!(told(&mut world, &texts), ["SELECT 1", "SELECT 1", "3B001"]);
+        assert_eq!(world.held(A), Some(0));
+        // What is read in it binds it.
+        let mut world = herd();
+        let texts = [SNAPSHOT, "select 'a'", end, "select 'b'", "select note()"];
+        assert_eq!(told(&mut world, &texts).last().map(String::as_str), Some("40001"));
+        // It may fail before.
+        let mut world = herd();
+        let texts = [SNAPSHOT, "savepoint a", "select 'a'", FAIL, end, "select 'a'"];
+        let tags = ["BEGIN", "SAVEPOINT", "SELECT 1", "34000", "ROLLBACK", "SELECT 1"];
+        assert_eq!(told(&mut world, &texts), tags);
+        assert!(world.servers[0].got.is_empty());
+        // With what reads behind it in one batch it is for the primary, and can go there.
+        let mut world = herd();
+        told(&mut world, &[SNAPSHOT, "select 'a'"]);
+        let batch = [run(end), run("select 'b'"), sync()].concat();
+        assert_eq!(last_of(&mut world, batch), "SELECT 1");
+        assert_eq!(world.held(A), Some(0));
+    }
+}
+
+#[test]
+fn it_is_begun_anew_as_deferrable_as_it_was() {
+    for (asked, said) in [("deferrable", "DEFERRABLE"), ("not deferrable", "NOT DEFERRABLE")] {
+        let mut world = herd();
+        told(&mut world, &[&format!("begin {asked} read only")]);
+        assert_eq!(world.client(A).session.begin_anew(), format!("BEGIN {said}, READ ONLY"));
+    }
+}
+
+#[test]
+fn where_transactions_only_read_by_default_each_is_begun_on_a_standby() {
+    let mut world = transaction_mode().with_startup("default_transaction_read_only", "on");
+    world = world.with_standbys(&[false]);
+    assert_eq!(told(&mut world, &["begin", "select 'a'", "savepoint a"]), ["BEGIN", "SELECT 1", "SAVEPOINT"]);
+    assert_eq!(world.held(A), Some(1));
+    assert_eq!(world.client(A).session.begin_anew(), "BEGIN READ ONLY\n; SAVEPOINT \"a\"");
+    assert_eq!(told(&mut world, &["insert into t values (1)", "rollback"]), ["25006", "ROLLBACK"]);
+    world.servers[1].got.clear();
+    for text in ["begin read write", "begin isolation level serializable", "/* pgherd: primary */ begin"] {
+        world.sends(A, [query(text)]);
+        world.server_got(1, []);
+        world.sends(A, [query("rollback")]);
+    }
+}
+
+#[test]
 fn a_cursor_binds_it_until_it_is_closed() {
     let mut world = herd();
     let texts = [BEGIN, DECLARE, "fetch 1 c", "select put(1)", "rollback"];
@@ -177,6 +234,18 @@ fn a_cursor_binds_it_until_it_is_closed() {
     let mut world = herd();
     let texts = [BEGIN, "savepoint a", DECLARE, "rollback to a", "select note()"];
     assert_eq!(told(&mut world, &texts).last().map(String::as_str), Some("SELECT 1"));
+}
+
+#[test]
+fn what_gives_no_rows_binds_it_to_no_portal() {
+    let once = |text| [parse("", text), bind("", "", &[]), execute_some("", 1), sync()].concat();
+    for (text, is_free) in [("savepoint b", true), ("release a", true), ("select 'a'", false)] {
+        let mut world = herd();
+        told(&mut world, &[BEGIN, "savepoint a", "select 'a'"]);
+        world.sends(A, [once(text)]);
+        let said = told(&mut world, &["select note()"]);
+        assert_eq!(said == ["SELECT 1"], is_free, "{text}: {said:?}");
+    }
 }
 
 #[test]

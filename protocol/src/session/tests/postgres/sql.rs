@@ -221,7 +221,8 @@ impl Sql {
     pub(crate) const fn is_for_standby(&self, in_block: bool) -> bool {
         match self {
             Self::Select { .. } | Self::CopyOut | Self::Repeat(_) => true,
-            Self::BeginReadOnly | Self::Commit { chain: false } | Self::Rollback { chain: false } => true,
+            Self::BeginReadOnly => true,
+            Self::Commit { chain } | Self::Rollback { chain } => in_block || !*chain,
             Self::Savepoint(_) | Self::RollbackTo(_) | Self::Release(_) => in_block,
             Self::SetLocal { .. } | Self::Show(_) => in_block,
             Self::Declare(..) | Self::Fetch(..) | Self::Close(_) => in_block,

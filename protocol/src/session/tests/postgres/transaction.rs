@@ -180,6 +180,8 @@ impl Backend {
     /// Carries out a portal that was not run to its end; at most `limit` rows, all if it is 0.
     pub(super) fn run(&mut self, portal: &mut Portal, limit: usize) -> Result<Outcome, Failure> {
         let Some(sql) = portal.sql.clone() else { return Ok(Outcome::Empty) };
+        let reads_only = self.settings.get("default_transaction_read_only").is_some_and(|it| it == "on");
+        let sql = if sql == Sql::Begin && reads_only { Sql::BeginReadOnly } else { sql };
         let given = portal.given.take().unwrap_or(0);
         if given == 0
             && let Some(refusals) = &mut self.refusals
