@@ -166,9 +166,7 @@ impl Session {
                 self.expected.pop_front();
             }
             // Nothing but ReadyForQuery is left, as after Sync.
-            Some(front)
-                if front.kind == Kind::Query && front.single && self.pooling == Pooling::Transaction =>
-            {
+            Some(front) if front.kind == Kind::Query && front.single && self.pooling != Pooling::Session => {
                 self.answered.on_query(front.effect, tag);
                 *front = Expected { shown: front.shown, ..Expected::new(Kind::Sync) };
             }
@@ -194,16 +192,13 @@ impl Session {
                 return Reply::Drop;
             }
             b"DISCARD ALL\0" => {
-                if self.carries {
-                    self.alter();
-                }
                 server.parameters_lost = !self.startup.is_empty();
                 let unseen = self.expected.front().is_some_and(|e| e.unseen);
-                self.restore_due |= unseen && self.has_own_names();
+                self.lose_parameters(unseen);
                 self.forget_statements(&mut server.statements);
                 // What was sent behind it may pin again.
                 let is_last = self.expected.iter().skip(1).all(|e| e.kind == Kind::Sync || !e.shown);
-                if self.pooling == Pooling::Transaction && is_last {
+                if self.pooling != Pooling::Session && is_last {
                     self.forget_leftovers();
                 }
                 self.on_discarded(is_last);
@@ -217,13 +212,10 @@ impl Session {
             b"COMMIT\0" if self.altered == Altered::Here => self.altered = Altered::Surely,
             b"DEALLOCATE ALL\0" => self.forget_statements(&mut server.statements),
             b"RESET\0" => {
-                if self.carries {
-                    self.alter();
-                }
                 // The connection has lost what the startup packet said; nothing has been sent to set it again.
                 let unseen = self.expected.front().is_some_and(|e| e.unseen);
                 server.parameters_lost |= unseen && !self.startup.is_empty();
-                self.restore_due |= unseen && self.has_own_names();
+                self.lose_parameters(unseen);
             }
             b"SET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"CREATE TABLE\0" => {
                 self.pin_if_unseen(frame.body);
@@ -246,6 +238,16 @@ impl Session {
             }
         }
         self.on_executed(frame.body)
+    }
+
+    /// Run-time parameters were taken back to the server's defaults; `unseen`: nothing was sent to set again what the startup packet said.
+    fn lose_parameters(&mut self, unseen: bool) {
+        // Where nothing else keeps it from being asked what is in force, they are set again with that question.
+        let is_asked = self.has_home() && self.lasting.is_none();
+        if self.carries || (unseen && is_asked) {
+            self.alter();
+        }
+        self.restore_due |= unseen && (self.has_own_names() || (self.has_home() && !is_asked));
     }
 
     /// A statement was carried out that may have prepared or dropped another.

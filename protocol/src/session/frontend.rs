@@ -286,7 +286,7 @@ impl Session {
     }
 
     fn on_close(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Pass {
-        let (Some((b'S', rest)), true, Pooling::Transaction) =
+        let (Some((b'S', rest)), true, Pooling::Transaction | Pooling::Home) =
             (frame.body.split_first(), frame.is_complete(), self.pooling)
         else {
             return self.pass_on(Kind::Close);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Altered, Held, Placed, Pooling, Privacy, Session};
+use super::{Altered, Held, Placed, Pooling, Privacy, Reading, Session};
 use crate::frame::split_cstr;
 use crate::parameters::Parameters;
 use crate::statement::{Pin, Scan, Suspects, Trust};
@@ -56,7 +56,11 @@ impl Session {
     /// that these run-time parameters are in force. True if they are to be in force wherever the session is served.
     pub fn on_leftovers(&mut self, left: Option<Pin>, parameters: &Parameters) -> bool {
         self.unasked = false;
-        self.pin = left;
+        self.pin = self.beyond_home(left);
+        if self.pooling == Pooling::Home && self.ran_any {
+            // Standbys would not have them, and nobody can tell which they are.
+            self.keep(Some(Pin::Parameter));
+        }
         self.on_own_query();
         if self.pin().is_some() {
             return false;
@@ -74,6 +78,7 @@ impl Session {
 
     /// There is this reason, if any, to keep the server connection.
     pub(super) fn keep(&mut self, pin: Option<Pin>) {
+        let pin = self.beyond_home(pin);
         let Some(it) = pin else { return };
         self.has_loaded |= it == Pin::Load;
         if it.can_be_asked_about() {
@@ -81,6 +86,11 @@ impl Session {
         } else {
             self.lasting = Pin::worse(self.lasting, pin);
         }
+    }
+
+    /// What keeps a session on its connection that does not have one for life: there it goes on to listen while standbys are read.
+    fn beyond_home(&self, pin: Option<Pin>) -> Option<Pin> {
+        pin.filter(|pin| self.pooling != Pooling::Home || *pin != Pin::Listen)
     }
 
     /// Takes in what a text says that is about to be run, as to what it leaves.
@@ -130,7 +140,38 @@ impl Session {
     /// What would be lost with the server connection, if no transaction is open.
     #[must_use]
     pub fn left_there(&self) -> Option<Pin> {
-        self.pin().or((self.altered == Altered::Surely).then_some(Pin::Parameter))
+        let of_mode = || self.is_at_home().then_some(Pin::SessionMode);
+        self.pin().or_else(of_mode).or((self.altered == Altered::Surely).then_some(Pin::Parameter))
+    }
+
+    /// True if the session has a connection for life, and reads elsewhere.
+    #[must_use]
+    pub fn has_home(&self) -> bool {
+        self.pooling == Pooling::Home
+    }
+
+    /// True if that is the connection of the present lease.
+    #[must_use]
+    pub fn is_at_home(&self) -> bool {
+        self.has_home() && self.reading == Reading::No
+    }
+
+    /// True if the session, at rest, keeps the connection of the present lease.
+    #[must_use]
+    pub fn keeps_connection(&self) -> bool {
+        self.is_at_home() || self.pin().is_some()
+    }
+
+    /// True if standbys would answer as the session's own connection, as far as that depends on the session.
+    pub(super) fn leaves_nothing_at_home(&self) -> bool {
+        let is_known = self.suspects.trust != Trust::Blind && !self.unasked && !self.ran_any;
+        !self.has_home() || (is_known && !self.restore_due)
+    }
+
+    /// Why the session keeps its server connection, if it would not do so in any case.
+    #[must_use]
+    pub fn pin_beyond_mode(&self) -> Option<Pin> {
+        if self.pooling == Pooling::Transaction { self.lasting_pin() } else { None }
     }
 
     /// Why the session keeps its server connection, if it does.

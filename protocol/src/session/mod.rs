@@ -109,6 +109,9 @@ pub enum Pooling {
     Session,
     /// A server connection for each transaction; statements are prepared where they are missing.
     Transaction,
+    /// One server connection for the session's life, but for what is read on standbys meanwhile. What it has left on its own is known as
+    /// with [`Pooling::Transaction`], so that others can answer as that would.
+    Home,
 }
 
 /// One client's session.
@@ -372,7 +375,7 @@ impl Session {
 
     /// Run-time parameters may have been changed that can be carried.
     fn alter(&mut self) {
-        if self.pooling == Pooling::Transaction && self.altered == Altered::No {
+        if self.pooling != Pooling::Session && self.altered == Altered::No {
             self.altered = Altered::Here;
         }
     }

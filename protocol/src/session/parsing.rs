@@ -37,7 +37,7 @@ impl Session {
         if self.has_own(name) || (self.has_own_names() && !name.is_empty() && self.is_unsure(name)) {
             self.parsed_reset |= findings.resets == Resets::ForSession;
             self.see_customs(findings.sets_custom);
-            if findings.sets && self.pooling == Pooling::Transaction {
+            if findings.sets && self.pooling != Pooling::Session {
                 // It is run without a look at what it is.
                 self.keep(Some(Pin::Parameter));
             }

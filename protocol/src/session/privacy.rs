@@ -44,7 +44,7 @@ impl Session {
     pub(super) fn has_own(&self, name: &[u8]) -> bool {
         match self.pooling {
             Pooling::Session => true,
-            Pooling::Transaction => {
+            Pooling::Transaction | Pooling::Home => {
                 self.privacy.is_private && !name.is_empty() && self.names.get(name).is_none()
             }
         }
@@ -82,7 +82,7 @@ impl Session {
             Sight::OfPrepare => self.names.in_order().iter().any(|(_, statement)| statement.source.is_some()),
             Sight::All => !self.privacy.is_private || self.has_missing() || server.ids().next().is_some(),
         };
-        let is_wanted = is_wanted && self.pooling == Pooling::Transaction;
+        let is_wanted = is_wanted && self.pooling != Pooling::Session;
         let is_possible = !in_batch && !self.copying_in && self.copy_syncs == 0;
         if !is_wanted || !is_possible || self.privacy.is_settled {
             return None;

@@ -54,10 +54,11 @@ impl Session {
     /// taken in.
     #[must_use]
     pub fn may_read_anywhere(&mut self, input: &[u8], lookup: Lookup<'_>) -> bool {
-        let is_free = self.pooling == Pooling::Transaction
+        let is_free = self.pooling != Pooling::Session
             && self.transaction == Transaction::Idle
             && self.altered == Altered::No
             && self.pin().is_none()
+            && self.leaves_nothing_at_home()
             && self.owes_nothing()
             && !self.has_outdated();
         if !is_free {
@@ -100,8 +101,11 @@ impl Session {
     }
 
     /// The lease that has begun is on a standby.
-    pub const fn read_on_standby(&mut self) {
+    pub fn read_on_standby(&mut self) {
         self.reading = Reading::Open(self.batch);
+        if self.has_home() {
+            self.rerun.begin(true);
+        }
     }
 
     /// True on a standby that has got the batch for which it was taken: the next may be for another server. In a transaction block it waits only

@@ -40,7 +40,7 @@ impl Rerun {
     pub(super) const NOTHING: Self =
         Self { is_possible: false, unnamed: Unnamed::Untouched, times: 0, is_stopped: false };
 
-    fn begin(&mut self, is_possible: bool) {
+    pub(super) fn begin(&mut self, is_possible: bool) {
         *self = Self { is_possible, times: self.times, ..Self::NOTHING };
     }
 
@@ -73,7 +73,7 @@ impl Rerun {
 }
 
 impl Session {
-    /// A lease begins: what is sent from now on can be sent again if nothing of the session's is on the server.
+    /// A lease begins: what is sent from now on can be sent again if nothing of the session's is on the server, which is not its home.
     pub(super) fn begin_rerun(&mut self, server: &mut ServerState) {
         server.request.clear();
         self.reading = Reading::No;

@@ -8,7 +8,7 @@ use super::play::{cases, play, starts, turns};
 use super::wire::{
     bind, close_statement, describe_statement, execute_some, flush, parse, query, replies, requests, sync,
 };
-use super::world::{World, session_mode, transaction_mode};
+use super::world::{World, home_mode, session_mode, transaction_mode};
 use super::{A, B};
 
 fn herd(refusals: &[bool]) -> World {
@@ -113,6 +113,49 @@ fn a_session_that_keeps_its_connection_reads_there() {
 }
 
 #[test]
+fn a_session_with_a_home_reads_elsewhere_what_that_would_answer_in_the_same_way() {
+    let mut world = home_mode().with_standbys(&[false]);
+    world.sends(A, [query("select 'a'"), query("insert into t values (1)")]);
+    world.server_got(1, ["Query select 'a'"]);
+    world.server_got(0, ["Query insert into t values (1)"]);
+    // Its own is nobody else's, though nothing pins it.
+    world.sends(B, [query("insert into t values (2)")]);
+    world.sends(B, [query("select 'b'")]);
+    world.server_got(2, ["Query insert into t values (2)"]);
+    world.server_got(1, ["Query select 'b'"]);
+    // To listen keeps nobody, for it goes on there.
+    world.sends(A, [query("listen c")]);
+    world.sends(A, [query("select 'c'"), query("begin read only"), query("select 'd'"), query("commit")]);
+    world.sends(A, [query("select put(1)")]);
+    world.server_got(1, ["Query select 'c'", "Query begin read only", "Query select 'd'", "Query commit"]);
+    world.server_got(0, ["Query listen c", "Query select put(1)"]);
+    world.sends(A, [query("create temp table mine (n int)"), query("select 'e'"), query("discard all")]);
+    world.sends(A, [query("select 'f'")]);
+    world.server_got(0, ["Query create temp table mine (n int)", "Query select 'e'", "Query discard all"]);
+    world.server_got(1, ["Query select 'f'"]);
+}
+
+#[test]
+fn the_loss_of_a_home_is_the_end_of_its_session_and_that_of_a_standby_is_not() {
+    let mut world = home_mode().with_standbys(&[false]);
+    world.sends(A, [query("insert into t values (1)"), query("select 'a'"), query("select put(1)")]);
+    assert_eq!(world.held(A), Some(0));
+    world.lose(A, 0);
+    assert!(world.is_gone(A));
+    world.sends(B, [query("insert into t values (2)")]);
+    world.sends(B, [query("begin read only"), query("select 'a'")]);
+    assert_eq!(world.held(B), Some(1));
+    world.lose(B, 1);
+    world.client(B).got.clear();
+    world.sends(B, [query("rollback"), query("insert into t values (3)")]);
+    assert!(!world.is_gone(B) && world.held(B) == Some(2));
+    world.gets(
+        B,
+        ["CommandComplete ROLLBACK", "ReadyForQuery I", "CommandComplete INSERT 0 1", "ReadyForQuery I"],
+    );
+}
+
+#[test]
 fn several_that_need_statements_from_before_are_for_the_primary() {
     let run = |name: &str| [bind("", name, &[]), execute_some("", 0)].concat();
     let mut world = herd(&[false]);
@@ -180,5 +223,20 @@ proptest! {
         let mut world = world.with_strict_servers().with_standbys(&refusals);
         play(&mut world, &scripts, &turns, &starts);
         as_alone(&world, &scripts, &[])?;
+    }
+
+    #[test]
+    fn clients_with_a_connection_of_their_own_that_read_on_standbys_notice_nothing(
+        scripts in scripts(true, true),
+        turns in turns(3, 3),
+        starts in starts(3),
+        limit in 0..4_usize,
+        capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
+        refusals in prop::collection::vec(any::<bool>(), 1..6),
+    ) {
+        let world = home_mode().with_prepared_limit(limit).with_capacity(capacity).with_startup("work_mem", "home");
+        let mut world = world.with_strict_servers().with_standbys(&refusals);
+        play(&mut world, &scripts, &turns, &starts);
+        as_alone(&world, &scripts, &[("work_mem".into(), "home".into())])?;
     }
 }

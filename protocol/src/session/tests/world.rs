@@ -1,12 +1,14 @@
 //! Clients, pgherd's sessions and model servers, joined as the relay joins them, but without sockets: every transfer of
 //! bytes is a step that a test can take by itself.
 
+mod home;
 mod standbys;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use home::settle_at_home;
 use standbys::is_standby;
 
 use super::pipe::Pipe;
@@ -19,7 +21,7 @@ use crate::flow::{Next, Stop};
 use crate::parameters::Parameters;
 use crate::prepared::{Lookup, Statements};
 use crate::session::{Detached, Loss, NoViews, Pooling, Sequences, Session, Transaction};
-use crate::statement::RecentScans;
+use crate::statement::{RecentScans, Suspects, Trust};
 use crate::write;
 
 /// As long as the proxy's buffers.
@@ -47,6 +49,8 @@ pub(super) struct Client {
     /// Received, and not looked at by the test.
     pub(super) got: Vec<u8>,
     was_refused: bool,
+    /// The connection that it has for life, while it has another one.
+    home: Option<usize>,
 }
 
 /// Everything.
@@ -80,6 +84,11 @@ pub(super) fn transaction_mode() -> World {
 
 pub(super) fn session_mode() -> World {
     World::new(Pooling::Session)
+}
+
+/// As session mode, but what only reads may be read on standbys.
+pub(super) fn home_mode() -> World {
+    World::new(Pooling::Home)
 }
 
 impl World {
@@ -132,8 +141,13 @@ impl World {
     pub(super) fn client(&mut self, number: usize) -> &mut Client {
         while self.clients.len() <= number {
             let id = u64::try_from(self.clients.len()).unwrap() + 1;
+            let mut session = Session::new(self.pooling, Arc::clone(&self.startup), 0, (1, id));
+            if self.pooling == Pooling::Home {
+                // Its catalogue, in which nothing is suspect, was read.
+                session.heed(&Arc::new(Suspects { trust: Trust::Names, ..Suspects::default() }));
+            }
             self.clients.push(Client {
-                session: Session::new(self.pooling, Arc::clone(&self.startup), 0, (1, id)),
+                session,
                 parameters: Arc::clone(&self.startup),
                 up: Pipe::default(),
                 down: Pipe::default(),
@@ -141,6 +155,7 @@ impl World {
                 sent: Vec::new(),
                 got: Vec::new(),
                 was_refused: false,
+                home: None,
             });
         }
         &mut self.clients[number]
@@ -241,11 +256,14 @@ impl World {
 
     fn cut_up_once(&mut self, number: usize) -> bool {
         let full = self.clients[number].up.input.len() == self.capacity;
-        let Self { clients, servers, statements, recent, sequences, .. } = self;
-        let Client { session, up, down, place, .. } = &mut clients[number];
-        if up.input.is_empty() || !up.out.is_empty() {
+        if self.clients[number].up.input.is_empty() || !self.clients[number].up.out.is_empty() {
             return false;
         }
+        if self.leaves_home(number) {
+            return true;
+        }
+        let Self { clients, servers, statements, recent, sequences, .. } = self;
+        let Client { session, up, down, place, .. } = &mut clients[number];
         let Pipe { flow, input, out } = up;
         match place {
             Place::Idle => {
@@ -292,6 +310,11 @@ impl World {
 
     fn lease(&mut self, number: usize) {
         let role = self.role(number);
+        if role != Some(true) && self.comes_home(number) {
+            // It was looked at.
+            self.clients[number].was_refused = true;
+            return;
+        }
         self.lease_of(number, role);
     }
 
@@ -370,6 +393,9 @@ impl World {
                 server.applied = Some(Arc::clone(parameters));
                 server.state.parameters_lost = false;
             }
+            if session.is_at_home() {
+                return settle_at_home(session, parameters);
+            }
             server.is_leased = false;
             session.detach(&mut server.state);
             if std::mem::take(&mut server.state.parameters_lost) {
@@ -394,7 +420,7 @@ impl World {
         if client.session.transaction() != Transaction::Idle {
             server.backend.reads(&wire::query("rollback"));
         }
-        if client.session.pin().is_some() {
+        if client.session.keeps_connection() {
             server.backend.reads(&wire::query("discard all"));
             server.state.statements.clear();
             client.session.on_cleaned();

@@ -78,7 +78,9 @@ impl World {
     fn begin_on_primary(&mut self, number: usize) {
         let begin = self.clients[number].session.begin_anew();
         let is_failed = self.clients[number].session.transaction() == Transaction::Failed;
-        self.lease_of(number, Some(false));
+        if !self.comes_home(number) {
+            self.lease_of(number, Some(false));
+        }
         let Some(place) = self.held(number) else { unreachable!("it got the primary") };
         let server = &mut self.servers[place];
         // A Flush may be on its way yet.
