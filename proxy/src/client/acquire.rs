@@ -68,6 +68,9 @@ pub(crate) struct Access {
     pub(super) outlook: Option<Arc<Outlook>>,
     /// How the sessions of its database and user use sequences, as far as that is known.
     pub(super) sequences: Arc<Sequences>,
+    /// The connection that it has for life, in session mode, while it does not use it: got at the login, or left aside for a read on a
+    /// standby.
+    pub(super) home: Option<Held>,
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
     /// Where it reads besides.
@@ -127,7 +130,8 @@ impl Access {
     ) -> Self {
         let sequences = Arc::default();
         let standbys = Box::new(Standbys::new(seat.card().id));
-        Self { database, user, parameters, seat, account, outlook: None, sequences, cached: None, standbys }
+        let (outlook, home, cached) = (None, None, None);
+        Self { database, user, parameters, seat, account, outlook, sequences, home, cached, standbys }
     }
 
     /// A number that stands for the database and the user.
@@ -137,8 +141,11 @@ impl Access {
         hasher.finish()
     }
 
-    /// Asks the primary's pool for a connection.
+    /// The session's own connection, or asks the primary's pool for one.
     pub(crate) fn try_now(&mut self, worker: &Worker) -> Attempt {
+        if let Some(home) = self.home.take() {
+            return Attempt::Held(home);
+        }
         let table = worker.shared.backends.load();
         let Target::Open(server) = &table.writes else { return Attempt::Slow(Slow::Wait) };
         let pool = match &self.cached {

@@ -8,7 +8,7 @@ use pgherd_protocol::session::{Loss, Passage, Refusal, Transaction, bound_to_sta
 use pgherd_protocol::statement::{Isolation, Why};
 
 use super::acquire::{Attempt, Held};
-use super::relay::Event;
+use super::relay::{Event, Front};
 use super::session::{Session, Turn};
 use crate::buffer::Buffers;
 use crate::server::connection::ServerConnection;
@@ -48,6 +48,18 @@ const QUERY: &str = "SELECT 1";
 /// Fails a transaction that has failed elsewhere. What it says is for nobody but the server's log.
 const FAIL: &str = "ROLLBACK TO SAVEPOINT lost_with_a_standby";
 
+impl Front {
+    /// True if the session begins its transaction blocks on the primary, whatever they do: a standby would not have the last one.
+    pub(super) fn keeps_blocks(&self) -> bool {
+        !self.has_blocks
+            || match self.keeps_blocks {
+                KeepsBlocks::No => false,
+                KeepsBlocks::Until(end) => Instant::now() < end,
+                KeepsBlocks::Always => true,
+            }
+    }
+}
+
 impl Session {
     /// What the client has sent is not for the standby that it was sent to, or would be. Gives the lease with which it goes on.
     pub(super) async fn away_from_standby(&mut self, held: Held, event: &Event) -> Result<Held, Turn> {
@@ -61,16 +73,6 @@ impl Session {
     pub(super) fn keep_blocks(&mut self, refusal: Refusal) {
         self.front.keeps_blocks =
             if refusal == Refusal::ForGood { KeepsBlocks::Always } else { KeepsBlocks::for_a_while() };
-    }
-
-    /// True if the session begins its transaction blocks on the primary, whatever they do: a standby would not have the last one.
-    pub(super) fn keeps_blocks(&self) -> bool {
-        !self.front.has_blocks
-            || match self.front.keeps_blocks {
-                KeepsBlocks::No => false,
-                KeepsBlocks::Until(end) => Instant::now() < end,
-                KeepsBlocks::Always => true,
-            }
     }
 
     /// What the client asks for next in its block on a standby is for the primary: so the block is begun anew there, if the client cannot notice.

@@ -21,7 +21,7 @@ impl Session {
     /// Asks what the session has left on its connection, now that it is at rest.
     pub(super) async fn settle(&mut self, held: &mut Held) -> Result<(), Event> {
         // It is pinned as long as the server has not said otherwise.
-        self.front.machine.lasting_pin().into_iter().for_each(|pin| self.access.seat.pin(pin));
+        self.front.machine.pin_beyond_mode().into_iter().for_each(|pin| self.access.seat.pin(pin));
         // The question has a time-out of its own.
         self.watch.note(Activity::Waiting, self.front.machine.rounds());
         let asked = self.ask_what_is_left(held).await;

@@ -13,7 +13,7 @@ use pgherd_protocol::write;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-use super::acquire::{Access, Held};
+use super::acquire::Access;
 use super::authenticate::Applicant;
 use super::replication::{self, Passage, Replication};
 use super::unserved::not_in_time;
@@ -41,8 +41,6 @@ pub(crate) struct LoggedIn {
     pub(crate) counted: Places,
     pub(super) listed: Listed,
     pub(super) mode: PoolMode,
-    /// A server connection, in session mode, if one was to be had at once.
-    pub(super) early: Option<Held>,
 }
 
 /// Where a client is let in.
@@ -180,16 +178,16 @@ pub(super) async fn log_in(
     // A session that keeps its server connection shows the client that server process's id, so that what is said of it
     // (pg_stat_activity, NOTIFY) is recognised, and pg_terminate_backend() reaches it.
     let mode = shared.config.load().pool.mode_for(&access.database, &access.user);
-    let mut early = match mode {
-        PoolMode::Session => {
-            tokio::time::timeout_at(deadline, access.at_once(worker)).await.unwrap_or_default()
-        }
-        PoolMode::Transaction | PoolMode::Statement => None,
-    };
+    if mode == PoolMode::Session {
+        access.home = tokio::time::timeout_at(deadline, access.at_once(worker)).await.unwrap_or_default();
+    }
     let wanted = || shared.config.load().pool.hidden_state_for(&access.database, &access.user);
     access.outlook = Some(shared.catalogues.outlook(&access.database, &access.user, wanted));
-    let pid =
-        early.as_mut().and_then(|held| held.lease.connection()).map(|connection| connection.cancel.pid());
+    let pid = access
+        .home
+        .as_mut()
+        .and_then(|held| held.lease.connection())
+        .map(|connection| connection.cancel.pid());
     let policy = || shared.config.load().pool.sequences_for(&access.database, &access.user);
     access.sequences = shared.sequences.of(&access.database, &access.user, policy);
     access.account = shared.traffic.account(&access.database, &access.user);
@@ -199,7 +197,7 @@ pub(super) async fn log_in(
     check_identity(shared, &startup.user, identity)?;
     check_identity(shared, server_user, identity_there)?;
     stream.write_all(&greeting(welcome.iter(), &registration.key)).await?;
-    Ok(Admitted::ToServers(LoggedIn { access, registration, counted, listed, mode, early }))
+    Ok(Admitted::ToServers(LoggedIn { access, registration, counted, listed, mode }))
 }
 
 /// As [`note_identity`] for the user that the client is at the servers, if that is another, and that role. Where none can be asked now, nothing

@@ -5,6 +5,7 @@ mod again;
 mod authenticate;
 mod blocks;
 mod exchange;
+mod home;
 mod in_band;
 mod leftovers;
 pub(crate) mod listen;

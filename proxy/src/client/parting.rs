@@ -20,6 +20,7 @@ use super::session::{Session, Turn};
 use super::unserved::cancelled;
 use super::watch::{Overdue, without_server};
 use crate::server::connect::{Presence, look_at};
+use crate::server::connection::ServerConnection;
 use crate::server::table::Server;
 use crate::worker::{Stage, Worker};
 
@@ -52,6 +53,7 @@ impl Session {
             Event::Violation(error) => self.say_violation(error),
             Event::Refused(_)
             | Event::Leaves
+            | Event::LeavesHome
             | Event::ClientGone
             | Event::Terminated
             | Event::Overtaken
@@ -93,18 +95,23 @@ impl Session {
         if machine.has_loaded() {
             return;
         }
-        if machine.pin().is_some() || machine.is_suspect() {
-            if !matches!(connection.run_all(["DISCARD ALL"], buffers).await, Ok([Ok(())])) {
-                return;
-            }
-            connection.state.statements.clear();
-            connection.applied = Some(Arc::default());
-            if self.find_customs(connection).await.is_none() {
-                return;
-            }
-            self.front.machine.on_cleaned();
+        let is_to_be_cleaned = machine.keeps_connection() || machine.is_suspect();
+        if is_to_be_cleaned && self.discard(connection).await.is_none() {
+            return;
         }
         self.give_back(held).await;
+    }
+
+    /// Undoes what the session has left on a connection, as far as that can be undone. None if the connection is not to be used any more.
+    pub(super) async fn discard(&mut self, connection: &mut ServerConnection) -> Option<()> {
+        if !matches!(connection.run_all(["DISCARD ALL"], &self.worker.buffers).await, Ok([Ok(())])) {
+            return None;
+        }
+        connection.state.statements.clear();
+        connection.applied = Some(Arc::default());
+        self.find_customs(connection).await?;
+        self.front.machine.on_cleaned();
+        Some(())
     }
 
     async fn lost(&mut self, mut held: Held, lost: Lost) -> Turn {

@@ -10,10 +10,11 @@ use pgherd_protocol::statement::{Isolation, Why};
 
 use super::acquire::{Access, Attempt, Held};
 use super::blocks::{end_block, in_time};
+use super::home::reads_on_primary;
 use super::session::{Session, Turn};
 use super::wishes::{self, Defaults};
 use crate::buffer::{Buffer, Buffers};
-use crate::config::{self, Consistency, ReadPolicy, Routing};
+use crate::config::{Consistency, ReadPolicy, Routing};
 use crate::reactor;
 use crate::server::balance::Dice;
 use crate::server::connection::ServerConnection;
@@ -32,8 +33,10 @@ pub(super) enum Reads {
     /// Wherever the client's next message may be answered.
     #[default]
     Anywhere,
-    /// A standby has refused it.
+    /// A standby has refused it, or it was looked at and is not for one.
     OnPrimary,
+    /// A standby may answer it: the session has left its own connection aside for that.
+    OnStandby,
 }
 
 /// What holds for a session's reads, and by what that was found.
@@ -111,7 +114,7 @@ impl Standbys {
 
 impl Access {
     /// What holds for the session's reads: what it asks for itself, else what the configuration says. Found anew when either has changed.
-    fn read_policy(&mut self, worker: &Worker) -> ReadPolicy {
+    pub(super) fn read_policy(&mut self, worker: &Worker) -> ReadPolicy {
         let config = worker.shared.config.load();
         let Self { parameters, standbys, .. } = self;
         if let Some(found) = &standbys.found
@@ -197,11 +200,8 @@ impl Session {
             return Err(Reason::Pinned);
         }
         let policy = self.access.read_policy(&self.worker);
-        if policy.reads == config::Reads::Primary {
-            return Err(Reason::Setting);
-        }
-        if policy.consistency == Consistency::Strong {
-            return Err(Reason::Strong);
+        if let Some(reason) = reads_on_primary(policy) {
+            return Err(reason);
         }
         self.heed();
         let lookup = self.worker.lookup(&self.access.sequences);
@@ -210,7 +210,7 @@ impl Session {
             let why = self.front.machine.why_on_primary(input, lookup);
             return Err(why.map_or(Reason::Pinned, Reason::Text));
         }
-        if self.front.machine.opens_block() && self.keeps_blocks() {
+        if self.front.machine.opens_block() && self.front.keeps_blocks() {
             return Err(Reason::Text(Why::Transaction));
         }
         self.access.try_standby(policy, &self.worker)

@@ -44,6 +44,8 @@ pub(super) enum Event {
     Refused(Refusal),
     /// What the client asks for next in a transaction block on a standby is for the primary.
     Leaves,
+    /// What the client asks for next may be read elsewhere than on the connection that the session has for life.
+    LeavesHome,
     /// pgherd ends, and the session is at rest or out of time.
     Ending,
     /// The client has opened a transaction block in statement mode.
@@ -134,6 +136,8 @@ pub(super) struct Front {
     pub(super) held_over: HeldOver,
     /// Where what the client has sent may be answered.
     pub(super) reads: Reads,
+    /// The session is at home, and what its client sends is looked at as to whether it is to be read elsewhere.
+    pub(super) looks_ahead: bool,
     /// Whether the session begins its transaction blocks that only read on the primary.
     pub(super) keeps_blocks: KeepsBlocks,
     /// Why what it asks for on the primary is there.
@@ -155,6 +159,12 @@ impl Front {
         if self.machine.owes_nothing() {
             // What it was held back for was answered, and the lease has ended with that.
             self.held_back = false;
+            // What its own connection says by itself is not put off, however fast its client reads elsewhere.
+            if self.looks_ahead
+                && let Poll::Ready(event) = self.poll_down(server, (buffers, lookup))
+            {
+                return Poll::Ready(event);
+            }
         } else if let Poll::Ready(event) = self.poll_down(server, (buffers, lookup)) {
             // What the client has sent meanwhile is for its next lease.
             return Poll::Ready(event);
@@ -243,6 +253,9 @@ impl Front {
                 continue;
             }
             if self.up.has_input() {
+                if self.looks_ahead && self.leaves_home(server, lookup) {
+                    return Poll::Ready(Event::LeavesHome);
+                }
                 let (flow, input, out) = self.up.uncut();
                 let cut = flow.cut_frontend(&mut self.machine, &mut server.state, lookup, input, out);
                 self.up.accept(&cut);
@@ -310,7 +323,7 @@ impl Front {
                 self.meter.rest(is_idle);
             }
             let at_rest = owes_nothing && is_idle && !self.down.has_input() && self.up.is_flushed();
-            if at_rest && (self.machine.pin().is_none() || self.machine.is_to_be_asked()) {
+            if at_rest && (!self.machine.keeps_connection() || self.machine.is_to_be_asked()) {
                 return Poll::Ready(Event::AtRest);
             }
             if !self.has_blocks && owes_nothing && !is_idle {
@@ -352,7 +365,7 @@ impl Front {
     fn waits_on(&self, place: &Server) -> bool {
         place.quiesces()
             && self.machine.is_at_rest()
-            && self.machine.lasting_pin().is_some()
+            && (self.machine.is_at_home() || self.machine.lasting_pin().is_some())
             && !self.up.flow.is_inside_message()
     }
 

@@ -11,12 +11,12 @@ use pgherd_protocol::customs::Customs;
 use pgherd_protocol::error::ClientError;
 use pgherd_protocol::flow::Next;
 use pgherd_protocol::frame::{Frame, FrameError, frontend_header};
-use pgherd_protocol::session::{Detached, Pooling, Session as Machine};
-use pgherd_protocol::statement::Pin;
+use pgherd_protocol::session::{Detached, Session as Machine};
 
 use super::acquire::{Access, Attempt, Failure, Held, Slow};
 use super::again::Again;
 use super::blocks::KeepsBlocks;
+use super::home;
 use super::listen::{Listening, Settling};
 use super::login::LoggedIn;
 use super::meter::{Meter, count, stage};
@@ -52,8 +52,6 @@ pub(crate) struct Session {
     pub(super) counted: Places,
     pub(super) listed: Listed,
     pub(super) listening: Listening,
-    /// The server connection that it got at its login.
-    pub(super) early: Option<Held>,
     pub(super) _connected: Connected,
 }
 
@@ -66,11 +64,9 @@ pub(super) enum Turn {
 impl Session {
     pub(super) fn new(worker: Rc<Worker>, connection: Connection, client: LoggedIn) -> Self {
         let Connection { stream, peer, counted: connected } = connection;
-        let LoggedIn { access, registration, counted, listed, mode, early } = client;
-        let pooling = match mode {
-            PoolMode::Session => Pooling::Session,
-            PoolMode::Transaction | PoolMode::Statement => Pooling::Transaction,
-        };
+        let LoggedIn { mut access, registration, counted, listed, mode } = client;
+        let pooling = home::pooling(mode, &mut access, &worker);
+        home::count(&access, &worker);
         let front = Front {
             stream,
             up: Pipe::default(),
@@ -88,6 +84,7 @@ impl Session {
             is_cancelled: false,
             held_over: HeldOver::default(),
             reads: Reads::default(),
+            looks_ahead: false,
             keeps_blocks: KeepsBlocks::default(),
             reason: if mode == PoolMode::Session { Reason::Pinned } else { Reason::default() },
             has_blocks: mode != PoolMode::Statement,
@@ -104,7 +101,6 @@ impl Session {
             counted,
             listed,
             listening: Listening::default(),
-            early,
             _connected: connected,
         }
     }
@@ -113,32 +109,34 @@ impl Session {
     pub(crate) async fn run(mut self: Box<Self>) -> TaskEnd {
         self.watch.begin(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
         while let Turn::Next = self.turn().await {
-            if let Some(worker) = self.worker.sends_away() {
+            // Its own connection is watched by this worker.
+            if self.access.home.is_none()
+                && let Some(worker) = self.worker.sends_away()
+            {
                 return TaskEnd::Leaves(self, worker);
             }
         }
         let farewell = poll_fn(|_| self.front.poll_flush(&self.worker.buffers));
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        self.give_up_home().await;
         tracing::debug!(peer = %self.peer, pid = self.front.pid, "a session ended");
         TaskEnd::Nothing
     }
 
     /// One lease: from the client's first message to the moment when the server connection can go back.
     async fn turn(&mut self) -> Turn {
-        let mut held = match self.early.take() {
-            Some(held) => held,
+        let home = self.come_home();
+        let mut leases = u64::from(home.is_none());
+        let mut held = match home {
+            Some(home) => home,
             None => match self.lease().await {
-                Ok(held) => {
-                    self.front.meter.begin();
-                    held
-                }
+                Ok(held) => self.begin(held),
                 Err(turn) => return turn,
             },
         };
         if !self.join(&mut held) {
             return Turn::Next;
         }
-        let mut leases = 1;
         if self.listening.is_shared()
             && let Err(lost) = Box::pin(self.take_channels_back(&mut held)).await
         {
@@ -174,6 +172,7 @@ impl Session {
                     }
                     continue;
                 }
+                Event::LeavesHome => return self.leave_home(held),
                 Event::Refused(_) | Event::Leaves => {
                     held = match Box::pin(self.away_from_standby(held, &event)).await {
                         Ok(held) => held,
@@ -217,7 +216,7 @@ impl Session {
     /// True if nothing keeps the lease of a session that is at rest: no state, and nothing that the server has said behind its
     /// last answer, that it ends for one, which would be taken for the next one's words.
     fn may_go_back(&self) -> bool {
-        self.front.machine.pin().is_none() && !self.front.down.has_input()
+        !self.front.machine.keeps_connection() && !self.front.down.has_input()
     }
 
     /// A server connection for the client's next message. `Err`: what comes instead.
@@ -233,6 +232,11 @@ impl Session {
         let asked_at = reactor::micros();
         self.access.seat.card().asked_at.store(asked_at, Ordering::Relaxed);
         match self.try_standby() {
+            // Its own connection need not be waited for.
+            Ok(Attempt::Queued(_)) if self.access.home.is_some() => {
+                self.access.seat.leave();
+                self.front.reason = Reason::Connection;
+            }
             Ok(attempt) => {
                 // If it ends up on the primary all the same.
                 self.front.reason = Reason::Connection;
@@ -371,8 +375,6 @@ impl Session {
 
     async fn relay(&mut self, held: &mut Held) -> Event {
         let Self { front, worker, access, watch, listening, .. } = self;
-        let lookup = worker.lookup(&access.sequences);
-        let lent = (&worker.buffers, lookup);
         let mut pinned = false;
         let mut vacating = Vacating::default();
         let mut settling = Settling::default();
@@ -387,19 +389,14 @@ impl Session {
         }
         poll_fn(|cx| {
             let Some(server) = held.lease.connection() else { return Poll::Ready(Event::ClientGone) };
-            if front.machine.is_in_standby_block()
-                && let Some(outlook) = &access.outlook
-            {
-                let generation = worker.shared.statements.catalogue_generation();
-                front.machine.heed(&outlook.suspects(generation));
-            }
+            front.prepare_to_look(access, worker);
             front.is_cancelled = watch.is_cancelled();
+            let lent = (&worker.buffers, worker.lookup(&access.sequences));
             let event = front.poll_relay(server, lent, &held.server);
             if event.is_pending() {
                 held_over.send(front, (&access.seat, worker));
                 vacating.poll(&mut front.machine, (&held.server, &access.user), cx);
-                let pin = front.machine.lasting_pin().filter(|pin| *pin != Pin::SessionMode);
-                if let Some(pin) = pin
+                if let Some(pin) = front.machine.pin_beyond_mode()
                     && !std::mem::replace(&mut pinned, true)
                 {
                     held.lease.pin(pin);
@@ -407,6 +404,9 @@ impl Session {
                 }
                 if front.machine.take_first_to_ask() {
                     say_asked(access);
+                }
+                if front.machine.is_at_home() && front.machine.is_at_rest() && front.machine.take_wrote() {
+                    access.standbys.note_written();
                 }
                 if front.is_to_be_counted() {
                     count(front, (&*access, &**worker, &*held.server), 0);
@@ -477,7 +477,7 @@ fn say_asked(Access { database, user, .. }: &Access) {
 }
 
 /// From now on the session may be served where these custom parameters may be, which it has set.
-fn note_customs(access: &mut Access, customs: &Customs, worker: &Worker) {
+pub(super) fn note_customs(access: &mut Access, customs: &Customs, worker: &Worker) {
     if customs.are_all_in(access.parameters.customs()) {
         return;
     }

@@ -67,7 +67,6 @@ impl Traveller {
             counted,
             listed,
             listening,
-            early: None,
             _connected: connected,
         })
     }

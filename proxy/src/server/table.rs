@@ -18,7 +18,7 @@ use super::gates::Gates;
 use super::marks::{Positions, Wanted};
 use super::pool::{Pool, PoolLimits};
 use super::quota::QuotaBook;
-use crate::config::{Consistency, Live, PoolMode, Preferred, ReadPolicy, Reads};
+use crate::config::{self, Consistency, Live, PoolMode, Preferred, ReadPolicy, Reads};
 use crate::traffic::{Account, Reason};
 
 /// Whose a pool is.
@@ -58,7 +58,7 @@ impl Server {
         let mut pools = self.pools.lock();
         let pool = pools.entry((database.into(), user.into())).or_insert_with(|| {
             let quotas = self.quotas.lock().of(database, user);
-            let limits = PoolLimits::of(&self.config.load().pool, database, user);
+            let limits = self.limits(&self.config.load().pool, database, user);
             let pool = Pool::new((limits, quotas), Arc::clone(&self.share.outstanding), self.workers);
             // Under the lock: who closes the gate afterwards finds the pool.
             if self.gates.is_paused(database) {
@@ -73,6 +73,13 @@ impl Server {
             pool.close();
         }
         Arc::clone(pool)
+    }
+
+    /// How large its pool of this database and user is, and how long connections live there.
+    fn limits(&self, settings: &config::Pool, database: &str, user: &str) -> PoolLimits {
+        let limits = PoolLimits::of(settings, database, user);
+        // What is lent of a standby is lent for a read, in whatever mode.
+        PoolLimits { rests: limits.rests.filter(|_| self.is_primary()), ..limits }
     }
 
     /// True if it is worth trying to reach it. Where it could not be reached of late, one may try for all.
@@ -477,7 +484,7 @@ impl Backends {
         for server in self.load().servers() {
             // One that is made meanwhile has these limits already.
             for ((database, user), pool) in server.pools.lock().iter() {
-                pool.resize(PoolLimits::of(&config.pool, database, user));
+                pool.resize(server.limits(&config.pool, database, user));
             }
         }
     }

@@ -1,0 +1,132 @@
+//! Sessions in session mode whose reads may be answered by standbys. Such a session has one connection to the primary for life, its **home**, and
+//! waits there for its client, so that whatever the server says on its own is told at once. What only reads is answered elsewhere as long as the
+//! session has left nothing at home that would make a difference: home is left aside for so long.
+
+use pgherd_protocol::prepared::Lookup;
+use pgherd_protocol::session::Pooling;
+use pgherd_protocol::statement::Why;
+
+use super::acquire::{Access, Held};
+use super::reads::Reads;
+use super::relay::Front;
+use super::session::{Session, Turn, note_customs};
+use crate::config::{self, Consistency, HiddenState, PoolMode, ReadPolicy};
+use crate::server::connection::ServerConnection;
+use crate::traffic::{Counter, Reason};
+use crate::worker::Worker;
+
+/// How a session uses server connections that begins now. In session mode what it leaves on its own is kept track of only where there is somewhere
+/// else to read; and not where nobody would be told what functions leave.
+pub(super) fn pooling(mode: PoolMode, access: &mut Access, worker: &Worker) -> Pooling {
+    if mode != PoolMode::Session {
+        return Pooling::Transaction;
+    }
+    let hidden_state = worker.shared.config.load().pool.hidden_state_for(&access.database, &access.user);
+    let reads_elsewhere = hidden_state != HiddenState::Off
+        && worker.shared.control.routing.borrow().nodes.len() > 1
+        && access.read_policy(worker).reads != config::Reads::Primary;
+    if reads_elsewhere { Pooling::Home } else { Pooling::Session }
+}
+
+/// Has the connection counted that a session has got at its login, if it has.
+pub(super) fn count(access: &Access, worker: &Worker) {
+    if access.home.is_some()
+        && let Some(shard) = access.account.shard(worker.id)
+    {
+        shard.add(Counter::Assignments, 1);
+    }
+}
+
+/// Why a session with this policy reads from the primary alone, if it does.
+pub(super) fn reads_on_primary(policy: ReadPolicy) -> Option<Reason> {
+    if policy.reads == config::Reads::Primary {
+        Some(Reason::Setting)
+    } else {
+        (policy.consistency == Consistency::Strong).then_some(Reason::Strong)
+    }
+}
+
+impl Front {
+    /// Takes in what holds where what a client sends may be for another server than the one that serves it.
+    pub(super) fn prepare_to_look(&mut self, access: &mut Access, worker: &Worker) {
+        self.looks_ahead = self.machine.is_at_home();
+        if !self.looks_ahead && !self.machine.is_in_standby_block() {
+            return;
+        }
+        if let Some(outlook) = &access.outlook {
+            self.machine.heed(&outlook.suspects(worker.shared.statements.catalogue_generation()));
+        }
+        if self.looks_ahead
+            && self.machine.is_at_rest()
+            && let Some(reason) = reads_on_primary(access.read_policy(worker))
+        {
+            self.looks_ahead = false;
+            self.reason = reason;
+        }
+    }
+
+    /// True if what the client of a session that is at home has sent is to be read on a standby. What comes to the primary is counted there by the
+    /// reason for that.
+    pub(super) fn leaves_home(&mut self, server: &ServerConnection, lookup: Lookup<'_>) -> bool {
+        let is_rested = self.machine.is_at_rest() && !self.up.flow.is_inside_message();
+        if !is_rested || std::mem::take(&mut self.reads) == Reads::OnPrimary {
+            return false;
+        }
+        let (_, (input, _), _) = self.up.uncut();
+        // What the server has begun to say is told before.
+        let is_quiet = !self.down.has_input() && !server.state.parameters_lost;
+        if !is_quiet || !self.machine.may_read_anywhere(input, lookup) {
+            self.reason = self.machine.why_on_primary(input, lookup).map_or(Reason::Pinned, Reason::Text);
+            return false;
+        }
+        if self.machine.opens_block() && self.keeps_blocks() {
+            self.reason = Reason::Text(Why::Transaction);
+            return false;
+        }
+        true
+    }
+}
+
+impl Session {
+    /// Leaves the session's own connection aside: what its client has sent may be read on a standby.
+    pub(super) fn leave_home(&mut self, mut home: Held) -> Turn {
+        if let Some(connection) = home.lease.connection() {
+            self.front.machine.detach(&mut connection.state);
+            note_customs(&mut self.access, self.front.machine.customs(), &self.worker);
+        }
+        self.access.home = Some(home);
+        self.front.reads = Reads::OnStandby;
+        Turn::Next
+    }
+
+    /// A lease begins with what the client has sent. On the primary that is the connection that a session keeps, if it keeps one, and it was looked
+    /// at whether it is for that.
+    pub(super) fn begin(&mut self, held: Held) -> Held {
+        self.front.meter.begin();
+        if self.front.machine.has_home() && held.server.is_primary() {
+            self.front.reads = Reads::OnPrimary;
+        }
+        held
+    }
+
+    /// The session's own connection, if that is where it is to go on.
+    pub(super) fn come_home(&mut self) -> Option<Held> {
+        if self.front.reads == Reads::OnStandby {
+            return None;
+        }
+        let home = self.access.home.take()?;
+        if self.front.up.has_input() {
+            self.front.meter.begin();
+        }
+        Some(home)
+    }
+
+    /// The session has ended while its own connection was aside: what it has left there is undone.
+    pub(super) async fn give_up_home(&mut self) {
+        let Some(mut home) = self.access.home.take() else { return };
+        let Some(connection) = home.lease.connection() else { return };
+        if self.discard(connection).await.is_some() {
+            self.give_back(home).await;
+        }
+    }
+}
