@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Altered, Held, Placed, Pooling, Privacy, Reading, Session};
+use super::{Altered, Held, Placed, Pooling, Privacy, Session};
 use crate::frame::split_cstr;
 use crate::parameters::Parameters;
 use crate::statement::{Pin, Scan, Suspects, Trust};
@@ -14,6 +14,7 @@ impl Session {
             return;
         }
         self.suspects = Arc::clone(suspects);
+        self.judge_unread();
         if self.unnamed.held == Held::Here {
             let scan = self.unnamed.scan;
             let text = split_cstr(&self.unnamed.definition).map_or(&[][..], |(text, _)| text);
@@ -88,17 +89,12 @@ impl Session {
         }
     }
 
-    /// What keeps a session on its connection that does not have one for life: there it goes on to listen while standbys are read.
-    fn beyond_home(&self, pin: Option<Pin>) -> Option<Pin> {
-        pin.filter(|pin| self.pooling != Pooling::Home || *pin != Pin::Listen)
-    }
-
     /// Takes in what a text says that is about to be run, as to what it leaves.
     pub(super) fn note_leftovers(&mut self, findings: Scan) {
         self.keep(findings.pin);
         // Whether it still listens is found out when it has done nothing else for a while.
         let leaves = findings.pin.is_some_and(|pin| pin.can_be_asked_about() && pin != Pin::Listen);
-        self.ran_any |= findings.runs_any;
+        self.ran_any |= findings.runs_any && self.unread.is_none();
         self.unasked |=
             leaves || findings.suspect || findings.views || (findings.undoes && self.pin.is_some());
     }
@@ -106,6 +102,7 @@ impl Session {
     /// The session has left nothing any more, but for the library that it has loaded.
     pub(super) fn forget_leftovers(&mut self) {
         self.pin = None;
+        self.forget_what_ran_at_home();
         self.privacy = Privacy::default();
         self.lasting = self.has_loaded.then_some(Pin::Load);
     }
@@ -142,30 +139,6 @@ impl Session {
     pub fn left_there(&self) -> Option<Pin> {
         let of_mode = || self.is_at_home().then_some(Pin::SessionMode);
         self.pin().or_else(of_mode).or((self.altered == Altered::Surely).then_some(Pin::Parameter))
-    }
-
-    /// True if the session has a connection for life, and reads elsewhere.
-    #[must_use]
-    pub fn has_home(&self) -> bool {
-        self.pooling == Pooling::Home
-    }
-
-    /// True if that is the connection of the present lease.
-    #[must_use]
-    pub fn is_at_home(&self) -> bool {
-        self.has_home() && self.reading == Reading::No
-    }
-
-    /// True if the session, at rest, keeps the connection of the present lease.
-    #[must_use]
-    pub fn keeps_connection(&self) -> bool {
-        self.is_at_home() || self.pin().is_some()
-    }
-
-    /// True if standbys would answer as the session's own connection, as far as that depends on the session.
-    pub(super) fn leaves_nothing_at_home(&self) -> bool {
-        let is_known = self.suspects.trust != Trust::Blind && !self.unasked && !self.ran_any;
-        !self.has_home() || (is_known && !self.restore_due)
     }
 
     /// Why the session keeps its server connection, if it would not do so in any case.

@@ -13,6 +13,7 @@ mod errors;
 mod exit;
 mod expected;
 mod frontend;
+mod home;
 mod in_band;
 mod journal;
 mod keeping;
@@ -47,6 +48,7 @@ pub use detached::{Detached, Progress};
 use exit::Exit;
 use expected::{About, Expected, Kind, OwnWords, Placed, Undo};
 pub use frontend::Pass;
+use home::Unread;
 use in_band::InBand;
 pub use in_band::{NoViews, Views, in_band_answer};
 use loss::Answered;
@@ -160,6 +162,8 @@ pub struct Session {
     unasked: bool,
     /// It may have set custom parameters there of which nobody knows the names.
     ran_any: bool,
+    /// What has run at home before it was known what it names.
+    unread: Option<Box<Unread>>,
     /// A library was loaded into the server process: no other session is to have that.
     has_loaded: bool,
     /// What its texts are suspected of.
@@ -300,6 +304,7 @@ impl Session {
             lasting: (pooling == Pooling::Session).then_some(Pin::SessionMode),
             unasked: false,
             ran_any: false,
+            unread: None,
             has_loaded: false,
             suspects: Arc::default(),
             customs: startup.customs().clone(),

@@ -124,10 +124,12 @@ impl Session {
         if frame.is_complete() {
             let findings = lookup.recent.judge(text, &self.suspects);
             self.note_wanted_database(findings, text);
+            self.note_unread(findings, text);
             return findings;
         }
         let (findings, rest) = scan_start(text);
         self.rest = Some(Box::new(rest));
+        self.note_too_long_to_keep();
         self.suspects.judge_unseen(findings)
     }
 

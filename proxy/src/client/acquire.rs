@@ -191,7 +191,7 @@ impl Access {
     }
 
     /// True if the primary's pool has a connection to give.
-    pub(super) fn can_be_served_now(&self, worker: &Worker) -> bool {
+    pub(crate) fn can_be_served_now(&self, worker: &Worker) -> bool {
         match &worker.shared.backends.load().writes {
             Target::Open(server) => server.pool(&self.database, &self.user).can_serve(),
             Target::Held { .. } => false,

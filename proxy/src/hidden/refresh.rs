@@ -10,7 +10,8 @@ use pgherd_protocol::parameters::Parameters;
 use tokio::time::MissedTickBehavior;
 
 use super::{Due, Reading};
-use crate::client::acquire::{Access, Held};
+use crate::client::acquire::{Access, Held, connect};
+use crate::config::PoolMode;
 use crate::seat::Seat;
 use crate::server::connection::ServerConnection;
 use crate::worker::{Stage, Worker};
@@ -36,24 +37,47 @@ pub(crate) async fn keep_read(worker: &Worker) {
     }
 }
 
+/// Where the catalogue is read.
+enum Source {
+    /// A connection of a pool.
+    Lent(Held),
+    /// One that belongs to no pool.
+    Own(Box<ServerConnection>),
+}
+
+impl Source {
+    fn connection(&mut self) -> Option<&mut ServerConnection> {
+        match self {
+            Self::Lent(held) => held.lease.connection(),
+            Self::Own(connection) => Some(connection),
+        }
+    }
+
+    fn give_back(self) {
+        if let Self::Lent(held) = self {
+            held.lease.give_back();
+        }
+    }
+}
+
 async fn read(worker: &Worker, Due { database, users, before, is_urgent }: Due) {
     let shared = &worker.shared;
     // Before the question: what changes meanwhile is read again.
     let generation = shared.statements.catalogue_generation();
-    let mut held = None;
+    let mut source = None;
     for user in users {
-        held = connection(worker, (&database, &user), is_urgent).await;
-        if held.is_some() {
+        source = connection(worker, (&database, &user), is_urgent).await;
+        if source.is_some() {
             break;
         }
     }
     // Where there is none to be had, sessions are not served either.
-    let Some(mut held) = held else { return };
-    let Some(connection) = held.lease.connection() else { return };
+    let Some(mut source) = source else { return };
+    let Some(connection) = source.connection() else { return };
     let begun = Instant::now();
     match ask(connection, worker, before).await {
         Ok(Some(reading)) => {
-            held.lease.give_back();
+            source.give_back();
             let names = reading.names.known.len();
             shared.catalogues.on_read(&database, Reading { generation, ..reading }, begun.elapsed());
             tracing::debug!(%database, names, "the catalogue was read");
@@ -104,18 +128,25 @@ async fn ask(
 }
 
 /// A connection of the pool of this database and user. Who uses the pool is not to notice: one that nobody has used for a moment; and
-/// where there is none for long, as soon as it is the task's turn.
-async fn connection(worker: &Worker, (database, user): (&str, &str), is_urgent: bool) -> Option<Held> {
+/// where there is none for long, as soon as it is the task's turn. In session mode that may never come: what is missing is opened beside the pool.
+async fn connection(worker: &Worker, (database, user): (&str, &str), is_urgent: bool) -> Option<Source> {
+    let mode = worker.shared.config.load().pool.mode_for(database, user);
     let (database, user) = (Arc::<str>::from(database), Arc::<str>::from(user));
     let parameters = worker.shared.parameters.share(Parameters::default());
     let seat = Arc::new(Seat::internal(&database, &user, &parameters));
-    let mut access = Access::new(database, user, parameters, seat, Arc::default());
+    let mut access = Access::new(Arc::clone(&database), Arc::clone(&user), parameters, seat, Arc::default());
     if let Some(held) = access.rested(worker, RESTED).await {
-        return Some(held);
+        return Some(Source::Lent(held));
     }
     if !is_urgent {
         return None;
     }
+    if mode == PoolMode::Session && !access.can_be_served_now(worker) {
+        let primary = worker.shared.backends.primary()?;
+        return connect(&primary, (&database, &user), &[], worker).await.ok().map(Source::Own);
+    }
     let first = access.try_now(worker);
-    tokio::time::timeout(WAITS, access.persist(worker, first, || Poll::Pending)).await.ok()?.ok()
+    let held =
+        tokio::time::timeout(WAITS, access.persist(worker, first, || Poll::Pending)).await.ok()?.ok()?;
+    Some(Source::Lent(held))
 }

@@ -28,6 +28,7 @@ mod reclone;
 mod reload;
 mod restart;
 mod scenarios;
+mod session_mode;
 mod session_reads;
 mod several;
 mod slots;

@@ -8,8 +8,9 @@ use super::play::{cases, play, starts, turns};
 use super::wire::{
     bind, close_statement, describe_statement, execute_some, flush, parse, query, replies, requests, sync,
 };
-use super::world::{World, home_mode, session_mode, transaction_mode};
+use super::world::{World, home_mode, session_mode, suspects, transaction_mode};
 use super::{A, B};
+use crate::statement::Trust;
 
 fn herd(refusals: &[bool]) -> World {
     transaction_mode().with_standbys(refusals)
@@ -133,6 +134,23 @@ fn a_session_with_a_home_reads_elsewhere_what_that_would_answer_in_the_same_way(
     world.sends(A, [query("select 'f'")]);
     world.server_got(0, ["Query create temp table mine (n int)", "Query select 'e'", "Query discard all"]);
     world.server_got(1, ["Query select 'f'"]);
+}
+
+#[test]
+fn what_ran_at_home_before_it_was_known_what_it_does_is_looked_at_when_that_is_known() {
+    for (run_any, is_read_there) in [(&["other"][..], true), (&["put"], false)] {
+        let mut world = home_mode().with_standbys(&[false]);
+        world.client(A).session.heed(&suspects(Trust::Nothing, &[]));
+        world.sends(A, [query("select put(1)")]);
+        world.sends(A, [query("select 'a'")]);
+        assert_eq!(world.servers[0].got.len(), [query("select put(1)"), query("select 'a'")].concat().len());
+        world.client(A).session.heed(&suspects(Trust::Names, run_any));
+        world.sends(A, [query("select 'b'")]);
+        assert_eq!(world.servers.get(1).is_some_and(|standby| !standby.got.is_empty()), is_read_there);
+        world.sends(A, [query("discard all")]);
+        world.sends(A, [query("select 'c'")]);
+        assert!(!world.server(1).got.is_empty());
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::flow::{Next, Stop};
 use crate::parameters::Parameters;
 use crate::prepared::{Lookup, Statements};
 use crate::session::{Detached, Loss, NoViews, Pooling, Sequences, Session, Transaction};
-use crate::statement::{RecentScans, Suspects, Trust};
+use crate::statement::{Named, Names, RecentScans, Suspects, Trust};
 use crate::write;
 
 /// As long as the proxy's buffers.
@@ -91,6 +91,14 @@ pub(super) fn home_mode() -> World {
     World::new(Pooling::Home)
 }
 
+/// What texts are suspected of where these names are known to run texts that nobody sees; with [`Trust::Nothing`] the catalogue was not read yet.
+pub(super) fn suspects(trust: Trust, run_any: &[&str]) -> Arc<Suspects> {
+    let named = Named { suspect: true, runs_any: true, ..Named::default() };
+    let known = run_any.iter().map(|name| (name.as_bytes().into(), named)).collect();
+    let names = Names { number: 1, known, is_read: trust == Trust::Names, ..Names::default() };
+    Arc::new(Suspects { trust, names: Arc::new(names), ..Suspects::default() })
+}
+
 impl World {
     fn new(pooling: Pooling) -> Self {
         Self {
@@ -144,7 +152,7 @@ impl World {
             let mut session = Session::new(self.pooling, Arc::clone(&self.startup), 0, (1, id));
             if self.pooling == Pooling::Home {
                 // Its catalogue, in which nothing is suspect, was read.
-                session.heed(&Arc::new(Suspects { trust: Trust::Names, ..Suspects::default() }));
+                session.heed(&suspects(Trust::Names, &[]));
             }
             self.clients.push(Client {
                 session,
