@@ -5,7 +5,7 @@
 # Ends with 1 if something fails only through pgherd that docs/compatibility.md does not explain, with 77 if PyPI cannot be reached.
 #
 # MODES     which modes to run, beside the direct run: "session transaction standbys" if nothing is said. The third is transaction mode
-#           with reads on a standby; in the others the primary answers everything
+#           with reads on a standby, and there is home, session mode with those; in the others the primary answers everything
 # DIRECT    "kept" to compare with the last direct run instead of a new one
 # SMOKE     with a value, only the part of the suite that takes a few seconds
 # BIN       the directory of programs that are built already
@@ -129,7 +129,10 @@ start() {
     declare -gA hosts=([direct]=$server) ports=([direct]=5432)
     for mode in $modes; do
         pooling=$mode reads=primary
-        if [ "$mode" = standbys ]; then pooling=transaction reads=standbys; fi
+        case $mode in
+        standbys) pooling=transaction reads=standbys ;;
+        home) pooling=session reads=standbys ;;
+        esac
         {
             sed "/^\[listen\]/,/^\[/s/^address = .*/address = \"127.0.0.1:$port\"/; /^\[http\]/,/^\[/s/^address = .*/address = \"off\"/" "$config"
             printf '\n[routing]\nreads = "%s"\n\n[pool]\nmode = "%s"\n' "$reads" "$pooling"
