@@ -34,9 +34,12 @@ impl Session {
         if findings.sets_custom == SetsCustom::Nothing {
             return;
         }
-        let mut all_kept = true;
+        let (mut all_kept, mut is_new) = (true, false);
         custom_names(text, |name| match name {
-            Some(name) => all_kept &= self.customs.add(name),
+            Some(name) => {
+                is_new |= !self.customs.has(name);
+                all_kept &= self.customs.add(name);
+            }
             None => {
                 self.customs.add_any();
                 all_kept = false;
@@ -44,6 +47,10 @@ impl Session {
         });
         if !all_kept && findings.sets {
             self.keep(Some(Pin::Parameter));
+        }
+        if is_new && self.has_home() {
+            // From now on it is empty there where it was not before, if no more.
+            self.alter();
         }
         // There a Bind does not say what it runs.
         self.has_customs_here |= self.pooling == Pooling::Session;

@@ -8,7 +8,7 @@ use pgherd_protocol::session::{Loss, Passage, Refusal, Transaction, bound_to_sta
 use pgherd_protocol::statement::{Isolation, Why};
 
 use super::acquire::{Attempt, Held};
-use super::relay::{Event, Front};
+use super::relay::{Event, Front, Lost};
 use super::session::{Session, Turn};
 use crate::buffer::Buffers;
 use crate::server::connection::ServerConnection;
@@ -129,18 +129,32 @@ impl Session {
             return Err(Turn::End);
         }
         let Some(connection) = held.lease.connection() else { return Err(Turn::End) };
-        let buffers = &self.worker.buffers;
+        // What it has heard of meanwhile, if it is the session's own, comes before the answers.
+        let mut buffer = self.worker.buffers.take();
         let begun = if is_failed {
-            connection.run_all([&begin, FAIL], buffers).await.map(|[begun, _]| begun)
+            connection
+                .run_and_hear([&begin, FAIL], &mut buffer)
+                .await
+                .map(|([begun, _], heard)| (begun, heard))
         } else if is_past_first_query {
-            connection.run_all([&begin, QUERY], buffers).await.map(|[begun, queried]| begun.and(queried))
+            let run = connection.run_and_hear([&begin, QUERY], &mut buffer).await;
+            run.map(|([begun, queried], heard)| (begun.and(queried), heard))
         } else {
-            connection.run_all([&begin], buffers).await.map(|[begun]| begun)
+            connection.run_and_hear([&begin], &mut buffer).await.map(|([begun], heard)| (begun, heard))
         };
+        let begun = self.hear(begun, buffer);
         self.front.meter.begin();
         self.front.reason = Reason::Text(Why::Transaction);
         match begun {
             Ok(Ok(())) => Ok(held),
+            // What the session has left there is lost with it.
+            Ok(Err(_)) if self.front.machine.has_home() => {
+                Err(Box::pin(self.part(held, Lost::because("the transaction could not be begun there")))
+                    .await)
+            }
+            Err(error) if self.front.machine.has_home() => {
+                Err(Box::pin(self.part(held, Lost::because(error))).await)
+            }
             Ok(Err(body)) => Err(self.refuse_block(ClientError::from_server(&body)).await),
             Err(error) => {
                 let loss = Loss { server: held.server.node.to_string(), cause: error.to_string() };

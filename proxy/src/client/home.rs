@@ -2,16 +2,20 @@
 //! waits there for its client, so that whatever the server says on its own is told at once. What only reads is answered elsewhere as long as the
 //! session has left nothing at home that would make a difference: home is left aside for so long.
 
+use std::io;
+use std::sync::Arc;
+
 use pgherd_protocol::prepared::Lookup;
 use pgherd_protocol::session::Pooling;
 use pgherd_protocol::statement::Why;
 
-use super::acquire::{Access, Held};
+use super::acquire::{Access, Held, RESET};
 use super::reads::Reads;
-use super::relay::Front;
+use super::relay::{Event, Front, Lost};
 use super::session::{Session, Turn, note_customs};
+use crate::buffer::Buffer;
 use crate::config::{self, Consistency, HiddenState, PoolMode, ReadPolicy};
-use crate::server::connection::ServerConnection;
+use crate::server::connection::{Outcome, ServerConnection};
 use crate::traffic::{Counter, Reason};
 use crate::worker::Worker;
 
@@ -119,6 +123,52 @@ impl Session {
             self.front.meter.begin();
         }
         Some(home)
+    }
+
+    /// Brings to a connection what the session has to find there, and no pool knows of.
+    pub(super) async fn furnish(&mut self, held: &mut Held) -> Result<(), Event> {
+        if self.listening.is_shared() {
+            return Box::pin(self.take_channels_back(held)).await;
+        }
+        let is_up_to_date = |connection: &mut ServerConnection| connection.has(&self.access.parameters);
+        if !self.front.machine.is_at_home() || held.lease.connection().is_none_or(is_up_to_date) {
+            return Ok(());
+        }
+        Box::pin(self.furnish_home(held)).await
+    }
+
+    /// Has in force on the session's own connection what has come to be in force in the session while it was aside, such as the empty value that SET
+    /// LOCAL leaves of a custom parameter where it was said.
+    async fn furnish_home(&mut self, home: &mut Held) -> Result<(), Event> {
+        let Some(connection) = home.lease.connection() else { return Ok(()) };
+        let parameters = Arc::clone(&self.access.parameters);
+        let set = parameters.to_sql().unwrap_or_default();
+        parameters.custom_names().for_each(|name| {
+            connection.state.customs.add(name);
+        });
+        let mut buffer = self.worker.buffers.take();
+        let run = connection.run_and_hear([RESET, &set], &mut buffer).await;
+        let run = self.hear(run.map(|([reset, set], heard)| (reset.and(set), heard)), buffer);
+        match run {
+            Ok(Ok(())) => {
+                connection.applied = Some(parameters);
+                Ok(())
+            }
+            Ok(Err(_)) => Err(Lost::because("its run-time parameters could not be set there")),
+            Err(error) => Err(Lost::because(error)),
+        }
+    }
+
+    /// Has the client told of what the session has heard with the answer to something of pgherd's own.
+    pub(super) fn hear(
+        &mut self,
+        run: io::Result<(Outcome, Vec<u8>)>,
+        buffer: Buffer,
+    ) -> io::Result<Outcome> {
+        let (outcome, heard) = run?;
+        self.front.down.append().extend_from_slice(&heard);
+        self.front.down.take_over(buffer, &self.worker.buffers);
+        Ok(outcome)
     }
 
     /// The session has ended while its own connection was aside: what it has left there is undone.

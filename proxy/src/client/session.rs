@@ -125,21 +125,17 @@ impl Session {
 
     /// One lease: from the client's first message to the moment when the server connection can go back.
     async fn turn(&mut self) -> Turn {
-        let home = self.come_home();
-        let mut leases = u64::from(home.is_none());
-        let mut held = match home {
-            Some(home) => home,
+        let (mut held, mut leases) = match self.come_home() {
+            Some(home) => (home, 0),
             None => match self.lease().await {
-                Ok(held) => self.begin(held),
+                Ok(held) => (self.begin(held), 1),
                 Err(turn) => return turn,
             },
         };
         if !self.join(&mut held) {
             return Turn::Next;
         }
-        if self.listening.is_shared()
-            && let Err(lost) = Box::pin(self.take_channels_back(&mut held)).await
-        {
+        if let Err(lost) = self.furnish(&mut held).await {
             return Box::pin(self.part(held, lost)).await;
         }
         loop {

@@ -114,22 +114,35 @@ impl ServerConnection {
         statements: [&str; N],
         buffers: &Buffers,
     ) -> Result<[Outcome; N], io::Error> {
-        let mut request = Vec::new();
-        statements.iter().for_each(|sql| write::query(&mut request, sql));
         let mut buffer = buffers.take();
-        let answers = async {
-            self.stream.write_all(&request).await?;
-            let mut outcomes = [const { Ok(()) }; N];
-            for outcome in &mut outcomes {
-                *outcome = self.answer(&mut buffer).await?;
-            }
-            Ok(outcomes)
-        };
-        let outcomes = tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answers)
-            .await
-            .unwrap_or_else(|_| Err(no_answer()))?;
+        let (outcomes, _) = self.run_and_hear(statements, &mut buffer).await?;
         buffers.give(buffer);
         Ok(outcomes)
+    }
+
+    /// As [`ServerConnection::run_all`], on a connection that a session listens on: also gives the notifications that came with the answers. What
+    /// the server has said behind them is left in `buffer`.
+    ///
+    /// # Errors
+    /// The loss of the connection.
+    pub(crate) async fn run_and_hear<const N: usize>(
+        &mut self,
+        statements: [&str; N],
+        buffer: &mut Buffer,
+    ) -> Result<([Outcome; N], Vec<u8>), io::Error> {
+        let mut request = Vec::new();
+        statements.iter().for_each(|sql| write::query(&mut request, sql));
+        let answers = async {
+            self.stream.write_all(&request).await?;
+            let (mut outcomes, mut heard) = ([const { Ok(()) }; N], Vec::new());
+            for outcome in &mut outcomes {
+                let seen = self.seen(buffer, 0).await?;
+                heard.extend(seen.notifications);
+                *outcome = seen.body.map_or(Ok(()), Err);
+            }
+            Ok((outcomes, heard))
+        };
+        tokio::time::timeout(OWN_STATEMENT_TIMEOUT, answers).await.unwrap_or_else(|_| Err(no_answer()))
     }
 
     /// Asks for rows, `most` of them at the most, each shorter than a buffer. What the server has said behind its answer is left
@@ -186,11 +199,6 @@ impl ServerConnection {
         let is_over = buffer.filled().is_empty();
         buffers.give(buffer);
         if is_over { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
-    }
-
-    /// Reads up to the next ReadyForQuery.
-    async fn answer(&mut self, buffer: &mut Buffer) -> io::Result<Outcome> {
-        Ok(self.seen(buffer, 0).await?.body.map_or(Ok(()), Err))
     }
 
     async fn seen(&mut self, buffer: &mut Buffer, most: usize) -> io::Result<Seen> {

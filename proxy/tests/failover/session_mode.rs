@@ -111,7 +111,25 @@ async fn reads_what_home_would_answer(herd: &mut Herd) -> Result<()> {
     run(&mut client, &["BEGIN READ ONLY"]).await?;
     ensure!(looks(&mut client).await?.0);
     ensure!(pid(&mut client).await? == told && !looks(&mut client).await?.0);
-    run(&mut client, &["COMMIT", "CREATE TABLE kept (n int)"]).await?;
+    run(&mut client, &["COMMIT"]).await?;
+    // What is left of a parameter that was set for a block on the standby is found at home, too.
+    client = {
+        drop(client);
+        let (mut next, _) = login(herd).await?;
+        reads_there(herd, &mut next).await?;
+        run(&mut next, &["BEGIN READ ONLY", "SET LOCAL app.other = 'x'"]).await?;
+        ensure!(looks(&mut next).await?.0);
+        run(&mut next, &["COMMIT"]).await?;
+        for hint in ["standby", "primary"] {
+            let other = next
+                .query(&format!("/* pgherd: {hint} */ SELECT current_setting('app.other', true)"))
+                .await?;
+            ensure!(other.value().as_deref() == Some(""), "{hint}: {other:?}");
+        }
+        next
+    };
+    let told = pid(&mut client).await?;
+    run(&mut client, &["CREATE TABLE kept (n int)"]).await?;
     for n in 1..20 {
         run(&mut client, &[&format!("INSERT INTO kept VALUES ({n})")]).await?;
         let seen = client.query("SELECT n FROM kept").await?.rows().len();
@@ -156,6 +174,14 @@ async fn hears_of_home(herd: &Herd) -> Result<()> {
     };
     let (slept, notified) = tokio::join!(client.query("SELECT pg_sleep(0.5)"), notify);
     ensure!(slept?.error().is_none() && client.expect_frame().await?.tag == b'A', "{notified:?}");
+    // While it is in a block there, which comes home then.
+    reads_there(herd, &mut client).await?;
+    run(&mut client, &["BEGIN READ ONLY"]).await?;
+    ensure!(looks(&mut client).await?.0);
+    run(&mut other, &["NOTIFY news"]).await?;
+    let frames = [client.query("SELECT pg_backend_pid()").await?, client.query("COMMIT").await?];
+    let heard = frames.iter().flat_map(|answer| &answer.frames).any(|frame| frame.tag == b'A');
+    ensure!(heard || client.expect_frame().await?.tag == b'A', "{frames:?}");
     // A standby that is lost is none of its matters.
     let standby = herd.cluster.server(2)?;
     standby.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'").await?;
