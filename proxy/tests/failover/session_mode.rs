@@ -69,13 +69,14 @@ async fn a_session_has_one_connection_and_reads_elsewhere_what_that_would_answer
 -> Result<()> {
     let mut herd = herd().await?;
     reads_where_the_pool_is_full(&herd).await?;
-    reads_what_home_would_answer(&mut herd).await?;
+    reads_what_home_would_answer(&herd).await?;
+    follows_what_is_said(&mut herd).await?;
     hears_of_home(&herd).await?;
     reads_with_pgbench(&herd).await
 }
 
 /// What has been left at home is seen.
-async fn reads_what_home_would_answer(herd: &mut Herd) -> Result<()> {
+async fn reads_what_home_would_answer(herd: &Herd) -> Result<()> {
     let (mut client, told) = login(herd).await?;
     run(
         &mut client,
@@ -112,27 +113,26 @@ async fn reads_what_home_would_answer(herd: &mut Herd) -> Result<()> {
     ensure!(looks(&mut client).await?.0);
     ensure!(pid(&mut client).await? == told && !looks(&mut client).await?.0);
     run(&mut client, &["COMMIT"]).await?;
+    Ok(())
+}
+
+/// What a block does, and where reads go when that is said otherwise.
+async fn follows_what_is_said(herd: &mut Herd) -> Result<()> {
     // What is left of a parameter that was set for a block on the standby is found at home, too.
-    client = {
-        drop(client);
-        let (mut next, _) = login(herd).await?;
-        reads_there(herd, &mut next).await?;
-        run(&mut next, &["BEGIN READ ONLY", "SET LOCAL app.other = 'x'"]).await?;
-        ensure!(looks(&mut next).await?.0);
-        run(&mut next, &["COMMIT"]).await?;
-        for hint in ["standby", "primary"] {
-            let other = next
-                .query(&format!("/* pgherd: {hint} */ SELECT current_setting('app.other', true)"))
-                .await?;
-            ensure!(other.value().as_deref() == Some(""), "{hint}: {other:?}");
-        }
-        next
-    };
-    let told = pid(&mut client).await?;
-    run(&mut client, &["CREATE TABLE kept (n int)"]).await?;
+    let (mut next, told) = login(herd).await?;
+    reads_there(herd, &mut next).await?;
+    run(&mut next, &["BEGIN READ ONLY", "SET LOCAL app.other = 'x'"]).await?;
+    ensure!(looks(&mut next).await?.0);
+    run(&mut next, &["COMMIT"]).await?;
+    for hint in ["standby", "primary"] {
+        let text = format!("/* pgherd: {hint} */ SELECT current_setting('app.other', true)");
+        let other = next.query(&text).await?;
+        ensure!(other.value().as_deref() == Some(""), "{hint}: {other:?}");
+    }
+    run(&mut next, &["CREATE TABLE kept (n int)"]).await?;
     for n in 1..20 {
-        run(&mut client, &[&format!("INSERT INTO kept VALUES ({n})")]).await?;
-        let seen = client.query("SELECT n FROM kept").await?.rows().len();
+        run(&mut next, &[&format!("INSERT INTO kept VALUES ({n})")]).await?;
+        let seen = next.query("SELECT n FROM kept").await?.rows().len();
         ensure!(seen == n, "{seen} of {n}");
     }
     herd.pgherd.set("routing.reads", "primary")?;
@@ -141,14 +141,14 @@ async fn reads_what_home_would_answer(herd: &mut Herd) -> Result<()> {
         Ok((!looks(&mut login(herd).await?.0).await?.0).then_some(()))
     })
     .await?;
-    ensure!(!looks(&mut client).await?.0, "it reads from the standby yet");
+    ensure!(!looks(&mut next).await?.0, "it reads from the standby yet");
     herd.pgherd.set("routing.reads", "standbys")?;
     herd.pgherd.reload().await?;
-    reads_there(herd, &mut client).await?;
+    reads_there(herd, &mut next).await?;
     // When its client leaves it is cleaned and kept, also where it is aside.
-    let left = tokio::time::timeout(Duration::from_millis(300), client.query("SELECT pg_sleep(600)")).await;
+    let left = tokio::time::timeout(Duration::from_millis(300), next.query("SELECT pg_sleep(600)")).await;
     ensure!(left.is_err(), "{left:?}");
-    drop(client);
+    drop(next);
     let (primary, is_cleaned) = (
         herd.cluster.server(1)?,
         format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {told} AND query = 'DISCARD ALL'"),
