@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::migration::{Change, changes_schema};
 use super::names::client_name;
 use super::{
-    About, Altered, Expected, Kind, Migration, OwnWords, Placed, Pooling, Session, Transaction, Undo,
+    About, Altered, Expected, Kind, Migration, OwnWords, Placed, Pooling, Reading, Session, Transaction, Undo,
 };
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
@@ -76,7 +76,9 @@ impl Session {
     }
 
     /// A session recognises its own notifications by its process id.
-    fn on_notification(&self, frame: &Frame<'_>, server_pid: u32, out: &mut Vec<u8>) -> Reply {
+    fn on_notification(&mut self, frame: &Frame<'_>, server_pid: u32, out: &mut Vec<u8>) -> Reply {
+        // What it tells of was committed before, and a standby may not have it yet.
+        self.wrote |= self.reading == Reading::No;
         match frame.body.split_first_chunk() {
             Some((pid, rest))
                 if u32::from_be_bytes(*pid) == server_pid

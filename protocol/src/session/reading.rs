@@ -94,7 +94,7 @@ impl Session {
         self.wrote |= wrote && self.reading == Reading::No;
     }
 
-    /// True if something was run that may have written since this was asked last.
+    /// True if something was run that may have written since this was asked last, or the session was notified of what others have.
     #[must_use]
     pub fn take_wrote(&mut self) -> bool {
         std::mem::take(&mut self.wrote)

@@ -76,18 +76,10 @@ impl Front {
         if !is_rested || std::mem::take(&mut self.reads) == Reads::OnPrimary {
             return false;
         }
-        let (_, (input, _), _) = self.up.uncut();
         // What the server has begun to say is told before.
         let is_quiet = !self.down.has_input() && !server.state.parameters_lost;
-        if !is_quiet || !self.machine.may_read_anywhere(input, lookup) {
-            self.reason = self.machine.why_on_primary(input, lookup).map_or(Reason::Pinned, Reason::Text);
-            return false;
-        }
-        if self.machine.opens_block() && self.keeps_blocks() {
-            self.reason = Reason::Text(Why::Transaction);
-            return false;
-        }
-        true
+        let looked = if is_quiet { self.looks_elsewhere(lookup) } else { Err(Reason::Pinned) };
+        looked.map_err(|reason| self.reason = reason).is_ok()
     }
 }
 
@@ -121,6 +113,9 @@ impl Session {
         let home = self.access.home.take()?;
         if self.front.up.has_input() {
             self.front.meter.begin();
+        }
+        if self.front.reads == Reads::OnPrimary {
+            self.front.reason = Reason::Text(Why::Refused);
         }
         Some(home)
     }
@@ -166,7 +161,7 @@ impl Session {
         buffer: Buffer,
     ) -> io::Result<Outcome> {
         let (outcome, heard) = run?;
-        self.front.down.append().extend_from_slice(&heard);
+        self.access.standbys.tell(&heard, &mut self.front.down);
         self.front.down.take_over(buffer, &self.worker.buffers);
         Ok(outcome)
     }

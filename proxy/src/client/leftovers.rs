@@ -60,7 +60,7 @@ impl Session {
         // What the session hears meanwhile, if it listens, is for the client.
         if let Some(sql) = restore {
             let answer = connection.ask(&sql, MOST_ROWS, &mut buffer).await.map_err(Lost::because)?;
-            down.append().extend_from_slice(&answer.notifications);
+            self.access.standbys.tell(&answer.notifications, down);
             rows = answer.rows;
         }
         let point = Arc::clone(&connection.cancel);
@@ -68,7 +68,7 @@ impl Session {
         let (answer, is_cancelled) =
             own_work::asked(question, (stream, up.has_input()), (&self.access.seat, &point)).await;
         let answer = answer.map_err(Lost::because)?;
-        down.append().extend_from_slice(&answer.notifications);
+        self.access.standbys.tell(&answer.notifications, down);
         rows = rows.and(answer.rows);
         down.take_over(buffer, buffers);
         let encoding = connection.state.parameters.get("client_encoding").map(|encoding| &**encoding);

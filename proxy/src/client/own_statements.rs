@@ -63,7 +63,7 @@ impl Session {
         for requests in requests.chunks(AT_ONCE) {
             let (refused, notifications) = connection.request(requests, &mut buffer).await?;
             all.extend(refused);
-            self.front.down.append().extend_from_slice(&notifications);
+            self.access.standbys.tell(&notifications, &mut self.front.down);
         }
         self.front.down.take_over(buffer, buffers);
         Ok(all)

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use pgherd_health::NodeId;
 use pgherd_protocol::parameters::Parameters;
+use pgherd_protocol::prepared::Lookup;
 use pgherd_protocol::session::{Passage, Refusal};
 use pgherd_protocol::statement::{Isolation, Why};
 
 use super::acquire::{Access, Attempt, Held};
 use super::blocks::{end_block, in_time};
 use super::home::reads_on_primary;
+use super::pipe::Pipe;
+use super::relay::Front;
 use super::session::{Session, Turn};
 use super::wishes::{self, Defaults};
 use crate::buffer::{Buffer, Buffers};
@@ -91,6 +94,14 @@ impl Standbys {
     /// The session was told of what may have been written.
     pub(super) fn note_written(&mut self) {
         self.mark.wrote();
+    }
+
+    /// The session is told of these notifications, which came with the answer to something of pgherd's own: it is to see what they tell of.
+    pub(super) fn tell(&mut self, notifications: &[u8], down: &mut Pipe) {
+        if !notifications.is_empty() {
+            self.note_written();
+            down.append().extend_from_slice(notifications);
+        }
     }
 
     /// A session begins, of a role that asks for this, and is to see this, if it has said what.
@@ -189,6 +200,20 @@ impl Access {
     }
 }
 
+impl Front {
+    /// Looks whether a standby may answer what the client has sent. `Err` says why it is to be the primary.
+    pub(super) fn looks_elsewhere(&mut self, lookup: Lookup<'_>) -> Result<(), Reason> {
+        let (_, (input, _), _) = self.up.uncut();
+        if !self.machine.may_read_anywhere(input, lookup) {
+            return Err(self.machine.why_on_primary(input, lookup).map_or(Reason::Pinned, Reason::Text));
+        }
+        if self.machine.opens_block() && self.keeps_blocks() {
+            return Err(Reason::Text(Why::Transaction));
+        }
+        Ok(())
+    }
+}
+
 impl Session {
     /// A standby for what the client has sent, if it may be read there, and there is one. `Err` says why it is to be the primary.
     pub(super) fn try_standby(&mut self) -> Result<Attempt, Reason> {
@@ -204,15 +229,7 @@ impl Session {
             return Err(reason);
         }
         self.heed();
-        let lookup = self.worker.lookup(&self.access.sequences);
-        let (_, (input, _), _) = self.front.up.uncut();
-        if !self.front.machine.may_read_anywhere(input, lookup) {
-            let why = self.front.machine.why_on_primary(input, lookup);
-            return Err(why.map_or(Reason::Pinned, Reason::Text));
-        }
-        if self.front.machine.opens_block() && self.front.keeps_blocks() {
-            return Err(Reason::Text(Why::Transaction));
-        }
+        self.front.looks_elsewhere(self.worker.lookup(&self.access.sequences))?;
         self.access.try_standby(policy, &self.worker)
     }
 

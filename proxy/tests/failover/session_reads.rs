@@ -251,7 +251,7 @@ async fn a_position_holds_after_a_failover_also_where_the_new_primary_is_not_the
 }
 
 /// How many queries of user `app` ran for each reason.
-async fn reasons(herd: &Herd) -> Result<BTreeMap<String, i64>> {
+pub(crate) async fn reasons(herd: &Herd) -> Result<BTreeMap<String, i64>> {
     let answer = herd.console().await?.query("SHOW ROUTING").await?;
     let mut reasons = BTreeMap::new();
     for row in answer.rows() {

@@ -10,6 +10,7 @@ use super::wire::{
 };
 use super::world::{World, home_mode, session_mode, suspects, transaction_mode};
 use super::{A, B};
+use crate::frame::{Frame, backend_header};
 use crate::statement::Trust;
 
 fn herd(refusals: &[bool]) -> World {
@@ -143,14 +144,26 @@ fn what_ran_at_home_before_it_was_known_what_it_does_is_looked_at_when_that_is_k
         world.client(A).session.heed(&suspects(Trust::Nothing, &[]));
         world.sends(A, [query("select put(1)")]);
         world.sends(A, [query("select 'a'")]);
-        assert_eq!(world.servers[0].got.len(), [query("select put(1)"), query("select 'a'")].concat().len());
+        world.server_got(0, ["Query select put(1)", "Query select 'a'"]);
         world.client(A).session.heed(&suspects(Trust::Names, run_any));
         world.sends(A, [query("select 'b'")]);
-        assert_eq!(world.servers.get(1).is_some_and(|standby| !standby.got.is_empty()), is_read_there);
+        world.server_got(usize::from(is_read_there), ["Query select 'b'"]);
         world.sends(A, [query("discard all")]);
         world.sends(A, [query("select 'c'")]);
-        assert!(!world.server(1).got.is_empty());
+        world.server_got(1, ["Query select 'c'"]);
     }
+}
+
+#[test]
+fn a_session_that_was_notified_is_to_see_what_that_tells_of() {
+    let notification = [b'A', 0, 0, 0, 12, 0, 0, 0, 1, b'c', 0, b'p', 0];
+    let frame = Frame::new(backend_header(&notification).unwrap().unwrap(), &notification);
+    let mut world = home_mode().with_standbys(&[false]);
+    world.sends(A, [query("insert into t values (1)")]);
+    assert!(world.client(A).session.take_wrote() && !world.client(A).session.take_wrote());
+    let World { clients, servers, .. } = &mut world;
+    clients[A].session.on_backend(&frame, &mut servers[0].state, &mut Vec::new());
+    assert!(clients[A].session.take_wrote());
 }
 
 #[test]
