@@ -71,7 +71,7 @@ async fn read(worker: &Worker, Due { database, users, before, is_urgent }: Due) 
             break;
         }
     }
-    // Where there is none to be had, sessions are not served either.
+    // Where there is none to be had it stays due.
     let Some(mut source) = source else { return };
     let Some(connection) = source.connection() else { return };
     let begun = Instant::now();
