@@ -260,17 +260,20 @@ impl Session {
             return Ok(held);
         };
         let buffers = &self.worker.buffers;
+        // The connection goes on: what was read there under settings of this block's own is not for others.
+        self.front.machine.detach(&mut connection.state);
         // The rest of the answer comes, but where the server has not got all of what it is to answer; or it is long.
-        self.front.machine.leave_customs(&mut connection.state);
         let is_whole =
             refusal != Refusal::TooLong && self.front.up.is_flushed() && !self.front.machine.awaits_client();
+        // It may have been begun with what was refused.
+        let has_block = self.front.machine.opens_block();
         let uses_statements = request.first() != Some(&b'Q');
         self.front.up.forget_unsent(buffers);
         let buffer = self.front.down.buffer.take();
         self.front.down.forget_uncut(buffers);
         self.front.send_again(&request, buffers);
         let cleared = if is_whole {
-            in_time(clear_up(connection, (buffer, buffers), (in_block, uses_statements))).await
+            in_time(clear_up(connection, (buffer, buffers), (has_block, uses_statements))).await
         } else {
             None
         };
@@ -292,10 +295,10 @@ impl Session {
 async fn clear_up(
     connection: &mut ServerConnection,
     (buffer, buffers): (Option<Buffer>, &Buffers),
-    (in_block, uses_statements): (bool, bool),
+    (has_block, uses_statements): (bool, bool),
 ) -> Option<Option<Isolation>> {
     connection.drain(buffer, buffers).await.ok()?;
-    let level = if in_block { Some(end_block(connection, buffers).await?) } else { None };
+    let level = if has_block { Some(end_block(connection, buffers).await?) } else { None };
     // Which of the statements are there that were sent with it is not known.
     if uses_statements {
         let [dropped] = connection.run_all(["DEALLOCATE ALL"], buffers).await.ok()?;

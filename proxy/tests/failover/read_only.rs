@@ -264,6 +264,43 @@ async fn what_a_standby_refuses_in_one_transaction_leaves_the_others_there_but_i
         ensure!(told.as_deref() == code, "{attempt}: {answer:?}");
         other.query("ROLLBACK").await?;
     }
+    is_misread_by_nobody(&herd).await
+}
+
+/// What was read on a standby by what a transaction had set for itself, before that was refused something, is not for others.
+async fn is_misread_by_nobody(herd: &Herd) -> Result<()> {
+    let (primary, standby) = (herd.cluster.server(1)?, herd.cluster.server(2)?);
+    let run = || -> Result<BytesMut> {
+        let mut batch = BytesMut::new();
+        let bound = frontend::bind("", "month", [], [""; 0], |_, _| Ok(IsNull::No), [], &mut batch);
+        ensure!(bound.is_ok());
+        frontend::execute("", 0, &mut batch)?;
+        frontend::sync(&mut batch);
+        Ok(batch)
+    };
+    let mut define = BytesMut::new();
+    frontend::parse("month", "SELECT extract(month FROM '01/02/2003'::date)::int", [], &mut define)?;
+    frontend::sync(&mut define);
+    let mut reader = herd.raw().await?;
+    // On the primary.
+    for batch in [batch_of(&["BEGIN"])?, define.clone(), batch_of(&["ROLLBACK"])?] {
+        reader.send(&batch).await?;
+        ensure!(reader.read_answer().await?.error().is_none());
+    }
+    reader.query("BEGIN READ ONLY").await?;
+    is_on(&standby).await?;
+    reader.query("SET LOCAL DateStyle = 'ISO, DMY'").await?;
+    reader.send(&run()?).await?;
+    ensure!(reader.read_answer().await?.value().as_deref() == Some("2"));
+    ensure!(reader.query("SELECT k.n FROM kept k WHERE k.n === 1").await?.error().is_none());
+    is_on(&primary).await?;
+    reader.query("ROLLBACK").await?;
+    let mut other = herd.raw().await?;
+    for batch in [define, run()?] {
+        other.send(&batch).await?;
+        let answer = other.read_answer().await?;
+        ensure!(answer.value().is_none_or(|month| month == "1"), "{answer:?}");
+    }
     Ok(())
 }
 

@@ -186,6 +186,25 @@ fn whose_end_is_not_there_waits_or_is_for_the_primary() {
     assert_eq!(world.held(A), Some(0));
 }
 
+/// Read otherwise under settings of a block's own.
+const DATE: Text = Text::Plain("select date '01/02/2003'", Role::Other);
+const DMY: Text = Text::Plain("set local datestyle = 'dmy'", Role::Other);
+
+/// A block that has statements of before it prepared under settings of its own.
+fn setting() -> impl Strategy<Value = Vec<Action>> {
+    let begin = |text| Action::Query(vec![Text::Plain(text, Role::Other)]);
+    let date = vec![Action::Bind("", "s1"), Action::Execute("", 0), Action::Sync];
+    let read = select(vec![Text::Select('a'), Text::Three, Text::Note]);
+    let read = read.prop_map(|text| vec![Action::Query(vec![text])]);
+    let said = prop::collection::vec(prop_oneof![Just(date.clone()), read], 0..4);
+    said.prop_map(move |said| {
+        let end = Action::Query(vec![ROLLBACK]);
+        let before = vec![Action::Sync, begin("begin"), Action::Parse("s1", DATE), Action::Sync];
+        let begun = vec![end.clone(), Action::Wait, begin("begin read only"), Action::Query(vec![DMY])];
+        [before, begun, date.clone(), said.concat(), vec![end, Action::Wait]].concat()
+    })
+}
+
 /// What a block says of itself: savepoints, and what it sets for itself alone.
 fn remark() -> impl Strategy<Value = Text> {
     prop_oneof![
@@ -284,18 +303,19 @@ fn script(last_number: u32) -> impl Strategy<Value = Script> {
         4 => Just(Action::Wait),
     ];
     let piece = prop_oneof![12 => action.prop_map(|action| vec![action]), 1 => cursor(), 2 => talk()];
-    prop::collection::vec(piece, 1..25).prop_map(move |pieces| {
-        let actions = pieces.concat();
-        let mut scribe = Scribe::new(Profile { last_number, ..PROFILE });
-        for action in &actions {
-            // Who waits without a Sync may have got no answer.
-            if let Action::Wait = action {
-                scribe.write(&Action::Sync);
-            }
-            scribe.write(action);
+    prop::collection::vec(piece, 1..25).prop_map(move |pieces| written(last_number, &pieces.concat()))
+}
+
+fn written(last_number: u32, actions: &[Action]) -> Script {
+    let mut scribe = Scribe::new(Profile { last_number, ..PROFILE });
+    for action in actions {
+        // Who waits without a Sync may have got no answer.
+        if let Action::Wait = action {
+            scribe.write(&Action::Sync);
         }
-        scribe.finish()
-    })
+        scribe.write(action);
+    }
+    scribe.finish()
 }
 
 proptest! {
@@ -314,5 +334,23 @@ proptest! {
         let mut world = world.with_strict_servers().with_standbys(&refusals);
         play(&mut world, &scripts, &turns, &starts);
         as_alone(&world, &scripts, &[])?;
+    }
+
+    #[test]
+    fn what_is_read_under_the_settings_of_a_block_is_told_to_nobody_else(
+        setting in prop::collection::vec(setting(), 1..4),
+        others in prop::collection::vec(select(vec![DATE, DATE, Text::Select('a'), Text::Note]), 1..8),
+        turns in turns(2, 3),
+        starts in starts(2),
+        limit in 1..4_usize,
+        refusals in select(vec![vec![false, true], vec![false, false, true], vec![true, false, false, true]]),
+    ) {
+        let others: Vec<_> = others.into_iter().flat_map(|text| [Action::Run("s1", text), Action::Sync, Action::Wait]).collect();
+        let scripts = [written(0, &setting.concat()), written(1000, &others)];
+        let mut world = transaction_mode().with_prepared_limit(limit).with_standbys(&refusals);
+        world = world.with_strict_servers();
+        play(&mut world, &scripts, &turns, &starts);
+        as_alone(&world, &scripts, &[])?;
+        prop_assert!(!replies(&world.clients[B].got).contains(&"DataRow date dmy".into()), "{scripts:#?}");
     }
 }

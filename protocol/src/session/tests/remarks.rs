@@ -322,3 +322,25 @@ fn what_others_see_of_a_connection_is_not_what_it_was_set_to() {
     assert!(!world.servers[0].state.customs.is_empty());
     assert!(!world.servers[1].state.customs.is_empty());
 }
+
+#[test]
+fn what_was_read_under_its_settings_is_not_for_others() {
+    const DATE: &str = "select date '01/02/2003'";
+    let define = || [parse("s", DATE), sync()].concat();
+    let run = || [bind("", "s", &[]), execute_some("", 0), sync()].concat();
+    // It leaves the standby with what that refuses, or what is for the primary.
+    for (text, refusals) in [("select 'a'", &[false, true][..]), ("select note()", &[false])] {
+        let mut world = transaction_mode().with_standbys(refusals);
+        world.sends(A, [query("begin"), define(), query("rollback")]);
+        world.sends(A, [query(BEGIN), query("set local datestyle = 'dmy'"), run()]);
+        assert!(replies(&world.client(A).got).contains(&"DataRow date dmy".into()));
+        world.sends(A, [query(text)]);
+        assert_eq!(world.held(A), Some(0), "{text}");
+        world.sends(A, [query("rollback"), query("begin")]);
+        world.servers[1].got.clear();
+        world.sends(B, [define(), run()]);
+        let got = replies(&world.client(B).got);
+        assert!(got.contains(&"DataRow date ".into()), "{text}: {got:?}");
+        assert!(!world.servers[1].got.is_empty());
+    }
+}

@@ -34,7 +34,7 @@ impl Backend {
         }
         let text = std::str::from_utf8(split_cstr(rest).unwrap().0).unwrap();
         let mut statements = Sql::parse_all(text).ok_or_else(|| Failure::new("42601", "syntax error"))?;
-        let sql = statements.pop();
+        let sql = statements.pop().map(|sql| self.analyze(sql));
         if !statements.is_empty() {
             let message = "cannot insert multiple commands into a prepared statement";
             return Err(Failure::new("42601", message));

@@ -43,6 +43,7 @@ impl Backend {
     }
 
     fn run_simple(&mut self, sql: Sql) -> Result<Outcome, Failure> {
+        let sql = self.analyze(sql);
         self.admit(sql.is_exit())?;
         if let Sql::Run(name, _) = &sql
             && let Some(prepared) = self.statements.get(name)

@@ -13,6 +13,8 @@ pub(crate) enum Sql {
     Repeat(usize),
     /// `select * from s`: its result has another type after [`Sql::Alter`].
     Star,
+    /// `select date '01/02/2003'`: as it was read when it was parsed, under the `datestyle` of then.
+    Date,
     /// `select note()`: with a notice.
     Note,
     /// `insert into t values (N)`
@@ -104,6 +106,7 @@ impl Sql {
             ["select", "*", "from", "s"] => Self::Star,
             // What pgherd has refused in the place of a text.
             ["SELECT", "1"] => Self::Select { text: "1".into(), values: 0, rows: 1 },
+            ["select", "date", _] => Self::Date,
             ["select", "note()"] => Self::Note,
             ["select", "fail()"] => Self::Fail,
             ["select", "lastval()"] => Self::LastValue,

@@ -177,6 +177,16 @@ impl Backend {
         });
     }
 
+    /// What a statement means by the settings of now, and goes on to mean.
+    pub(super) fn analyze(&self, sql: Sql) -> Sql {
+        if sql != Sql::Date {
+            return sql;
+        }
+        let style = self.locals.get("datestyle").or_else(|| self.settings.get("datestyle"));
+        let text = format!("date {}", style.map_or("", String::as_str));
+        Sql::Select { text, values: 0, rows: 1 }
+    }
+
     /// Carries out a portal that was not run to its end; at most `limit` rows, all if it is 0.
     pub(super) fn run(&mut self, portal: &mut Portal, limit: usize) -> Result<Outcome, Failure> {
         let Some(sql) = portal.sql.clone() else { return Ok(Outcome::Empty) };
@@ -445,7 +455,7 @@ impl Backend {
     }
 
     /// The unnamed statement stays.
-    fn forget_statements(&mut self) {
+    pub(in super::super) fn forget_statements(&mut self) {
         self.statements.retain(|name, _| name.is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! Reads on standbys, and their way to the primary.
 
-use super::super::server::Lifetime;
+use super::super::server::{Lifetime, Server};
 use super::super::wire;
 use super::{Client, Place, World};
 use crate::prepared::Lookup;
@@ -23,23 +23,27 @@ impl World {
         Some(!std::mem::take(was_refused) && session.may_read_anywhere(&up.input, lookup))
     }
 
-    /// A standby has refused what the client has sent. It is taken for lost, but for that.
+    /// A standby has refused what the client has sent. Its connection is kept if the rest of the answer comes.
     pub(super) fn refused(&mut self, number: usize, server: usize, refusal: Refusal) {
         let passage = self.passage(number);
         let Self { clients, servers, statements, recent, sequences, .. } = self;
         let lookup = Lookup { statements, recent, views: &NoViews, sequences };
         let Client { session, up, down, was_refused, place, .. } = &mut clients[number];
-        let request = &servers[server].state.request;
+        let server = &mut servers[server];
+        let request = server.state.request.clone();
         let in_block = session.is_in_standby_block();
         if !session.may_be_sent_again() || (in_block && passage == Passage::Barred) {
             return session.tell_what_it_says();
         }
         match refusal {
-            Refusal::ForGood => session.note_refused(request, lookup),
-            Refusal::TooLong => session.note_long(request, lookup),
+            Refusal::ForGood => session.note_refused(&request, lookup),
+            Refusal::TooLong => session.note_long(&request, lookup),
             Refusal::ForNow => {}
         }
         assert!(request.len() + up.input.len() <= self.capacity, "there is no room");
+        session.detach(&mut server.state);
+        let has_block = session.opens_block();
+        let is_whole = refusal != Refusal::TooLong && up.out.is_empty() && !session.awaits_client();
         up.flow.drop_rest();
         up.out.clear();
         down.input.clear();
@@ -47,7 +51,11 @@ impl World {
         session.run_again();
         *was_refused = true;
         *place = Place::Idle;
-        servers[server].lifetime = Some(Lifetime::default());
+        if is_whole {
+            server.clear_up(has_block, request.first() != Some(&b'Q'));
+        } else {
+            server.lifetime = Some(Lifetime::default());
+        }
         if in_block {
             self.begin_on_primary(number);
         }
@@ -98,6 +106,23 @@ impl World {
         let lookup = Lookup { statements, recent: &recent, views: &NoViews, sequences };
         let Client { session, up, .. } = &mut clients[number];
         Session::passage(session, &up.input, lookup)
+    }
+}
+
+impl Server {
+    /// Takes what is left of an answer off it, and ends its block.
+    fn clear_up(&mut self, has_block: bool, uses_statements: bool) {
+        self.serve(usize::MAX);
+        if has_block {
+            self.backend.reads(&wire::query("rollback"));
+        }
+        if uses_statements {
+            self.backend.forget_statements();
+            self.state.statements.clear();
+        }
+        self.backend.said();
+        self.from.clear();
+        self.is_leased = false;
     }
 }
 
