@@ -4,9 +4,7 @@ use super::journal::{Noted, Remark};
 use super::{Held, Session};
 use crate::frame::{Frame, bound, frontend_frames, frontend_header, parsed, split_cstr};
 use crate::prepared::Lookup;
-use crate::statement::{
-    Effect, InBlock, Isolation, Place, Scan, SetsCustom, Sight, Step, asks_deferrable, exit_first,
-};
+use crate::statement::{Effect, InBlock, Modes, Place, Scan, SetsCustom, Sight, Step, exit_first};
 
 /// What a batch would run.
 #[derive(Debug, Default)]
@@ -14,10 +12,8 @@ pub(super) struct Batch {
     pub(super) extent: Extent,
     /// What its first statement does.
     pub(super) first: Option<Class>,
-    /// The level that it asks for, if it opens a transaction.
-    pub(super) isolation: Option<Isolation>,
-    /// Whether it asks for one that is DEFERRABLE, or not.
-    pub(super) deferrable: Option<bool>,
+    /// What it asks for, if it opens a transaction.
+    pub(super) modes: Modes,
     /// The transaction block is ended before anything else is done.
     pub(super) ends_first: bool,
     /// There is more in it than the first and statements that read.
@@ -134,8 +130,7 @@ impl Batch {
         }
         self.first = Some(class);
         if class == Class::Opens {
-            self.isolation = Isolation::asked_for(text);
-            self.deferrable = asks_deferrable(text);
+            self.modes = Modes::asked_for(text);
         }
     }
 

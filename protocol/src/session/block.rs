@@ -1,6 +1,6 @@
 //! Transaction blocks that only read, on standbys: what may be run there, and how such a block comes to the primary.
 //!
-//! A block is begun on a standby if its BEGIN says READ ONLY. Each batch in it is looked at before any of it is taken in. One that any server
+//! A block is begun on a standby if its BEGIN says READ ONLY, or the session's default does where that says nothing. Each batch in it is looked at before any of it is taken in. One that any server
 //! may answer stays, and so does what the block says of itself ([`Step`]); before any other the block is begun anew on the primary, with all that
 //! it has said of itself, unless what it has seen on the standby binds it to that.
 
@@ -10,15 +10,13 @@ use super::{Detached, Reading, Session, Transaction};
 use crate::error::ClientError;
 use crate::prepared::Lookup;
 use crate::server::ServerState;
-use crate::statement::{Draws, Effect, InBlock, Isolation, Scan};
+use crate::statement::{Draws, Effect, InBlock, Modes, Scan};
 
 /// What is known of a block on a standby.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// The level that its BEGIN asked for, if it did.
-    isolation: Option<Isolation>,
-    /// Whether that asked for one that is DEFERRABLE, or not.
-    deferrable: Option<bool>,
+    /// What its BEGIN asked for, and its SET TRANSACTION.
+    modes: Modes,
     /// Something was read in it before the present batch.
     has_read: bool,
     /// Something is read in the present one.
@@ -59,8 +57,7 @@ impl Block {
             return None;
         }
         let mut block = Self {
-            isolation: batch.isolation,
-            deferrable: batch.deferrable,
+            modes: batch.modes,
             has_read: false,
             reads: false,
             has_portal: false,
@@ -160,7 +157,7 @@ impl Session {
         let Some(journal) = &mut block.journal else { return };
         match journal.on_complete(tag) {
             Turn::GoesOn => {}
-            Turn::HasLevel(level) => block.isolation = Some(level),
+            Turn::HasModes(modes) => block.modes = block.modes.then(modes),
             // It stands alone in its batch.
             Turn::Chained => {
                 (block.has_read, block.reads, block.is_open) = (false, false, false);
@@ -197,7 +194,7 @@ impl Session {
     #[must_use]
     pub fn passage(&self, input: &[u8], lookup: Lookup<'_>) -> Passage {
         let Some(block) = &self.block else { return Passage::Barred };
-        match block.isolation {
+        match block.modes.level {
             // All is lost in it, or it ends.
             _ if self.transaction == Transaction::Failed && !block.may_revive() => Passage::Free,
             _ if self.look_ahead(input, lookup).ends_first => Passage::Free,
@@ -212,9 +209,9 @@ impl Session {
     /// How the block is begun anew, and what it has said of itself is said again.
     #[must_use]
     pub fn begin_anew(&self) -> String {
-        let level = self.block.as_ref().and_then(|block| block.isolation);
-        let level = level.map(|level| format!("ISOLATION LEVEL {}, ", level.name()));
-        let deferrable = match self.block.as_ref().and_then(|block| block.deferrable) {
+        let modes = self.block.as_ref().map(|block| block.modes).unwrap_or_default();
+        let level = modes.level.map(|level| format!("ISOLATION LEVEL {}, ", level.name()));
+        let deferrable = match modes.deferrable {
             Some(true) => "DEFERRABLE, ",
             Some(false) => "NOT DEFERRABLE, ",
             None => "",

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::statement::{Isolation, Step};
+use crate::statement::{Modes, Step};
 
 /// A block that says more of itself is for the primary.
 const MOST: usize = 256;
@@ -34,7 +34,7 @@ pub(super) enum Remark {
     Marks(Box<[u8]>),
     Releases(Box<[u8]>),
     GoesBack(Box<[u8]>),
-    Sets(Box<str>, Option<Isolation>),
+    Sets(Box<str>, Modes),
     Declares(Box<[u8]>),
     Closes(Option<Box<[u8]>>),
     Chains,
@@ -45,8 +45,8 @@ pub(super) enum Remark {
 pub(super) enum Turn {
     /// It goes on.
     GoesOn,
-    /// It has this level from now on.
-    HasLevel(Isolation),
+    /// This holds for it from now on.
+    HasModes(Modes),
     /// Another one is open, which has seen nothing.
     Chained,
 }
@@ -72,8 +72,8 @@ impl Noted {
             Step::Declares(name, _) => Remark::Declares(name.into()),
             Step::Closes(name) => Remark::Closes(name.map(Into::into)),
             Step::Chains => Remark::Chains,
-            Step::Sets(level) => match std::str::from_utf8(text) {
-                Ok(text) if text.len() <= LONGEST => Remark::Sets(text.into(), level),
+            Step::Sets(modes) => match std::str::from_utf8(text) {
+                Ok(text) if text.len() <= LONGEST => Remark::Sets(text.into(), modes),
                 _ => return Self::TooMuch,
             },
         };
@@ -128,9 +128,9 @@ impl Journal {
         match remark {
             Remark::Marks(name) => self.entries.push(Entry::Savepoint(name)),
             Remark::Declares(name) => self.entries.push(Entry::Cursor(name)),
-            Remark::Sets(text, level) => {
+            Remark::Sets(text, modes) => {
                 self.entries.push(Entry::Setting(text));
-                return level.map_or(Turn::GoesOn, Turn::HasLevel);
+                return Turn::HasModes(modes);
             }
             Remark::Chains => {
                 self.entries.clear();

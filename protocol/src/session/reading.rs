@@ -172,7 +172,8 @@ impl Session {
         let is_of_block =
             |findings: Scan| findings.effect == Effect::Begin || findings.in_block != InBlock::Other;
         let refuse = |text: &[u8]| {
-            let text = query_in(text).unwrap_or(text);
+            let said = text.strip_suffix(b"\0").unwrap_or(text);
+            let text = query_in(said).unwrap_or(text);
             if !is_of_block(lookup.recent.judge(text, &self.suspects)) {
                 lookup.recent.refuse(text);
             }

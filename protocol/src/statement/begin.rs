@@ -16,25 +16,6 @@ pub enum Isolation {
 }
 
 impl Isolation {
-    /// The level that a BEGIN asks for, if it asks for one.
-    #[must_use]
-    pub fn asked_for(text: &[u8]) -> Option<Self> {
-        let mut lexer = Lexer::new(text);
-        let mut asked_for = None;
-        while let Some(token) = lexer.next() {
-            let Token::Word(word) = token else { continue };
-            let words = [
-                ("uncommitted", Self::ReadUncommitted),
-                ("committed", Self::ReadCommitted),
-                ("repeatable", Self::RepeatableRead),
-                ("serializable", Self::Serializable),
-            ];
-            // Of several the last counts.
-            asked_for = words.iter().find(|(keyword, _)| word.is(keyword)).map(|(_, it)| *it).or(asked_for);
-        }
-        asked_for
-    }
-
     /// As a server calls it.
     #[must_use]
     pub fn named(name: &[u8]) -> Option<Self> {
@@ -61,19 +42,45 @@ impl Isolation {
     }
 }
 
-/// Whether a BEGIN asks for a transaction that is DEFERRABLE, or for one that is not; none if for neither.
-#[must_use]
-pub fn asks_deferrable(text: &[u8]) -> Option<bool> {
-    let mut lexer = Lexer::new(text);
-    let (mut asked_for, mut is_not) = (None, false);
-    while let Some(token) = lexer.next() {
-        let is = |keyword: &str| matches!(token, Token::Word(word) if word.is(keyword));
-        if is("deferrable") {
-            asked_for = Some(!is_not);
+/// What a BEGIN or a SET TRANSACTION asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Modes {
+    /// The level, if it asks for one.
+    pub level: Option<Isolation>,
+    /// Whether it asks for a transaction that is DEFERRABLE, or for one that is not; none if for neither.
+    pub deferrable: Option<bool>,
+}
+
+impl Modes {
+    /// What a BEGIN asks for. Of several the last counts.
+    #[must_use]
+    pub fn asked_for(text: &[u8]) -> Self {
+        let levels = [
+            ("uncommitted", Isolation::ReadUncommitted),
+            ("committed", Isolation::ReadCommitted),
+            ("repeatable", Isolation::RepeatableRead),
+            ("serializable", Isolation::Serializable),
+        ];
+        let mut lexer = Lexer::new(text);
+        let (mut asked_for, mut is_not) = (Self::default(), false);
+        while let Some(token) = lexer.next() {
+            let is = |keyword: &str| matches!(token, Token::Word(word) if word.is(keyword));
+            if let Some((_, level)) = levels.iter().find(|(keyword, _)| is(keyword)) {
+                asked_for.level = Some(*level);
+            }
+            if is("deferrable") {
+                asked_for.deferrable = Some(!is_not);
+            }
+            is_not = is("not");
         }
-        is_not = is("not");
+        asked_for
     }
-    asked_for
+
+    /// What holds when these are asked for later.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        Self { level: later.level.or(self.level), deferrable: later.deferrable.or(self.deferrable) }
+    }
 }
 
 #[cfg(test)]
@@ -88,7 +95,7 @@ mod tests {
             ("begin not deferrable read only -- deferrable", Some(false)),
             ("begin not deferrable, deferrable", Some(true)),
         ] {
-            assert_eq!(asks_deferrable(text.as_bytes()), asked, "{text}");
+            assert_eq!(Modes::asked_for(text.as_bytes()).deferrable, asked, "{text}");
         }
     }
 
@@ -107,7 +114,7 @@ mod tests {
                 Some(Isolation::RepeatableRead),
             ),
         ] {
-            assert_eq!(Isolation::asked_for(text.as_bytes()), level, "{text}");
+            assert_eq!(Modes::asked_for(text.as_bytes()).level, level, "{text}");
             assert!(level.is_none_or(|level| Isolation::named(level.name().as_bytes()) == Some(level)));
         }
     }

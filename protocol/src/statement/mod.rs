@@ -29,7 +29,7 @@ mod suspects;
 mod tests;
 mod words;
 
-pub use begin::{Isolation, asks_deferrable};
+pub use begin::{Isolation, Modes};
 pub use custom::{SetsCustom, custom_names};
 pub use database::wanted_database;
 pub use exit::exit_first;

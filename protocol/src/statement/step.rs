@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-use super::Isolation;
 use super::lexer::{Lexer, Token, Word};
+use super::{Isolation, Modes};
 
 /// What a statement is in a transaction block that only reads, if it is not such that any server may answer it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub enum Step<'a> {
     Releases(Cow<'a, [u8]>),
     /// ROLLBACK TO
     GoesBack(Cow<'a, [u8]>),
-    /// SET LOCAL, SET TRANSACTION; the level that it sets.
-    Sets(Option<Isolation>),
+    /// SET LOCAL, SET TRANSACTION; what that asks for.
+    Sets(Modes),
     /// DECLARE of a cursor that ends with the transaction. Its query begins at this place of the text.
     Declares(Cow<'a, [u8]>, usize),
     /// FETCH, MOVE
@@ -264,7 +264,7 @@ impl<'a> Words<'a> {
         if self.takes_all(&["time", "zone"]) {
             self.take()?;
             self.skip_to_end();
-            return Some(Step::Sets(None));
+            return Some(Step::Sets(Modes::default()));
         }
         let name = self.parameter()?;
         let is_known = !NOT_SET.iter().any(|not| not.as_bytes() == name)
@@ -276,21 +276,21 @@ impl<'a> Words<'a> {
         }
         self.take()?;
         self.skip_to_end();
-        Some(Step::Sets(None))
+        Some(Step::Sets(Modes::default()))
     }
 
     /// What stands behind SET TRANSACTION.
     fn modes(&mut self) -> Option<Step<'a>> {
-        let mut level = None;
+        let mut modes = Modes::default();
         loop {
             if self.takes_all(&["isolation", "level"]) {
-                level = Some(self.level()?);
+                modes.level = Some(self.level()?);
             } else if self.takes("read") {
                 if !self.takes("only") {
                     return None;
                 }
             } else {
-                let _ = self.takes("not");
+                modes.deferrable = Some(!self.takes("not"));
                 if !self.takes("deferrable") {
                     return None;
                 }
@@ -299,7 +299,7 @@ impl<'a> Words<'a> {
                 Some(Token::Comma) => {
                     self.take();
                 }
-                None | Some(Token::Semicolon) => return Some(Step::Sets(level)),
+                None | Some(Token::Semicolon) => return Some(Step::Sets(modes)),
                 Some(_) => {}
             }
         }
@@ -374,18 +374,18 @@ mod tests {
             ("RELEASE SAVEPOINT A", Step::Releases(name("a"))),
             ("rollback to b\0", Step::GoesBack(name("b"))),
             ("ROLLBACK WORK TO SAVEPOINT c;\0", Step::GoesBack(name("c"))),
-            ("SET LOCAL statement_timeout = '5s'", Step::Sets(None)),
-            ("set local work_mem to 1", Step::Sets(None)),
-            ("SET LOCAL app.tenant = 'x'", Step::Sets(None)),
-            ("SET LOCAL TIME ZONE 'UTC'", Step::Sets(None)),
-            ("SET TRANSACTION READ ONLY", Step::Sets(None)),
+            ("SET LOCAL statement_timeout = '5s'", Step::Sets(Modes::default())),
+            ("set local work_mem to 1", Step::Sets(Modes::default())),
+            ("SET LOCAL app.tenant = 'x'", Step::Sets(Modes::default())),
+            ("SET LOCAL TIME ZONE 'UTC'", Step::Sets(Modes::default())),
+            ("SET TRANSACTION READ ONLY", Step::Sets(Modes::default())),
             (
                 "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY, NOT DEFERRABLE",
-                Step::Sets(Some(Isolation::RepeatableRead)),
+                Step::Sets(Modes { level: Some(Isolation::RepeatableRead), deferrable: Some(false) }),
             ),
             (
                 "set transaction read only isolation level read committed",
-                Step::Sets(Some(Isolation::ReadCommitted)),
+                Step::Sets(Modes { level: Some(Isolation::ReadCommitted), deferrable: None }),
             ),
             ("FETCH FORWARD 10 FROM c", Step::Fetches),
             ("MOVE ALL IN \"c\"", Step::Fetches),

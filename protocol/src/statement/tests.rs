@@ -47,6 +47,7 @@ fn what_outlives_a_transaction_pins() {
     pins("CREATE TEMP TABLE t (i int)", Some(Pin::Temporary));
     pins("create table pg_temp.t ()", Some(Pin::Temporary));
     pins("DECLARE c CURSOR WITH HOLD FOR SELECT 1", Some(Pin::HoldCursor));
+    pins("DECLARE c CURSOR WITHOUT HOLD FOR SELECT 1", None);
     pins("select pg_try_advisory_lock_shared(1)", Some(Pin::AdvisoryLock));
     pins("LOAD 'auto_explain'", Some(Pin::Load));
     pins("CREATE TEMP TABLE t (); LOAD 'a'; LISTEN x", Some(Pin::Load));

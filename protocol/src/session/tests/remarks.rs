@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::wire::{bind, execute_some, parse, query, replies, sync};
 use super::world::{World, transaction_mode};
 use super::{A, B};
+use crate::prepared::Lookup;
+use crate::session::NoViews;
 use crate::statement::{Named, Names, Suspects, Trust};
 
 const BEGIN: &str = "begin isolation level read committed read only";
@@ -201,6 +203,10 @@ fn it_is_begun_anew_as_deferrable_as_it_was() {
         let mut world = herd();
         told(&mut world, &[&format!("begin {asked} read only")]);
         assert_eq!(world.client(A).session.begin_anew(), format!("BEGIN {said}, READ ONLY"));
+        // So is the next, if it is what the last became.
+        let mut world = herd();
+        told(&mut world, &["begin read only", &format!("set transaction {asked}"), "commit and chain"]);
+        assert_eq!(world.client(A).session.begin_anew(), format!("BEGIN {said}, READ ONLY"));
     }
 }
 
@@ -342,5 +348,19 @@ fn what_was_read_under_its_settings_is_not_for_others() {
         let got = replies(&world.client(B).got);
         assert!(got.contains(&"DataRow date ".into()), "{text}: {got:?}");
         assert!(!world.servers[1].got.is_empty());
+    }
+}
+
+#[test]
+fn of_a_cursor_that_a_standby_has_refused_the_query_is_remembered() {
+    let explain = "explain select 'k' from three";
+    for text in [DECLARE, explain] {
+        let mut world = herd();
+        told(&mut world, &[BEGIN]);
+        let World { statements, recent, sequences, clients, .. } = &world;
+        let lookup = Lookup { statements, recent, views: &NoViews, sequences };
+        clients[A].session.note_refused(&query(text), lookup);
+        told(&mut world, &[DECLARE]);
+        assert_eq!(world.held(A), Some(0), "{text}");
     }
 }

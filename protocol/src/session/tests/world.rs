@@ -58,7 +58,7 @@ pub(super) struct Client {
 pub(super) struct World {
     pooling: Pooling,
     pub(super) statements: Statements,
-    recent: RecentScans,
+    pub(super) recent: RecentScans,
     pub(super) database: Rc<RefCell<Database>>,
     pub(super) clients: Vec<Client>,
     pub(super) servers: Vec<Server>,
