@@ -28,7 +28,7 @@ pub(crate) const ROWS: &[Transition] = &[
         name: "primary found",
         from: StateName::Discover,
         on: On::Any,
-        guard: "every server that is configured or registered was asked; one writable server that nobody who ever answered supersedes",
+        guard: "every server that is configured or registered was asked, who did not answer twice; one writable server that nobody who ever answered supersedes",
         to: StateName::Steady,
         commands: "none",
         reason: "the servers themselves are the truth",
@@ -153,6 +153,10 @@ fn postponed(machine: &Machine, node: NodeId, now: Instant) -> Option<Assessment
         format!("a command that stops node {node} has not ended")
     } else if asked_before_its_end(machine, node) {
         format!("node {node} has not answered since it was stopped")
+    } else if let Some(silent) = silent_once(machine, node).filter(|_| !established(machine, node)) {
+        format!(
+            "node {silent} has not answered yet, and is asked a second time: it may know of another primary"
+        )
     } else {
         return None;
     };
@@ -162,6 +166,20 @@ fn postponed(machine: &Machine, node: NodeId, now: Instant) -> Option<Assessment
 fn asked_before_its_end(machine: &Machine, node: NodeId) -> bool {
     let unmade = machine.orders.unmade_at(node);
     unmade.zip(machine.topology.member(node)).is_some_and(|(at, member)| !member.asked_since(at))
+}
+
+/// Another server that let one probe pass, and no second one since pgherd began, or went on after it had hung: where the machine has
+/// stalled, a primary that was replaced may only be the first to answer.
+fn silent_once(machine: &Machine, node: NodeId) -> Option<NodeId> {
+    let others = machine.topology.members.iter().filter(|member| member.node != node);
+    let mut silent = others.filter(|member| member.state == MemberState::TimedOut);
+    let is_one = |member: &&Member| {
+        member.seen.as_ref().is_some_and(|seen| {
+            let lasted = seen.answered_at.saturating_duration_since(seen.asked_at);
+            seen.failures < 2 || seen.asked_at < machine.awake_since + lasted
+        })
+    };
+    silent.find(is_one).map(|member| member.node)
 }
 
 /// A standby of the primary's own timeline has more WAL than the primary: unless that has only just been written, it is

@@ -99,6 +99,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "find(|member| !member.asked_since(since) && member.node.0 == u32::MAX);",
     ),
     mutant(
+        "who has let one probe pass is asked again before a primary is served",
+        DISCOVER,
+        "silent_once(machine, node).filter(|_| !established(machine, node)) {",
+        "silent_once(machine, node).filter(|_| !established(machine, node) && machine.paused) {",
+    ),
+    mutant(
         "a primary that is only slow to start has cold_grace",
         DISCOVER,
         "if now < since + machine.settings.cold_grace && machine.chosen_branch().is_none() {",

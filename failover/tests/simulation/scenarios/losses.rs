@@ -141,6 +141,21 @@ stories! {
         herd.keeps(PG02, seconds(30)).rests(seconds(1));
     }
 
+    /// Where the machine has stalled nobody answers the first time, and whoever answers first the second time is not the only one.
+    fn an_old_primary_that_answers_first_after_a_stall_is_not_served_before_the_others_were_asked_again() {
+        let mut herd = Herd::of(3);
+        herd.kill(PG01).serves(PG02, seconds(1));
+        herd.runs(seconds(5)).pgherd_dies().start(PG01).runs(seconds(3));
+        herd.freeze(PG01).freeze(PG02).freeze(PG03).pgherd_starts().runs(millis(900));
+        for slow in [PG02, PG03] {
+            herd.strikes(Fault::Slow { whom: Whom::This(slow), by: millis(300) }).thaw(slow);
+        }
+        herd.thaw(PG01).until(|herd| {
+            assert_ne!(herd.served(), Some(PG01), "{}", herd.story());
+            herd.served() == Some(PG02)
+        });
+    }
+
     fn a_lone_old_primary_is_not_served_while_a_standby_tells_of_a_later_timeline() {
         let mut herd = Herd::of(3);
         herd.kill(PG01).serves(PG02, seconds(1));
