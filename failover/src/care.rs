@@ -1,6 +1,7 @@
 //! Repoint and Rejoin: what standbys and old primaries need, server by server, in the background of Steady.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_health::{Member, MemberState, NodeId, Report, Standing};
@@ -200,6 +201,7 @@ impl Care {
 /// Gives every server that needs it one command. Only beside a primary that is served.
 pub(crate) fn tend(machine: &mut Machine, now: Instant) {
     note_fences(machine);
+    end_clones(machine, now);
     let State::Steady { epoch } = machine.state else { return };
     machine.care.leads(epoch.primary);
     // What a server was before pgherd hung is no reason to do anything to it.
@@ -229,6 +231,16 @@ pub(crate) fn tend(machine: &mut Machine, now: Instant) {
         // A rejoin, or a clone, begins with a stop, and may end there.
         patient.stopped = if is_settled { stop.or(patient.stopped) } else { patient.stopped.or(stop) };
     }
+}
+
+/// A clone may take a day, and its server is down until it ends. Who is up long after it began, and has not been heard of, needs not wait
+/// for that day.
+fn end_clones(machine: &mut Machine, now: Instant) {
+    let (topology, longest) = (Arc::clone(&machine.topology), machine.settings.care_deadline);
+    machine.orders.end_clones(now, |node, began| {
+        let dated = topology.member(node).filter(|member| member.is_alive()).and_then(Member::dated);
+        dated.is_some_and(|dated| dated.asked_at >= began + longest)
+    });
 }
 
 fn note_fences(machine: &mut Machine) {

@@ -92,6 +92,17 @@ impl Orders {
         }
     }
 
+    /// Ends the clones that have not reported though the server is up again, as `is_up_since` says: it was seen up by a question of that time.
+    pub(crate) fn end_clones(&mut self, now: Instant, is_up_since: impl Fn(NodeId, Instant) -> bool) {
+        let clones = self.placed.values_mut().filter(|placed| matches!(placed.step, Step::Clone { .. }));
+        for placed in clones.filter(|placed| placed.ended.is_none()) {
+            if is_up_since(placed.node, placed.began) {
+                let why = "the server is up again, and nothing was heard of it".to_owned();
+                placed.ended = Some((now, Outcome::Unknown(why)));
+            }
+        }
+    }
+
     /// What was placed under `id`.
     pub(crate) fn get(&self, id: CommandId) -> Option<&Placed> {
         self.placed.get(&id)
