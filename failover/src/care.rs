@@ -79,7 +79,8 @@ struct Stop {
     at: Instant,
     /// Its start time then.
     run: Option<i64>,
-    /// It has nothing beside the lineage, as one that was shut down for another, or an operator has given that up.
+    /// It may be rejoined though it has never answered: it was shut down for another, has told by its files what it has, or an operator
+    /// has said so.
     is_settled: bool,
     /// An operator wants it back whatever it has.
     accepts_loss: bool,
@@ -108,10 +109,11 @@ impl Care {
         self.patients.entry(node).or_default().fences.insert(fence);
     }
 
-    /// The primary is about to be stopped, to be started again as a standby.
-    pub(crate) fn stopping(&mut self, primary: &Member, now: Instant) {
-        let patient = self.patients.entry(primary.node).or_default();
-        patient.stopped = Some(Stop { is_settled: true, ..Stop::of(primary, now) });
+    /// A primary is about to be stopped for another, or a server that is down was ended by a pgherd and has nothing that must not be lost:
+    /// it is started again, as a standby.
+    pub(crate) fn stopping(&mut self, member: &Member, now: Instant) {
+        let patient = self.patients.entry(member.node).or_default();
+        patient.stopped = Some(Stop { is_settled: true, ..Stop::of(member, now) });
         patient.kept = None;
     }
 

@@ -76,7 +76,7 @@ pub enum Step {
     /// [`Outcome::Stopped`] only when its control file says so; [`Outcome::Failed`] promises that it was not told to.
     Stop,
     /// Over ssh: has [`Step::Stop`] or [`Step::Fence`], by whichever pgherd, ended this server, and has it not run since? Ends with
-    /// [`Outcome::Recalled`] if so, with [`Outcome::Done`] if not.
+    /// [`Outcome::Recalled`] if so. [`Outcome::Done`] says that no pgherd has ended it, or that it has run since.
     Recall,
     /// Over ssh: start PostgreSQL as what it was when it was stopped.
     Start,
@@ -87,7 +87,8 @@ pub enum Step {
         upstream: NodeId,
     },
     /// Stop, `repmgr node rejoin --force-rewind`, start: an old primary comes back as a standby of `upstream`. Where it can be told what
-    /// it loses by that, ends with [`Outcome::Rejoined`], or with [`Outcome::Kept`] if that is more than it may.
+    /// it loses by that, ends with [`Outcome::Rejoined`], or with [`Outcome::Kept`] if that is more than it may; where its files should tell
+    /// it and do not, with [`Outcome::Failed`], unless all may be lost.
     Rejoin {
         /// The server to follow.
         upstream: NodeId,
@@ -153,6 +154,8 @@ pub enum Ended {
     Fenced {
         /// The end of its WAL.
         end: Lsn,
+        /// It was a standby, which has written nothing itself.
+        standby: bool,
     },
 }
 
@@ -160,7 +163,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ShutDown { checkpoint } => write!(f, "shut down at {checkpoint}"),
-            Self::Fenced { end } => write!(f, "fenced at {end}"),
+            Self::Fenced { end, .. } => write!(f, "fenced at {end}"),
         }
     }
 }

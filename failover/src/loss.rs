@@ -25,6 +25,17 @@ impl Loss {
         }
     }
 
+    /// The same, also of a server that went on from the lineage to a timeline of its own: what it has past the point where it left.
+    #[must_use]
+    pub fn past_fork(lineage: &Branch, branch: &Branch, end: Lsn) -> Option<Self> {
+        match lineage.relation(branch) {
+            Relation::SupersededBy { switch_point } => {
+                Some(Self { from: switch_point, to: end.max(switch_point) })
+            }
+            _ => Self::of(lineage, branch, end),
+        }
+    }
+
     /// How much it is.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
@@ -55,6 +66,12 @@ impl Limit {
     #[must_use]
     pub const fn allows(&self, loss: &Loss) -> bool {
         loss.bytes() <= self.bytes
+    }
+
+    /// True if whatever it has may be lost.
+    #[must_use]
+    pub const fn allows_all(&self) -> bool {
+        self.bytes == u64::MAX
     }
 }
 
@@ -94,5 +111,8 @@ mod tests {
         assert_eq!(Loss::of(&new, &new, Lsn(0x180)), None);
         assert_eq!(Loss::of(&new, &branch(2, Some((1, 0x80))), Lsn(0x180)), None);
         assert_eq!(Loss::of(&old, &new, Lsn(0x180)), None);
+        let past_fork = |one, other| Loss::past_fork(one, other, Lsn(0x180));
+        assert_eq!([past_fork(&old, &new), past_fork(&new, &old)], [Some(lost(0x180)); 2]);
+        assert_eq!(past_fork(&new, &new), None);
     }
 }

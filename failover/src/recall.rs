@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_health::{Branch, Member, MemberState, NodeId, Standing};
+use pgherd_health::{Branch, Lsn, Member, MemberState, NodeId, Standing};
 
 use crate::guards::{self, Verdict};
 use crate::state::{Hold, HoldKind, State};
@@ -96,14 +96,34 @@ fn come_back(machine: &mut Machine, member: &Member, now: Instant, branch: &Bran
 fn kept(machine: &Machine, branch: &Branch, ended: Ended) -> Result<Option<Loss>, String> {
     let lineage = machine.knowledge.accepted().map(|lineage| &lineage.branch);
     let loss = |end| lineage.and_then(|lineage| Loss::of(lineage, branch, end));
-    match ended {
+    let why = match ended {
         // A record that begins before the fork ends before it.
-        Ended::ShutDown { checkpoint } if loss(checkpoint).is_some_and(|it| checkpoint < it.from) => Ok(None),
-        Ended::Fenced { end } if loss(end).is_some() => {
-            Ok(loss(end).filter(|loss| loss.bytes() > machine.settings.max_data_loss))
+        Ended::ShutDown { checkpoint } if loss(checkpoint).is_some_and(|it| checkpoint < it.from) => {
+            return Ok(None);
         }
-        _ => Err(format!("it was {ended} by a pgherd, on {branch}, which the primary does not have")),
-    }
+        Ended::Fenced { end, .. } if loss(end).is_some() => {
+            return Ok(loss(end).filter(|loss| loss.bytes() > machine.settings.max_data_loss));
+        }
+        // Who was to be promoted, and was not: all that it has came from the primary.
+        Ended::Fenced { end, standby: true } if lineage == Some(branch) => {
+            if primary_has(machine, end) {
+                return Ok(None);
+            }
+            "as the primary, which has not come so far"
+        }
+        Ended::Fenced { standby: false, .. } if lineage == Some(branch) => {
+            "as the primary, though it was writable itself"
+        }
+        _ => "which the primary does not have",
+    };
+    Err(format!("it was {ended} by a pgherd, on {branch}, {why}"))
+}
+
+/// The primary has been seen there, or further.
+fn primary_has(machine: &Machine, end: Lsn) -> bool {
+    let State::Steady { epoch } = machine.state else { return false };
+    let primary = machine.topology.member(epoch.primary);
+    primary.and_then(Member::furthest).is_some_and(|furthest| furthest >= end)
 }
 
 /// Nobody can have gone on from where it was shut down: every other server answers, and is a standby of it. One that is down may have been

@@ -101,7 +101,7 @@ async fn carry_out(
         Outcome::Recalled { branch, ended: Ended::ShutDown { checkpoint } } => {
             info!(id, %node, %branch, %checkpoint, milliseconds, "server was shut down by a pgherd");
         }
-        Outcome::Recalled { branch, ended: Ended::Fenced { end } } => {
+        Outcome::Recalled { branch, ended: Ended::Fenced { end, .. } } => {
             info!(id, %node, %branch, %end, milliseconds, "server was fenced by a pgherd");
         }
         Outcome::Rejoined(Loss { from, to }) => {

@@ -8,7 +8,7 @@ use pgherd_health::{Node, NodeId, ProberSettings, RepmgrNode};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::control::{recalled, remains, stopped};
+use super::control::{Remains, recalled, remains, stopped};
 use super::ran::{Failure, Ran, excerpt, judge};
 use super::settings::{ExecutorSettings, RepmgrSettings};
 use super::shell;
@@ -153,10 +153,7 @@ impl Remote {
     /// is lost, as far as that can be told.
     pub(super) async fn recover(&self, node: NodeId, limit: &Limit) -> Result<(bool, Option<Loss>), Outcome> {
         self.halt(node).await?;
-        let loss = self.loss(node, limit).await;
-        if let Some(loss) = loss.filter(|loss| !limit.allows(loss)) {
-            return Err(Outcome::Kept(loss));
-        }
+        let loss = self.loss(node, limit).await?;
         match self.run(node, shell::RECOVER, &[]).await {
             Ok(Ran { status: HALF_REWOUND, output }) => Err(Outcome::NotRewindable(excerpt(&output))),
             Ok(Ran { status: A_STANDBY, .. }) => Ok((true, loss)),
@@ -167,15 +164,30 @@ impl Remote {
         }
     }
 
-    /// What a server that is down has beside the lineage. Where its files do not tell, its last report has to do.
-    async fn loss(&self, node: NodeId, limit: &Limit) -> Option<Loss> {
-        match remains(self.run(node, shell::REMAINS, &[]).await) {
-            Ok((branch, end)) => Loss::of(&limit.lineage, &branch, end),
-            Err(reason) => {
-                info!(%node, reason, "what the server has of its own is not known");
-                None
+    /// What a server that is down has beside the lineage, if that may be lost. What nobody can tell may be anything; but a standby has
+    /// written nothing itself, and its last report has to do.
+    async fn loss(&self, node: NodeId, limit: &Limit) -> Result<Option<Loss>, Outcome> {
+        let why = match remains(self.run(node, shell::REMAINS, &[]).await) {
+            Remains::Told(branch, end) => match Loss::past_fork(&limit.lineage, &branch, end) {
+                Some(loss) if limit.allows(&loss) => return Ok(Some(loss)),
+                Some(loss) => return Err(Outcome::Kept(loss)),
+                None if limit.lineage == branch => return Ok(None),
+                None => format!("it is on {branch}, which {} does not contain", limit.lineage),
+            },
+            Remains::Interrupted(why) => return Err(Outcome::NotRewindable(why)),
+            Remains::OfStandby(why) => {
+                warn!(%node, reason = why, "what the standby has of its own is told by its last report alone");
+                return Ok(None);
             }
+            Remains::Untold(why) => why,
+        };
+        if limit.allows_all() {
+            warn!(%node, reason = why, "what the server has of its own is not known, and is given up");
+            return Ok(None);
         }
+        Err(Outcome::Failed(format!(
+            "what WAL of its own it has cannot be told, and may be more than failover.max_data_loss: {why}"
+        )))
     }
 
     /// Rewinds and starts a server that was recovered.

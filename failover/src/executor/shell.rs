@@ -72,6 +72,20 @@ note() { cp "$data/global/pg_control" "$data/pgherd.fenced" 2>/dev/null; }
     };
 }
 
+/// Is a program there? One that is missing would otherwise look like an answer.
+macro_rules! needs {
+    () => {
+        r#"
+needs() {
+  for program in "$@"; do
+    command -v "$program" >/dev/null ||
+      { echo "there is no program $program: install it, or put it on the PATH of PostgreSQL's user"; return 1; }
+  done
+}
+"#
+    };
+}
+
 /// Runs the arguments as one command.
 pub(super) const RUN: &str = r#"
 "$@" 2>&1
@@ -141,14 +155,15 @@ pub(super) const END_PROCESS: &str = r#"
 [ "/proc/$1/cwd" -ef "$data" ] && kill "$1"
 "#;
 
-/// Is all there that [`STOP_CLEANLY`] needs?
+/// Is all there that [`STOP_CLEANLY`] needs, and the server's return as a standby?
 /// Exit 0: yes. 3: no.
-pub(super) const REHEARSE: &str = r#"
-for program in pg_ctl pg_controldata; do
-  command -v $program >/dev/null || { echo "no program $program"; return 3; }
-done
+pub(super) const REHEARSE: &str = concat!(
+    needs!(),
+    r#"
+needs pg_ctl pg_controldata pg_waldump timeout cmp || return 3
 [ -r "$data/postmaster.pid" ] || { echo "no server runs in $data"; return 3; }
-"#;
+"#
+);
 
 /// Stops the server, and waits until it is down.
 /// Exit 0: it is down; it says in what state, and where its last checkpoint is. 3: it was not told to stop. 4: it is at it.
@@ -171,77 +186,132 @@ printf '%s\n' "$control"
 return 0
 "#;
 
-/// What a server that is down has: `tell` says what stands in its control file, what the history of its timeline is, and its argument,
-/// with a line of two hyphens between them; `last` finds the last record of its WAL.
+/// Was a server that is shut down written to since? That is what a rewind leaves that was cut off.
+macro_rules! interrupted {
+    () => {
+        r#"
+interrupted() {
+  newer=$(find -L "$data/base" "$data/global" "$data/pg_tblspc" -type f -newer "$data/global/pg_control" 2>/dev/null |
+    head -n 1)
+  [ -n "$newer" ] || return 1
+  echo "it was written to after its shutdown, as by a rewind that was interrupted: $newer"
+}
+"#
+    };
+}
+
+/// What a server that is down has: `tell` says its first argument and the timeline, what stands in the control file, what the history of
+/// the timeline is, and its second argument, with a line of two hyphens between them; `last` finds the last record of its WAL.
 ///
 /// The control file tells the last checkpoint, and WAL from there on is read as a crash recovery would, up to the first record that is
-/// not whole: that is the error with which `pg_waldump` has to end. It is told from which file to which, since it looks for the size of
-/// files in any that it finds, and one that was made for later has none in it. Where there is WAL, or the history, of a later timeline,
-/// the server was promoted since that checkpoint, or a rewind was cut off: then it is not known which timeline it was on.
+/// not whole: that is the error with which `pg_waldump` ends, unless the last segment ends first, as after a switch of segments. It is
+/// told from which file to which, since it looks for the size of files in any that it finds, and one that was made for later has none in
+/// it. Of one that was promoted since that checkpoint the control
+/// file tells the timeline, too, and it is read from where that begins. Where there is WAL, or the history, of a later timeline still,
+/// a promotion or a rewind was cut off: then it is not known which timeline it was on.
 macro_rules! remains {
     () => {
         r#"
 control=$(pg_controldata -D "$data" 2>&1) || { echo "$control"; return 4; }
 field() { printf '%s\n' "$control" | sed -n "s/^$1: *//p"; }
-name=$(printf '%08X' "$(field "Latest checkpoint's TimeLineID")")
+state=$(field 'Database cluster state')
+checkpointed=$(field "Latest checkpoint's TimeLineID") timeline=$(field "Min recovery ending loc's timeline")
+if [ "${timeline:-0}" -lt "${checkpointed:-0}" ]; then timeline=$checkpointed; fi
+name=$(printf '%08X' "$timeline")
 tell() {
-  printf '%s\n--\n' "$control"
+  printf '%s %s\n--\n%s\n--\n' "$1" "$timeline" "$control"
   cat "$data/pg_wal/$name.history" 2>/dev/null
-  printf '\n--\n%s\n' "$1"
+  printf '\n--\n%s\n' "$2"
+}
+segment_of() {
+  size=$(field 'Bytes per WAL segment')
+  number=$(((0x${1%/*} << 32 | 0x${1#*/}) / size)) each=$((0x100000000 / size))
+  printf '%s%08X%08X' "$name" $((number / each)) $((number % each))
 }
 last() {
+  needs timeout pg_waldump || return
   newest=$(ls "$data/pg_wal" | cut -c 1-8 | grep -x '[0-9A-F]\{8\}' | sort | tail -n 1)
   if [ "$newest" != "$name" ]; then
-    echo "its last checkpoint is on timeline $name, and there is WAL of timeline $newest: an operator must look at it"
+    echo "by its control file it is on timeline $name, and there is WAL of timeline $newest: an operator must look at it"
     return 4
   fi
   final=$(ls -r "$data/pg_wal" | grep -x "$name[0-9A-F]\{16\}" | while read -r segment; do
     if [ -n "$(head -c 2 "$data/pg_wal/$segment" | tr -d '\000')" ]; then echo "$segment"; break; fi
   done)
-  redo=$(field "Latest checkpoint's REDO location") first=$(field "Latest checkpoint's REDO WAL file")
-  said=$(timeout 20 pg_waldump -q -s "$redo" "$data/pg_wal/$first" "$final" 2>&1)
-  at=$(printf '%s\n' "$said" | sed -n 's|.*error in WAL record at \([0-9A-F]*/[0-9A-F]*\): .*|\1|p' | tail -n 1)
-  [ -n "$at" ] || { echo "its WAL could not be read from $redo on: $said"; return 4; }
-  size=$(field 'Bytes per WAL segment')
-  number=$(((0x${at%/*} << 32 | 0x${at#*/}) / size)) each=$((0x100000000 / size))
-  segment=$(printf '%s%08X%08X' "$name" $((number / each)) $((number % each)))
-  pg_waldump -n 1 -s "$at" "$data/pg_wal/$segment" "$final" 2>/dev/null | cut -c 1-300
+  if [ "$timeline" = "$checkpointed" ]; then
+    from=$(field "Latest checkpoint's REDO location") first=$(field "Latest checkpoint's REDO WAL file")
+  else
+    from=$(sed -n 's|^[0-9]*[[:space:]]*\([0-9A-F]*/[0-9A-F]*\).*|\1|p' "$data/pg_wal/$name.history" | tail -n 1)
+    [ -n "$from" ] || { echo "there is no history of its timeline $name"; return 4; }
+    first=$(segment_of "$from")
+  fi
+  said=$(timeout 20 pg_waldump -q -s "$from" "$data/pg_wal/$first" "$final" 2>&1)
+  case $? in
+    0) at=$from; [ "$first" = "$final" ] || at=
+      record=$(timeout 20 pg_waldump ${at:+-s "$at"} "$data/pg_wal/$final" 2>/dev/null | tail -n 1) ;;
+    124) echo "its WAL from $from to $final could not be read within 20 seconds"; return 4 ;;
+    *) at=$(printf '%s\n' "$said" | sed -n 's|.*error in WAL record at \([0-9A-F]*/[0-9A-F]*\): .*|\1|p' | tail -n 1)
+      [ -n "$at" ] || { echo "its WAL could not be read from $from on: $said"; return 4; }
+      record=$(pg_waldump -n 1 -s "$at" "$data/pg_wal/$(segment_of "$at")" "$final" 2>/dev/null) ;;
+  esac
+  case $record in
+    rmgr:*) printf '%s\n' "$record" | cut -c 1-300 ;;
+    *) echo "the last record of its WAL, up to $final, could not be read"; return 4 ;;
+  esac
 }
 "#
     };
 }
 
 /// Was the server shut down by [`STOP_CLEANLY`] or stopped by [`FENCE`], and has it not run since?
-/// Exit 0: yes; it tells what the server has, of one that was fenced with the last record. 3: no. Others: it could not be found out.
+/// Exit 0: yes; it tells what the server has, and says `stopped`, or with the last record `fenced`, or `standby` of a standby that was
+/// fenced. 3: no. Others: it could not be found out.
 pub(super) const RECALL: &str = concat!(
     scan!(),
     note!(),
+    needs!(),
     r#"
 scan
 [ -z "$left" ] || { echo "processes are left:$left"; return 4; }
 "#,
     remains!(),
     r#"
-if [ "$(field 'Database cluster state')" = "shut down" ] && [ ! -e "$data/postmaster.pid" ] &&
+if [ "$state" = "shut down" ] && [ ! -e "$data/postmaster.pid" ] &&
   [ "$(field 'Latest checkpoint location')" = "$(cat "$data/pgherd.stopped" 2>/dev/null)" ]
 then
-  tell
+  tell stopped
   return 0
 fi
+[ -e "$data/pgherd.fenced" ] || return 3
+needs cmp || return 4
 is_noted || return 3
 record=$(last) || { echo "$record"; return 4; }
-tell "$record"
+how=fenced
+# A promotion removes the file before it writes any WAL.
+case $state in "in archive recovery"|"shut down in recovery") [ ! -e "$data/standby.signal" ] || how=standby ;; esac
+tell $how "$record"
 return 0
 "#
 );
 
 /// What has a server that is down?
-/// Exit 0: it tells that, with the last record. Others: it could not be found out.
+/// Exit 0: it tells that, with the last record, and says `primary` or `standby`. 3: a rewind was interrupted in it. 5: it is a
+/// standby, and that could not be found out. Others: it could not be found out.
 pub(super) const REMAINS: &str = concat!(
+    needs!(),
+    interrupted!(),
     remains!(),
     r#"
-record=$(last) || { echo "$record"; return 4; }
-tell "$record"
+of=primary
+case $state in "in archive recovery"|"shut down in recovery") of=standby ;; esac
+if [ -e "$data/standby.signal" ]; then of=standby; fi
+record=$(last) || {
+  case $state in "shut down"*) interrupted && return 3 ;; esac
+  echo "$record"
+  [ $of = primary ] || return 5
+  return 4
+}
+tell $of "$record"
 return 0
 "#
 );
@@ -289,6 +359,7 @@ return 0
 /// timeline of the server that it was rewound to.
 pub(super) const RECOVER: &str = concat!(
     note!(),
+    interrupted!(),
     r#"
 state() { pg_controldata -D "$data" | sed -n 's/^Database cluster state: *//p'; }
 is_shut_down() { case $(state) in "shut down"*) ;; *) return 1 ;; esac }
@@ -311,11 +382,9 @@ as_standby() {
   done
 }
 if is_shut_down; then
-  newer=$(find -L "$data/base" "$data/global" "$data/pg_tblspc" -type f -newer "$data/global/pg_control" 2>/dev/null |
-    head -n 1)
-  [ -n "$newer" ] || { as_what; return; }
-  echo "it was written to after its shutdown, as by a rewind that was interrupted: $newer"
-  return 3
+  if interrupted; then return 3; fi
+  as_what
+  return
 fi
 aside=$(mktemp -d) || return 4
 noted=

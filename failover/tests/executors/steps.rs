@@ -71,6 +71,10 @@ async fn a_running_false_primary_is_fenced_and_comes_back_as_a_standby_without_i
     )
     .await?;
     ensure!(herd.take(&new, Step::VerifyWrite).await == Outcome::Done);
+    // Its last checkpoint may be on the timeline before.
+    ensure!(herd.take(&new, Step::Fence).await == Outcome::Fenced { stopped: true });
+    let (promoted, _) = recalled(&herd, &new).await?;
+    new.start().await?;
     ensure!(herd.take(&new, Step::Checkpoint).await == Outcome::Done);
     let flushed: Lsn = old.scalar("SELECT pg_current_wal_flush_lsn()").await?.parse()?;
     ensure!(herd.take(&old, Step::Fence).await == Outcome::Fenced { stopped: true });
@@ -78,6 +82,12 @@ async fn a_running_false_primary_is_fenced_and_comes_back_as_a_standby_without_i
     ensure!(herd.take(&old, Step::Fence).await == Outcome::Fenced { stopped: false });
     let first = fenced_at(&herd, &old).await?;
     ensure!(first >= flushed && first.bytes_since(flushed) < 4096, "{first}, and {flushed} was flushed");
+    old.start().await?;
+    // Its WAL ends with a segment, and there is none behind that.
+    let switched: Lsn = old.scalar("SELECT pg_switch_wal()").await?.parse()?;
+    ensure!(herd.take(&old, Step::Fence).await == Outcome::Fenced { stopped: true });
+    let end = fenced_at(&herd, &old).await?;
+    ensure!(end > first && end == Lsn(switched.0.next_multiple_of(8)), "{end}, and {switched} was switched");
     old.start().await?;
     old.kill9_all().await?;
     ensure!(herd.take(&old, Step::Recall).await == Outcome::Done, "it has run since");
@@ -93,10 +103,17 @@ async fn a_running_false_primary_is_fenced_and_comes_back_as_a_standby_without_i
     let history =
         parse_history(TimelineId(2), &new.scalar("SELECT pg_read_file('pg_wal/00000002.history')").await?);
     let lineage = Branch { timeline: TimelineId(2), history: Arc::new(history.map_err(Error::msg)?) };
+    ensure!(promoted == lineage, "{promoted}");
     let rejoin =
         |bytes| Step::Rejoin { upstream: id(&new), limit: Limit { lineage: lineage.clone(), bytes } };
     let loss = Loss { from: lineage.history.0.last().context("it forked")?.switch_point, to: third };
     ensure!(herd.take(&old, rejoin(loss.bytes() - 1)).await == Outcome::Kept(loss), "{loss}");
+    let later = old.data_directory().join("pg_wal/00000009.history");
+    std::fs::write(&later, "")?;
+    let untold = herd.take(&old, rejoin(loss.bytes())).await;
+    let why = "what WAL of its own it has cannot be told";
+    ensure!(matches!(&untold, Outcome::Failed(it) if it.starts_with(why)), "{untold:?}");
+    std::fs::remove_file(&later)?;
     ensure!(fenced_at(&herd, &old).await? == third, "it is as it was");
     ensure!(herd.take(&old, rejoin(loss.bytes())).await == Outcome::Rejoined(loss), "{loss}");
     streams_to(&new, &old).await?;
@@ -104,14 +121,18 @@ async fn a_running_false_primary_is_fenced_and_comes_back_as_a_standby_without_i
     Ok(())
 }
 
-/// Where a server that was fenced ends, as the host tells a pgherd that has never seen it.
+/// Where a server that was fenced ends on its first timeline.
 async fn fenced_at(herd: &Herd, server: &Server) -> Result<Lsn> {
+    let (branch, end) = recalled(herd, server).await?;
+    ensure!(branch == Branch { timeline: TimelineId(1), ..Branch::default() }, "{branch}");
+    Ok(end)
+}
+
+/// What a server has that was fenced, as the host tells a pgherd that has never seen it.
+async fn recalled(herd: &Herd, server: &Server) -> Result<(Branch, Lsn)> {
     let next = executor(&herd.cluster, settings(&herd.cluster)?);
     match herd.take_by(&next, server, Step::Recall).await {
-        Outcome::Recalled { branch, ended: Ended::Fenced { end } } => {
-            ensure!(branch == Branch { timeline: TimelineId(1), ..Branch::default() }, "{branch}");
-            Ok(end)
-        }
+        Outcome::Recalled { branch, ended: Ended::Fenced { end, standby: false } } => Ok((branch, end)),
         outcome => bail!("{outcome:?}"),
     }
 }
@@ -337,6 +358,11 @@ async fn a_primary_that_is_stopped_says_where_it_ends_and_can_be_started_again()
     ensure!(herd.take(&primary, Step::Recall).await == Outcome::Done, "somebody else has stopped it");
     ensure!(matches!(herd.take(&standby, Step::Stop).await, Outcome::Unknown(_)), "it is no primary");
     ensure!(herd.take(&standby, Step::Recall).await == Outcome::Done, "nor was it one");
+    standby.start().await?;
+    ensure!(herd.take(&standby, Step::Fence).await == Outcome::Fenced { stopped: true });
+    let recalled = herd.take(&standby, Step::Recall).await;
+    let is_told = |ended: &Ended| matches!(ended, Ended::Fenced { end: at, standby: true } if *at >= end);
+    ensure!(matches!(&recalled, Outcome::Recalled { ended, .. } if is_told(ended)), "{recalled:?}");
     Ok(())
 }
 

@@ -46,6 +46,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "loss.bytes() > u64::MAX - 1 + u64::from(machine.paused))",
     ),
     mutant(
+        "a standby that was fenced is rejoined only if the primary has come so far",
+        RECALL,
+        "is_some_and(|furthest| furthest >= end)",
+        "is_some_and(|furthest| furthest.0 > 0 || furthest >= end)",
+    ),
+    mutant(
+        "one that was writable on the primary's own timeline is left to an operator",
+        RECALL,
+        "Ended::Fenced { end, standby: true } if lineage == Some(branch) => {",
+        "Ended::Fenced { end, .. } if lineage == Some(branch) => {",
+    ),
+    mutant(
         "one that was fenced never leads again by itself",
         RECALL,
         "(State::Hold(hold), Ended::ShutDown { .. }) if may_lead_again(",
@@ -141,8 +153,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         "a primary that was stopped for another has nothing of its own",
         CARE,
-        "Some(Stop { is_settled: true, ..Stop::of(primary, now) });",
-        "Some(Stop { is_settled: false, ..Stop::of(primary, now) });",
+        "Some(Stop { is_settled: true, ..Stop::of(member, now) });",
+        "Some(Stop { is_settled: false, ..Stop::of(member, now) });",
     ),
     mutant(
         "a rejoin that loses something needs an operator's word for that",

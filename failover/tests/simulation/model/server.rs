@@ -182,12 +182,8 @@ impl Server {
     /// How a pgherd has ended it, if it has not run since.
     pub(crate) fn ended(&self) -> Option<Ended> {
         let shut_down = self.recalled_at().map(|checkpoint| Ended::ShutDown { checkpoint });
-        shut_down.or_else(|| self.fenced.then(|| Ended::Fenced { end: self.wal.end() }))
-    }
-
-    /// Its last checkpoint is on the timeline of its WAL.
-    pub(crate) fn tells_its_timeline(&self) -> bool {
-        self.control_timeline == self.wal.branch.timeline.0
+        shut_down
+            .or_else(|| self.fenced.then(|| Ended::Fenced { end: self.wal.end(), standby: self.standby }))
     }
 
     pub(crate) fn streams_to(&self, standby: Id) -> bool {

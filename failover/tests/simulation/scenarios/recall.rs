@@ -39,7 +39,11 @@ fn dies_of_the_fence(herd: &mut Herd) {
 }
 
 fn is_rejoined(herd: &Herd) -> bool {
-    herd.commands(PG01, |step| matches!(step, Step::Rejoin { .. })) > 0
+    rejoins(herd, PG01) > 0
+}
+
+fn rejoins(herd: &Herd, id: Id) -> usize {
+    herd.commands(id, |step| matches!(step, Step::Rejoin { .. }))
 }
 
 fn is_started(herd: &Herd) -> bool {
@@ -182,6 +186,35 @@ stories! {
         herd.orders(Order::Failover(Terms { accept_data_loss: true, ..Terms::default() }));
         herd.rests(seconds(60));
         assert!(herd.served() != Some(PG01) && is_rejoined(&herd) && !is_started(&herd), "{}", herd.story());
+    }
+
+    /// It was to be promoted, and the old primary was back before.
+    fn a_standby_that_was_fenced_comes_back_by_itself() {
+        for ahead in [false, true] {
+            let mut herd = Herd::of(3);
+            herd.pgherd_dies().kill(PG03);
+            herd.world.servers[PG03].fenced = true;
+            if ahead {
+                herd.world.append(PG03, 1 << 20, What::Other);
+            }
+            herd.pgherd_starts().serves(PG01, seconds(20));
+            herd.runs(seconds(60));
+            let why = "as the primary, which has not come so far: an operator must rejoin it";
+            let outcome = (rejoins(&herd, PG03), herd.warns(why));
+            assert_eq!(outcome, (usize::from(!ahead), ahead), "{}", herd.story());
+        }
+    }
+
+    /// Another may have been promoted at the same place, to a timeline of the same number.
+    fn one_that_was_fenced_when_it_was_writable_on_the_timeline_of_the_primary_is_left_to_an_operator() {
+        let mut herd = Herd::of(3);
+        herd.pgherd_dies().kill(PG03);
+        herd.world.servers[PG03].fenced = true;
+        herd.world.servers[PG03].standby = false;
+        herd.pgherd_starts().serves(PG01, seconds(20));
+        herd.runs(seconds(60));
+        let why = "as the primary, though it was writable itself: an operator must rejoin it";
+        assert!(rejoins(&herd, PG03) == 0 && herd.warns(why), "{}", herd.story());
     }
 
     fn a_primary_that_was_fenced_for_another_follows_whoever_leads_next() {

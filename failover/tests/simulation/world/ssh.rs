@@ -1,7 +1,7 @@
 //! The steps that are taken over ssh, as `executor/remote.rs` and its scripts take them. What runs on a server's host
 //! goes on when nobody waits for it any more.
 
-use pgherd_failover::{Ended, Loss, Outcome, Step};
+use pgherd_failover::{Loss, Outcome, Step};
 use pgherd_health::Lsn;
 
 use crate::model::{Id, Process, Time, Way, name, repmgr_id, server_of};
@@ -117,9 +117,6 @@ impl World {
         let it = &self.servers[self.runs[run].server()];
         let outcome = match it.ended() {
             None => Outcome::Done,
-            Some(Ended::Fenced { .. }) if !it.tells_its_timeline() => {
-                Outcome::Unknown("exit status 4: there is WAL of a later timeline".to_owned())
-            }
             Some(ended) => Outcome::Recalled { branch: it.wal.branch.clone(), ended },
         };
         self.answer(run, outcome);
@@ -314,7 +311,11 @@ impl World {
     fn keeps_what_it_has(&mut self, run: usize) -> bool {
         let Step::Rejoin { limit, .. } = self.runs[run].command.step.clone() else { return false };
         let it = &self.servers[self.runs[run].server()];
-        let loss = Loss::of(&limit.lineage, &it.wal.branch, it.wal.end()).filter(|_| it.tells_its_timeline());
+        let loss = Loss::past_fork(&limit.lineage, &it.wal.branch, it.wal.end());
+        if loss.is_none() && limit.lineage != it.wal.branch && !limit.allows_all() {
+            self.answer(run, Outcome::Failed("it is on another fork".to_owned()));
+            return true;
+        }
         self.runs[run].loss = loss;
         let Some(loss) = loss.filter(|loss| !limit.allows(loss)) else { return false };
         self.answer(run, Outcome::Kept(loss));
