@@ -6,8 +6,10 @@ use std::io;
 use std::sync::Arc;
 
 use pgherd_protocol::prepared::Lookup;
+use pgherd_protocol::rows::one_column;
 use pgherd_protocol::session::Pooling;
 use pgherd_protocol::statement::Why;
+use tokio::time::Instant;
 
 use super::acquire::{Access, Held, RESET};
 use super::reads::Reads;
@@ -19,17 +21,46 @@ use crate::server::connection::{Outcome, ServerConnection};
 use crate::traffic::{Counter, Reason};
 use crate::worker::Worker;
 
+/// Tells after how long the server ends a session that does nothing.
+const IDLE_TIMEOUT: &str = "SHOW idle_session_timeout";
+
 /// How a session uses server connections that begins now. In session mode what it leaves on its own is kept track of only where there is somewhere
-/// else to read; and not where nobody would be told what functions leave.
-pub(super) fn pooling(mode: PoolMode, access: &mut Access, worker: &Worker) -> Pooling {
+/// else to read; and not where nobody would be told what functions leave, or where the server ends who does nothing on its own for long.
+///
+/// In session mode it has its own connection from now on, if there is one to be had by then.
+pub(super) async fn pooling(
+    mode: PoolMode,
+    access: &mut Access,
+    worker: &Worker,
+    deadline: Instant,
+) -> Pooling {
     if mode != PoolMode::Session {
         return Pooling::Transaction;
     }
+    access.home = tokio::time::timeout_at(deadline, access.at_once(worker)).await.unwrap_or_default();
     let hidden_state = worker.shared.config.load().pool.hidden_state_for(&access.database, &access.user);
     let reads_elsewhere = hidden_state != HiddenState::Off
         && worker.shared.control.routing.borrow().nodes.len() > 1
         && access.read_policy(worker).reads != config::Reads::Primary;
-    if reads_elsewhere { Pooling::Home } else { Pooling::Session }
+    if reads_elsewhere && !ends_when_idle(access, worker).await { Pooling::Home } else { Pooling::Session }
+}
+
+/// True if the session's own connection ends when nothing is done there for long, though the session may be busy elsewhere.
+async fn ends_when_idle(access: &mut Access, worker: &Worker) -> bool {
+    let Some(connection) = access.home.as_mut().and_then(|home| home.lease.connection()) else {
+        return false;
+    };
+    let mut buffer = worker.buffers.take();
+    let answer = connection.ask(IDLE_TIMEOUT, 1, &mut buffer).await;
+    let is_over = buffer.filled().is_empty();
+    worker.buffers.give(buffer);
+    let Some(answer) = answer.ok().filter(|_| is_over) else {
+        access.home = None;
+        return false;
+    };
+    // Before version 14 there is none.
+    let rows = answer.rows.unwrap_or_default();
+    rows.first().and_then(|row| one_column(row)).is_some_and(|limit| limit != b"0")
 }
 
 /// Has the connection counted that a session has got at its login, if it has.

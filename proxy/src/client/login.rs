@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pgherd_protocol::customs::Customs;
 use pgherd_protocol::error::{ClientError, ErrorFields};
 use pgherd_protocol::parameters::Parameters;
+use pgherd_protocol::session::Pooling;
 use pgherd_protocol::startup::{CancelKey, Startup};
 use pgherd_protocol::write;
 use tokio::io::AsyncWriteExt;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use super::acquire::Access;
 use super::authenticate::Applicant;
+use super::home;
 use super::replication::{self, Passage, Replication};
 use super::unserved::not_in_time;
 use super::welcome;
@@ -41,6 +43,7 @@ pub(crate) struct LoggedIn {
     pub(crate) counted: Places,
     pub(super) listed: Listed,
     pub(super) mode: PoolMode,
+    pub(super) pooling: Pooling,
 }
 
 /// Where a client is let in.
@@ -178,9 +181,7 @@ pub(super) async fn log_in(
     // A session that keeps its server connection shows the client that server process's id, so that what is said of it
     // (pg_stat_activity, NOTIFY) is recognised, and pg_terminate_backend() reaches it.
     let mode = shared.config.load().pool.mode_for(&access.database, &access.user);
-    if mode == PoolMode::Session {
-        access.home = tokio::time::timeout_at(deadline, access.at_once(worker)).await.unwrap_or_default();
-    }
+    let pooling = Box::pin(home::pooling(mode, &mut access, worker, deadline)).await;
     let wanted = || shared.config.load().pool.hidden_state_for(&access.database, &access.user);
     access.outlook = Some(shared.catalogues.outlook(&access.database, &access.user, wanted));
     let pid = access
@@ -197,7 +198,7 @@ pub(super) async fn log_in(
     check_identity(shared, &startup.user, identity)?;
     check_identity(shared, server_user, identity_there)?;
     stream.write_all(&greeting(welcome.iter(), &registration.key)).await?;
-    Ok(Admitted::ToServers(LoggedIn { access, registration, counted, listed, mode }))
+    Ok(Admitted::ToServers(LoggedIn { access, registration, counted, listed, mode, pooling }))
 }
 
 /// As [`note_identity`] for the user that the client is at the servers, if that is another, and that role. Where none can be asked now, nothing

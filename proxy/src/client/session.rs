@@ -64,8 +64,7 @@ pub(super) enum Turn {
 impl Session {
     pub(super) fn new(worker: Rc<Worker>, connection: Connection, client: LoggedIn) -> Self {
         let Connection { stream, peer, counted: connected } = connection;
-        let LoggedIn { mut access, registration, counted, listed, mode } = client;
-        let pooling = home::pooling(mode, &mut access, &worker);
+        let LoggedIn { access, registration, counted, listed, mode, pooling } = client;
         home::count(&access, &worker);
         let front = Front {
             stream,

@@ -72,6 +72,7 @@ async fn a_session_has_one_connection_and_reads_elsewhere_what_that_would_answer
     reads_what_home_would_answer(&herd).await?;
     follows_what_is_said(&mut herd).await?;
     hears_of_home(&herd).await?;
+    reads_at_home_what_ends_when_idle(&herd).await?;
     reads_with_pgbench(&herd).await
 }
 
@@ -229,6 +230,22 @@ async fn sees_what_it_is_told_of(herd: &Herd, client: &mut RawClient, other: &mu
     ensure!(seen.value().as_deref() == Some("20"), "{seen:?}");
     standby.query("SELECT pg_wal_replay_resume()").await?;
     reads_there(herd, client).await
+}
+
+/// Where the server ends who does nothing on its own connection, a session that is busy elsewhere would be ended.
+async fn reads_at_home_what_ends_when_idle(herd: &Herd) -> Result<()> {
+    let primary = herd.cluster.server(1)?;
+    for (role, is_read_there) in [("SET idle_session_timeout = '1h'", false), ("RESET ALL", true)] {
+        primary.query(&format!("ALTER ROLE app {role}")).await?;
+        eventually(format!("a session of a role with {role} reads where it should"), PATIENCE, || async {
+            let (mut client, told) = login(herd).await?;
+            let is_there = looks(&mut client).await?.0;
+            ensure!(pid(&mut client).await? == told, "{role}");
+            Ok((is_there == is_read_there).then_some(()))
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Hardly a read is left to the primary.
