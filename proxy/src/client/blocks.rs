@@ -6,6 +6,7 @@ use pgherd_protocol::error::ClientError;
 use pgherd_protocol::rows::one_column;
 use pgherd_protocol::session::{Loss, Passage, Refusal, Transaction, bound_to_standby};
 use pgherd_protocol::statement::{Isolation, Why};
+use pgherd_protocol::write;
 
 use super::acquire::{Attempt, Held};
 use super::relay::{Event, Front, Lost};
@@ -81,27 +82,29 @@ impl Session {
         let (_, (input, _), _) = self.front.up.uncut();
         let passage = self.front.machine.passage(input, lookup);
         let server = held.server.node.to_string();
-        let level = match held.lease.connection() {
+        let ended = match held.lease.connection() {
             Some(connection) => in_time(end_block(connection, &self.worker.buffers)).await,
             None => None,
         };
         // What it has said besides would be taken for the next one's words.
-        if level.is_some() && !self.front.down.has_input() {
+        if ended.is_some() && !self.front.down.has_input() {
             let _ = self.give_back(held).await;
         } else {
             drop(held);
             self.front.down.forget_uncut(&self.worker.buffers);
         }
-        self.go_to_primary(passage, level, &server).await
+        self.go_to_primary(passage, ended, &server).await
     }
 
-    /// The block has ended on a standby, at this level. It goes on on the primary.
+    /// The block has ended on a standby, like this. It goes on on the primary.
     pub(super) async fn go_to_primary(
         &mut self,
         passage: Passage,
-        level: Option<Isolation>,
+        ended: Option<Ended>,
         server: &str,
     ) -> Result<Held, Turn> {
+        let (level, undone) = ended.map(|ended| (ended.level, ended.undone)).unzip();
+        let undone = undone.unwrap_or_default();
         let is_free = match passage {
             Passage::Free => true,
             Passage::ByDefault => level.is_some_and(Isolation::is_anew_for_each_statement),
@@ -109,7 +112,7 @@ impl Session {
         };
         self.front.keeps_blocks = if is_free { KeepsBlocks::for_a_while() } else { KeepsBlocks::Always };
         if !is_free {
-            return Err(self.refuse_block(bound_to_standby(server)).await);
+            return Err(self.refuse_block(bound_to_standby(server), &undone).await);
         }
         let held = match self.access.try_now(&self.worker) {
             Attempt::Held(held) => Ok(held),
@@ -118,7 +121,7 @@ impl Session {
         let mut held = match held {
             Ok(held) => held,
             Err(failure) => match self.refusal(failure) {
-                Some(error) => return Err(self.refuse_block(error).await),
+                Some(error) => return Err(self.refuse_block(error, &undone).await),
                 None => return Err(Turn::End),
             },
         };
@@ -155,19 +158,21 @@ impl Session {
             Err(error) if self.front.machine.has_home() => {
                 Err(Box::pin(self.part(held, Lost::because(error))).await)
             }
-            Ok(Err(body)) => Err(self.refuse_block(ClientError::from_server(&body)).await),
+            Ok(Err(body)) => Err(self.refuse_block(ClientError::from_server(&body), &undone).await),
             Err(error) => {
                 let loss = Loss { server: held.server.node.to_string(), cause: error.to_string() };
                 drop(held);
-                Err(self.refuse_block(loss.rolled_back()).await)
+                Err(self.refuse_block(loss.rolled_back(), &undone).await)
             }
         }
     }
 
-    /// The block goes on nowhere: the client is told why with its next statement.
-    async fn refuse_block(&mut self, error: ClientError) -> Turn {
+    /// The block goes on nowhere: the client is told why with its next statement, and what is in force again without it.
+    async fn refuse_block(&mut self, error: ClientError, undone: &[(Box<str>, Box<str>)]) -> Turn {
         tracing::debug!(peer = %self.peer, error = %error.message, "a transaction that only reads was given up");
         let detached = self.front.machine.abandon_block(&error);
+        let told = self.front.down.append();
+        undone.iter().for_each(|(name, value)| write::parameter_status(told, name, value));
         self.serve_detached(detached).await
     }
 }
@@ -177,14 +182,26 @@ pub(super) async fn in_time<T>(work: impl Future<Output = Option<T>>) -> Option<
     tokio::time::timeout(MOST_WAITED, work).await.ok().flatten()
 }
 
-/// Ends the block on a standby; the level that transactions have there if they ask for none, or none if the connection is not to be used any
-/// more.
-pub(super) async fn end_block(connection: &mut ServerConnection, buffers: &Buffers) -> Option<Isolation> {
+/// A block that has ended on a standby.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// The level that transactions have there if they ask for none.
+    level: Isolation,
+    /// What the server has reported to be in force again.
+    undone: Vec<(Box<str>, Box<str>)>,
+}
+
+/// Ends the block on a standby; none if the connection is not to be used any more.
+pub(super) async fn end_block(connection: &mut ServerConnection, buffers: &Buffers) -> Option<Ended> {
+    let before = connection.state.parameters.clone();
     let mut buffer = buffers.take();
     let ended = matches!(connection.run_all(["ROLLBACK"], buffers).await, Ok([Ok(())]));
     let answer = if ended { connection.ask(DEFAULT_LEVEL, 1, &mut buffer).await.ok() } else { None };
     let is_over = buffer.filled().is_empty();
     buffers.give(buffer);
     let rows = answer.filter(|_| is_over)?.rows?;
-    one_column(rows.first()?).and_then(Isolation::named)
+    let level = one_column(rows.first()?).and_then(Isolation::named)?;
+    let now = connection.state.parameters.iter();
+    let undone = now.filter(|(name, value)| before.get(*name) != Some(*value));
+    Some(Ended { level, undone: undone.map(|(name, value)| (name.clone(), value.clone())).collect() })
 }

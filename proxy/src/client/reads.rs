@@ -7,10 +7,10 @@ use pgherd_health::NodeId;
 use pgherd_protocol::parameters::Parameters;
 use pgherd_protocol::prepared::Lookup;
 use pgherd_protocol::session::{Passage, Refusal};
-use pgherd_protocol::statement::{Isolation, Why};
+use pgherd_protocol::statement::Why;
 
 use super::acquire::{Access, Attempt, Held};
-use super::blocks::{end_block, in_time};
+use super::blocks::{Ended, end_block, in_time};
 use super::home::reads_on_primary;
 use super::pipe::Pipe;
 use super::relay::Front;
@@ -277,33 +277,34 @@ impl Session {
         } else {
             None
         };
-        let level = cleared.flatten();
-        if cleared.is_some() {
+        let is_kept = cleared.is_some();
+        let ended = cleared.flatten();
+        if is_kept {
             held.lease.give_back();
         }
         if in_block {
             let server = held.server.node.to_string();
-            return self.go_to_primary(passage, level, &server).await;
+            return self.go_to_primary(passage, ended, &server).await;
         }
         self.front.reads = Reads::OnPrimary;
         Err(Turn::Next)
     }
 }
 
-/// Takes what is left of an answer off a standby's connection, and what was sent for it; and ends its block, if it has one, whose level is told as
-/// by [`end_block`]. None if the connection is not to be used any more.
+/// Takes what is left of an answer off a standby's connection, and what was sent for it; and ends its block, if it has one, as is told by
+/// [`end_block`]. None if the connection is not to be used any more.
 async fn clear_up(
     connection: &mut ServerConnection,
     (buffer, buffers): (Option<Buffer>, &Buffers),
     (has_block, uses_statements): (bool, bool),
-) -> Option<Option<Isolation>> {
+) -> Option<Option<Ended>> {
     connection.drain(buffer, buffers).await.ok()?;
-    let level = if has_block { Some(end_block(connection, buffers).await?) } else { None };
+    let ended = if has_block { Some(end_block(connection, buffers).await?) } else { None };
     // Which of the statements are there that were sent with it is not known.
     if uses_statements {
         let [dropped] = connection.run_all(["DEALLOCATE ALL"], buffers).await.ok()?;
         dropped.ok()?;
         connection.state.statements.clear();
     }
-    Some(level)
+    Some(ended)
 }

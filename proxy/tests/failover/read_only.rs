@@ -136,6 +136,7 @@ async fn a_snapshot_that_was_taken_on_a_standby_is_not_taken_elsewhere() -> Resu
     ensure!(session.query_one("SELECT twice(21)", &[]).await?.get::<_, i32>(0) == 42);
     is_on(&primary).await?;
     session.batch_execute("COMMIT").await?;
+    tells_what_is_undone(&herd).await?;
     // The level may be the role's own.
     for (level, on) in [("repeatable read", None), ("serializable", Some(&primary))] {
         primary.query(&format!("ALTER ROLE app SET default_transaction_isolation = '{level}'")).await?;
@@ -265,6 +266,24 @@ async fn what_a_standby_refuses_in_one_transaction_leaves_the_others_there_but_i
         other.query("ROLLBACK").await?;
     }
     is_misread_by_nobody(&herd).await
+}
+
+/// What a transaction has set for itself is not in force any more when it is given up.
+async fn tells_what_is_undone(herd: &Herd) -> Result<()> {
+    let mut session = herd.raw().await?;
+    for text in [
+        "START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        "SET LOCAL DateStyle = 'SQL, DMY'",
+        "SELECT n FROM kept",
+    ] {
+        ensure!(session.query(text).await?.error().is_none(), "{text}");
+    }
+    let refused = session.query("SELECT twice(21)").await?;
+    let told: Vec<_> = refused.frames.iter().filter(|frame| frame.tag == b'S').collect();
+    let is_told = told.len() == 1 && told.iter().all(|frame| frame.payload.starts_with(b"DateStyle\0ISO, "));
+    ensure!(is_told && refused.error().is_some_and(|error| error.code() == "40001"), "{refused:?}");
+    ensure!(session.query("ROLLBACK").await?.transaction_state() == Some('I'));
+    Ok(())
 }
 
 /// What was read on a standby by what a transaction had set for itself, before that was refused something, is not for others.
