@@ -299,6 +299,10 @@ async fn clear_up(
     (has_block, uses_statements): (bool, bool),
 ) -> Option<Option<Ended>> {
     connection.drain(buffer, buffers).await.ok()?;
+    // A request that is still on its way must not meet the next client.
+    if !connection.cancel.is_clear() && !connection.cancel.cleared().await {
+        return None;
+    }
     let ended = if has_block { Some(end_block(connection, buffers).await?) } else { None };
     // Which of the statements are there that were sent with it is not known.
     if uses_statements {
