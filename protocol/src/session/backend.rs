@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::migration::{Change, changes_schema};
 use super::names::client_name;
 use super::{
-    About, Altered, Expected, Kind, Migration, OwnWords, Placed, Pooling, Reading, Session, Transaction, Undo,
+    About, Altered, Expected, Kind, Migration, OwnWords, Placed, Reading, Session, Transaction, Undo,
 };
 use crate::frame::Frame;
 use crate::prepared::ServerStatements;
@@ -168,7 +168,7 @@ impl Session {
                 self.expected.pop_front();
             }
             // Nothing but ReadyForQuery is left, as after Sync.
-            Some(front) if front.kind == Kind::Query && front.single && self.pooling != Pooling::Session => {
+            Some(front) if front.kind == Kind::Query && front.single && self.pooling.keeps_track() => {
                 self.answered.on_query(front.effect, tag);
                 *front = Expected { shown: front.shown, ..Expected::new(Kind::Sync) };
             }
@@ -200,7 +200,7 @@ impl Session {
                 self.forget_statements(&mut server.statements);
                 // What was sent behind it may pin again.
                 let is_last = self.expected.iter().skip(1).all(|e| e.kind == Kind::Sync || !e.shown);
-                if self.pooling != Pooling::Session && is_last {
+                if self.pooling.keeps_track() && is_last {
                     self.forget_leftovers();
                 }
                 self.on_discarded(is_last);

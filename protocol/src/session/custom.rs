@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Pooling, Session};
+use super::Session;
 use crate::customs::Customs;
 use crate::server::ServerState;
 use crate::statement::{Pin, Scan, SetsCustom, custom_names};
@@ -53,7 +53,7 @@ impl Session {
             self.alter();
         }
         // There a Bind does not say what it runs.
-        self.has_customs_here |= self.pooling == Pooling::Session;
+        self.has_customs_here |= !self.pooling.keeps_track();
     }
 
     /// Takes in what a text does that is about to be run. False if functions that it names may set some of which the names are not kept:

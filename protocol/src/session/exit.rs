@@ -5,7 +5,7 @@
 //! refuses any statement but with this error once it has read the text, and with another if it cannot.
 
 use super::renaming::{shifted_by, write_error};
-use super::{About, Expected, Held, Kind, Pass, Pooling, Reply, Session, Stall};
+use super::{About, Expected, Held, Kind, Pass, Reply, Session, Stall};
 use crate::error::ErrorFields;
 use crate::frame::{Frame, HEADER_LEN};
 use crate::prepared::{Lookup, ServerStatements};
@@ -40,7 +40,7 @@ impl Session {
     ) -> Option<Pass> {
         let exit = std::mem::take(&mut self.exit);
         let may_be_failed = self.stays_failed() || !self.expected.is_empty();
-        if matches!(exit, Exit::No) && (!may_be_failed || self.unsynced || self.pooling == Pooling::Session) {
+        if matches!(exit, Exit::No) && (!may_be_failed || self.unsynced || !self.pooling.keeps_track()) {
             return None;
         }
         let text = frame.body.strip_suffix(b"\0").filter(|_| frame.is_complete())?;

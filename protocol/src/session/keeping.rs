@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Altered, Held, Placed, Pooling, Privacy, Session};
+use super::{Altered, Held, Placed, Privacy, Session};
 use crate::frame::split_cstr;
 use crate::parameters::Parameters;
 use crate::statement::{Pin, Scan, Suspects, Trust};
@@ -10,7 +10,7 @@ use crate::statement::{Pin, Scan, Suspects, Trust};
 impl Session {
     /// These are the suspects from now on.
     pub fn heed(&mut self, suspects: &Arc<Suspects>) {
-        if self.pooling == Pooling::Session || Arc::ptr_eq(&self.suspects, suspects) {
+        if !self.pooling.keeps_track() || Arc::ptr_eq(&self.suspects, suspects) {
             return;
         }
         self.suspects = Arc::clone(suspects);
@@ -58,7 +58,7 @@ impl Session {
     pub fn on_leftovers(&mut self, left: Option<Pin>, parameters: &Parameters) -> bool {
         self.unasked = false;
         self.pin = self.beyond_home(left);
-        if self.pooling == Pooling::Home && self.ran_any {
+        if self.has_home() && self.ran_any {
             // Standbys would not have them, and nobody can tell which they are.
             self.keep(Some(Pin::Parameter));
         }
@@ -144,7 +144,7 @@ impl Session {
     /// Why the session keeps its server connection, if it would not do so in any case.
     #[must_use]
     pub fn pin_beyond_mode(&self) -> Option<Pin> {
-        if self.pooling == Pooling::Transaction { self.lasting_pin() } else { None }
+        if self.pooling.shares() { self.lasting_pin() } else { None }
     }
 
     /// Why the session keeps its server connection, if it does.

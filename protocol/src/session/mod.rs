@@ -116,6 +116,18 @@ pub enum Pooling {
     Home,
 }
 
+impl Pooling {
+    /// True if it is kept track of what the session leaves on its connections, so that others can serve it.
+    const fn keeps_track(self) -> bool {
+        !matches!(self, Self::Session)
+    }
+
+    /// True if its connections are lent to others between its transactions.
+    const fn shares(self) -> bool {
+        matches!(self, Self::Transaction)
+    }
+}
+
 /// One client's session.
 #[derive(Debug)]
 pub struct Session {
@@ -301,7 +313,7 @@ impl Session {
             copying_in: false,
             copy_syncs: 0,
             pin: None,
-            lasting: (pooling == Pooling::Session).then_some(Pin::SessionMode),
+            lasting: (!pooling.keeps_track()).then_some(Pin::SessionMode),
             unasked: false,
             ran_any: false,
             unread: None,
@@ -380,7 +392,7 @@ impl Session {
 
     /// Run-time parameters may have been changed that can be carried.
     fn alter(&mut self) {
-        if self.pooling != Pooling::Session && self.altered == Altered::No {
+        if self.pooling.keeps_track() && self.altered == Altered::No {
             self.altered = Altered::Here;
         }
     }

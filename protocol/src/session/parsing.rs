@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::frontend::rename;
 use super::placement::Name;
-use super::{About, Expected, Held, Kind, Pass, Placed, Pooling, Session, Undo};
+use super::{About, Expected, Held, Kind, Pass, Placed, Session, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{Lookup, ServerStatements, Statement, mention};
 use crate::statement::{Pin, Resets, Scan};
@@ -37,7 +37,7 @@ impl Session {
         if self.has_own(name) || (self.has_own_names() && !name.is_empty() && self.is_unsure(name)) {
             self.parsed_reset |= findings.resets == Resets::ForSession;
             self.see_customs(findings.sets_custom);
-            if findings.sets && self.pooling != Pooling::Session {
+            if findings.sets && self.pooling.keeps_track() {
                 // It is run without a look at what it is.
                 self.keep(Some(Pin::Parameter));
             }

@@ -37,7 +37,7 @@ pub struct OwnRequest {
 impl Session {
     /// True if names of statements mean on the server what they mean to the client, but for those that could not be prepared.
     pub(super) fn has_own_names(&self) -> bool {
-        self.pooling == Pooling::Session || self.privacy.is_private
+        !self.pooling.keeps_track() || self.privacy.is_private
     }
 
     /// True if this name of a statement means on the server what it means to the client.
@@ -62,7 +62,7 @@ impl Session {
 
     /// The client gives a name a meaning of its own on the server. How to take that back, if it may have had another.
     pub(super) fn take_over(&mut self, name: &[u8]) -> Option<Box<Undo>> {
-        if self.pooling == Pooling::Session || (self.names.get(name).is_none() && !self.is_unsure(name)) {
+        if !self.pooling.keeps_track() || (self.names.get(name).is_none() && !self.is_unsure(name)) {
             return None;
         }
         let before = self.names.remove(name).map(|(_, before)| before);
@@ -82,7 +82,7 @@ impl Session {
             Sight::OfPrepare => self.names.in_order().iter().any(|(_, statement)| statement.source.is_some()),
             Sight::All => !self.privacy.is_private || self.has_missing() || server.ids().next().is_some(),
         };
-        let is_wanted = is_wanted && self.pooling != Pooling::Session;
+        let is_wanted = is_wanted && self.pooling.keeps_track();
         let is_possible = !in_batch && !self.copying_in && self.copy_syncs == 0;
         if !is_wanted || !is_possible || self.privacy.is_settled {
             return None;

@@ -7,7 +7,7 @@
 use super::batch::{Class, query_in};
 use super::block::Block;
 use super::expected::About;
-use super::{Altered, Pooling, Session, Stall, Transaction};
+use super::{Altered, Session, Stall, Transaction};
 use crate::error::ErrorFields;
 use crate::frame::{Frame, backend_header, bound, frontend_frames, parsed};
 use crate::prepared::Lookup;
@@ -54,7 +54,7 @@ impl Session {
     /// taken in.
     #[must_use]
     pub fn may_read_anywhere(&mut self, input: &[u8], lookup: Lookup<'_>) -> bool {
-        let is_free = self.pooling != Pooling::Session
+        let is_free = self.pooling.keeps_track()
             && self.transaction == Transaction::Idle
             && self.altered == Altered::No
             && self.pin().is_none()

@@ -3,7 +3,7 @@
 //! It can as long as the client has been told nothing of it, and nothing of it could have been kept: then the client needs not
 //! know. What was sent is kept beside the server connection ([`ServerState`]), so that idle clients cost nothing.
 
-use super::{Altered, Pooling, Reading, Session, Transaction};
+use super::{Altered, Reading, Session, Transaction};
 use crate::error::ErrorFields;
 use crate::frame::Frame;
 use crate::server::ServerState;
@@ -77,7 +77,7 @@ impl Session {
     pub(super) fn begin_rerun(&mut self, server: &mut ServerState) {
         server.request.clear();
         self.reading = Reading::No;
-        let is_possible = self.pooling == Pooling::Transaction
+        let is_possible = self.pooling.shares()
             && self.transaction == Transaction::Idle
             && self.altered == Altered::No
             && self.pin().is_none();

@@ -11,7 +11,7 @@ mod policy;
 use forgetting::Forgetting;
 pub use policy::{SequencePolicy, Sequences};
 
-use super::{Pooling, Session};
+use super::Session;
 use crate::frame::{Frame, bound, parsed};
 use crate::prepared::{Lookup, ServerStatements};
 use crate::server::ServerState;
@@ -190,7 +190,7 @@ impl Session {
         lookup: Lookup<'_>,
         out: &mut Vec<u8>,
     ) {
-        let begins_clean = self.pooling != Pooling::Transaction || lookup.sequences.pin();
+        let begins_clean = !self.pooling.shares() || lookup.sequences.pin();
         if begins_clean && self.numbers.may_be_anothers(self.batch) {
             self.have_forgotten(false, (server, lookup), out);
         }
@@ -207,9 +207,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> bool {
         let is_plain = findings.draws == Draws::No && !findings.asks && findings.whole;
-        is_plain
-            || self.pooling != Pooling::Transaction
-            || self.look_at_numbers(findings, in_batch, server, out)
+        is_plain || !self.pooling.shares() || self.look_at_numbers(findings, in_batch, server, out)
     }
 
     fn look_at_numbers(
@@ -283,7 +281,7 @@ impl Session {
     #[must_use]
     pub fn asks_for_last(&self, frame: &Frame<'_>, lookup: Lookup<'_>) -> bool {
         let Numbers { session, drawers, .. } = self.numbers;
-        if !drawers.has_last(session) || self.pooling != Pooling::Transaction || lookup.sequences.is_off() {
+        if !drawers.has_last(session) || !self.pooling.shares() || lookup.sequences.is_off() {
             return false;
         }
         let asks = |text: &[u8]| {

@@ -2,9 +2,7 @@
 
 use super::super::errors::refusal;
 use super::super::placement::{Name, write_run};
-use super::super::{
-    About, Expected, Kind, OwnWords, Pass, Placed, Pooling, Reply, Session, Stall, Transaction,
-};
+use super::super::{About, Expected, Kind, OwnWords, Pass, Placed, Reply, Session, Stall, Transaction};
 use crate::prepared::{Lookup, ServerStatements};
 use crate::statement::Scan;
 use crate::write;
@@ -60,7 +58,7 @@ impl Session {
     /// True if what is sent with these findings may ask for numbers that are another's, so that the connection is to forget those before
     /// it. `batch` is what it belongs to.
     pub(in crate::session) fn is_to_forget(&self, findings: Scan, batch: u64, lookup: Lookup<'_>) -> bool {
-        self.pooling == Pooling::Transaction
+        self.pooling.shares()
             && (findings.asks || !findings.whole)
             && !lookup.sequences.is_off()
             && self.numbers.may_be_anothers(batch)
