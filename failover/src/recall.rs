@@ -96,13 +96,15 @@ fn come_back(machine: &mut Machine, member: &Member, now: Instant, branch: &Bran
 fn kept(machine: &Machine, branch: &Branch, ended: Ended) -> Result<Option<Loss>, String> {
     let lineage = machine.knowledge.accepted().map(|lineage| &lineage.branch);
     let loss = |end| lineage.and_then(|lineage| Loss::of(lineage, branch, end));
+    if let Ended::Fenced { end, .. } = ended
+        && let Some(loss) = loss(end)
+    {
+        return Ok(Some(loss).filter(|loss| loss.bytes() > machine.settings.max_data_loss));
+    }
     let why = match ended {
         // A record that begins before the fork ends before it.
         Ended::ShutDown { checkpoint } if loss(checkpoint).is_some_and(|it| checkpoint < it.from) => {
             return Ok(None);
-        }
-        Ended::Fenced { end, .. } if loss(end).is_some() => {
-            return Ok(loss(end).filter(|loss| loss.bytes() > machine.settings.max_data_loss));
         }
         // Who was to be promoted, and was not: all that it has came from the primary.
         Ended::Fenced { end, standby: true } if lineage == Some(branch) => {

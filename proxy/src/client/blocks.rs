@@ -194,12 +194,9 @@ pub(super) struct Ended {
 /// Ends the block on a standby; none if the connection is not to be used any more.
 pub(super) async fn end_block(connection: &mut ServerConnection, buffers: &Buffers) -> Option<Ended> {
     let before = connection.state.parameters.clone();
-    let mut buffer = buffers.take();
-    let ended = matches!(connection.run_all(["ROLLBACK"], buffers).await, Ok([Ok(())]));
-    let answer = if ended { connection.ask(DEFAULT_LEVEL, 1, &mut buffer).await.ok() } else { None };
-    let is_over = buffer.filled().is_empty();
-    buffers.give(buffer);
-    let rows = answer.filter(|_| is_over)?.rows?;
+    let [ended] = connection.run_all(["ROLLBACK"], buffers).await.ok()?;
+    ended.ok()?;
+    let rows = connection.ask_alone(DEFAULT_LEVEL, 1, buffers).await?.rows?;
     let level = one_column(rows.first()?).and_then(Isolation::named)?;
     let now = connection.state.parameters.iter();
     let undone = now.filter(|(name, value)| before.get(*name) != Some(*value));

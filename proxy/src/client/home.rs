@@ -50,11 +50,7 @@ async fn ends_when_idle(access: &mut Access, worker: &Worker) -> bool {
     let Some(connection) = access.home.as_mut().and_then(|home| home.lease.connection()) else {
         return false;
     };
-    let mut buffer = worker.buffers.take();
-    let answer = connection.ask(IDLE_TIMEOUT, 1, &mut buffer).await;
-    let is_over = buffer.filled().is_empty();
-    worker.buffers.give(buffer);
-    let Some(answer) = answer.ok().filter(|_| is_over) else {
+    let Some(answer) = connection.ask_alone(IDLE_TIMEOUT, 1, &worker.buffers).await else {
         access.home = None;
         return false;
     };

@@ -163,6 +163,16 @@ impl ServerConnection {
         Ok(Answer { rows: (body.is_none() && !too_much).then_some(rows), notifications })
     }
 
+    /// As [`ServerConnection::ask`], of a server that has nothing else to say. None if the connection is not to be used any more: it is lost,
+    /// or something has come behind the answer.
+    pub(crate) async fn ask_alone(&mut self, sql: &str, most: usize, buffers: &Buffers) -> Option<Answer> {
+        let mut buffer = buffers.take();
+        let answer = self.ask(sql, most, &mut buffer).await;
+        let is_over = buffer.filled().is_empty();
+        buffers.give(buffer);
+        answer.ok().filter(|_| is_over)
+    }
+
     /// Sends requests of pgherd's own, all at once; of each whether the server refused it, or a statement gives something else than it is to
     /// give, and the notifications that came with the answers, as they came. What it has said behind them is left in `buffer`.
     ///

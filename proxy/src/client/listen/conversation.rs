@@ -6,6 +6,7 @@ use std::task::{Poll, ready};
 
 use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::frame::{Frame, backend_header, split_cstr};
+use pgherd_protocol::rows::one_column;
 use pgherd_protocol::write;
 use tokio::io::AsyncWriteExt;
 
@@ -50,7 +51,7 @@ impl<'a> Conversation<'a> {
         mut notified: impl FnMut(&[u8], &[u8]),
     ) -> io::Result<Option<Vec<Channel>>> {
         let mut channels = Vec::new();
-        let mut see = |frame: &Frame<'_>| channels.extend(first_column(frame.body));
+        let mut see = |frame: &Frame<'_>| channels.extend(one_column(frame.body).map(Channel::from));
         let is_done = self.ask(LISTENING, &mut notified, &mut see).await?;
         Ok((is_done && channels.len() <= MOST_CHANNELS).then_some(channels))
     }
@@ -167,11 +168,4 @@ impl<'a> Conversation<'a> {
             }
         }
     }
-}
-
-/// The first column of a DataRow.
-fn first_column(body: &[u8]) -> Option<Channel> {
-    let (len, rest) = body.get(2..)?.split_first_chunk()?;
-    let len = usize::try_from(i32::from_be_bytes(*len)).ok()?;
-    rest.get(..len).map(Channel::from)
 }
