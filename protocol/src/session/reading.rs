@@ -141,6 +141,8 @@ impl Session {
         let is_denied = self.expected.iter().any(|e| e.about == About::Denied);
         let verdict = match verdict(input, (is_hidden, self.reads_several), is_denied) {
             Verdict::Open if self.reads_several && (full || is_awaited) => Verdict::Refuses(Refusal::TooLong),
+            // What stands behind it may be refused yet.
+            Verdict::Open if is_awaited && !is_hidden => Verdict::Refuses(Refusal::ForNow),
             Verdict::Open if full || is_awaited => Verdict::Answers,
             verdict => verdict,
         };

@@ -243,7 +243,7 @@ impl Session {
         // Of a connection that is closed nothing can be asked any more.
         let is_barred = match passage {
             Passage::Free => false,
-            Passage::ByDefault => refusal == Refusal::TooLong,
+            Passage::ByDefault => refusal == Refusal::TooLong || self.front.machine.awaits_client(),
             Passage::Barred => true,
         };
         let request = self.front.repeatable(connection);

@@ -238,6 +238,30 @@ fn what_could_not_be_sent_again_is_read_on_the_primary() {
     }
 }
 
+#[test]
+fn what_has_to_be_told_before_it_is_known_whether_all_of_it_is_answered_is_for_the_primary() {
+    let mut world = herd(&[true]);
+    world.sends(A, [[parse("s", "select put(1)"), sync()].concat()]);
+    world.client(A).got.clear();
+    // Before the statement is described, which the standby has not got, it is to say that it gives the same there.
+    let read =
+        [parse("", "select 'u'"), bind("", "", &[]), describe_statement("s"), execute_some("", 0), sync()];
+    world.sends(A, [read.concat()]);
+    assert!(!world.servers[1].got.is_empty());
+    world.gets(
+        A,
+        [
+            "ParseComplete",
+            "BindComplete",
+            "ParameterDescription 0",
+            "RowDescription",
+            "DataRow u",
+            "CommandComplete SELECT 1",
+            "ReadyForQuery I",
+        ],
+    );
+}
+
 proptest! {
     #![proptest_config(cases(100))]
 
