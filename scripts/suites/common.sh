@@ -182,13 +182,16 @@ count() {
 
 # The names that docs/compatibility.md explains for this suite and mode, as patterns: the table's rows are
 # | suite | mode, or "all" | `pattern` `pattern` ... | reason |
-# What is so in transaction mode is so with reads on a standby.
+# What is so in transaction mode is so with reads on a standby; in session mode with those, what is so in session mode and with those.
 explained() {
-    local also=$1
-    if [ "$1" = standbys ]; then also=transaction; fi
-    awk -F'|' -v suite="$suite" -v mode="$1" -v also="$also" '
-        { name = $2; where = $3; gsub(/ /, "", name); gsub(/ /, "", where) }
-        name == suite && (where == mode || where == also || where == "all") { print $4 }' "$root/docs/compatibility.md" | grep -o '`[^`]*`' | tr -d '`' || true
+    local where="all|$1"
+    case $1 in
+    standbys) where+="|transaction" ;;
+    home) where+="|session|standbys" ;;
+    esac
+    awk -F'|' -v suite="$suite" -v modes="$where" '
+        { name = $2; mode = $3; gsub(/ /, "", name); gsub(/ /, "", mode) }
+        name == suite && mode ~ "^(" modes ")$" { print $4 }' "$root/docs/compatibility.md" | grep -o '`[^`]*`' | tr -d '`' || true
 }
 
 # Says what passes directly and not through pgherd, and ends with 1 if something of it is not explained.
