@@ -84,7 +84,7 @@ impl Session {
     /// True if it is not known whether the transaction has failed by then, and the server will say so: it is not reading CopyData, of which
     /// the client would have to send more.
     pub(super) fn may_fail_unseen(&self) -> bool {
-        let awaits_data = (self.copying_in && self.copy_end().is_none()) || self.copy_syncs > 0;
+        let awaits_data = if self.copying_in { self.copy_end().is_none() } else { self.copy_syncs > 0 };
         !awaits_data && !self.stays_failed() && self.may_have_failed_by_then()
     }
 

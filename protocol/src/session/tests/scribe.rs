@@ -43,7 +43,8 @@ impl Scribe {
         self.script.push(std::mem::take(&mut self.phase));
         // Whether a Parse was skipped is not known even now.
         let stays = self.unnamed_may_be_skipped;
-        self.unsure.retain(|name, _| name.is_empty() && stays);
+        // Before its Sync a batch may be answered by nothing.
+        self.unsure.retain(|name, batch| *batch == self.batch || (name.is_empty() && stays));
         self.forgotten.clear();
     }
 

@@ -115,22 +115,28 @@ fn a_function_call_is_answered_though_its_transaction_fails_before_it_is_known()
 
 #[test]
 fn a_function_call_is_answered_behind_a_copy_that_fails() {
-    let mut world = transaction_mode();
-    inserts(&mut world, A, 1);
-    world.sends(B, [query("begin")]);
-    world.clients[B].got.clear();
-    let copy =
-        [parse("", "copy t from stdin"), bind("", "", &[]), execute_some("", 0), copy_fail("no"), sync()];
-    world.client(B).sent.extend([copy.concat(), close_statement(""), function_call(7)].concat());
-    for step in [Step::Read(usize::MAX), Step::Forward(usize::MAX), Step::Serve(usize::MAX)] {
-        world.step(B, step);
+    let copy = [parse("", "copy t from stdin"), bind("", "", &[]), execute_some("", 0)].concat();
+    // A Sync in its middle is ignored.
+    for before_end in [Vec::new(), sync()] {
+        let mut world = transaction_mode();
+        inserts(&mut world, A, 1);
+        world.sends(B, [query("begin")]);
+        world.clients[B].got.clear();
+        let end = [copy_fail("no"), sync(), close_statement(""), function_call(7)].concat();
+        world.client(B).sent.extend([copy.clone(), before_end, end].concat());
+        for step in [Step::Read(usize::MAX), Step::Forward(usize::MAX), Step::Serve(usize::MAX)] {
+            world.step(B, step);
+        }
+        // ParseComplete, BindComplete and CopyInResponse, and not yet that it has failed.
+        world.step(B, Step::Return(5 + 5 + 10));
+        world.settle();
+        let failed = "ErrorResponse 57014 COPY from stdin failed: no";
+        let copied = ["ParseComplete", "BindComplete", "CopyInResponse", failed, "ReadyForQuery E"];
+        assert_eq!(
+            said(&mut world, B),
+            [&copied[..], &["CloseComplete", REFUSED, "ReadyForQuery E"]].concat()
+        );
     }
-    // ParseComplete, BindComplete and CopyInResponse, and not yet that it has failed.
-    world.step(B, Step::Return(5 + 5 + 10));
-    world.settle();
-    let failed = "ErrorResponse 57014 COPY from stdin failed: no";
-    let copied = ["ParseComplete", "BindComplete", "CopyInResponse", failed, "ReadyForQuery E"];
-    assert_eq!(said(&mut world, B), [&copied[..], &["CloseComplete", REFUSED, "ReadyForQuery E"]].concat());
 }
 
 #[test]
