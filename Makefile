@@ -12,10 +12,10 @@ endif
 SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 
 .DEFAULT_GOAL := help
-.PHONY: help up test setup bench faults mutants pgpool soak regress corpus reads drivers $(SUITES) fmt lint clean
+.PHONY: help up test setup bench bench-quick faults mutants pgpool soak regress corpus reads drivers $(SUITES) fmt lint clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
 
 up: setup ## Start three PostgreSQL servers with pgherd before them, until Ctrl-C (options: ARGS=--help)
 	@echo "==> building pgherd (release)"
@@ -46,6 +46,9 @@ bench: ## Measure pgherd beside pgbouncer, pgpool, haproxy and a plain relay (op
 	@echo "==> building pgherd and the benchmark (release)"
 	@$(CARGO) build --release --bin pgherd --bin pgherd-bench
 	@$(CARGO) run --quiet --release --bin pgherd-bench -- $(ARGS)
+
+bench-quick: ## The same in under three minutes: one workload, three rounds, and idle clients
+	@$(MAKE) --no-print-directory bench ARGS="--quick $(ARGS)"
 
 faults: setup ## Faults of every kind under a workload that checks itself, and the outages (FAULTS=100, SEED=1, ARGS=--help)
 	@echo "==> building (release)"

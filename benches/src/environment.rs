@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Resource, getrlimit, getuid, setrlimit};
+use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
 /// PostgreSQL's port on the address of the run; peers have ports of their own.
@@ -20,6 +21,10 @@ pub struct Environment {
     pub address: Ipv4Addr,
     /// PostgreSQL's programs.
     pub pg_bindir: PathBuf,
+    /// The certificate for this address that peers show.
+    pub certificate: CertificateDer<'static>,
+    /// That certificate, and its private key, in PEM. No secret: it is gone with the run.
+    pub tls: [String; 2],
     scratch: TempDir,
 }
 
@@ -42,7 +47,11 @@ impl Environment {
         let scratch = tempfile::Builder::new().prefix("pgherd-bench-").tempdir()?;
         // Other users' servers keep their directories in here.
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755))?;
-        Ok(Self { address: free_address()?, pg_bindir, scratch })
+        let address = free_address()?;
+        let made = rcgen::generate_simple_self_signed([address.to_string()])?;
+        let (certificate, tls) =
+            (made.cert.der().clone(), [made.cert.pem(), made.signing_key.serialize_pem()]);
+        Ok(Self { address, pg_bindir, certificate, tls, scratch })
     }
 
     /// The scratch directory, removed at the end.
@@ -65,6 +74,8 @@ impl Environment {
         for (file, text) in files {
             let path = directory.join(file);
             fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+            // Private keys are not taken from files that others may read.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         }
         Ok(directory)
     }

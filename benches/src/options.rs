@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::peers::Peer;
-use crate::pgbench::Mode;
+use crate::workload::{Mode, Subject, Workload};
 
 /// Pgbench through pgherd and its peers, interleaved, several rounds over.
 #[derive(Debug, Parser)]
@@ -16,6 +16,9 @@ pub struct Arguments {
     /// What to do instead of measuring.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// What to measure [default: all; select and idle with --quick].
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<Subject>,
     /// One workload (simple, 32 clients), 3 rounds of 2 seconds, idle memory once: under three minutes.
     #[arg(long)]
     pub quick: bool,
@@ -25,24 +28,27 @@ pub struct Arguments {
     /// Measured seconds per peer, workload and round, after a warm-up of one or two [default: 5; 2 with --quick].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub seconds: Option<u32>,
-    /// Numbers of pgbench clients [default: 1,32,200; 32 with --quick].
+    /// Numbers of pgbench clients of the subject select [default: 1,32,200; 32 with --quick].
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub clients: Vec<u32>,
-    /// Query protocols [default: all; simple with --quick].
+    /// Query protocols of the subject select [default: all; simple with --quick].
     #[arg(long, value_delimiter = ',')]
     pub modes: Vec<Mode>,
-    /// What to measure [default: all that are installed].
+    /// What to measure them with [default: all that are installed].
     #[arg(long, value_delimiter = ',')]
     pub peers: Vec<Peer>,
     /// Server connections that every pooler may hold.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub pool_size: u32,
-    /// Idle clients for the memory measurement; 0 leaves it out.
-    #[arg(long, default_value_t = 1000)]
+    /// Idle clients for the memory measurement.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub idle_clients: u32,
-    /// Rounds of the memory measurement [default: 3; 1 with --quick].
+    /// Idle clients of the subject crowd, whose 200 others work.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub crowd: u32,
+    /// Rounds of what takes long to set up: crowd and idle [default: 3; 1 with --quick].
     #[arg(long)]
-    pub idle_rounds: Option<u32>,
+    pub slow_rounds: Option<u32>,
     /// pgbench's scale factor.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub scale: u32,
@@ -71,21 +77,14 @@ pub enum Command {
     },
 }
 
-/// One pgbench workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Workload {
-    /// Query protocol.
-    pub mode: Mode,
-    /// Number of clients.
-    pub clients: u32,
-}
-
 /// Arguments with every default decided.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// What is measured, in the order of the first round.
     pub peers: Vec<Peer>,
-    /// The workloads of each round.
+    /// What is measured with them.
+    pub subjects: Vec<Subject>,
+    /// The runs of pgbench in each round.
     pub workloads: Vec<Workload>,
     /// Number of rounds.
     pub rounds: u32,
@@ -95,8 +94,10 @@ pub struct Plan {
     pub pool_size: u32,
     /// Idle clients of the memory measurement.
     pub idle_clients: u32,
-    /// Rounds of the memory measurement.
-    pub idle_rounds: u32,
+    /// Idle clients beside those that work.
+    pub crowd: u32,
+    /// Rounds of what takes long to set up.
+    pub slow_rounds: u32,
     /// pgbench's scale factor.
     pub scale: u32,
     /// The pgherd binary, whether or not it exists.
@@ -127,14 +128,18 @@ impl Plan {
             ensure!(!peers.iter().skip(index + 1).any(|other| other == peer), "--peers names {peer} twice");
         }
         let rounds = or(arguments.rounds, 5, 3);
+        let subjects = subjects(arguments);
+        let all = subjects.iter().flat_map(|subject| workloads(arguments, *subject));
         Ok(Self {
             peers,
-            workloads: workloads(arguments),
+            workloads: all.collect(),
+            subjects,
             rounds,
             seconds: or(arguments.seconds, 5, 2),
             pool_size: arguments.pool_size,
             idle_clients: arguments.idle_clients,
-            idle_rounds: or(arguments.idle_rounds, 3, 1).min(rounds),
+            crowd: arguments.crowd,
+            slow_rounds: or(arguments.slow_rounds, 3, 1).min(rounds),
             scale: arguments.scale,
             pgherd: arguments.pgherd.clone().unwrap_or_else(|| beside.join("pgherd")),
             out: arguments.out.clone().unwrap_or_else(|| beside.join("../bench")),
@@ -150,7 +155,17 @@ impl Plan {
     }
 }
 
-fn workloads(arguments: &Arguments) -> Vec<Workload> {
+/// In the order of a round.
+fn subjects(arguments: &Arguments) -> Vec<Subject> {
+    let asked: &[Subject] = match (arguments.only.as_slice(), arguments.quick) {
+        ([], true) => &[Subject::Select, Subject::Idle],
+        ([], false) => &Subject::ALL,
+        (given, _) => given,
+    };
+    Subject::ALL.into_iter().filter(|subject| asked.contains(subject)).collect()
+}
+
+fn workloads(arguments: &Arguments, subject: Subject) -> Vec<Workload> {
     let modes: &[Mode] = match (arguments.modes.as_slice(), arguments.quick) {
         ([], true) => &[Mode::Simple],
         ([], false) => &Mode::ALL,
@@ -161,8 +176,17 @@ fn workloads(arguments: &Arguments) -> Vec<Workload> {
         ([], false) => &[1, 32, 200],
         (given, _) => given,
     };
-    let all = modes.iter().flat_map(|&mode| clients.iter().map(move |&clients| Workload { mode, clients }));
-    all.collect()
+    let idle = if subject == Subject::Crowd { arguments.crowd } else { 0 };
+    let (modes, clients): (&[Mode], &[u32]) = match subject {
+        Subject::Select => (modes, clients),
+        Subject::Tpcb | Subject::Reads | Subject::Mixed | Subject::Reload => (&[Mode::Simple], &[32]),
+        Subject::Tls => (&[Mode::Simple, Mode::Prepared], &[32]),
+        Subject::Rows | Subject::Churn | Subject::ChurnTls => (&[Mode::Simple], &[8]),
+        Subject::Crowd => (&[Mode::Simple], &[200]),
+        Subject::Copy | Subject::Start | Subject::Idle => (&[], &[]),
+    };
+    let with = |mode| move |&clients: &u32| Workload { subject, mode, clients, idle };
+    modes.iter().flat_map(|&mode| clients.iter().map(with(mode))).collect()
 }
 
 #[cfg(test)]
@@ -174,16 +198,19 @@ mod tests {
     }
 
     #[test]
-    fn without_arguments_all_peers_run_nine_workloads_in_five_rounds() {
+    fn without_arguments_everything_is_measured_in_five_rounds() {
         let plan = plan("pgherd-bench").unwrap();
-        assert_eq!((plan.peers.len(), plan.workloads.len(), plan.rounds), (Peer::ALL.len(), 9, 5));
+        assert_eq!((plan.peers.len(), plan.subjects.len(), plan.rounds), (Peer::ALL.len(), 13, 5));
+        let of = |subject| plan.workloads.iter().filter(|workload| workload.subject == subject).count();
+        assert_eq!((of(Subject::Select), of(Subject::Tls), of(Subject::Copy)), (9, 2, 0));
         assert_eq!(plan.most_clients(), 200);
     }
 
     #[test]
     fn quick_is_one_workload_and_yields_to_what_is_given() {
         let plan = plan("pgherd-bench --quick --rounds 2 --clients 1,8").unwrap();
-        assert_eq!((plan.workloads.len(), plan.rounds, plan.seconds, plan.idle_rounds), (2, 2, 2, 1));
+        assert_eq!((plan.workloads.len(), plan.rounds, plan.seconds, plan.slow_rounds), (2, 2, 2, 1));
+        assert_eq!(plan.subjects, [Subject::Select, Subject::Idle]);
     }
 
     #[test]

@@ -1,58 +1,31 @@
-//! One pgbench run: select-only, after a warm-up, with CPU time taken at both ends of the measured part.
+//! One run of pgbench, after a warm-up, with CPU time taken at both ends of the measured part.
 //!
 //! The measured part lies between two of pgbench's progress lines, so that logging in (and starting server processes) is
 //! no part of it. The first line comes a second after the start, or when all clients have logged in, if that is later; the
 //! second begins the measured part, and what is between them is the warm-up.
 
-use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 use tokio::time::timeout;
 
-use crate::options::Workload;
 use crate::postgres::{Login, USER};
 use crate::procfs::Snapshot;
 use crate::server::{Account, command};
 use crate::statistics::percentile;
+use crate::workload::Workload;
 
 /// The share of transactions whose latency is logged, for the percentiles.
 const SAMPLING_RATE: &str = "0.1";
-
-/// How queries are sent: pgbench's `--protocol`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Simple query.
-    Simple,
-    /// Extended query, parsed each time.
-    Extended,
-    /// Extended query, parsed once per session.
-    Prepared,
-}
-
-impl Mode {
-    /// Every mode.
-    pub const ALL: [Self; 3] = [Self::Simple, Self::Extended, Self::Prepared];
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Simple => "simple",
-            Self::Extended => "extended",
-            Self::Prepared => "prepared",
-        })
-    }
-}
+/// The script of large rows.
+const ROWS: &str = "SELECT repeat('x', 100000);\n";
 
 /// What the measured part of a run showed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -113,7 +86,11 @@ pub async fn run(
     let window = watched.context("pgbench did not end")??;
     let mut latencies = Vec::new();
     for file in fs::read_dir(log.path())? {
-        let text = fs::read_to_string(file?.path())?;
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "sql") {
+            continue;
+        }
+        let text = fs::read_to_string(path)?;
         latencies.extend(text.lines().filter_map(parse_logged).filter(|logged| window.contains(logged.0)));
     }
     let mut sorted: Vec<u64> = latencies.into_iter().map(|(_, latency)| latency).collect();
@@ -124,10 +101,15 @@ pub async fn run(
 
 fn start(bindir: &Path, login: &Login, workload: Workload, seconds: u32, log: &Path) -> Result<Child> {
     let mut pgbench = command(Account::Own, "TERM", bindir.join("pgbench"));
-    pgbench.env("PGPASSWORD", &login.password).env("PGSSLMODE", "disable").env("PGGSSENCMODE", "disable");
+    let tls = if workload.subject.has_tls() { "require" } else { "disable" };
+    pgbench.env("PGPASSWORD", &login.password).env("PGSSLMODE", tls).env("PGGSSENCMODE", "disable");
+    let rows = log.join("rows.sql");
+    fs::write(&rows, ROWS)?;
+    let script = workload.subject.script(&rows.to_string_lossy());
     let cores = std::thread::available_parallelism()?.get();
     let threads = cores.min(workload.clients as usize);
-    pgbench.args(["--select-only", "--no-vacuum", "--username", USER, "--host", &login.host]);
+    pgbench.args(script.with_context(|| format!("pgbench has no {}", workload.subject))?);
+    pgbench.args(["--no-vacuum", "--username", USER, "--host", &login.host]);
     pgbench.args(["--port", &login.port.to_string(), "--protocol", &workload.mode.to_string()]);
     pgbench.args(["--client", &workload.clients.to_string(), "--jobs", &threads.to_string()]);
     pgbench.args(["--time", &seconds.to_string(), "--progress", "1", "--progress-timestamp"]);

@@ -46,6 +46,7 @@ impl Login {
 /// A running PostgreSQL, with pgbench's tables.
 pub struct Postgres {
     server: Server,
+    standbys: Vec<Server>,
     /// Where it is reached directly.
     pub login: Login,
     /// [`USER`]'s SCRAM verifier.
@@ -77,7 +78,7 @@ impl Postgres {
         run("initdb", initdb).await?;
         std::fs::write(
             data.join("pg_hba.conf"),
-            "local all all trust\nhost all all 127.0.0.0/8 scram-sha-256\n",
+            "local all,replication all trust\nhost all all 127.0.0.0/8 scram-sha-256\n",
         )?;
         let address = environment.address;
         std::fs::write(data.join("postgresql.auto.conf"), settings(address, &directory, max_connections))?;
@@ -97,13 +98,55 @@ impl Postgres {
         fill.args(["-p", &login.port.to_string(), "-s", &scale.to_string(), DATABASE]);
         run("pgbench -i", fill).await?;
         execute(&superuser, &["CHECKPOINT"]).await?;
-        Ok(Self { server, login, verifier, monitor_password })
+        let standbys = Vec::new();
+        Ok(Self { server, standbys, login, verifier, monitor_password })
     }
 
-    /// The process id of its postmaster.
+    /// Sees to it that there are so many standbys, of which each has all that was committed so far.
+    ///
+    /// # Errors
+    /// When one of PostgreSQL's programs fails, with what it said.
+    pub async fn with_standbys(&mut self, environment: &Environment, count: u16) -> Result<()> {
+        self.standbys.truncate(usize::from(count));
+        for number in (1..=count).skip(self.standbys.len()) {
+            let standby = Self::start_standby(environment, number).await?;
+            self.standbys.push(standby);
+        }
+        Ok(())
+    }
+
+    async fn start_standby(environment: &Environment, number: u16) -> Result<Server> {
+        let name = format!("standby{number}");
+        let directory = environment.directory(&name, &[])?;
+        give_to_postgres(&directory)?;
+        let data = directory.join("data");
+        let mut backup = command(Account::Postgres, "TERM", environment.pg_bindir.join("pg_basebackup"));
+        let primary = environment.scratch().join("postgres");
+        backup.args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf", "--username=postgres"]);
+        backup.arg("--host").arg(primary).args(["--port", &POSTGRES_PORT.to_string()]);
+        backup.arg("--pgdata").arg(&data);
+        run("pg_basebackup", backup).await?;
+        let mut postgres = server_command(Account::Postgres, "INT", environment.pg_bindir.join("postgres"));
+        let port = POSTGRES_PORT + number;
+        postgres.args(["-p", &port.to_string(), "-k"]).arg(&directory).arg("-D").arg(&data);
+        postgres.current_dir(&directory);
+        let mut server = Server::start(&name, environment.scratch(), postgres, Signal::INT)?;
+        let mut own = Config::new();
+        own.host_path(&directory).port(port).user("postgres").dbname("postgres");
+        wait_until_ready(&own, Some(&mut server)).await?;
+        Ok(server)
+    }
+
+    /// The ports of the primary and of its standbys.
     #[must_use]
-    pub fn id(&self) -> u32 {
-        self.server.id()
+    pub fn ports(&self) -> Vec<u16> {
+        (POSTGRES_PORT..).take(1 + self.standbys.len()).collect()
+    }
+
+    /// The process ids of the postmasters.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u32> {
+        [self.server.id()].into_iter().chain(self.standbys.iter().map(Server::id)).collect()
     }
 }
 
@@ -162,6 +205,11 @@ pub async fn wait_until_ready(config: &Config, mut server: Option<&mut Server>) 
         }
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// True if it can be logged in, and a query is answered.
+pub async fn is_ready(config: &Config) -> bool {
+    execute(config, &["SELECT 1"]).await.is_ok()
 }
 
 /// Runs a program to its end; it is killed when the future is dropped.

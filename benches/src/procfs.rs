@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 /// The fields of `/proc/PID/stat` that are needed here; see proc_pid_stat(5).
@@ -141,16 +142,52 @@ impl Memory {
     }
 
     fn parse(text: &str) -> Self {
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
-        };
+        let field = |name: &str| kibibytes(text, name).unwrap_or(0);
         Self {
             rss: field("Rss"),
             pss: field("Pss"),
             private: field("Private_Clean") + field("Private_Dirty"),
         }
     }
+}
+
+/// The most resident memory that a process has had since this was made.
+#[derive(Debug)]
+pub struct PeakMemory {
+    pid: u32,
+    before: u64,
+}
+
+impl PeakMemory {
+    /// From now on; see proc_pid_clear_refs(5).
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn begin(pid: u32) -> Result<Self> {
+        let file = format!("/proc/{pid}/clear_refs");
+        fs::write(&file, "5").with_context(|| format!("write {file}"))?;
+        Ok(Self { pid, before: status(pid, "VmRSS")? })
+    }
+
+    /// By how much it was more than at first, in KiB.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn grown(&self) -> Result<u64> {
+        Ok(status(self.pid, "VmHWM")?.saturating_sub(self.before))
+    }
+}
+
+/// A field of `/proc/PID/status` that is in KiB.
+fn status(pid: u32, name: &str) -> Result<u64> {
+    let file = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+    kibibytes(&text, name).with_context(|| format!("{file} has no {name}"))
+}
+
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 fn parse_schedstat(text: &str) -> Option<u64> {
@@ -252,5 +289,12 @@ mod tests {
         let after = Snapshot::of_trees(&[this]);
         assert!(after[0].nanoseconds_since(&before[0]) > 5_000_000);
         assert!(Memory::of_tree(this).rss > 0);
+    }
+
+    #[test]
+    fn the_most_that_a_process_had_is_known_when_it_has_less() {
+        let peak = PeakMemory::begin(std::process::id()).unwrap();
+        drop(std::hint::black_box(vec![1_u8; 32 << 20]));
+        assert!((16 << 10..512 << 10).contains(&peak.grown().unwrap()));
     }
 }

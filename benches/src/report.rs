@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::options::Workload;
 use crate::peers::Peer;
-use crate::results::{Idle, Load, Results};
+use crate::results::{Idle, Load, Results, Start};
 use crate::statistics::{Spread, Verdict, judge, paired_ratios};
+use crate::transfer::{Kind, Transfer};
+use crate::workload::Workload;
 
 /// A figure that peers are compared by.
 struct Metric {
@@ -26,15 +27,19 @@ const COMPARED: [Metric; 4] = [
 pub fn render(results: &Results) -> String {
     let mut text = String::new();
     heading(&mut text, results);
-    let workloads: BTreeSet<Workload> =
-        results.loads.iter().map(|load| Workload { mode: load.mode, clients: load.clients }).collect();
-    for &workload in &workloads {
-        let of = |load: &&Load| load.mode == workload.mode && load.clients == workload.clients;
-        let loads: Vec<&Load> = results.loads.iter().filter(of).collect();
+    let workloads: BTreeSet<Workload> = results.loads.iter().map(|load| load.workload).collect();
+    for workload in workloads {
+        let loads: Vec<&Load> = results.loads.iter().filter(|load| load.workload == workload).collect();
         // Writing to a string does not fail.
-        let _ = writeln!(text, "\n## {}, {} clients\n", workload.mode, workload.clients);
+        let _ = writeln!(text, "\n## {workload}\n");
         figures(&mut text, &loads);
         ratios(&mut text, &loads);
+    }
+    if !results.transfers.is_empty() {
+        transfers(&mut text, &results.transfers);
+    }
+    if !results.starts.is_empty() {
+        starts(&mut text, &results.starts);
     }
     if !results.idle.is_empty() {
         idle(&mut text, &results.idle);
@@ -44,7 +49,7 @@ pub fn render(results: &Results) -> String {
 
 fn heading(text: &mut String, results: &Results) {
     let Results { machine, rounds, pool_size, scale, .. } = results;
-    let _ = writeln!(text, "# pgbench, select-only, scale {scale}, {rounds} rounds\n");
+    let _ = writeln!(text, "# pgbench at scale {scale}, {rounds} rounds\n");
     let _ = writeln!(text, "{machine}; pools of {pool_size}. Medians of the rounds; (smallest..largest).\n");
     for (peer, version) in &results.versions {
         let _ = writeln!(text, "- {peer}: {version}");
@@ -78,7 +83,7 @@ fn figures(text: &mut String, loads: &[&Load]) {
             let figures: Vec<f64> = of_peer.iter().filter_map(|load| of(load)).collect();
             spread_cell(Spread::of(&figures), decimals)
         };
-        let note = of_peer.first().and_then(|load| peer.note(load.mode));
+        let note = of_peer.first().and_then(|load| peer.note(load.workload.mode));
         notes.extend(note);
         let _ = writeln!(
             text,
@@ -166,6 +171,59 @@ fn spread_cell(spread: Option<Spread>, decimals: usize) -> String {
     }
 }
 
+fn transfers(text: &mut String, transfers: &[Transfer]) {
+    let _ = writeln!(
+        text,
+        "\n## Transfers\n\nCPU: milliseconds of the peer's own for 100 MB. Grown: the most by which its resident memory grew, KiB."
+    );
+    for kind in Kind::ALL {
+        let of_kind = || transfers.iter().filter(move |transfer| transfer.kind == kind);
+        let _ = writeln!(text, "\n| {} | MB/s | own CPU | / relay | grown |", kind.name());
+        let _ = writeln!(text, "|---|---:|---:|---:|---:|");
+        let cpu = |peer| -> BTreeMap<u32, f64> {
+            let of_peer = of_kind().filter(|transfer| transfer.peer == peer);
+            of_peer.filter_map(|transfer| Some((transfer.round, transfer.peer_cpu_ms?))).collect()
+        };
+        for peer in Peer::ALL {
+            let of_peer: Vec<&Transfer> = of_kind().filter(|transfer| transfer.peer == peer).collect();
+            if of_peer.is_empty() {
+                continue;
+            }
+            let cell = |of: fn(&Transfer) -> Option<f64>, decimals| {
+                let figures: Vec<f64> = of_peer.iter().filter_map(|transfer| of(transfer)).collect();
+                spread_cell(Spread::of(&figures), decimals)
+            };
+            let _ = writeln!(
+                text,
+                "| {peer} | {} | {} | {} | {} |",
+                cell(|transfer| Some(transfer.bytes as f64 / 1e6 / transfer.seconds), 0),
+                cell(|transfer| transfer.peer_cpu_ms, 0),
+                spread_cell(Spread::of(&paired_ratios(&cpu(peer), &cpu(Peer::Relay))), 2),
+                cell(|transfer| transfer.grown_kib.map(|kib| kib as f64), 0),
+            );
+        }
+    }
+}
+
+fn starts(text: &mut String, starts: &[Start]) {
+    let _ = writeln!(text, "\n## Start\n\n| | first answer, ms | resident then, MiB |\n|---|---:|---:|");
+    for peer in Peer::ALL {
+        let of_peer: Vec<&Start> = starts.iter().filter(|start| start.peer == peer).collect();
+        let cell = |of: fn(&Start) -> f64, decimals| {
+            let figures: Vec<f64> = of_peer.iter().map(|start| of(start)).collect();
+            spread_cell(Spread::of(&figures), decimals)
+        };
+        if !of_peer.is_empty() {
+            let answer = cell(|start| start.first_answer_ms, 0);
+            let _ = writeln!(
+                text,
+                "| {peer} | {answer} | {} |",
+                cell(|start| start.empty_kib as f64 / 1024.0, 1)
+            );
+        }
+    }
+}
+
 fn idle(text: &mut String, idle: &[Idle]) {
     let _ = writeln!(text, "\n## Memory per idle client, KiB\n");
     let _ = writeln!(
@@ -175,8 +233,10 @@ fn idle(text: &mut String, idle: &[Idle]) {
     );
     let _ = writeln!(text, "| | clients | grown, RSS | grown, PSS | grown, private | whole, PSS |");
     let _ = writeln!(text, "|---|---:|---:|---:|---:|---:|");
-    for peer in Peer::ALL {
-        let of_peer: Vec<&Idle> = idle.iter().filter(|idle| idle.peer == peer).collect();
+    let all = [false, true].into_iter().flat_map(|has_tls| Peer::ALL.map(|peer| (peer, has_tls)));
+    for (peer, has_tls) in all {
+        let is_it = |idle: &&Idle| idle.peer == peer && idle.has_tls == has_tls;
+        let of_peer: Vec<&Idle> = idle.iter().filter(is_it).collect();
         let Some(first) = of_peer.first() else { continue };
         let cell = |of: fn(&Idle) -> f64| {
             let figures: Vec<f64> = of_peer.iter().map(|idle| of(idle) / f64::from(idle.clients)).collect();
@@ -184,7 +244,8 @@ fn idle(text: &mut String, idle: &[Idle]) {
         };
         let _ = writeln!(
             text,
-            "| {peer} | {} | {} | {} | {} | {} |",
+            "| {peer}{} | {} | {} | {} | {} | {} |",
+            if has_tls { ", TLS" } else { "" },
             first.clients,
             cell(|idle| idle.after.rss as f64 - idle.before.rss as f64),
             cell(|idle| idle.after.pss as f64 - idle.before.pss as f64),
@@ -197,14 +258,13 @@ fn idle(text: &mut String, idle: &[Idle]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pgbench::Mode;
+    use crate::workload::{Mode, Subject};
 
     fn load(round: u32, peer: Peer, tps: f64, cpu: Option<f64>) -> Load {
         Load {
             round,
             peer,
-            mode: Mode::Simple,
-            clients: 8,
+            workload: Workload { subject: Subject::Select, mode: Mode::Simple, clients: 8, idle: 0 },
             tps,
             latency_ms: 1.0,
             p50_ms: None,

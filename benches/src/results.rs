@@ -8,10 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::options::{Plan, Workload};
+use crate::options::Plan;
 use crate::peers::Peer;
-use crate::pgbench::{Measured, Mode};
+use crate::pgbench::Measured;
 use crate::procfs::Memory;
+use crate::transfer::Transfer;
+use crate::workload::Workload;
 
 /// One peer, one workload, one round.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,10 +22,9 @@ pub struct Load {
     pub round: u32,
     /// What pgbench went through.
     pub peer: Peer,
-    /// Query protocol.
-    pub mode: Mode,
-    /// pgbench's clients.
-    pub clients: u32,
+    /// What it ran.
+    #[serde(flatten)]
+    pub workload: Workload,
     /// Transactions per second.
     pub tps: f64,
     /// Average latency, milliseconds.
@@ -41,22 +42,21 @@ pub struct Load {
 }
 
 impl Load {
-    /// The figures of a run whose trees were the peer's, if it has one, and PostgreSQL's.
+    /// The figures of a run whose trees were the peer's, if it has one, and those of all servers of PostgreSQL.
     #[must_use]
     pub fn new(round: u32, peer: Peer, workload: Workload, measured: &Measured) -> Self {
-        let per_transaction = |nanoseconds: &u64| *nanoseconds as f64 / 1e3 / measured.transactions;
-        let mut trees = measured.cpu_nanoseconds.iter().map(per_transaction).rev();
+        let per_transaction = |nanoseconds: u64| nanoseconds as f64 / 1e3 / measured.transactions;
+        let (own, servers) = measured.cpu_nanoseconds.split_at(usize::from(peer != Peer::Direct));
         Self {
             round,
             peer,
-            mode: workload.mode,
-            clients: workload.clients,
+            workload,
             tps: measured.transactions / measured.seconds,
             latency_ms: measured.latency_ms,
             p50_ms: measured.p50_ms,
             p99_ms: measured.p99_ms,
-            postgres_cpu_us: trees.next(),
-            peer_cpu_us: trees.next(),
+            postgres_cpu_us: Some(per_transaction(servers.iter().sum())),
+            peer_cpu_us: own.first().copied().map(per_transaction),
             seconds: measured.seconds,
         }
     }
@@ -69,12 +69,27 @@ pub struct Idle {
     pub round: u32,
     /// The peer; for `direct`, PostgreSQL's own processes.
     pub peer: Peer,
+    /// They speak TLS.
+    pub has_tls: bool,
     /// Idle clients.
     pub clients: u32,
     /// Memory without them.
     pub before: Memory,
     /// Memory with them.
     pub after: Memory,
+}
+
+/// How long a peer took to serve.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Start {
+    /// Round, from 1.
+    pub round: u32,
+    /// The peer.
+    pub peer: Peer,
+    /// From its start to the first query answered, milliseconds.
+    pub first_answer_ms: f64,
+    /// The resident memory of a peer that has served one client, KiB.
+    pub empty_kib: u64,
 }
 
 /// All that a run found.
@@ -96,6 +111,10 @@ pub struct Results {
     pub scale: u32,
     /// Runs of pgbench.
     pub loads: Vec<Load>,
+    /// COPY, and large results.
+    pub transfers: Vec<Transfer>,
+    /// Cold starts.
+    pub starts: Vec<Start>,
     /// Memory with idle clients.
     pub idle: Vec<Idle>,
     #[serde(skip)]
@@ -122,6 +141,8 @@ impl Results {
             pool_size: plan.pool_size,
             scale: plan.scale,
             loads: Vec::new(),
+            transfers: Vec::new(),
+            starts: Vec::new(),
             idle: Vec::new(),
             path,
         })

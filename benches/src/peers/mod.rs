@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use crate::environment::{Environment, find_program, give_to_postgres, version};
 use crate::options::Plan;
-use crate::pgbench::Mode;
 use crate::postgres::{Login, Postgres, wait_until_ready};
 use crate::server::{Account, Server, server_command};
+use crate::workload::{Mode, Subject};
 use settings::Settings;
 
 /// One thing that pgbench is run through.
@@ -35,8 +35,10 @@ pub enum Peer {
     RelayAgain,
     /// haproxy, plain TCP.
     Haproxy,
-    /// pgpool with its connection cache.
+    /// pgpool with its connection cache; where there are standbys, it reads from them.
     Pgpool,
+    /// pgherd that reads from standbys.
+    PgherdReads,
 }
 
 /// A peer that accepts clients, until dropped.
@@ -45,12 +47,25 @@ pub struct Running {
     pub login: Login,
     /// The root of its processes; none for PostgreSQL itself.
     pub id: Option<u32>,
-    _server: Option<Server>,
+    server: Option<Server>,
+}
+
+/// Where a peer is started, and whether its clients speak TLS.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// What is measured.
+    pub plan: &'a Plan,
+    /// What it stands on.
+    pub environment: &'a Environment,
+    /// What it stands before.
+    pub postgres: &'a Postgres,
+    /// Clients speak TLS.
+    pub has_tls: bool,
 }
 
 impl Peer {
     /// Every peer. The two relays are apart, so that the control sees what moves within a round.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Direct,
         Self::Relay,
         Self::Pgherd,
@@ -58,6 +73,7 @@ impl Peer {
         Self::RelayAgain,
         Self::Haproxy,
         Self::Pgpool,
+        Self::PgherdReads,
     ];
 
     /// Its name on the command line and in tables.
@@ -71,6 +87,21 @@ impl Peer {
             Self::RelayAgain => "relay-again",
             Self::Haproxy => "haproxy",
             Self::Pgpool => "pgpool",
+            Self::PgherdReads => "pgherd-reads",
+        }
+    }
+
+    /// Whether this is measured with it. TLS ends in poolers; only pgherd and pgpool know standbys; no other than poolers take
+    /// thousands of clients, or read their configuration again.
+    #[must_use]
+    pub const fn takes(self, subject: Subject) -> bool {
+        match subject {
+            Subject::Reads | Subject::Mixed => {
+                matches!(self, Self::Direct | Self::Pgherd | Self::PgherdReads | Self::Pgpool)
+            }
+            Subject::Tls | Subject::ChurnTls | Subject::Crowd | Subject::Reload => self.multiplexes(),
+            Subject::Start => !matches!(self, Self::Direct | Self::RelayAgain | Self::PgherdReads),
+            _ => !matches!(self, Self::PgherdReads),
         }
     }
 
@@ -102,7 +133,7 @@ impl Peer {
     fn program(self, plan: &Plan) -> Option<PathBuf> {
         match self {
             Self::Direct | Self::Relay | Self::RelayAgain => Some(plan.relay.clone()),
-            Self::Pgherd => Some(plan.pgherd.clone()).filter(|file| file.is_file()),
+            Self::Pgherd | Self::PgherdReads => Some(plan.pgherd.clone()).filter(|file| file.is_file()),
             Self::Pgbouncer | Self::Haproxy | Self::Pgpool => find_program(self.name()),
         }
     }
@@ -113,14 +144,16 @@ impl Peer {
     /// When it is not installed (or not built).
     pub fn version(self, plan: &Plan, environment: &Environment) -> Result<String> {
         let program = self.program(plan).with_context(|| match self {
-            Self::Pgherd => format!("{} does not exist", plan.pgherd.display()),
+            Self::Pgherd | Self::PgherdReads => format!("{} does not exist", plan.pgherd.display()),
             _ => "not installed".to_owned(),
         })?;
         Ok(match self {
             Self::Direct => version(&environment.pg_bindir.join("postgres"), "--version"),
             Self::Relay | Self::RelayAgain => format!("plain epoll relay {}", env!("CARGO_PKG_VERSION")),
             Self::Haproxy => version(&program, "-v"),
-            Self::Pgherd | Self::Pgbouncer | Self::Pgpool => version(&program, "--version"),
+            Self::Pgherd | Self::PgherdReads | Self::Pgbouncer | Self::Pgpool => {
+                version(&program, "--version")
+            }
         })
     }
 
@@ -128,17 +161,25 @@ impl Peer {
     ///
     /// # Errors
     /// When it does not serve, with the end of its log.
-    pub async fn start(
-        self,
-        plan: &Plan,
-        environment: &Environment,
-        postgres: &Postgres,
-        mode: Mode,
-        clients: u32,
-    ) -> Result<Running> {
+    pub async fn start(self, place: Place<'_>, mode: Mode, clients: u32) -> Result<Running> {
+        let mut running = self.launch(place, mode, clients)?;
+        if let Some(server) = &mut running.server {
+            wait_until_ready(&running.login.config(), Some(server))
+                .await
+                .with_context(|| format!("start {self}"))?;
+        }
+        Ok(running)
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch(self, place: Place<'_>, mode: Mode, clients: u32) -> Result<Running> {
+        let Place { plan, environment, postgres, has_tls } = place;
         let mut login = postgres.login.clone();
         if self == Self::Direct {
-            return Ok(Running { login, id: None, _server: None });
+            return Ok(Running { login, id: None, server: None });
         }
         login.port = self.port();
         if self == Self::Pgbouncer && mode == Mode::Prepared {
@@ -151,13 +192,11 @@ impl Peer {
             pool_size: plan.pool_size,
             // Room for pgbench's first connection, which only looks around, and for ours.
             clients: clients + 8,
+            tls: has_tls.then_some(&environment.tls),
         };
         let (command, stop) = self.command(plan, environment, &settings)?;
-        let mut server = Server::start(self.name(), environment.scratch(), command, stop)?;
-        wait_until_ready(&login.config(), Some(&mut server))
-            .await
-            .with_context(|| format!("start {self}"))?;
-        Ok(Running { login, id: Some(server.id()), _server: Some(server) })
+        let server = Server::start(self.name(), environment.scratch(), command, stop)?;
+        Ok(Running { login, id: Some(server.id()), server: Some(server) })
     }
 
     /// The command that runs it in the foreground, and the signal that ends it at once.
@@ -187,7 +226,9 @@ impl Peer {
                 let (listen, to) = (settings.listen(), (settings.address, settings.postgres.login.port));
                 command.args(["relay", "--listen", &listen, "--to", &socket_address(to)]);
             }
-            Self::Pgherd => _ = command.args(["run", "--config"]).arg(file("pgherd.toml")),
+            Self::Pgherd | Self::PgherdReads => {
+                command.args(["run", "--config"]).arg(file("pgherd.toml"));
+            }
             Self::Pgbouncer => _ = command.arg(file("pgbouncer.ini")),
             Self::Haproxy => _ = command.arg("-db").arg("-f").arg(file("haproxy.cfg")),
             Self::Pgpool => {

@@ -18,7 +18,13 @@ pub(super) struct Settings<'a> {
     pub(super) pool_size: u32,
     /// Clients at once.
     pub(super) clients: u32,
+    /// The certificate and the private key that clients are shown, if they speak TLS.
+    pub(super) tls: Option<&'a [String; 2]>,
 }
+
+/// The files of the certificate and of its private key.
+const CERTIFICATE: &str = "server.crt";
+const KEY: &str = "server.key";
 
 impl Settings<'_> {
     pub(super) fn listen(&self) -> String {
@@ -27,9 +33,10 @@ impl Settings<'_> {
 
     /// The files of `peer`, which will lie in `directory`.
     pub(super) fn files(&self, peer: Peer, directory: &Path) -> Vec<(&'static str, String)> {
-        match peer {
+        let mut files = match peer {
             Peer::Direct | Peer::Relay | Peer::RelayAgain => Vec::new(),
-            Peer::Pgherd => vec![("pgherd.toml", self.pgherd())],
+            Peer::Pgherd => vec![("pgherd.toml", self.pgherd(directory, "primary"))],
+            Peer::PgherdReads => vec![("pgherd.toml", self.pgherd(directory, "standbys"))],
             Peer::Pgbouncer => vec![
                 ("pgbouncer.ini", self.pgbouncer(directory)),
                 // The verifier, not the password: it serves clients and logs in to PostgreSQL with their keys.
@@ -43,15 +50,29 @@ impl Settings<'_> {
                 ("pool_passwd", format!("{USER}:TEXT{}\n", self.postgres.login.password)),
                 ("pcp.conf", String::new()),
             ],
+        };
+        if let Some([certificate, key]) = self.tls {
+            files.extend([(CERTIFICATE, certificate.clone()), (KEY, key.clone())]);
         }
+        files
     }
 
-    fn pgherd(&self) -> String {
+    fn pgherd(&self, directory: &Path, reads: &str) -> String {
         let (listen, address, size, clients) = (self.listen(), self.address, self.pool_size, self.clients);
-        let (port, password) = (self.postgres.login.port, &self.postgres.monitor_password);
+        let password = &self.postgres.monitor_password;
+        let nodes = (0..).zip(self.postgres.ports());
+        let nodes: Vec<_> = nodes
+            .map(|(number, port): (u16, u16)| {
+                format!("\"{number}:{address}:{port}:1:/data:ALLOW_TO_FAILOVER\"")
+            })
+            .collect();
+        let (nodes, directory) = (nodes.join(", "), directory.display());
+        let tls = self.tls.map_or_else(String::new, |_| {
+            format!("[listen.tls]\ncert = \"{directory}/{CERTIFICATE}\"\nkey = \"{directory}/{KEY}\"\n\n")
+        });
         format!(
-            "[listen]\naddress = \"{listen}\"\n\n\
-             [backends]\nnodes = [\"0:{address}:{port}:1:/data:ALLOW_TO_FAILOVER\"]\n\n\
+            "[listen]\naddress = \"{listen}\"\n\n{tls}\
+             [backends]\nnodes = [{nodes}]\n\n[routing]\nreads = \"{reads}\"\n\n\
              [monitor]\nuser = \"{MONITOR_USER}\"\npassword = \"{password}\"\ndatabase = \"postgres\"\n\n\
              [pool]\nmode = \"transaction\"\nsize = {size}\nmax_clients = {clients}\n\n\
              [failover]\nmode = \"manual\"\n\n[runtime]\ndrain_timeout = \"1s\"\n"
@@ -61,14 +82,23 @@ impl Settings<'_> {
     fn pgbouncer(&self, directory: &Path) -> String {
         let (address, port, size, clients) = (self.address, self.port, self.pool_size, self.clients);
         let server = format!("host={address} port={} dbname={DATABASE}", self.postgres.login.port);
+        let directory = directory.display();
+        let tls = self.tls.map_or_else(
+            || "client_tls_sslmode = disable".to_owned(),
+            |_| {
+                format!(
+                    "client_tls_sslmode = allow\nclient_tls_cert_file = {directory}/{CERTIFICATE}\n\
+                     client_tls_key_file = {directory}/{KEY}"
+                )
+            },
+        );
         format!(
             "[databases]\n{DATABASE} = {server} pool_mode=transaction pool_size={size}\n\
              {PGBOUNCER_SESSIONS} = {server} pool_mode=session pool_size={clients}\n\n\
              [pgbouncer]\nlisten_addr = {address}\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = scram-sha-256\nauth_file = {}/users.txt\nmax_client_conn = {clients}\n\
-             client_tls_sslmode = disable\nserver_tls_sslmode = disable\nlog_connections = 0\n\
-             log_disconnections = 0\nlog_stats = 0\n",
-            directory.display()
+             auth_type = scram-sha-256\nauth_file = {directory}/users.txt\nmax_client_conn = {clients}\n\
+             {tls}\nserver_tls_sslmode = disable\nlog_connections = 0\n\
+             log_disconnections = 0\nlog_stats = 0\n"
         )
     }
 
@@ -84,17 +114,24 @@ impl Settings<'_> {
 
     fn pgpool(&self, directory: &Path) -> String {
         let (address, port, clients) = (self.address, self.port, self.clients);
-        let (server_port, directory) = (self.postgres.login.port, directory.display());
+        let directory = directory.display();
+        let ports = self.postgres.ports();
+        let backend = |(number, port): (usize, &u16)| {
+            format!(
+                "backend_hostname{number} = '{address}'\nbackend_port{number} = {port}\nbackend_weight{number} = 1\n\
+                 backend_flag{number} = 'DISALLOW_TO_FAILOVER'\n"
+            )
+        };
+        let backends: String = ports.iter().enumerate().map(backend).collect();
+        let balances = if ports.len() > 1 { "on" } else { "off" };
         format!(
             "backend_clustering_mode = 'streaming_replication'\nlisten_addresses = '{address}'\nport = {port}\n\
              socket_dir = '{directory}'\npcp_listen_addresses = '{address}'\npcp_port = {}\n\
              pcp_socket_dir = '{directory}'\nwd_ipc_socket_dir = '{directory}'\nlogdir = '{directory}'\n\
              pid_file_name = '{directory}/pgpool.pid'\n\
-             backend_hostname0 = '{address}'\nbackend_port0 = {server_port}\nbackend_weight0 = 1\n\
-             backend_flag0 = 'DISALLOW_TO_FAILOVER'\n\
-             enable_pool_hba = on\npool_passwd = '{directory}/pool_passwd'\n\
+             {backends}enable_pool_hba = on\npool_passwd = '{directory}/pool_passwd'\n\
              num_init_children = {clients}\nmax_pool = 1\nchild_life_time = 0\nconnection_cache = on\n\
-             load_balance_mode = off\nmemory_cache_enabled = off\nhealth_check_period = 0\n\
+             load_balance_mode = {balances}\nmemory_cache_enabled = off\nhealth_check_period = 0\n\
              sr_check_user = '{USER}'\nsr_check_password = ''\nsr_check_database = '{DATABASE}'\n",
             port + 100
         )
