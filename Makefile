@@ -12,7 +12,7 @@ endif
 SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 
 .DEFAULT_GOAL := help
-.PHONY: help up test setup bench bench-quick faults mutants pgpool soak regress corpus reads drivers $(SUITES) fmt lint clean
+.PHONY: help up test setup bench bench-quick instructions faults mutants pgpool soak regress corpus reads drivers $(SUITES) fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -35,6 +35,8 @@ test: setup ## Check the formatting and the lints, then run every test on real s
 	else \
 		$(CARGO) test --workspace --no-fail-fast; \
 	fi
+	@echo "==> instructions of a transaction"
+	@scripts/instructions
 	@echo "==> a part of asyncpg's own suite"
 	@scripts/suites/smoke
 
@@ -49,6 +51,11 @@ bench: ## Measure pgherd beside pgbouncer, pgpool, haproxy and a plain relay (op
 
 bench-quick: ## The same in under three minutes: one workload, three rounds, and idle clients
 	@$(MAKE) --no-print-directory bench ARGS="--quick $(ARGS)"
+
+instructions: setup ## Count the instructions of a transaction in the whole of pgherd, and compare with what is recorded (ARGS=--record)
+	@echo "==> building pgherd and the benchmark (release)"
+	@$(CARGO) build --release --bin pgherd --bin pgherd-bench
+	@$(CARGO) run --quiet --release --bin pgherd-bench -- count --recorded benches/instructions.json $(ARGS)
 
 faults: setup ## Faults of every kind under a workload that checks itself, and the outages (FAULTS=100, SEED=1, ARGS=--help)
 	@echo "==> building (release)"

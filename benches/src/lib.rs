@@ -8,6 +8,7 @@
     reason = "a command-line program reports to its terminal"
 )]
 
+pub mod count;
 pub mod environment;
 pub mod idle;
 pub mod options;

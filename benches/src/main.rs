@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use pgherd_benches::options::{Arguments, Command};
-use pgherd_benches::{relay, schedule};
+use pgherd_benches::{count, relay, schedule};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -31,7 +31,14 @@ fn run(arguments: Arguments) -> Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         // Losing branches are dropped, and with the schedule all that it started.
         tokio::select! {
-            finished = schedule::run(&arguments) => finished,
+            finished = async {
+                match &arguments.command {
+                    Some(Command::Count { recorded, record }) => {
+                        count::run(&arguments, recorded.as_deref(), *record).await
+                    }
+                    _ => schedule::run(&arguments).await,
+                }
+            } => finished,
             _ = interrupt.recv() => bail!("interrupted; everything that was started has been ended"),
             _ = terminate.recv() => bail!("terminated; everything that was started has been ended"),
             _ = hangup.recv() => bail!("hung up; everything that was started has been ended"),

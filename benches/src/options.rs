@@ -75,6 +75,15 @@ pub enum Command {
         #[arg(long)]
         to: SocketAddr,
     },
+    /// Count the instructions and allocations of a transaction, by valgrind.
+    Count {
+        /// What was counted before: more than 3 % more is an error.
+        #[arg(long)]
+        recorded: Option<PathBuf>,
+        /// Write it to that file instead.
+        #[arg(long, requires = "recorded")]
+        record: bool,
+    },
 }
 
 /// Arguments with every default decided.
@@ -183,7 +192,7 @@ fn workloads(arguments: &Arguments, subject: Subject) -> Vec<Workload> {
         Subject::Tls => (&[Mode::Simple, Mode::Prepared], &[32]),
         Subject::Rows | Subject::Churn | Subject::ChurnTls => (&[Mode::Simple], &[8]),
         Subject::Crowd => (&[Mode::Simple], &[200]),
-        Subject::Copy | Subject::Start | Subject::Idle => (&[], &[]),
+        Subject::Copy | Subject::Start | Subject::Idle | Subject::Count => (&[], &[]),
     };
     let with = |mode| move |&clients: &u32| Workload { subject, mode, clients, idle };
     modes.iter().flat_map(|&mode| clients.iter().map(with(mode))).collect()

@@ -20,7 +20,7 @@ use crate::postgres::{Login, USER};
 use crate::procfs::Snapshot;
 use crate::server::{Account, command};
 use crate::statistics::percentile;
-use crate::workload::Workload;
+use crate::workload::{Mode, Workload};
 
 /// The share of transactions whose latency is logged, for the percentiles.
 const SAMPLING_RATE: &str = "0.1";
@@ -99,10 +99,32 @@ pub async fn run(
     Ok(Measured { p50_ms: milliseconds(50), p99_ms: milliseconds(99), ..window.measured()? })
 }
 
-fn start(bindir: &Path, login: &Login, workload: Workload, seconds: u32, log: &Path) -> Result<Child> {
+/// Runs so many select-only transactions of one client.
+///
+/// # Errors
+/// When pgbench or a transaction fails.
+pub async fn run_transactions(bindir: &Path, login: &Login, mode: Mode, transactions: u32) -> Result<()> {
+    let mut pgbench = client(bindir, login, "disable");
+    pgbench.args(["--builtin=select-only", "--no-vacuum", "--username", USER, "--host", &login.host]);
+    pgbench.args(["--port", &login.port.to_string(), "--protocol", &mode.to_string()]);
+    pgbench.args(["--transactions", &transactions.to_string(), &login.database]);
+    let mut pgbench = tokio::process::Command::from(pgbench);
+    let ended = pgbench.kill_on_drop(true).output().await.context("start pgbench")?;
+    let (summary, said) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    ensure!(ended.status.success(), "pgbench ended with {}:\n{said}", ended.status);
+    ensure!(failed_transactions(&summary) == Some(0), "transactions failed:\n{summary}{said}");
+    Ok(())
+}
+
+fn client(bindir: &Path, login: &Login, tls: &str) -> std::process::Command {
     let mut pgbench = command(Account::Own, "TERM", bindir.join("pgbench"));
-    let tls = if workload.subject.has_tls() { "require" } else { "disable" };
     pgbench.env("PGPASSWORD", &login.password).env("PGSSLMODE", tls).env("PGGSSENCMODE", "disable");
+    pgbench
+}
+
+fn start(bindir: &Path, login: &Login, workload: Workload, seconds: u32, log: &Path) -> Result<Child> {
+    let tls = if workload.subject.has_tls() { "require" } else { "disable" };
+    let mut pgbench = client(bindir, login, tls);
     let rows = log.join("rows.sql");
     fs::write(&rows, ROWS)?;
     let script = workload.subject.script(&rows.to_string_lossy());

@@ -163,7 +163,7 @@ impl Run<'_> {
 
     fn place(&self) -> Place<'_> {
         let Self { plan, environment, postgres, subject, .. } = *self;
-        Place { plan, environment, postgres, has_tls: subject.has_tls() }
+        Place { plan, environment, postgres, subject, has_tls: subject.has_tls() }
     }
 
     async fn load(&self, peer: Peer, workload: Workload) -> Result<Load> {

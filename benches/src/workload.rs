@@ -35,6 +35,9 @@ pub enum Subject {
     Start,
     /// The memory of idle clients.
     Idle,
+    /// Instructions per transaction: by themselves, see [`count`](crate::count).
+    #[value(skip)]
+    Count,
 }
 
 impl Subject {
@@ -76,7 +79,7 @@ impl Subject {
             Self::Tpcb => &["--builtin=tpcb-like"],
             Self::Mixed => &["--builtin=select-only@9", "--builtin=tpcb-like@1"],
             Self::Rows => &["--file", rows],
-            Self::Copy | Self::Start | Self::Idle => return None,
+            Self::Copy | Self::Start | Self::Idle | Self::Count => return None,
         };
         Some(arguments.iter().map(|&argument| argument.to_owned()).collect())
     }
@@ -98,6 +101,7 @@ impl fmt::Display for Subject {
             Self::Copy => "COPY",
             Self::Start => "start",
             Self::Idle => "idle clients",
+            Self::Count => "instructions",
         })
     }
 }

@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use rustix::process::Signal;
 use serde::Serialize;
 
+use crate::count::under_callgrind;
 use crate::environment::{Environment, find_program, give_to_postgres, version};
 use crate::options::Plan;
 use crate::postgres::{Login, Postgres, wait_until_ready};
@@ -59,6 +60,8 @@ pub struct Place<'a> {
     pub environment: &'a Environment,
     /// What it stands before.
     pub postgres: &'a Postgres,
+    /// For what.
+    pub subject: Subject,
     /// Clients speak TLS.
     pub has_tls: bool,
 }
@@ -176,7 +179,7 @@ impl Peer {
     /// # Errors
     /// When it cannot be started.
     pub fn launch(self, place: Place<'_>, mode: Mode, clients: u32) -> Result<Running> {
-        let Place { plan, environment, postgres, has_tls } = place;
+        let Place { plan, environment, postgres, subject, has_tls } = place;
         let mut login = postgres.login.clone();
         if self == Self::Direct {
             return Ok(Running { login, id: None, server: None });
@@ -193,8 +196,10 @@ impl Peer {
             // Room for pgbench's first connection, which only looks around, and for ours.
             clients: clients + 8,
             tls: has_tls.then_some(&environment.tls),
+            workers: (subject == Subject::Count).then_some(1),
         };
-        let (command, stop) = self.command(plan, environment, &settings)?;
+        let is_counted = subject == Subject::Count;
+        let (command, stop) = self.command((plan, is_counted), environment, &settings)?;
         let server = Server::start(self.name(), environment.scratch(), command, stop)?;
         Ok(Running { login, id: Some(server.id()), server: Some(server) })
     }
@@ -202,7 +207,7 @@ impl Peer {
     /// The command that runs it in the foreground, and the signal that ends it at once.
     fn command(
         self,
-        plan: &Plan,
+        (plan, is_counted): (&Plan, bool),
         environment: &Environment,
         settings: &Settings,
     ) -> Result<(Command, Signal)> {
@@ -218,7 +223,14 @@ impl Peer {
         if account == Account::Postgres {
             give_to_postgres(&directory)?;
         }
-        let mut command = server_command(account, on_death, program);
+        let mut command = if is_counted {
+            let (valgrind, arguments) = under_callgrind(&directory);
+            let mut command = server_command(account, on_death, valgrind);
+            command.args(arguments).arg(program);
+            command
+        } else {
+            server_command(account, on_death, program)
+        };
         command.current_dir(&directory);
         let file = |name: &str| directory.join(name);
         match self {

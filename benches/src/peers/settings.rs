@@ -20,6 +20,8 @@ pub(super) struct Settings<'a> {
     pub(super) clients: u32,
     /// The certificate and the private key that clients are shown, if they speak TLS.
     pub(super) tls: Option<&'a [String; 2]>,
+    /// pgherd's threads that serve clients, if not as many as it takes by itself.
+    pub(super) workers: Option<u32>,
 }
 
 /// The files of the certificate and of its private key.
@@ -67,6 +69,7 @@ impl Settings<'_> {
             })
             .collect();
         let (nodes, directory) = (nodes.join(", "), directory.display());
+        let workers = self.workers.map_or_else(String::new, |workers| format!("workers = {workers}\n"));
         let tls = self.tls.map_or_else(String::new, |_| {
             format!("[listen.tls]\ncert = \"{directory}/{CERTIFICATE}\"\nkey = \"{directory}/{KEY}\"\n\n")
         });
@@ -75,7 +78,7 @@ impl Settings<'_> {
              [backends]\nnodes = [{nodes}]\n\n[routing]\nreads = \"{reads}\"\n\n\
              [monitor]\nuser = \"{MONITOR_USER}\"\npassword = \"{password}\"\ndatabase = \"postgres\"\n\n\
              [pool]\nmode = \"transaction\"\nsize = {size}\nmax_clients = {clients}\n\n\
-             [failover]\nmode = \"manual\"\n\n[runtime]\ndrain_timeout = \"1s\"\n"
+             [failover]\nmode = \"manual\"\n\n[runtime]\ndrain_timeout = \"1s\"\n{workers}"
         )
     }
 
