@@ -97,6 +97,7 @@ impl Session {
 
     /// Appends the replies that pgherd gives itself and whose turn has come.
     pub fn drain_local(&mut self, out: &mut Vec<u8>) {
+        self.is_flushed = false;
         while self.has_local() {
             self.note_told();
             let Some(Expected { kind, answer, .. }) = self.expected.pop_front() else { return };
@@ -118,6 +119,16 @@ impl Session {
         !self.gets_inside
             && !self.is_silent()
             && matches!(self.front(), Some(Kind::Local(_) | Kind::Answer | Kind::QueryAnswer | Kind::CopyEnd))
+    }
+
+    /// True if that is to be said at once. As from PostgreSQL, what completes a step of a batch comes with what stands behind it, unless
+    /// the client asks for it.
+    #[must_use]
+    pub fn has_local_now(&self) -> bool {
+        let comes_with_others = matches!(self.front(), Some(Kind::Local(_)))
+            && !self.is_flushed
+            && self.expected.iter().any(|e| !matches!(e.kind, Kind::Local(_)));
+        self.has_local() && !comes_with_others
     }
 
     /// Whether rows that come now go on as they are; and if so, whether their description does, too.

@@ -78,7 +78,10 @@ impl Session {
             b'c' | b'f' => return self.on_copy_end(),
             b'Q' => return self.on_query(frame, (server, lookup), out),
             b'F' => return self.on_function_call(frame, (server, lookup), out),
-            b'H' => return Pass::Forward,
+            b'H' => {
+                self.is_flushed = self.has_local();
+                return Pass::Forward;
+            }
             _ => {}
         }
         self.in_batch = std::mem::replace(&mut self.unsynced, true);

@@ -161,6 +161,8 @@ pub struct Session {
     in_batch: bool,
     /// An error was seen before its Sync was sent: the server ignores everything up to it.
     skipping: bool,
+    /// The client has asked for what pgherd has to say itself.
+    is_flushed: bool,
     /// The server reads CopyData, and ignores Sync.
     copying_in: bool,
     /// Syncs of which it is not known whether the server met them while it read CopyData, and so ignored them, or
@@ -310,6 +312,7 @@ impl Session {
             unsynced: false,
             in_batch: false,
             skipping: false,
+            is_flushed: false,
             copying_in: false,
             copy_syncs: 0,
             pin: None,

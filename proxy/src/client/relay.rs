@@ -262,7 +262,7 @@ impl Front {
                 if cut.stop == Some(Stop::Leaves) && self.up.is_flushed() {
                     return Poll::Ready(Event::Leaves);
                 }
-                if self.machine.has_local() && !self.down.flow.is_inside_message() {
+                if self.machine.has_local_now() && !self.down.flow.is_inside_message() {
                     self.machine.drain_local(self.down.append());
                 }
                 self.ending = match cut.stop {

@@ -289,7 +289,7 @@ impl World {
                 let lookup = Lookup { statements, recent, views: &NoViews, sequences };
                 let cut = flow.cut_frontend(session, state, lookup, (&input[..], full), out);
                 up.accept(&cut);
-                if session.has_local() {
+                if session.has_local_now() {
                     session.drain_local(&mut down.out);
                 }
                 let consumed = cut.consumed > 0;
