@@ -189,6 +189,10 @@ impl Flow {
         loop {
             self.advance(input, &mut cut, out);
             session.gets_inside = self.is_inside_message();
+            if session.finds_misfit(input.get(cut.consumed..).unwrap_or_default()) {
+                cut.stop = Some(Stop::Refused(Refusal::ForNow));
+                break;
+            }
             if session.has_local() {
                 flush(input, &mut cut, out);
                 session.drain_local(out);
@@ -226,20 +230,10 @@ impl Flow {
             if out.len() != mark {
                 order(out, mark, input, &mut cut);
             }
-            let pass = match reply {
-                Reply::Forward => Pass::Forward,
-                Reply::Replaced => Pass::Replaced { consumed: header.len },
-                Reply::Drop => Pass::Drop,
-                Reply::SentAway => {
-                    cut.stop = Some(Stop::SentAway);
-                    break;
-                }
-                Reply::ServerEnds => {
-                    cut.stop = Some(Stop::ServerEnds { body: cut.consumed + crate::frame::HEADER_LEN });
-                    break;
-                }
-                Reply::OutOfStep => {
-                    cut.stop = Some(Stop::OutOfStep);
+            let pass = match becomes(reply, header, cut.consumed) {
+                Ok(pass) => pass,
+                Err(stop) => {
+                    cut.stop = Some(stop);
                     break;
                 }
             };
@@ -319,6 +313,18 @@ impl Flow {
         }
         cut.consumed += here;
         self.remaining -= here;
+    }
+}
+
+/// What becomes of a server's message at this place of the input.
+const fn becomes(reply: Reply, header: Header, at: usize) -> Result<Pass, Stop> {
+    match reply {
+        Reply::Forward => Ok(Pass::Forward),
+        Reply::Replaced => Ok(Pass::Replaced { consumed: header.len }),
+        Reply::Drop => Ok(Pass::Drop),
+        Reply::SentAway => Err(Stop::SentAway),
+        Reply::ServerEnds => Err(Stop::ServerEnds { body: at + crate::frame::HEADER_LEN }),
+        Reply::OutOfStep => Err(Stop::OutOfStep),
     }
 }
 

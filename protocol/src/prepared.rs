@@ -1,6 +1,7 @@
 //! Prepared statements that outlive a server connection: one on a server serves many clients.
 
 mod on_server;
+mod repeated;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,6 +14,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::Mutex;
 
 pub use on_server::ServerStatements;
+pub(crate) use repeated::StandIn;
+pub use repeated::{Plans, Repeated};
 
 use crate::frame::{Frame, split_cstr};
 use crate::session::{Sequences, Views};
@@ -217,6 +220,8 @@ pub struct Lookup<'a> {
     pub views: &'a dyn Views,
     /// Whether sessions of this database and user ask for numbers of sequences.
     pub sequences: &'a Sequences,
+    /// What this thread's sessions parse again and again without a name.
+    pub repeated: &'a Repeated,
 }
 
 /// All statements that sessions hold, each once. Shared by all sessions of the process.
@@ -284,7 +289,10 @@ impl Statements {
     /// parse analysis see the same.
     #[must_use]
     pub fn intern(&self, scope: u64, definition: &[u8]) -> Arc<Statement> {
-        let shared_by = SharedBy { scope, generation: self.generation() };
+        self.intern_by(SharedBy { scope, generation: self.generation() }, scope, definition)
+    }
+
+    fn intern_by(&self, shared_by: SharedBy, scope: u64, definition: &[u8]) -> Arc<Statement> {
         let hash = self.hasher.hash_one((shared_by, definition));
         let mut known = self.known.lock();
         let found = known.by_hash.get(&hash).into_iter().flatten().find_map(|(held_by, weak)| {

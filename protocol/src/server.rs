@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::customs::Customs;
-use crate::prepared::ServerStatements;
+use crate::prepared::{Plans, ServerStatements};
 use crate::session::Drawers;
 
 /// The state of one server connection that outlives a lease.
@@ -27,12 +27,12 @@ pub struct ServerState {
 }
 
 impl ServerState {
-    /// A connection that has just been opened.
+    /// A connection that has just been opened. `unnamed`: how what stands for unnamed statements is planned, if anything does.
     #[must_use]
-    pub fn new(max_prepared_statements: usize) -> Self {
+    pub fn new(max_prepared_statements: usize, unnamed: Option<Plans>) -> Self {
         Self {
             pid: 0,
-            statements: ServerStatements::new(max_prepared_statements),
+            statements: ServerStatements::new(max_prepared_statements).with_stand_ins(unnamed),
             parameters: BTreeMap::new(),
             customs: Customs::default(),
             parameters_lost: false,

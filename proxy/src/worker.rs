@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use pgherd_protocol::prepared::Lookup;
+use pgherd_protocol::prepared::{Lookup, Repeated};
 use pgherd_protocol::session::Sequences;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::statement::RecentScans;
@@ -81,6 +81,8 @@ pub(crate) struct Worker {
     pub(crate) buffers: Buffers,
     /// What its sessions' texts amount to.
     pub(crate) recent: RecentScans,
+    /// What they parse again and again without a name.
+    repeated: Repeated,
     pub(crate) shared: Arc<Shared>,
     crew: Arc<Crew>,
     /// What is to be sent away.
@@ -121,7 +123,8 @@ pub(crate) enum Stage {
 impl Worker {
     /// What a session of this kind looks up.
     pub(crate) fn lookup<'a>(&'a self, sequences: &'a Sequences) -> Lookup<'a> {
-        Lookup { statements: &self.shared.statements, recent: &self.recent, views: self, sequences }
+        let Self { shared, recent, repeated, .. } = self;
+        Lookup { statements: &shared.statements, recent, views: self, sequences, repeated }
     }
 
     /// The present stage.
@@ -250,6 +253,7 @@ async fn run(
         id,
         buffers: Buffers::default(),
         recent: RecentScans::default(),
+        repeated: Repeated::default(),
         shared,
         crew,
         relief: Cell::new(None),

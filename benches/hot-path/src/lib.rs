@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pgherd_protocol::flow::{Flow, Next};
-use pgherd_protocol::prepared::{Lookup, Statements};
+use pgherd_protocol::prepared::{Lookup, Repeated, Statements};
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::session::{NoViews, Pooling, Sequences, Session};
 use pgherd_protocol::statement::RecentScans;
@@ -31,6 +31,7 @@ pub struct Player {
     server: ServerState,
     statements: Statements,
     recent: RecentScans,
+    repeated: Repeated,
     sequences: Sequences,
     up: Flow,
     down: Flow,
@@ -94,9 +95,10 @@ impl Default for Player {
     fn default() -> Self {
         Self {
             session: Session::new(Pooling::Transaction, Arc::default(), 1, (1, 1)),
-            server: ServerState::new(200),
+            server: ServerState::new(200, None),
             statements: Statements::default(),
             recent: RecentScans::default(),
+            repeated: Repeated::default(),
             sequences: Sequences::default(),
             up: Flow::default(),
             down: Flow::default(),
@@ -126,8 +128,8 @@ impl Player {
     }
 
     fn pass(&mut self, request: &[u8], reply: &[u8]) -> usize {
-        let Self { session, server, statements, recent, sequences, up, down, out } = self;
-        let lookup = Lookup { statements, recent, views: &NoViews, sequences };
+        let Self { session, server, statements, recent, repeated, sequences, up, down, out } = self;
+        let lookup = Lookup { statements, recent, views: &NoViews, sequences, repeated };
         out.clear();
         let next = up.next_request((request, false));
         assert!(next.is_ok_and(|idle| idle.next == Next::Request), "it asks for nothing");

@@ -1,40 +1,77 @@
 //! What is prepared on one server connection.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
-/// The statements that are prepared on one server connection.
+use super::Plans;
+
+/// How a statement was used.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    /// When it was last.
+    last: u64,
+    /// How often it was bound since it was prepared, in the place of unnamed statements.
+    runs: u32,
+}
+
+/// The statements that are prepared on one server connection. Their numbers are pgherd's own: nobody can choose them so that they are hard to
+/// find.
 #[derive(Debug)]
 pub struct ServerStatements {
-    last_use: HashMap<u64, u64>,
+    there: FxHashMap<u64, Use>,
     /// Still there, but to be closed before anything is prepared under that number again; and the use that it was put there for.
     stale: Vec<(u64, u64)>,
     uses: u64,
     limit: usize,
+    /// How what stands for unnamed statements is planned, if anything does.
+    plans: Option<Plans>,
 }
 
 impl ServerStatements {
     /// None yet; at most `limit` at a time, though never fewer than one batch needs.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { last_use: HashMap::new(), stale: Vec::new(), uses: 0, limit }
+        Self { there: FxHashMap::default(), stale: Vec::new(), uses: 0, limit, plans: None }
+    }
+
+    /// With statements that stand for unnamed ones, planned like this, if any are kept.
+    #[must_use]
+    pub fn with_stand_ins(self, plans: Option<Plans>) -> Self {
+        Self { plans: plans.filter(|_| self.limit > 0), ..self }
+    }
+
+    /// How what stands for unnamed statements is planned, if anything does.
+    pub(crate) const fn plans(&self) -> Option<Plans> {
+        self.plans
     }
 
     /// True if it is prepared there; counts as a use.
     pub fn touch(&mut self, id: u64) -> bool {
         self.uses += 1;
         let uses = self.uses;
-        self.last_use.get_mut(&id).map(|last| *last = uses).is_some()
+        self.there.get_mut(&id).map(|it| it.last = uses).is_some()
     }
 
     /// Records that it is being prepared there.
     pub fn insert(&mut self, id: u64) {
         self.uses += 1;
-        self.last_use.insert(id, self.uses);
+        self.there.insert(id, Use { last: self.uses, runs: 0 });
+    }
+
+    /// It stands for an unnamed statement, and is bound once more.
+    pub(crate) fn count_run(&mut self, id: u64) {
+        if let Some(it) = self.there.get_mut(&id) {
+            it.runs = it.runs.saturating_add(1);
+        }
+    }
+
+    /// How often it was bound since it was prepared, in the place of unnamed statements.
+    pub(crate) fn runs(&self, id: u64) -> u32 {
+        self.there.get(&id).map_or(0, |it| it.runs)
     }
 
     /// Records that it is not there after all.
     pub fn remove(&mut self, id: u64) {
-        self.last_use.remove(&id);
+        self.there.remove(&id);
     }
 
     /// Records that it is there but of no use any more.
@@ -49,7 +86,7 @@ impl ServerStatements {
     }
 
     fn make_stale_after(&mut self, id: u64, last: u64) {
-        self.last_use.remove(&id);
+        self.there.remove(&id);
         match self.stale.iter_mut().find(|(stale, _)| *stale == id) {
             Some((_, known)) => *known = last.max(*known),
             None => self.stale.push((id, last)),
@@ -58,14 +95,14 @@ impl ServerStatements {
 
     /// Records that it is of no use any more, if it is known to be there.
     pub fn distrust(&mut self, id: u64) {
-        if self.last_use.contains_key(&id) {
+        if self.there.contains_key(&id) {
             self.make_stale(id);
         }
     }
 
     /// Records of all but those on their way that they are of no use any more, if they are there.
     pub fn make_all_stale(&mut self, is_on_its_way: impl Fn(u64) -> bool) {
-        let suspect: Vec<u64> = self.last_use.keys().copied().filter(|&id| !is_on_its_way(id)).collect();
+        let suspect: Vec<u64> = self.there.keys().copied().filter(|&id| !is_on_its_way(id)).collect();
         suspect.into_iter().for_each(|id| self.make_stale(id));
     }
 
@@ -77,7 +114,7 @@ impl ServerStatements {
 
     /// Records that the server has dropped all of them.
     pub fn clear(&mut self) {
-        self.last_use.clear();
+        self.there.clear();
         self.stale.clear();
     }
 
@@ -87,31 +124,31 @@ impl ServerStatements {
         if let Some(place) = self.stale.iter().rposition(|(_, last)| *last <= lease_start) {
             return Some(self.stale.swap_remove(place).0);
         }
-        if self.last_use.len() <= self.limit {
+        if self.there.len() <= self.limit {
             return None;
         }
-        let (&id, &last) = self.last_use.iter().min_by_key(|(_, last)| **last)?;
+        let (&id, &Use { last, .. }) = self.there.iter().min_by_key(|(_, it)| it.last)?;
         (last <= lease_start).then(|| {
-            self.last_use.remove(&id);
+            self.there.remove(&id);
             id
         })
     }
 
     /// All that may be there.
     pub fn ids(&self) -> impl Iterator<Item = u64> {
-        self.last_use.keys().copied().chain(self.stale.iter().map(|(id, _)| *id))
+        self.there.keys().copied().chain(self.stale.iter().map(|(id, _)| *id))
     }
 
     /// How many are prepared there.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.last_use.len()
+        self.there.len()
     }
 
     /// True if none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.last_use.is_empty()
+        self.there.is_empty()
     }
 
     /// The present moment in uses, for [`ServerStatements::evict`].

@@ -270,8 +270,8 @@ impl Session {
 
     /// The client is told what types a statement's parameters have; of its unnamed one they stay that, wherever it is prepared again.
     pub(super) fn note_takes(&mut self, about: About, frame: &Frame<'_>) {
+        let is_it = self.is_about_unnamed(about) && self.unnamed.held == Held::Here;
         let unnamed = &mut self.unnamed;
-        let is_it = about == About::Unnamed(unnamed.number) && unnamed.held == Held::Here;
         if let Some((text, _)) = split_cstr(&unnamed.definition).filter(|_| is_it && frame.is_complete()) {
             unnamed.definition.truncate(text.len() + 1);
             unnamed.definition.extend_from_slice(frame.body);
@@ -280,7 +280,7 @@ impl Session {
 
     /// The client is told what a statement gives; of its unnamed one that is kept.
     pub(super) fn note_gives(&mut self, about: About, frame: &Frame<'_>) {
-        if about == About::Unnamed(self.unnamed.number) {
+        if self.is_about_unnamed(about) {
             self.unnamed.gives = Some(shape(frame));
         }
     }
@@ -346,10 +346,14 @@ impl Session {
     /// An error about statement `id` came: if it says that the statement does not fit the schema any more, then others who prepare the
     /// same text are not to get it.
     pub(super) fn on_misfit(&mut self, id: u64, body: &[u8]) {
-        if ErrorFields::parse(body).routine == ROUTINE.as_bytes()
-            && let Some(statement) = self.names.of(id).and_then(|name| self.names.get(name))
-        {
-            let generation = statement.generation;
+        if let Some(statement) = self.names.of(id).and_then(|name| self.names.get(name)) {
+            self.note_misfit(statement.generation, &ErrorFields::parse(body));
+        }
+    }
+
+    /// The same of one of this generation.
+    pub(super) fn note_misfit(&mut self, generation: u64, fields: &ErrorFields<'_>) {
+        if fields.routine == ROUTINE.as_bytes() {
             self.describing.get_or_insert_default().renews = Some(generation);
         }
     }

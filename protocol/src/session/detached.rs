@@ -186,8 +186,7 @@ impl Detached {
             session.unnamed.definition = definition.to_vec();
             session.unnamed.held = Held::Here;
             session.unnamed.placed = Placed::No;
-            session.unnamed.number += 1;
-            (session.unnamed.gives, session.unnamed.again) = (None, None);
+            session.unnamed.become_another();
             let text = split_cstr(definition).map_or(definition, |(text, _)| text);
             session.unnamed.scan = session.suspects.judge_text(findings, text);
         } else if session.names.get(name).is_some() {

@@ -59,7 +59,7 @@ impl Session {
                 self.on_misfit(id, frame.body);
             }
             // "prepared statement already exists"
-            (b"42P05", About::Prepares(id)) if failed.kind == Kind::Parse => {
+            (b"42P05", About::Prepares(id)) if matches!(failed.kind, Kind::Parse | Kind::ParseUnnamed) => {
                 self.preparing -= 1;
                 failed.about = About::Uses(id);
             }
@@ -158,7 +158,7 @@ impl Session {
     /// Gives names the meaning that they had before these messages, none of which was carried out.
     pub(super) fn undo(&mut self, skipped: VecDeque<Expected>) {
         for skipped in skipped.into_iter().rev() {
-            if skipped.kind == Kind::ParseUnnamed && !self.expected.iter().any(|e| e.kind == skipped.kind) {
+            if skipped.parses_unnamed() && !self.expected.iter().any(Expected::parses_unnamed) {
                 self.unnamed.held = Held::Nowhere;
             }
             let Some(undo) = skipped.undo else { continue };

@@ -51,6 +51,15 @@ impl Expected {
             answer: None,
         }
     }
+
+    /// True for a Parse of the unnamed statement, by whomever it is answered.
+    pub(super) const fn parses_unnamed(&self) -> bool {
+        match self.kind {
+            Kind::ParseUnnamed => true,
+            Kind::Local(_) => matches!(self.about, About::Unnamed(_)),
+            _ => false,
+        }
+    }
 }
 
 /// Whether the server's unnamed statement is this session's.
@@ -78,7 +87,7 @@ pub(super) enum About {
     Escaped,
     /// It is not to be had.
     Denied,
-    /// Describes the unnamed one of this number.
+    /// Parses or describes the unnamed one of this number.
     Unnamed(u64),
 }
 

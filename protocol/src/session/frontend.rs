@@ -1,7 +1,7 @@
 //! Messages from the client.
 
 use super::exit::Exit;
-use super::placement::{Name, Resolved, write_close_portal, write_statement_message};
+use super::placement::{Name, Resolved, Target, write_close_portal, write_statement_message};
 use super::sql::Sent;
 use super::{About, Expected, Held, Kind, Placed, Pooling, Reading, Session, Stall, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
@@ -246,6 +246,11 @@ impl Session {
             return wait;
         }
         self.tally.binds += 1;
+        if let Target::Prepared(id) = target
+            && name.is_empty()
+        {
+            server.count_run(id);
+        }
         // It resets when it is executed, which may be in a later batch.
         self.see(Scan { resets: Resets::Nothing, ..findings });
         let in_batch = self.in_batch || out.len() > start;

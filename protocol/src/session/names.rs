@@ -117,7 +117,11 @@ fn client_message(
         Some(start) => (start..start + escaped.len(), SERVER_PREFIX.as_bytes()),
         None => {
             let (place, id) = named_statement(message)?;
-            (place, client_name(id, failed, names, behind)?)
+            let is_about_it =
+                matches!(failed.about, About::Prepares(about) | About::Uses(about) if about == id);
+            // What stands for the unnamed statement.
+            let unnamed = || is_about_it.then_some(&b""[..]);
+            (place, client_name(id, failed, names, behind).or_else(unnamed)?)
         }
     };
     Some([message.get(..place.start)?, name, message.get(place.end..)?].concat())

@@ -61,10 +61,14 @@ impl Session {
             }
             self.unnamed.placed = Placed::InBatch(self.batch);
             self.unnamed.scan = findings;
-            self.unnamed.number += 1;
-            (self.unnamed.gives, self.unnamed.again) = (None, None);
-            self.tally.server_parses += 1;
+            self.unnamed.become_another();
             self.unnamed.mention = mention.ok().flatten().map(Box::new);
+            if self.unnamed.held == Held::Here
+                && let Some(pass) = self.parse_stand_in((frame, findings), (server, lookup), out)
+            {
+                return pass;
+            }
+            self.tally.server_parses += 1;
             return self.pass_on(Kind::ParseUnnamed);
         }
         let existing = self.names.get(name).cloned();

@@ -115,6 +115,9 @@ impl Session {
             if self.unnamed.held == Held::Here && self.unnamed.mention.is_some() {
                 return self.render_unnamed((server, statements), out);
             }
+            if let Some(id) = self.stand_in_there(server) {
+                return found(Target::Prepared(id), self.unnamed.scan);
+            }
             // If there is none, nothing comes of it.
             let scan = if self.unnamed.held == Held::Nowhere { Scan::CURSOR } else { self.unnamed.scan };
             return match self.ensure_unnamed(statements, out) {

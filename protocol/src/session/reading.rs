@@ -156,10 +156,12 @@ impl Session {
         }
     }
 
-    /// The client is told what the standby says, whatever that is.
+    /// The client is told what the server says, whatever that is.
     pub const fn tell_what_it_says(&mut self) {
-        if let Reading::Open(begun) = self.reading {
-            self.reading = Reading::Settled(begun);
+        match self.reading {
+            Reading::Open(begun) => self.reading = Reading::Settled(begun),
+            Reading::No => self.rerun.give_up(),
+            Reading::Settled(_) => {}
         }
     }
 

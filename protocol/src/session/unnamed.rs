@@ -1,10 +1,27 @@
-//! The unnamed statement of a session.
+//! The unnamed statement of a session, and what stands for it.
+//!
+//! What clients parse again and again without a name is prepared on servers under a name of pgherd's ([`Repeated`]). Where the server has it,
+//! a Parse is answered here, and Bind and Describe name that. It is to be the same for the client in everything, so:
+//!
+//! - it is done where nothing that the session has set or made counts, and where no migration is known to go on;
+//! - it is planned anew each time, if it is not wished otherwise ([`Plans`]): PostgreSQL takes one plan for all values after five executions at
+//!   the earliest, and before that it is parsed anew;
+//! - a statement that gives rows could turn out not to fit a schema that was changed past pgherd (0A000), which a fresh one could not. So it
+//!   is done only where all can be sent again, of which the client was told nothing (`rerun.rs`): outside transaction blocks.
+//!
+//! [`Repeated`]: crate::prepared::Repeated
 
 use std::sync::Arc;
 
-use super::Placed;
-use crate::prepared::Statement;
-use crate::statement::{Mention, Scan};
+use super::{About, Expected, Kind, Migration, Pass, Placed, Reading, Session, Transaction};
+use crate::error::ErrorFields;
+use crate::frame::{Frame, backend_header};
+use crate::prepared::{Lookup, Plans, ServerStatements, StandIn, Statement};
+use crate::statement::{Effect, Mention, Resets, Scan};
+
+/// PostgreSQL plans a prepared statement so often for the values that it is given before it considers one plan for all of them; see
+/// `choose_custom_plan()` in its `plancache.c`.
+const CUSTOM_PLANS: u32 = 5;
 
 /// The unnamed statement, kept so that it can be parsed again where it is missing.
 #[derive(Debug)]
@@ -22,6 +39,8 @@ pub(super) struct Unnamed {
     pub(super) gives: Option<u64>,
     /// What stands for it where the server is asked whether it gives the same still.
     pub(super) again: Option<Arc<Statement>>,
+    /// What stands for it on servers that have that.
+    pub(super) stand_in: Option<StandIn>,
 }
 
 impl Unnamed {
@@ -34,7 +53,14 @@ impl Unnamed {
         number: 0,
         gives: None,
         again: None,
+        stand_in: None,
     };
+
+    /// It has another definition from now on.
+    pub(super) fn become_another(&mut self) {
+        self.number += 1;
+        (self.gives, self.again, self.stand_in) = (None, None, None);
+    }
 }
 
 /// Where the unnamed statement is.
@@ -46,4 +72,123 @@ pub(super) enum Held {
     Here,
     /// It was too long to be kept: only the server has it.
     OnlyThere,
+}
+
+impl Session {
+    /// Takes in a Parse of the unnamed statement, whose definition is at hand, if something stands for it. None if it is to go on as it is.
+    pub(super) fn parse_stand_in(
+        &mut self,
+        (frame, findings): (&Frame<'_>, Scan),
+        (server, lookup): (&mut ServerStatements, Lookup<'_>),
+        out: &mut Vec<u8>,
+    ) -> Option<Pass> {
+        let plans = server.plans().filter(|_| self.may_have_stand_in(findings))?;
+        let Lookup { repeated, statements, .. } = lookup;
+        let definition = &self.unnamed.definition;
+        if self.rerun.is_again() {
+            repeated.reject(definition);
+            return None;
+        }
+        let stand_in = repeated.find(self.scope, definition, statements)?;
+        if stand_in.text.gives_rows && !self.may_begin_anew(findings) {
+            return None;
+        }
+        let id = stand_in.id;
+        let mut is_there = self.find_prepared(id, b"", server);
+        let is_worn = plans == Plans::Custom && stand_in.text.has_plans && server.runs(id) >= CUSTOM_PLANS;
+        if is_there && (is_worn || self.may_have_failed_by_then()) {
+            server.make_stale(id);
+            is_there = false;
+        }
+        self.unnamed.stand_in = Some(stand_in);
+        // The server's own unnamed statement is whosever it was.
+        self.unnamed.placed = Placed::No;
+        if is_there {
+            let about = About::Unnamed(self.unnamed.number);
+            self.expected.push_back(Expected { about, ..Expected::new(Kind::Local(b'1')) });
+            return Some(Pass::Drop);
+        }
+        let statement = repeated.statement(&self.unnamed.definition, id)?;
+        self.prepare(&statement, statement.definition(), server, out);
+        let about = About::Prepares(id);
+        self.expected.push_back(Expected { about, ..Expected::new(Kind::ParseUnnamed) });
+        self.evict(server, out);
+        Some(Pass::Replaced { consumed: frame.header.len })
+    }
+
+    /// True if the text means to this session here what it means to all of its scope.
+    fn may_have_stand_in(&self, findings: Scan) -> bool {
+        let is_plain = findings.whole
+            && findings.single
+            && !findings.names
+            && !findings.forgets
+            && !findings.alters
+            && !findings.sets
+            && !findings.copies
+            && findings.pin.is_none()
+            && findings.view.is_none()
+            && findings.resets == Resets::Nothing
+            && matches!(findings.effect, Effect::Harmless | Effect::Write);
+        is_plain
+            && self.pooling.keeps_track()
+            && !self.alters
+            && self.migration == Migration::None
+            && self.pin().is_none()
+            && !self.has_own_names()
+            && self.transaction != Transaction::Failed
+            && !self.expected.iter().any(|e| e.forgets)
+    }
+
+    /// True if what has been sent, and this with it, can be sent again if the server finds that it does not fit.
+    fn may_begin_anew(&self, findings: Scan) -> bool {
+        let begins = |e: &Expected| e.kind.runs() && e.effect > Effect::Harmless;
+        self.transaction == Transaction::Idle
+            && self.rerun.can_be_sent()
+            && findings.is_repeatable()
+            && !self.expected.iter().any(begins)
+    }
+
+    /// What stands for the unnamed statement on this server, if it has that.
+    pub(super) fn stand_in_there(&mut self, server: &mut ServerStatements) -> Option<u64> {
+        let StandIn { id, .. } = self.unnamed.stand_in.filter(|_| self.unnamed.held == Held::Here)?;
+        if self.find_prepared(id, b"", server) {
+            return Some(id);
+        }
+        // It has become worn, or was not prepared after all: its definition is parsed instead.
+        self.unnamed.stand_in = None;
+        None
+    }
+
+    /// True if a message is about the unnamed statement of now.
+    pub(super) fn is_about_unnamed(&self, about: About) -> bool {
+        match about {
+            About::Unnamed(number) => number == self.unnamed.number,
+            About::Uses(id) => self.unnamed.stand_in.is_some_and(|stand_in| stand_in.id == id),
+            _ => false,
+        }
+    }
+
+    /// True if what the server says first of what stands for the unnamed statement is an error that a fresh Parse may not have met, or
+    /// that would have been the Parse's: the client has parsed it just now, and was told nothing. The same is sent again, and then goes on
+    /// as it is.
+    pub(crate) fn finds_misfit(&mut self, input: &[u8]) -> bool {
+        let Some(StandIn { id, generation, .. }) = self.unnamed.stand_in else { return false };
+        let is_first = input.first() == Some(&b'E')
+            && self.expected.front().is_some_and(|e| matches!(e.about, About::Unnamed(_)));
+        if !is_first || !self.may_run_again() || !(self.reading == Reading::No || self.is_silent()) {
+            return false;
+        }
+        let failed = self.expected.iter().find(|e| !matches!(e.kind, Kind::Local(_)));
+        let is_it = failed.is_some_and(|e| e.about == About::Uses(id));
+        let Some(header) = backend_header(input).ok().flatten().filter(|_| is_it) else { return false };
+        let frame = Frame::new(header, input);
+        let fields = ErrorFields::parse(frame.body);
+        let may_be_of_parse = matches!(fields.sqlstate.first_chunk(), Some(b"0A" | b"26" | b"3F" | b"42"));
+        if !frame.is_complete() || fields.ends_session() || !may_be_of_parse {
+            return false;
+        }
+        self.note_misfit(generation, &fields);
+        self.unnamed.stand_in = None;
+        true
+    }
 }

@@ -27,6 +27,7 @@ mod step;
 mod suspects;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 mod words;
 
 pub use begin::{Isolation, Modes};
@@ -44,6 +45,7 @@ pub use rules::FunctionRules;
 pub use sequences::Draws;
 pub use step::{InBlock, Step};
 pub use suspects::{Named, Names, Suspects, Trust};
+pub(crate) use unnamed::{Reusable, reusable};
 pub use words::untold_functions;
 
 use std::fmt;

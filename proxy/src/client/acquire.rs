@@ -467,6 +467,7 @@ pub(crate) async fn connect(
         lifetime: config.pool.server_lifetime_for(database, user),
         cancel_timeout: config.pool.cancel_wait_timeout,
         max_prepared_statements: config.pool.prepared_statements,
+        unnamed: config.pool.prepare_unnamed.plans(),
         worker: worker.id,
         descriptors: &worker.shared.descriptors,
     };

@@ -99,6 +99,7 @@ impl Config {
         rows.extend(pool.tcp.describe());
         rows.extend([
             ("pool.prepared_statements", Some(pool.prepared_statements.to_string())),
+            ("pool.prepare_unnamed", Some(pool.prepare_unnamed.word().to_owned())),
             ("pool.override", (!overrides.is_empty()).then(|| format!("[{}]", overrides.join(", ")))),
         ]);
         rows

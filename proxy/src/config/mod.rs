@@ -49,7 +49,7 @@ pub(crate) use changes::FIXED;
 pub(crate) use keys::KEYS;
 pub(crate) use listen::{Listen, ListenTls, TlsVersion};
 pub(crate) use live::Live;
-pub(crate) use pool::{HiddenState, Pool, PoolMode, PoolOverride, Sizes, Timeouts};
+pub(crate) use pool::{HiddenState, Pool, PoolMode, PoolOverride, PrepareUnnamed, Sizes, Timeouts};
 pub(crate) use problem::{Origin, Problem};
 #[cfg(test)]
 pub(crate) use redirect::Preference;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgherd_protocol::prepared::Plans;
 use pgherd_protocol::session::SequencePolicy;
 
 use super::Tcp;
@@ -36,6 +37,28 @@ pub(crate) enum HiddenState {
     Check,
     /// Never.
     Off,
+}
+
+/// Whether what clients parse again and again without a name is prepared once on each server connection, and how PostgreSQL plans it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PrepareUnnamed {
+    /// It is not.
+    Off,
+    /// For the values of its parameters, each time.
+    Custom,
+    /// As any prepared statement.
+    Auto,
+}
+
+impl PrepareUnnamed {
+    /// The same for the protocol.
+    pub(crate) const fn plans(self) -> Option<Plans> {
+        match self {
+            Self::Off => None,
+            Self::Custom => Some(Plans::Custom),
+            Self::Auto => Some(Plans::Auto),
+        }
+    }
 }
 
 /// The pools of server connections: one per server, database and user.
@@ -81,6 +104,8 @@ pub(crate) struct Pool {
     pub(crate) tcp: Tcp,
     /// The most protocol-level prepared statements kept on one server connection; 0 keeps none.
     pub(crate) prepared_statements: usize,
+    /// Whether unnamed statements are kept with them.
+    pub(crate) prepare_unnamed: PrepareUnnamed,
     /// Exceptions, the first that matches counts.
     pub(crate) overrides: Vec<PoolOverride>,
 }

@@ -110,6 +110,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("pool.custom_parameters", "a.b,c.d"),
     ("pool.server_round_robin", "true"),
     ("pool.tcp_keepalive", "false"),
+    ("pool.prepare_unnamed", "auto"),
     ("pool.override", "[{ user = \"a\", size = 1 }]"),
     ("routing.reads", "any"),
     ("routing.consistency", "eventual"),

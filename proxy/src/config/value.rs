@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use super::raw::{Value, quoted};
 use super::units::{parse_duration, parse_size, show_duration};
-use super::{Discover, Executor, FailoverMode, HiddenState, LogFormat, LogLevel, PoolMode, Secret};
+use super::{
+    Discover, Executor, FailoverMode, HiddenState, LogFormat, LogLevel, PoolMode, PrepareUnnamed, Secret,
+};
 
 /// A typed value, or what is wrong with the raw one.
 pub(crate) type Read<T> = Result<T, String>;
@@ -43,6 +45,11 @@ impl Choice for PoolMode {
 impl Choice for HiddenState {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("check", Self::Check), ("off", Self::Off)];
+}
+
+impl Choice for PrepareUnnamed {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("custom", Self::Custom), ("auto", Self::Auto)];
 }
 
 impl Choice for SequencePolicy {

@@ -9,6 +9,7 @@ use pgherd_health::Node;
 use pgherd_protocol::auth::{Credential, Login, LoginError, LoginStep};
 use pgherd_protocol::error::ErrorFields;
 use pgherd_protocol::frame::{Frame, backend_header};
+use pgherd_protocol::prepared::Plans;
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::startup::CancelKey;
 use pgherd_protocol::write;
@@ -133,6 +134,8 @@ pub(crate) struct ConnectRequest<'a> {
     /// How long a cancel request may take.
     pub(crate) cancel_timeout: Duration,
     pub(crate) max_prepared_statements: usize,
+    /// How what stands for unnamed statements is planned, if anything does.
+    pub(crate) unnamed: Option<Plans>,
     pub(crate) worker: WorkerId,
     pub(crate) descriptors: &'a Bounds,
 }
@@ -214,7 +217,7 @@ impl ConnectRequest<'_> {
         stream.write_all(&out).await?;
         let mut login =
             Login::new(self.credential.clone(), rand::random()).over(secure::binding(self.tls, stream));
-        let mut state = ServerState::new(self.max_prepared_statements);
+        let mut state = ServerState::new(self.max_prepared_statements, self.unnamed);
         let mut key = CancelKey::default();
         let mut accepted = false;
         loop {

@@ -12,6 +12,7 @@ use super::postgres::Backend;
 use super::scripts::{Profile, Script, script};
 use super::wire;
 use super::world::{World, transaction_mode};
+use crate::prepared::Plans;
 use crate::session::SequencePolicy;
 
 /// The numbers of each client are its own.
@@ -24,6 +25,11 @@ pub(super) fn scripts(resets: bool, asks: bool) -> impl Strategy<Value = Vec<Scr
         scripts.truncate(count);
         scripts
     })
+}
+
+/// Whether and how anything stands for unnamed statements.
+pub(super) fn plans() -> impl Strategy<Value = Option<Plans>> {
+    select(vec![None, Some(Plans::Custom), Some(Plans::Auto)])
 }
 
 /// As on a server of its own, but for one thing: in a failed transaction, a server describes a statement without rows
@@ -78,8 +84,9 @@ proptest! {
         starts in starts(3),
         limit in 0..4_usize,
         capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
+        plans in plans(),
     ) {
-        let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity);
+        let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity).with_stand_ins(plans);
         let mut world = world.with_strict_servers();
         play(&mut world, &scripts, &turns, &starts);
         as_alone(&world, &scripts, &[])?;
@@ -92,8 +99,10 @@ proptest! {
         starts in starts(3),
         limit in 0..4_usize,
         capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
+        plans in plans(),
     ) {
         let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity).with_startup("work_mem", "home");
+        let world = world.with_stand_ins(plans);
         let mut world = world.with_strict_servers();
         play(&mut world, &scripts, &turns, &starts);
         as_alone(&world, &scripts, &[("work_mem".into(), "home".into())])?;
@@ -105,8 +114,9 @@ proptest! {
         turns in turns(3, 3),
         starts in starts(3),
         capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
+        plans in plans(),
     ) {
-        let mut world = transaction_mode().with_capacity(capacity).with_strict_servers();
+        let mut world = transaction_mode().with_capacity(capacity).with_strict_servers().with_stand_ins(plans);
         world.sequences.follow(SequencePolicy::Pin);
         play(&mut world, &scripts, &turns, &starts);
         as_alone(&world, &scripts, &[])?;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::equivalence::{as_alone, scripts};
+use super::equivalence::{as_alone, plans, scripts};
 use super::play::{cases, play, starts, turns};
 use super::wire::{
     bind, close_statement, describe_statement, execute_some, flush, parse, query, replies, requests, sync,
@@ -273,8 +273,9 @@ proptest! {
         limit in 0..4_usize,
         capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
         refusals in prop::collection::vec(any::<bool>(), 1..6),
+        plans in plans(),
     ) {
-        let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity);
+        let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity).with_stand_ins(plans);
         let mut world = world.with_strict_servers().with_standbys(&refusals);
         play(&mut world, &scripts, &turns, &starts);
         as_alone(&world, &scripts, &[])?;
@@ -288,8 +289,10 @@ proptest! {
         limit in 0..4_usize,
         capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
         refusals in prop::collection::vec(any::<bool>(), 1..6),
+        plans in plans(),
     ) {
         let world = home_mode().with_prepared_limit(limit).with_capacity(capacity).with_startup("work_mem", "home");
+        let world = world.with_stand_ins(plans);
         let mut world = world.with_strict_servers().with_standbys(&refusals);
         play(&mut world, &scripts, &turns, &starts);
         as_alone(&world, &scripts, &[("work_mem".into(), "home".into())])?;

@@ -357,8 +357,8 @@ fn of_a_cursor_that_a_standby_has_refused_the_query_is_remembered() {
     for text in [DECLARE, explain] {
         let mut world = herd();
         told(&mut world, &[BEGIN]);
-        let World { statements, recent, sequences, clients, .. } = &world;
-        let lookup = Lookup { statements, recent, views: &NoViews, sequences };
+        let World { statements, recent, sequences, repeated, clients, .. } = &world;
+        let lookup = Lookup { statements, recent, views: &NoViews, sequences, repeated };
         clients[A].session.note_refused(&query(text), lookup);
         told(&mut world, &[DECLARE]);
         assert_eq!(world.held(A), Some(0), "{text}");

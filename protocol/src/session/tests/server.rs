@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::postgres::{Backend, Database};
 use crate::error::{ClientError, Severity};
 use crate::parameters::Parameters;
+use crate::prepared::Plans;
 use crate::server::ServerState;
 
 /// A server connection of pgherd's.
@@ -38,10 +39,10 @@ pub(super) struct Lifetime {
 }
 
 impl Server {
-    pub(super) fn new(database: &Rc<RefCell<Database>>, prepared_limit: usize) -> Self {
+    pub(super) fn new(database: &Rc<RefCell<Database>>, prepared_limit: usize, plans: Option<Plans>) -> Self {
         Self {
             backend: Backend::new(database),
-            state: ServerState::new(prepared_limit),
+            state: ServerState::new(prepared_limit, plans),
             to: Vec::new(),
             from: Vec::new(),
             got: Vec::new(),

@@ -19,7 +19,7 @@ use super::wire;
 use crate::error::{ClientError, Severity};
 use crate::flow::{Next, Stop};
 use crate::parameters::Parameters;
-use crate::prepared::{Lookup, Statements};
+use crate::prepared::{Lookup, Plans, Repeated, Statements};
 use crate::session::{Detached, Loss, NoViews, Pooling, Sequences, Session, Transaction};
 use crate::statement::{Named, Names, RecentScans, Suspects, Trust};
 use crate::write;
@@ -59,6 +59,9 @@ pub(super) struct World {
     pooling: Pooling,
     pub(super) statements: Statements,
     pub(super) recent: RecentScans,
+    pub(super) repeated: Repeated,
+    /// How what stands for unnamed statements is planned, if anything does.
+    plans: Option<Plans>,
     pub(super) database: Rc<RefCell<Database>>,
     pub(super) clients: Vec<Client>,
     pub(super) servers: Vec<Server>,
@@ -105,6 +108,8 @@ impl World {
             pooling,
             statements: Statements::default(),
             recent: RecentScans::default(),
+            repeated: Repeated::default(),
+            plans: None,
             database: Rc::default(),
             clients: Vec::new(),
             servers: Vec::new(),
@@ -117,6 +122,12 @@ impl World {
             sequences: Sequences::default(),
             refusals: None,
         }
+    }
+
+    /// What is parsed again and again without a name is prepared once.
+    pub(super) const fn with_stand_ins(mut self, plans: Option<Plans>) -> Self {
+        self.plans = plans;
+        self
     }
 
     pub(super) const fn with_capacity(mut self, capacity: usize) -> Self {
@@ -172,7 +183,7 @@ impl World {
     /// Makes sure that there is a server connection of this number.
     pub(super) fn server(&mut self, number: usize) -> &mut Server {
         while self.servers.len() <= number {
-            let mut server = Server::new(&self.database, self.prepared_limit);
+            let mut server = Server::new(&self.database, self.prepared_limit, self.plans);
             server.backend.is_strict = self.is_strict;
             server.lifetime = self.lifetimes.get(self.servers.len()).copied();
             if let Some(refusals) = self.refusals.as_ref().filter(|_| is_standby(self.servers.len())) {
@@ -270,7 +281,7 @@ impl World {
         if self.leaves_home(number) {
             return true;
         }
-        let Self { clients, servers, statements, recent, sequences, .. } = self;
+        let Self { clients, servers, statements, recent, sequences, repeated, .. } = self;
         let Client { session, up, down, place, .. } = &mut clients[number];
         let Pipe { flow, input, out } = up;
         match place {
@@ -286,7 +297,7 @@ impl World {
             }
             Place::Joined(server) => {
                 let state = &mut servers[*server].state;
-                let lookup = Lookup { statements, recent, views: &NoViews, sequences };
+                let lookup = Lookup { statements, recent, views: &NoViews, sequences, repeated };
                 let cut = flow.cut_frontend(session, state, lookup, (&input[..], full), out);
                 up.accept(&cut);
                 if session.has_local_now() {

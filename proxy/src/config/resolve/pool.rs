@@ -34,6 +34,7 @@ impl Bridge<'_> {
         let client_login_timeout = self.get("pool.client_login_timeout", value::duration(TIMEOUT));
         let tcp = self.tcp();
         let prepared_statements = self.get("pool.prepared_statements", value::integer(0..=10_000));
+        let prepare_unnamed = self.get("pool.prepare_unnamed", value::choice);
         let overrides = self.read("pool.override", overrides::read).map(|(_, overrides)| overrides);
         Some(Pool {
             mode: mode?,
@@ -56,6 +57,7 @@ impl Bridge<'_> {
             client_login_timeout: client_login_timeout?,
             tcp: tcp?,
             prepared_statements: prepared_statements?,
+            prepare_unnamed: prepare_unnamed?,
             overrides: overrides.unwrap_or_default(),
         })
     }

@@ -17,8 +17,8 @@ impl World {
     /// Whether the next lease is on a standby; none where that makes no difference.
     pub(super) fn role(&mut self, number: usize) -> Option<bool> {
         self.refusals.as_ref()?;
-        let Self { clients, statements, recent, sequences, .. } = self;
-        let lookup = Lookup { statements, recent, views: &NoViews, sequences };
+        let Self { clients, statements, recent, sequences, repeated, .. } = self;
+        let lookup = Lookup { statements, recent, views: &NoViews, sequences, repeated };
         let Client { session, up, was_refused, .. } = &mut clients[number];
         Some(!std::mem::take(was_refused) && session.may_read_anywhere(&up.input, lookup))
     }
@@ -26,8 +26,8 @@ impl World {
     /// A standby has refused what the client has sent. Its connection is kept if the rest of the answer comes.
     pub(super) fn refused(&mut self, number: usize, server: usize, refusal: Refusal) {
         let passage = self.passage(number);
-        let Self { clients, servers, statements, recent, sequences, .. } = self;
-        let lookup = Lookup { statements, recent, views: &NoViews, sequences };
+        let Self { clients, servers, statements, recent, sequences, repeated, .. } = self;
+        let lookup = Lookup { statements, recent, views: &NoViews, sequences, repeated };
         let Client { session, up, down, was_refused, place, .. } = &mut clients[number];
         let server = &mut servers[server];
         let request = server.state.request.clone();
@@ -101,9 +101,9 @@ impl World {
     }
 
     fn passage(&mut self, number: usize) -> Passage {
-        let Self { clients, statements, sequences, .. } = self;
+        let Self { clients, statements, sequences, repeated, .. } = self;
         let recent = RecentScans::default();
-        let lookup = Lookup { statements, recent: &recent, views: &NoViews, sequences };
+        let lookup = Lookup { statements, recent: &recent, views: &NoViews, sequences, repeated };
         let Client { session, up, .. } = &mut clients[number];
         Session::passage(session, &up.input, lookup)
     }
