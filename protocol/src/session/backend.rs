@@ -287,6 +287,7 @@ impl Session {
             | About::Escaped
             | About::Numbers
             | About::Unnamed(_)
+            | About::StandsIn { .. }
             | About::Denied => {}
         }
     }
@@ -321,6 +322,7 @@ impl Session {
                 | About::Numbers
                 | About::Denied
                 | About::Unnamed(_)
+                | About::StandsIn { .. }
                 | About::Nothing => {}
             }
             let Some(undo) = &mut behind.undo else { continue };

@@ -56,7 +56,7 @@ impl Expected {
     pub(super) const fn parses_unnamed(&self) -> bool {
         match self.kind {
             Kind::ParseUnnamed => true,
-            Kind::Local(_) => matches!(self.about, About::Unnamed(_)),
+            Kind::Local(_) => matches!(self.about, About::StandsIn { .. }),
             _ => false,
         }
     }
@@ -87,8 +87,15 @@ pub(super) enum About {
     Escaped,
     /// It is not to be had.
     Denied,
-    /// Parses or describes the unnamed one of this number.
+    /// Describes the unnamed one of this number.
     Unnamed(u64),
+    /// Parses the unnamed one of this number, for which another stands.
+    StandsIn {
+        /// Of the unnamed one.
+        number: u64,
+        /// Of what stands for it.
+        id: u64,
+    },
 }
 
 /// `name` meant `before` until this message.

@@ -280,6 +280,9 @@ impl Session {
             return self.pass_on(Kind::Describe);
         };
         let Some((name, _)) = split_cstr(rest) else { return self.pass_on(Kind::Describe) };
+        if name.is_empty() {
+            self.describe_itself(out);
+        }
         let Some(Resolved { target, .. }) = self.resolve(name, (server, statements), out) else {
             let wait = self.await_descriptions(out);
             self.note_types(name);

@@ -6,6 +6,7 @@
 //! - it is done where nothing that the session has set or made counts, and where no migration is known to go on;
 //! - it is planned anew each time, if it is not wished otherwise ([`Plans`]): PostgreSQL takes one plan for all values after five executions at
 //!   the earliest, and before that it is parsed anew;
+//! - one of which the client asks what it takes and gives is parsed by itself;
 //! - a statement that gives rows could turn out not to fit a schema that was changed past pgherd (0A000), which a fresh one could not. So it
 //!   is done only where all can be sent again, of which the client was told nothing (`rerun.rs`): outside transaction blocks.
 //!
@@ -18,6 +19,7 @@ use crate::error::ErrorFields;
 use crate::frame::{Frame, backend_header};
 use crate::prepared::{Lookup, Plans, ServerStatements, StandIn, Statement};
 use crate::statement::{Effect, Mention, Resets, Scan};
+use crate::write;
 
 /// PostgreSQL plans a prepared statement so often for the values that it is given before it considers one plan for all of them; see
 /// `choose_custom_plan()` in its `plancache.c`.
@@ -41,6 +43,8 @@ pub(super) struct Unnamed {
     pub(super) again: Option<Arc<Statement>>,
     /// What stands for it on servers that have that.
     pub(super) stand_in: Option<StandIn>,
+    /// Of what has stood for one last.
+    pub(super) generation: u64,
 }
 
 impl Unnamed {
@@ -54,6 +58,7 @@ impl Unnamed {
         gives: None,
         again: None,
         stand_in: None,
+        generation: 0,
     };
 
     /// It has another definition from now on.
@@ -101,10 +106,11 @@ impl Session {
             is_there = false;
         }
         self.unnamed.stand_in = Some(stand_in);
+        self.unnamed.generation = stand_in.generation;
         // The server's own unnamed statement is whosever it was.
         self.unnamed.placed = Placed::No;
         if is_there {
-            let about = About::Unnamed(self.unnamed.number);
+            let about = About::StandsIn { number: self.unnamed.number, id };
             self.expected.push_back(Expected { about, ..Expected::new(Kind::Local(b'1')) });
             return Some(Pass::Drop);
         }
@@ -139,13 +145,13 @@ impl Session {
             && !self.expected.iter().any(|e| e.forgets)
     }
 
-    /// True if what has been sent, and this with it, can be sent again if the server finds that it does not fit.
+    /// True if this can be sent again if the server finds that it does not fit: before that it has nothing to say of which the client would
+    /// be told.
     fn may_begin_anew(&self, findings: Scan) -> bool {
-        let begins = |e: &Expected| e.kind.runs() && e.effect > Effect::Harmless;
         self.transaction == Transaction::Idle
             && self.rerun.can_be_sent()
             && findings.is_repeatable()
-            && !self.expected.iter().any(begins)
+            && self.expected.iter().all(|e| matches!(e.kind, Kind::Local(_)))
     }
 
     /// What stands for the unnamed statement on this server, if it has that.
@@ -159,6 +165,27 @@ impl Session {
         None
     }
 
+    /// The client asks what the unnamed statement takes and gives: nothing stands for it, since the types of its parameters might be others
+    /// by now than when that was prepared.
+    pub(super) fn describe_itself(&mut self, out: &mut Vec<u8>) {
+        if self.unnamed.held != Held::Here || self.unnamed.stand_in.take().is_none() {
+            return;
+        }
+        let number = self.unnamed.number;
+        let is_it = |e: &Expected| matches!(e.about, About::StandsIn { number: it, .. } if it == number);
+        // Else it is parsed where it is missing.
+        if self.expected.back().is_some_and(is_it) {
+            self.expected.pop_back();
+            write::message(out, b'P', |out| {
+                out.push(0);
+                out.extend_from_slice(&self.unnamed.definition);
+            });
+            self.tally.server_parses += 1;
+            self.unnamed.placed = Placed::InBatch(self.batch);
+            self.expect(Kind::ParseUnnamed);
+        }
+    }
+
     /// True if a message is about the unnamed statement of now.
     pub(super) fn is_about_unnamed(&self, about: About) -> bool {
         match about {
@@ -168,27 +195,53 @@ impl Session {
         }
     }
 
-    /// True if what the server says first of what stands for the unnamed statement is an error that a fresh Parse may not have met, or
-    /// that would have been the Parse's: the client has parsed it just now, and was told nothing. The same is sent again, and then goes on
-    /// as it is.
+    /// True if what the server says first of what stands for the unnamed statement is an error that a fresh Parse may not have met: the
+    /// client has parsed it just now, and was told nothing. The same is sent again, and then goes on as it is. Where that cannot be, what
+    /// would have been the Parse's error is told as that.
     pub(crate) fn finds_misfit(&mut self, input: &[u8]) -> bool {
-        let Some(StandIn { id, generation, .. }) = self.unnamed.stand_in else { return false };
-        let is_first = input.first() == Some(&b'E')
-            && self.expected.front().is_some_and(|e| matches!(e.about, About::Unnamed(_)));
-        if !is_first || !self.may_run_again() || !(self.reading == Reading::No || self.is_silent()) {
+        if input.first() != Some(&b'E') {
             return false;
         }
-        let failed = self.expected.iter().find(|e| !matches!(e.kind, Kind::Local(_)));
-        let is_it = failed.is_some_and(|e| e.about == About::Uses(id));
-        let Some(header) = backend_header(input).ok().flatten().filter(|_| is_it) else { return false };
+        let failed = self.expected.iter().position(|e| !matches!(e.kind, Kind::Local(_)));
+        let Some((parsed, failed)) = failed.and_then(|failed| Some((failed.checked_sub(1)?, failed))) else {
+            return false;
+        };
+        let about = |place: usize| self.expected.get(place).map(|e| e.about);
+        let (Some(About::StandsIn { number, id }), Some(About::Uses(used)), Ok(Some(header))) =
+            (about(parsed), about(failed), backend_header(input))
+        else {
+            return false;
+        };
+        if used != id {
+            return false;
+        }
         let frame = Frame::new(header, input);
         let fields = ErrorFields::parse(frame.body);
-        let may_be_of_parse = matches!(fields.sqlstate.first_chunk(), Some(b"0A" | b"26" | b"3F" | b"42"));
-        if !frame.is_complete() || fields.ends_session() || !may_be_of_parse {
+        if !frame.is_complete() || fields.ends_session() || !may_be_of_parse(fields.sqlstate) {
             return false;
         }
-        self.note_misfit(generation, &fields);
-        self.unnamed.stand_in = None;
-        true
+        let is_silent = self.reading == Reading::No || self.is_silent();
+        if is_silent && self.may_run_again() {
+            self.note_misfit(self.unnamed.generation, &fields);
+            self.unnamed.stand_in = None;
+            return true;
+        }
+        if is_of_parse(fields.sqlstate) {
+            self.expected.remove(parsed);
+            if number == self.unnamed.number {
+                self.unnamed.held = Held::Nowhere;
+            }
+        }
+        false
     }
+}
+
+/// True for the classes of what is found when a text is looked at: features, statements' names, schemas, syntax and access.
+fn may_be_of_parse(sqlstate: &[u8]) -> bool {
+    matches!(sqlstate.first_chunk(), Some(b"0A" | b"26" | b"3F" | b"42"))
+}
+
+/// True for what is found by nothing else. Access is looked at when a plan is begun.
+fn is_of_parse(sqlstate: &[u8]) -> bool {
+    sqlstate != b"42501" && matches!(sqlstate.first_chunk(), Some(b"3F" | b"42"))
 }

@@ -29,14 +29,12 @@ pub(crate) fn reusable(text: &[u8]) -> Option<Reusable> {
         return None;
     }
     let (mut gives_rows, mut selects) = (reads, reads);
-    let mut follows_literal = false;
+    let (mut follows_literal, mut follows_u, mut follows_mark_behind_u) = (false, false, false);
     while let Some(token) = lexer.next() {
         match token {
-            // Parts of a literal, on lines of their own, are one.
-            Token::Literal(_) if follows_literal => return None,
+            // Parts of a literal, on lines of their own, are one; and behind U& it may say anything.
+            Token::Literal(_) if follows_literal || follows_mark_behind_u => return None,
             Token::Literal(said) if names_moment(said) => return None,
-            // Behind U& it may say anything.
-            Token::Word(word) if word.is("u") => return None,
             Token::Backslash | Token::Hidden => return None,
             // It makes a table.
             Token::Word(word) if reads && word.is("into") => return None,
@@ -47,6 +45,8 @@ pub(crate) fn reusable(text: &[u8]) -> Option<Reusable> {
             _ => {}
         }
         follows_literal = matches!(token, Token::Literal(_));
+        follows_mark_behind_u = follows_u && token == Token::Other;
+        follows_u = matches!(token, Token::Word(word) if word.is("u"));
     }
     if lexer.counts_everything() {
         return None;

@@ -53,5 +53,6 @@ mod tls;
 mod tls_hostile;
 mod tools;
 mod unix_socket;
+mod unnamed;
 mod vacate;
 mod violations;

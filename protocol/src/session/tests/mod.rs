@@ -19,6 +19,7 @@ mod server;
 mod simple;
 mod splits;
 mod sql;
+mod stand_ins;
 mod step;
 mod wire;
 mod world;
