@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pgherd_protocol::statement::{FunctionRules, Names, Scan, Suspects, Trust};
+use tokio::sync::Notify;
 
 use crate::config::{Config, HiddenState};
 pub(crate) use outlook::Outlook;
@@ -26,7 +27,8 @@ const PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// What is known of a database that nobody has used for so long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
-/// Where no connection is unused for so long, one that is used is taken.
+/// Where no connection is unused for so long, one that is used is taken. Where nothing is known yet, or what is known is outdated, that is
+/// done at once: until then every transaction costs a question more.
 const URGENT_AFTER: Duration = Duration::from_secs(2);
 /// The catalogue of a database whose schema changes again and again rests this long after it was read, or so many times as long as
 /// reading it took.
@@ -41,6 +43,8 @@ pub(crate) struct Catalogues {
     unread: Mutex<Arc<Names>>,
     /// The number of the last set of names.
     last: AtomicU64,
+    /// A database is used whose catalogue was not read yet.
+    unknown_used: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -103,7 +107,7 @@ struct Due {
     users: Vec<Box<str>>,
     /// What it said last.
     before: Option<Reading>,
-    /// It has been due for long.
+    /// It has been due for long, or is needed at once.
     is_urgent: bool,
 }
 
@@ -130,6 +134,9 @@ impl Catalogues {
         // The setting is read under the lock, so that a reload misses none.
         let outlook = Arc::new(Outlook::new(wanted(), &known.known(&self.unread.lock())));
         known.outlooks.insert(user.into(), Arc::clone(&outlook));
+        if known.reading.is_none() {
+            self.unknown_used.notify_one();
+        }
         outlook
     }
 
@@ -193,7 +200,8 @@ impl Catalogues {
             let users: Vec<_> = wanting.map(|(user, _)| user.clone()).collect();
             if is_due && !users.is_empty() {
                 let since = *due_since.get_or_insert(now);
-                let is_urgent = now.saturating_duration_since(since) >= URGENT_AFTER;
+                let is_late = now.saturating_duration_since(since) >= URGENT_AFTER;
+                let is_urgent = is_late || is_outdated || reading.is_none();
                 due.push(Due { database: name.clone(), users, before: reading.clone(), is_urgent });
             }
         }

@@ -28,7 +28,10 @@ pub(crate) async fn keep_read(worker: &Worker) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while worker.stage() == Stage::Serving {
-        interval.tick().await;
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = worker.shared.catalogues.unknown_used.notified() => {}
+        }
         for due in
             worker.shared.catalogues.due(Instant::now(), worker.shared.statements.catalogue_generation())
         {

@@ -1,7 +1,10 @@
 //! What no text shows, such as a function that makes a temporary table, stays with its session and reaches no other.
 
+use std::time::Duration;
+
 use pgherd_testkit::client::RawClient;
-use pgherd_testkit::{PgherdBuilder, Result, ensure};
+use pgherd_testkit::{Context, PgherdBuilder, Result, ensure};
+use tokio::task::JoinSet;
 
 use crate::front::{Front, PATIENCE, execute, extended, says};
 
@@ -207,6 +210,26 @@ async fn what_leaves_nothing_costs_no_question() -> Result<()> {
         ensure!(last == sql, "after {sql}: {last}");
     }
     Ok(())
+}
+
+/// It would not be read if the catalogue waited for a connection that nobody uses: until it is read, each transaction costs a question.
+#[tokio::test]
+async fn where_all_connections_are_in_use_from_the_beginning_the_catalogue_is_read_at_once() -> Result<()> {
+    let front = front(|pgherd| pgherd).await?;
+    let mut clients = JoinSet::new();
+    for _ in 0..3 {
+        let mut client = front.raw().await?;
+        clients.spawn(async move {
+            loop {
+                says(&mut client, "SELECT count(*) FROM plain").await?;
+            }
+        });
+    }
+    let known = front.pgherd.wait_log("the catalogue was read", Duration::from_secs(1));
+    tokio::select! {
+        known = known => known.map(drop),
+        ended = clients.join_next() => ended.context("no client")??,
+    }
 }
 
 #[tokio::test]
