@@ -15,7 +15,7 @@ SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 .PHONY: help up test setup bench bench-quick instructions faults mutants pgpool soak regress corpus reads drivers $(SUITES) fmt lint clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
 up: setup ## Start three PostgreSQL servers with pgherd before them, until Ctrl-C (options: ARGS=--help)
 	@echo "==> building pgherd (release)"
@@ -36,7 +36,7 @@ test: setup ## Check the formatting and the lints, then run every test on real s
 		$(CARGO) test --workspace --no-fail-fast; \
 	fi
 	@echo "==> instructions of a transaction"
-	@scripts/instructions
+	@CARGO="$(CARGO)" scripts/hot-path-instructions
 	@echo "==> a part of asyncpg's own suite"
 	@scripts/suites/smoke
 

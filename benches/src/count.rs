@@ -122,6 +122,9 @@ impl Counted<'_> {
             ]
         });
         let [instructions, allocations] = more.max().context("callgrind has dumped no thread")?;
+        let seen: u64 = few_threads.values().map(|counts| counts.allocations).sum();
+        // A login allocates.
+        ensure!(seen > 0, "valgrind sees no allocations at all: is pgherd linked without them?");
         let each = |count: u64| count as f64 / f64::from(many - few);
         Ok(Cost { instructions: each(instructions), allocations: each(allocations) })
     }

@@ -85,6 +85,8 @@ impl Default for Settings {
             switchover_timeout: Duration::from_secs(10),
             synchronous: None,
             needs_repmgr: true,
+            // What is waited for beyond `confirm` is to be less than a second in all, with the promotion (a third of one) and what a
+            // standby takes to follow. In campaigns of `make faults` 200 and 300 ms were 10 ms too much.
             fence_wait: Duration::from_millis(150),
             look_wait: Duration::from_millis(200),
             command_deadline: Duration::from_secs(3),

@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, DefaultHasher, Hash as _, Hasher as _};
-use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -186,8 +185,9 @@ pub fn shape(frame: &Frame<'_>) -> u64 {
 
 /// Appends the zero-terminated name of statement `id` on servers.
 pub fn write_server_name(out: &mut Vec<u8>, id: u64) {
-    // Writing into a vector cannot fail.
-    let _ = write!(out, "{SERVER_PREFIX}{id}\0");
+    out.extend_from_slice(SERVER_PREFIX.as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(id).as_bytes());
+    out.push(0);
 }
 
 /// What the definition in a Parse message says: its text is looked at up to the terminator.
@@ -248,6 +248,8 @@ struct Known {
 struct SharedBy {
     scope: u64,
     generation: u64,
+    /// It stands for unnamed ones. Of those that have names is known what they give, which nobody asks for these.
+    is_stand_in: bool,
 }
 
 impl Statements {
@@ -289,10 +291,10 @@ impl Statements {
     /// parse analysis see the same.
     #[must_use]
     pub fn intern(&self, scope: u64, definition: &[u8]) -> Arc<Statement> {
-        self.intern_by(SharedBy { scope, generation: self.generation() }, scope, definition)
+        self.intern_by(SharedBy { scope, generation: self.generation(), is_stand_in: false }, definition)
     }
 
-    fn intern_by(&self, shared_by: SharedBy, scope: u64, definition: &[u8]) -> Arc<Statement> {
+    fn intern_by(&self, shared_by: SharedBy, definition: &[u8]) -> Arc<Statement> {
         let hash = self.hasher.hash_one((shared_by, definition));
         let mut known = self.known.lock();
         let found = known.by_hash.get(&hash).into_iter().flatten().find_map(|(held_by, weak)| {
@@ -303,8 +305,12 @@ impl Statements {
             return statement;
         }
         known.sweep();
-        let statement =
-            Arc::new(Statement::new(known.next_id(), definition, Some(scope), shared_by.generation));
+        let statement = Arc::new(Statement::new(
+            known.next_id(),
+            definition,
+            Some(shared_by.scope),
+            shared_by.generation,
+        ));
         let held = known.by_hash.entry(hash).or_default();
         held.retain(|(_, weak)| weak.strong_count() > 0);
         held.push((shared_by, Arc::downgrade(&statement)));

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pgherd", &["pgherd-protocol", "pgherd-tls", "pgherd-health", "pgherd-failover"]),
     ("pgherd-testkit", &[]),
     ("pgherd-benches", &[]),
+    ("pgherd-hot-path", &["pgherd-protocol"]),
 ];
 
 /// Crates, and parts of crates, that decide: time and randomness are arguments, nothing is read or sent.

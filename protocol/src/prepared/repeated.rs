@@ -12,7 +12,7 @@ const SLOTS: usize = 128;
 /// A longer one is parsed each time.
 const LONGEST: usize = 2048;
 
-/// How PostgreSQL plans what stands for unnamed statements.
+/// How PostgreSQL plans what stands for unnamed statements; see `plan_cache_mode` in its documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plans {
     /// For the values of the parameters, each time, as it plans unnamed statements.
@@ -65,7 +65,7 @@ impl Repeated {
     pub(crate) fn find(&self, scope: u64, definition: &[u8], statements: &Statements) -> Option<StandIn> {
         let mut slots = self.0.borrow_mut();
         let slot = slots.get_mut(place(definition)).filter(|_| definition.len() <= LONGEST)?;
-        let shared_by = SharedBy { scope: !scope, generation: statements.generation() };
+        let shared_by = SharedBy { scope, generation: statements.generation(), is_stand_in: true };
         if slot.shared_by != Some(shared_by) || slot.definition != definition {
             slot.definition.clear();
             slot.definition.extend_from_slice(definition);
@@ -76,7 +76,7 @@ impl Repeated {
         if let Known::Seen = slot.known {
             let text = split_cstr(definition).and_then(|(text, _)| reusable(text));
             slot.known = text.map_or(Known::Unfit, |text| {
-                Known::Stands(statements.intern_by(shared_by, scope, definition), text)
+                Known::Stands(statements.intern_by(shared_by, definition), text)
             });
         }
         match &slot.known {

@@ -125,10 +125,13 @@ impl Session {
     /// the client asks for it.
     #[must_use]
     pub fn has_local_now(&self) -> bool {
+        if !self.has_local() {
+            return false;
+        }
         let comes_with_others = matches!(self.front(), Some(Kind::Local(_)))
             && !self.is_flushed
             && self.expected.iter().any(|e| !matches!(e.kind, Kind::Local(_)));
-        self.has_local() && !comes_with_others
+        !comes_with_others
     }
 
     /// Whether rows that come now go on as they are; and if so, whether their description does, too.

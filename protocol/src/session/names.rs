@@ -1,8 +1,10 @@
 //! The names of a session's prepared statements. Errors name a statement as the server knows it; the client must read its
 //! own name.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
 
 use super::frontend::ESCAPED_PREFIX;
 use super::renaming::{Shifts, named_statement, write_error};
@@ -14,7 +16,7 @@ use crate::prepared::{SERVER_PREFIX, Statement};
 #[derive(Debug, Default)]
 pub(super) struct Names {
     statements: HashMap<Box<[u8]>, Named>,
-    ids: HashSet<u64>,
+    ids: FxHashSet<u64>,
     /// How many meanings were given.
     given: u64,
 }

@@ -55,11 +55,6 @@ impl Rerun {
         self.is_possible
     }
 
-    /// It is being sent again already.
-    pub(super) const fn is_again(&self) -> bool {
-        self.times > 0
-    }
-
     /// What was sent is not to be sent again.
     pub(super) const fn give_up(&mut self) {
         self.is_possible = false;

@@ -45,6 +45,8 @@ pub(super) struct Unnamed {
     pub(super) stand_in: Option<StandIn>,
     /// Of what has stood for one last.
     pub(super) generation: u64,
+    /// What has turned out not to fit, where what was sent is sent again.
+    pub(super) misfit: Option<u64>,
 }
 
 impl Unnamed {
@@ -59,6 +61,7 @@ impl Unnamed {
         again: None,
         stand_in: None,
         generation: 0,
+        misfit: None,
     };
 
     /// It has another definition from now on.
@@ -90,31 +93,34 @@ impl Session {
         let plans = server.plans().filter(|_| self.may_have_stand_in(findings))?;
         let Lookup { repeated, statements, .. } = lookup;
         let definition = &self.unnamed.definition;
-        if self.rerun.is_again() {
+        let stand_in = repeated.find(self.scope, definition, statements)?;
+        let id = stand_in.id;
+        if self.unnamed.misfit == Some(id) {
+            self.unnamed.misfit = None;
             repeated.reject(definition);
             return None;
         }
-        let stand_in = repeated.find(self.scope, definition, statements)?;
         if stand_in.text.gives_rows && !self.may_begin_anew(findings) {
             return None;
         }
-        let id = stand_in.id;
         let mut is_there = self.find_prepared(id, b"", server);
-        let is_worn = plans == Plans::Custom && stand_in.text.has_plans && server.runs(id) >= CUSTOM_PLANS;
-        if is_there && (is_worn || self.may_have_failed_by_then()) {
+        let may_get_generic_plan =
+            plans == Plans::Custom && stand_in.text.has_plans && server.runs(id) >= CUSTOM_PLANS;
+        if is_there && (may_get_generic_plan || self.may_have_failed_by_then()) {
             server.make_stale(id);
             is_there = false;
         }
+        // It is held by the thread: here a count that all threads share would be touched each time.
+        let missing = if is_there { None } else { Some(repeated.statement(&self.unnamed.definition, id)?) };
         self.unnamed.stand_in = Some(stand_in);
         self.unnamed.generation = stand_in.generation;
         // The server's own unnamed statement is whosever it was.
         self.unnamed.placed = Placed::No;
-        if is_there {
+        let Some(statement) = missing else {
             let about = About::StandsIn { number: self.unnamed.number, id };
             self.expected.push_back(Expected { about, ..Expected::new(Kind::Local(b'1')) });
             return Some(Pass::Drop);
-        }
-        let statement = repeated.statement(&self.unnamed.definition, id)?;
+        };
         self.prepare(&statement, statement.definition(), server, out);
         let about = About::Prepares(id);
         self.expected.push_back(Expected { about, ..Expected::new(Kind::ParseUnnamed) });
@@ -224,6 +230,7 @@ impl Session {
         if is_silent && self.may_run_again() {
             self.note_misfit(self.unnamed.generation, &fields);
             self.unnamed.stand_in = None;
+            self.unnamed.misfit = Some(id);
             return true;
         }
         if is_of_parse(fields.sqlstate) {
@@ -241,7 +248,8 @@ fn may_be_of_parse(sqlstate: &[u8]) -> bool {
     matches!(sqlstate.first_chunk(), Some(b"0A" | b"26" | b"3F" | b"42"))
 }
 
-/// True for what is found by nothing else. Access is looked at when a plan is begun.
+/// True for what only the look at a text finds: that it is no statement, or what it names is not there (42, 3F). That access is denied is found
+/// when the plan is begun.
 fn is_of_parse(sqlstate: &[u8]) -> bool {
     sqlstate != b"42501" && matches!(sqlstate.first_chunk(), Some(b"3F" | b"42"))
 }

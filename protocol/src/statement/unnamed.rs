@@ -51,6 +51,7 @@ pub(crate) fn reusable(text: &[u8]) -> Option<Reusable> {
     if lexer.counts_everything() {
         return None;
     }
+    // Dollars around a literal count, too: then it is planned once more than it need be.
     let has_parameters = memchr::memchr(b'$', text).is_some();
     Some(Reusable { gives_rows, has_plans: has_parameters && (selects || !inserts) })
 }

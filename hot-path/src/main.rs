@@ -1,4 +1,4 @@
-//! Plays so many transactions, for a tool that counts what that takes: `transactions simple 1000`. See `scripts/instructions`.
+//! Plays so many transactions, for a tool that counts what that takes: `transactions simple 1000`. See `scripts/hot-path-instructions`.
 #![allow(clippy::print_stdout, reason = "what has passed is the output")]
 
 use std::process::ExitCode;
@@ -10,11 +10,10 @@ fn main() -> ExitCode {
     let (name, count) = (arguments.next(), arguments.next().and_then(|count| count.parse::<u32>().ok()));
     let transaction = Transaction::all().into_iter().find(|it| Some(it.name) == name.as_deref());
     let (Some(transaction), Some(count)) = (transaction, count) else {
-        println!("usage: transactions simple|extended|prepared COUNT");
+        println!("usage: transactions simple|extended|repeated|prepared COUNT");
         return ExitCode::FAILURE;
     };
-    let mut player = Player::default();
-    player.begin(&transaction);
+    let mut player = Player::for_transaction(&transaction);
     println!("{} bytes", (0..count).map(|_| player.play(&transaction)).sum::<usize>());
     ExitCode::SUCCESS
 }

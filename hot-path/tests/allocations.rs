@@ -9,8 +9,7 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 fn a_transaction_allocates_nothing() {
     let _profiler = dhat::Profiler::builder().testing().build();
     for transaction in Transaction::all() {
-        let mut player = Player::default();
-        player.begin(&transaction);
+        let mut player = Player::for_transaction(&transaction);
         let before = dhat::HeapStats::get().total_blocks;
         let passed: usize = (0..100).map(|_| player.play(&transaction)).sum();
         let after = dhat::HeapStats::get().total_blocks;

@@ -34,8 +34,7 @@ const ITERATIONS: u32 = 4096;
 fn sessions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("transaction");
     for transaction in Transaction::all() {
-        let mut player = Player::default();
-        player.begin(&transaction);
+        let mut player = Player::for_transaction(&transaction);
         group.bench_function(transaction.name, |bencher| bencher.iter(|| player.play(&transaction)));
     }
     group.finish();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pgherd_protocol::flow::{Flow, Next};
-use pgherd_protocol::prepared::{Lookup, Repeated, Statements};
+use pgherd_protocol::prepared::{Lookup, Plans, Repeated, Statements};
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::session::{NoViews, Pooling, Sequences, Session};
 use pgherd_protocol::statement::RecentScans;
@@ -19,9 +19,11 @@ pub struct Transaction {
     /// The name of its protocol.
     pub name: &'static str,
     /// What it must send once, before.
-    begin: Option<(Vec<u8>, Vec<u8>)>,
+    before: Option<(Vec<u8>, Vec<u8>)>,
     request: Vec<u8>,
     reply: Vec<u8>,
+    /// Something stands for its unnamed statement: the reply begins with no ParseComplete of the server's.
+    unnamed: Option<Plans>,
 }
 
 /// A client's session and a server connection, in transaction mode.
@@ -41,7 +43,7 @@ pub struct Player {
 impl Transaction {
     /// One for each protocol.
     #[must_use]
-    pub fn all() -> [Self; 3] {
+    pub fn all() -> [Self; 4] {
         let run = |name: &str| {
             let mut sent = Vec::new();
             write::message(&mut sent, b'B', |out| {
@@ -74,28 +76,43 @@ impl Transaction {
         parsed.extend(row_description());
         parsed.extend(messages(&[(b'Z', b"I")]));
         [
-            Self { name: "simple", begin: None, request: query, reply: answer(&[]) },
+            Self { name: "simple", before: None, request: query, reply: answer(&[]), unnamed: None },
             Self {
                 name: "extended",
-                begin: None,
+                before: None,
                 request: [parse(""), run("")].concat(),
                 reply: answer(b"12"),
+                unnamed: None,
+            },
+            Self {
+                name: "repeated",
+                before: Some(([parse(""), run("")].concat(), answer(b"12"))),
+                request: [parse(""), run("")].concat(),
+                reply: answer(b"2"),
+                // Where it is parsed anew the server would say so.
+                unnamed: Some(Plans::Auto),
             },
             Self {
                 name: "prepared",
-                begin: Some((described, parsed)),
+                before: Some((described, parsed)),
                 request: run("P0"),
                 reply: answer(b"2"),
+                unnamed: None,
             },
         ]
     }
 }
 
-impl Default for Player {
-    fn default() -> Self {
-        Self {
+impl Player {
+    /// Plays what comes before a transaction, and that once, so that all is remembered that will be.
+    ///
+    /// # Panics
+    /// As [`Player::play`].
+    #[must_use]
+    pub fn for_transaction(transaction: &Transaction) -> Self {
+        let mut player = Self {
             session: Session::new(Pooling::Transaction, Arc::default(), 1, (1, 1)),
-            server: ServerState::new(200, None),
+            server: ServerState::new(200, transaction.unnamed),
             statements: Statements::default(),
             recent: RecentScans::default(),
             repeated: Repeated::default(),
@@ -103,20 +120,14 @@ impl Default for Player {
             up: Flow::default(),
             down: Flow::default(),
             out: Vec::with_capacity(16 * 1024),
+        };
+        if let Some((request, reply)) = &transaction.before {
+            // What is parsed without a name is prepared when it comes for the second time.
+            let times = if transaction.unnamed.is_some() { 2 } else { 1 };
+            (0..times).for_each(|_| _ = player.pass(request, reply));
         }
-    }
-}
-
-impl Player {
-    /// Plays what comes before, and the transaction once, so that all is remembered that will be.
-    ///
-    /// # Panics
-    /// As [`Player::play`].
-    pub fn begin(&mut self, transaction: &Transaction) {
-        if let Some((request, reply)) = &transaction.begin {
-            self.pass(request, reply);
-        }
-        self.play(transaction);
+        player.play(transaction);
+        player
     }
 
     /// Plays one transaction; how many bytes have passed.
