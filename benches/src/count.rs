@@ -18,7 +18,7 @@ use crate::options::{Arguments, Plan};
 use crate::peers::{Peer, Place, Running};
 use crate::pgbench;
 use crate::postgres::{Postgres, is_ready};
-use crate::workload::{Mode, Subject};
+use crate::workload::Mode;
 
 /// Transactions before anything is counted, and in the two runs that are compared.
 const TRANSACTIONS: [u32; 3] = [50, 100, 500];
@@ -44,6 +44,11 @@ pub struct Cost {
 /// When something does not run, a transaction allocates, or takes more instructions than recorded.
 pub async fn run(arguments: &Arguments, recorded: Option<&Path>, record: bool) -> Result<()> {
     let plan = Plan::new(arguments)?;
+    // Before minutes of counting.
+    let before = match recorded.filter(|_| !record) {
+        Some(file) => Some((file, read(file)?)),
+        None => None,
+    };
     let costs = count(&plan).await?;
     for (mode, Cost { instructions, allocations }) in &costs {
         println!("{mode}: {instructions:.0} instructions, {allocations:.2} allocations a transaction");
@@ -51,14 +56,11 @@ pub async fn run(arguments: &Arguments, recorded: Option<&Path>, record: bool) -
     let allocating: Vec<&String> =
         costs.iter().filter(|(_, cost)| cost.allocations > RARE).map(|(mode, _)| mode).collect();
     ensure!(allocating.is_empty(), "transactions allocate: {allocating:?}");
-    let Some(file) = recorded else { return Ok(()) };
-    if record {
+    if let Some(file) = recorded.filter(|_| record) {
         let text = serde_json::to_string_pretty(&costs)?;
-        return fs::write(file, text + "\n").with_context(|| format!("write {}", file.display()));
+        fs::write(file, text + "\n").with_context(|| format!("write {}", file.display()))?;
     }
-    let text = fs::read(file).with_context(|| format!("read {}", file.display()))?;
-    let before: BTreeMap<String, Cost> =
-        serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
+    let Some((file, before)) = before else { return Ok(()) };
     for (mode, cost) in &costs {
         let before = before.get(mode).with_context(|| format!("{} has no {mode}", file.display()))?;
         let ratio = cost.instructions / before.instructions;
@@ -73,6 +75,11 @@ pub async fn run(arguments: &Arguments, recorded: Option<&Path>, record: bool) -
     Ok(())
 }
 
+fn read(file: &Path) -> Result<BTreeMap<String, Cost>> {
+    let text = fs::read(file).with_context(|| format!("read {}: record it first", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))
+}
+
 async fn count(plan: &Plan) -> Result<BTreeMap<String, Cost>> {
     ensure!(plan.pgherd.is_file(), "{} does not exist", plan.pgherd.display());
     for program in ["valgrind", "callgrind_control"] {
@@ -81,16 +88,12 @@ async fn count(plan: &Plan) -> Result<BTreeMap<String, Cost>> {
     }
     let environment = Environment::new(plan.pg_bindir.as_deref())?;
     let postgres = Postgres::start(&environment, 60, 1).await?;
-    let place = Place {
-        plan,
-        environment: &environment,
-        postgres: &postgres,
-        subject: Subject::Count,
-        has_tls: false,
-    };
-    let running = Peer::Pgherd.launch(place, Mode::Simple, 8)?;
+    let place =
+        Place { plan, environment: &environment, postgres: &postgres, has_tls: false, is_counted: true };
+    let mut running = Peer::Pgherd.launch(place, Mode::Simple, 8)?;
     let (config, begun) = (running.login.config(), Instant::now());
     while !is_ready(&config).await {
+        running.check()?;
         ensure!(begun.elapsed() < START, "pgherd does not serve under valgrind");
         sleep(Duration::from_millis(200)).await;
     }
@@ -175,7 +178,8 @@ pub fn under_callgrind(directory: &Path) -> (PathBuf, Vec<String>) {
         "--fair-sched=yes",
         &format!("--callgrind-out-file={}", file.display()),
     ];
-    (PathBuf::from("/usr/bin/valgrind"), arguments.map(str::to_owned).to_vec())
+    let valgrind = find_program("valgrind").unwrap_or_else(|| PathBuf::from("valgrind"));
+    (valgrind, arguments.map(str::to_owned).to_vec())
 }
 
 /// What a thread has done between two dumps.

@@ -103,8 +103,6 @@ pub struct Plan {
     pub pool_size: u32,
     /// Idle clients of the memory measurement.
     pub idle_clients: u32,
-    /// Idle clients beside those that work.
-    pub crowd: u32,
     /// Rounds of what takes long to set up.
     pub slow_rounds: u32,
     /// pgbench's scale factor.
@@ -147,7 +145,6 @@ impl Plan {
             seconds: or(arguments.seconds, 5, 2),
             pool_size: arguments.pool_size,
             idle_clients: arguments.idle_clients,
-            crowd: arguments.crowd,
             slow_rounds: or(arguments.slow_rounds, 3, 1).min(rounds),
             scale: arguments.scale,
             pgherd: arguments.pgherd.clone().unwrap_or_else(|| beside.join("pgherd")),
@@ -192,7 +189,7 @@ fn workloads(arguments: &Arguments, subject: Subject) -> Vec<Workload> {
         Subject::Tls => (&[Mode::Simple, Mode::Prepared], &[32]),
         Subject::Rows | Subject::Churn | Subject::ChurnTls => (&[Mode::Simple], &[8]),
         Subject::Crowd => (&[Mode::Simple], &[200]),
-        Subject::Copy | Subject::Start | Subject::Idle | Subject::Count => (&[], &[]),
+        Subject::Copy | Subject::Start | Subject::Idle => (&[], &[]),
     };
     let with = |mode| move |&clients: &u32| Workload { subject, mode, clients, idle };
     modes.iter().flat_map(|&mode| clients.iter().map(with(mode))).collect()

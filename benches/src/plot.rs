@@ -23,8 +23,7 @@ const GAP: u32 = 26;
 /// When the file cannot be written.
 pub fn draw(loads: &[Load], file: &Path) -> Result<bool> {
     let bars = bars(loads);
-    let longest = bars.iter().filter_map(Bar::length).fold(0.0, f64::max);
-    if longest <= 0.0 {
+    if !bars.iter().any(|bar| matches!(bar, Bar::Of(..))) {
         return Ok(false);
     }
     let height = bars.iter().map(Bar::height).sum::<u32>() + GAP;
@@ -41,9 +40,9 @@ pub fn draw(loads: &[Load], file: &Path) -> Result<bool> {
                 let said = format!("{workload}: own CPU, µs per transaction");
                 area.draw(&Text::new(said, (8, y + 6), text(14))).map_err(failed)?;
             }
-            Bar::Of(peer, length) => {
+            Bar::Of(peer, length, longest) => {
                 // Less than the width, which is far from the limits of the type.
-                #[allow(clippy::cast_possible_truncation)]
+                #[allow(clippy::cast_possible_truncation, reason = "see above")]
                 let end = 110 + (length / longest * f64::from(WIDTH - 180)) as i32;
                 let bottom = y + i32::try_from(BAR)? - 3;
                 area.draw(&Text::new(peer.name(), (8, y), text(12))).map_err(failed)?;
@@ -59,17 +58,11 @@ pub fn draw(loads: &[Load], file: &Path) -> Result<bool> {
 
 enum Bar {
     Heading(Workload),
-    Of(Peer, f64),
+    /// A peer's, its length, and that of the longest in the same workload.
+    Of(Peer, f64, f64),
 }
 
 impl Bar {
-    const fn length(&self) -> Option<f64> {
-        match self {
-            Self::Heading(_) => None,
-            Self::Of(_, length) => Some(*length),
-        }
-    }
-
     const fn height(&self) -> u32 {
         match self {
             Self::Heading(_) => GAP,
@@ -82,11 +75,16 @@ fn bars(loads: &[Load]) -> Vec<Bar> {
     let workloads: BTreeSet<Workload> = loads.iter().map(|load| load.workload).collect();
     let mut bars = Vec::new();
     for workload in workloads {
-        bars.push(Bar::Heading(workload));
-        for peer in Peer::ALL {
-            let is_it = |load: &&Load| load.workload == workload && load.peer == peer;
+        let median = |peer: &Peer| {
+            let is_it = |load: &&Load| load.workload == workload && load.peer == *peer;
             let figures: Vec<f64> = loads.iter().filter(is_it).filter_map(|load| load.peer_cpu_us).collect();
-            bars.extend(Spread::of(&figures).map(|spread| Bar::Of(peer, spread.median)));
+            Some((*peer, Spread::of(&figures).filter(|spread| spread.median > 0.0)?.median))
+        };
+        let of_peers: Vec<(Peer, f64)> = Peer::ALL.iter().filter_map(median).collect();
+        let longest = of_peers.iter().map(|(_, length)| *length).fold(0.0, f64::max);
+        if longest > 0.0 {
+            bars.push(Bar::Heading(workload));
+            bars.extend(of_peers.into_iter().map(|(peer, length)| Bar::Of(peer, length, longest)));
         }
     }
     bars

@@ -157,6 +157,7 @@ const fn reason(verdict: Verdict) -> Option<&'static str> {
         Verdict::IncludesOne => Some("some rounds say more and some say less"),
         Verdict::WithinControl => Some("the A/A control differs from itself as much"),
         Verdict::TooFewRounds => Some("the rounds are too few to tell"),
+        Verdict::NoControl => Some("every round says the same, but there is no A/A control here"),
     }
 }
 

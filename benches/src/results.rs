@@ -111,7 +111,7 @@ pub struct Results {
     pub scale: u32,
     /// Runs of pgbench.
     pub loads: Vec<Load>,
-    /// COPY, and large results.
+    /// COPY in both directions.
     pub transfers: Vec<Transfer>,
     /// Cold starts.
     pub starts: Vec<Start>,

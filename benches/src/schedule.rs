@@ -163,7 +163,7 @@ impl Run<'_> {
 
     fn place(&self) -> Place<'_> {
         let Self { plan, environment, postgres, subject, .. } = *self;
-        Place { plan, environment, postgres, subject, has_tls: subject.has_tls() }
+        Place { plan, environment, postgres, has_tls: subject.has_tls(), is_counted: false }
     }
 
     async fn load(&self, peer: Peer, workload: Workload) -> Result<Load> {
@@ -195,9 +195,10 @@ impl Run<'_> {
 
     async fn start(&self, peer: Peer) -> Result<Start> {
         let begun = Instant::now();
-        let running = peer.launch(self.place(), Mode::Simple, 1)?;
+        let mut running = peer.launch(self.place(), Mode::Simple, 1)?;
         let config = running.login.config();
         while !is_ready(&config).await {
+            running.check()?;
             ensure!(begun.elapsed() < LONGEST_START, "{}", self.failed(peer, "start"));
             sleep(Duration::from_millis(1)).await;
         }

@@ -48,6 +48,8 @@ pub enum Verdict {
     WithinControl,
     /// Fewer than [`FEWEST_ROUNDS`] rounds.
     TooFewRounds,
+    /// Every round says the same, and there is no control to compare with.
+    NoControl,
 }
 
 /// Judges paired ratios by their own spread and by that of the A/A control (none: empty).
@@ -62,6 +64,8 @@ pub fn judge(ratios: &[f64], control: &[f64]) -> Verdict {
     let noise = control.iter().map(|ratio| ratio.ln().abs()).fold(0.0, f64::max);
     if spread.min <= 1.0 && spread.max >= 1.0 {
         Verdict::IncludesOne
+    } else if control.is_empty() {
+        Verdict::NoControl
     } else if spread.median.ln().abs() <= noise {
         Verdict::WithinControl
     } else {
@@ -121,7 +125,8 @@ mod tests {
     #[test]
     fn two_rounds_support_nothing() {
         assert_eq!(judge(&[2.0, 2.0], &[]), Verdict::TooFewRounds);
-        assert_eq!(judge(&[2.0, 2.0, 2.0], &[]), Verdict::Supported);
+        assert_eq!(judge(&[2.0, 2.0, 2.0], &[]), Verdict::NoControl);
+        assert_eq!(judge(&[2.0, 2.0, 2.0], &[1.1]), Verdict::Supported);
     }
 
     #[test]

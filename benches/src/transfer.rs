@@ -1,4 +1,4 @@
-//! COPY in both directions, and a large result: CPU time by the megabyte, and how much memory it takes to pass them on.
+//! COPY in both directions, and of rows of 1 MiB: CPU time by the megabyte, and how much memory it takes to pass them on.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -26,13 +26,13 @@ pub enum Kind {
     CopyOut,
     /// The same, written by COPY.
     CopyIn,
-    /// 1 GiB in rows of 1 MiB.
-    LargeResult,
+    /// 1 GiB in rows of 1 MiB, read by COPY.
+    CopyOutWide,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::CopyOut, Self::CopyIn, Self::LargeResult];
+    pub const ALL: [Self; 3] = [Self::CopyOut, Self::CopyIn, Self::CopyOutWide];
 
     /// Its name in tables.
     #[must_use]
@@ -40,7 +40,7 @@ impl Kind {
         match self {
             Self::CopyOut => "COPY out",
             Self::CopyIn => "COPY in",
-            Self::LargeResult => "1 GiB in rows of 1 MiB",
+            Self::CopyOutWide => "COPY out, rows of 1 MiB",
         }
     }
 
@@ -48,7 +48,7 @@ impl Kind {
         match self {
             Self::CopyOut => "COPY pgbench_accounts TO STDOUT",
             Self::CopyIn => "COPY bench_copied FROM STDIN",
-            Self::LargeResult => "COPY (SELECT repeat('x', 1048576) FROM generate_series(1, 1024)) TO STDOUT",
+            Self::CopyOutWide => "COPY (SELECT repeat('x', 1048576) FROM generate_series(1, 1024)) TO STDOUT",
         }
     }
 }
@@ -68,7 +68,7 @@ pub struct Transfer {
     pub seconds: f64,
     /// The peer's CPU time by 100 MB, milliseconds; none for PostgreSQL itself.
     pub peer_cpu_ms: Option<f64>,
-    /// How much the peer's resident memory grew at most, KiB.
+    /// How much the peer's resident memory grew at most, KiB; none if it has several processes.
     pub grown_kib: Option<u64>,
 }
 
@@ -106,9 +106,10 @@ impl Accounts {
         if input.is_some() {
             psql(bindir, direct, "TRUNCATE bench_copied", (None, None)).await?;
         }
-        let bytes = if kind == Kind::LargeResult { 1 << 30 } else { fs::metadata(&self.file)?.len() };
+        let bytes = if kind == Kind::CopyOutWide { 1 << 30 } else { fs::metadata(&self.file)?.len() };
         let roots: Vec<u32> = root.into_iter().collect();
-        let memory = root.map(PeakMemory::begin).transpose()?;
+        // Of a peer that has a process for each client, the first one's says nothing.
+        let memory = root.filter(|_| peer != Peer::Pgpool).map(PeakMemory::begin).transpose()?;
         let (before, begun) = (Snapshot::of_trees(&roots), Instant::now());
         psql(bindir, login, kind.statement(), (input, None)).await?;
         let seconds = begun.elapsed().as_secs_f64();

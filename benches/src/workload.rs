@@ -29,15 +29,12 @@ pub enum Subject {
     Crowd,
     /// Select-only, while the configuration is read again and again.
     Reload,
-    /// COPY in both directions, and a large result.
+    /// COPY in both directions, and of rows of 1 MiB.
     Copy,
     /// From the start of a peer to the first answer.
     Start,
     /// The memory of idle clients.
     Idle,
-    /// Instructions per transaction: by themselves, see [`count`](crate::count).
-    #[value(skip)]
-    Count,
 }
 
 impl Subject {
@@ -79,7 +76,7 @@ impl Subject {
             Self::Tpcb => &["--builtin=tpcb-like"],
             Self::Mixed => &["--builtin=select-only@9", "--builtin=tpcb-like@1"],
             Self::Rows => &["--file", rows],
-            Self::Copy | Self::Start | Self::Idle | Self::Count => return None,
+            Self::Copy | Self::Start | Self::Idle => return None,
         };
         Some(arguments.iter().map(|&argument| argument.to_owned()).collect())
     }
@@ -101,7 +98,6 @@ impl fmt::Display for Subject {
             Self::Copy => "COPY",
             Self::Start => "start",
             Self::Idle => "idle clients",
-            Self::Count => "instructions",
         })
     }
 }

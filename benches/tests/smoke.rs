@@ -70,19 +70,17 @@ fn the_relay_carries_pgbench_and_its_figures_are_plausible() {
     let starts = results["starts"].as_array().unwrap();
     assert!(starts.iter().all(|start| start["first_answer_ms"].as_f64() > Some(0.5)), "{starts:?}");
     let idle = results["idle"].as_array().unwrap();
-    assert!(idle.iter().all(|idle| idle["after"]["rss"].as_u64() > Some(0)), "{idle:?}");
+    let grew = |idle: &Value| idle["after"]["rss"].as_u64() > idle["before"]["rss"].as_u64();
+    assert!(idle.iter().filter(|idle| idle["peer"] == "direct").all(grew), "{idle:?}");
     assert_eq!(idle.len(), 2);
 }
 
-/// With a pgherd that was built beside: whatever it does, it has been asked for an answer.
+/// With a pgherd that was built beside.
 #[test]
 fn pgherd_is_measured_in_what_no_relay_takes() {
     let out = tempfile::tempdir().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_pgherd-bench"));
-    if !program.with_file_name("pgherd").is_file() {
-        eprintln!("left out: pgherd was not built (cargo build --workspace)");
-        return;
-    }
+    assert!(program.with_file_name("pgherd").is_file(), "pgherd was not built: cargo build --workspace");
     let output = Command::new(program)
         .args(["--peers", "pgherd,pgherd-reads", "--only", "tls,reload,reads,crowd,idle", "--rounds", "1"])
         .args(["--seconds", "1", "--scale", "1", "--crowd", "20", "--idle-clients", "20", "--out"])

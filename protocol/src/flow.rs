@@ -40,7 +40,8 @@ pub enum Stop {
         /// Where the error's body begins.
         body: usize,
     },
-    /// A standby will not do what the client has asked for, which was told nothing: nothing was taken in.
+    /// A standby will not do what the client has asked for, or what stands for its unnamed statement does not fit any more. The client was told
+    /// nothing, and nothing was taken in: the same can be sent again.
     Refused(Refusal),
     /// What comes next is for the primary, and the session is in a transaction block on a standby: nothing of it was taken in.
     Leaves,

@@ -51,6 +51,16 @@ pub struct Running {
     server: Option<Server>,
 }
 
+impl Running {
+    /// Says why it ended, if it did.
+    ///
+    /// # Errors
+    /// When it does not run any more, with the end of its log.
+    pub fn check(&mut self) -> Result<()> {
+        self.server.as_mut().map_or(Ok(()), Server::check_running)
+    }
+}
+
 /// Where a peer is started, and whether its clients speak TLS.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
@@ -60,10 +70,10 @@ pub struct Place<'a> {
     pub environment: &'a Environment,
     /// What it stands before.
     pub postgres: &'a Postgres,
-    /// For what.
-    pub subject: Subject,
     /// Clients speak TLS.
     pub has_tls: bool,
+    /// pgherd has one worker, and valgrind counts its instructions.
+    pub is_counted: bool,
 }
 
 impl Peer {
@@ -179,7 +189,7 @@ impl Peer {
     /// # Errors
     /// When it cannot be started.
     pub fn launch(self, place: Place<'_>, mode: Mode, clients: u32) -> Result<Running> {
-        let Place { plan, environment, postgres, subject, has_tls } = place;
+        let Place { plan, environment, postgres, has_tls, is_counted } = place;
         let mut login = postgres.login.clone();
         if self == Self::Direct {
             return Ok(Running { login, id: None, server: None });
@@ -196,9 +206,8 @@ impl Peer {
             // Room for pgbench's first connection, which only looks around, and for ours.
             clients: clients + 8,
             tls: has_tls.then_some(&environment.tls),
-            workers: (subject == Subject::Count).then_some(1),
+            workers: is_counted.then_some(1),
         };
-        let is_counted = subject == Subject::Count;
         let (command, stop) = self.command((plan, is_counted), environment, &settings)?;
         let server = Server::start(self.name(), environment.scratch(), command, stop)?;
         Ok(Running { login, id: Some(server.id()), server: Some(server) })

@@ -64,7 +64,7 @@ impl Repeated {
     /// for the first time, or where none can.
     pub(crate) fn find(&self, scope: u64, definition: &[u8], statements: &Statements) -> Option<StandIn> {
         let mut slots = self.0.borrow_mut();
-        let slot = slots.get_mut(place(definition)).filter(|_| definition.len() <= LONGEST)?;
+        let slot = slots.get_mut(place(scope, definition)).filter(|_| definition.len() <= LONGEST)?;
         let shared_by = SharedBy { scope, generation: statements.generation(), is_stand_in: true };
         if slot.shared_by != Some(shared_by) || slot.definition != definition {
             slot.definition.clear();
@@ -88,31 +88,33 @@ impl Repeated {
     }
 
     /// What stood for this definition turned out not to fit: it is parsed each time from now on, as long as it is remembered.
-    pub(crate) fn reject(&self, definition: &[u8]) {
+    pub(crate) fn reject(&self, scope: u64, definition: &[u8]) {
         let mut slots = self.0.borrow_mut();
-        if let Some(slot) = slots.get_mut(place(definition)).filter(|slot| slot.definition == definition) {
+        if let Some(slot) =
+            slots.get_mut(place(scope, definition)).filter(|slot| slot.definition == definition)
+        {
             slot.known = Known::Unfit;
         }
     }
 
     /// The statement that was found for this definition.
-    pub(crate) fn statement(&self, definition: &[u8], id: u64) -> Option<Arc<Statement>> {
+    pub(crate) fn statement(&self, scope: u64, definition: &[u8], id: u64) -> Option<Arc<Statement>> {
         let slots = self.0.borrow();
-        match &slots.get(place(definition))?.known {
+        match &slots.get(place(scope, definition))?.known {
             Known::Stands(statement, _) if statement.id == id => Some(Arc::clone(statement)),
             _ => None,
         }
     }
 }
 
-/// By the length, and by what stands at the beginning, in the middle and at the end.
-fn place(definition: &[u8]) -> usize {
+/// By the scope, the length, and by what stands at the beginning, in the middle and at the end.
+fn place(scope: u64, definition: &[u8]) -> usize {
     let word = |at: usize| {
         let bytes = definition.get(at..).and_then(<[u8]>::first_chunk);
         bytes.copied().map_or(0, u64::from_ne_bytes)
     };
     let len = definition.len();
-    let mut hash = len as u64;
+    let mut hash = scope ^ len as u64;
     for at in [len / 4, len / 2, len / 4 * 3, len.saturating_sub(12)] {
         hash = (hash ^ word(at)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     }
@@ -131,7 +133,7 @@ mod tests {
         assert_eq!(find(1, definition), None, "it may not come again");
         let found = find(1, definition).unwrap();
         assert!(found.text.has_plans && find(1, definition) == Some(found));
-        let statement = repeated.statement(definition, found.id).unwrap();
+        let statement = repeated.statement(1, definition, found.id).unwrap();
         assert!(statement.definition() == definition && statement.scope == Some(1));
         // Who prepares the same under a name has another one: of that is known what it gives.
         assert_ne!(statements.intern(1, definition).id, found.id);

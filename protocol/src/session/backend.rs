@@ -128,9 +128,9 @@ impl Session {
         if !self.has_local() {
             return false;
         }
-        let comes_with_others = matches!(self.front(), Some(Kind::Local(_)))
-            && !self.is_flushed
-            && self.expected.iter().any(|e| !matches!(e.kind, Kind::Local(_)));
+        let is_step = matches!(self.front(), Some(Kind::Local(_))) && !self.is_flushed;
+        let behind = self.expected.iter().map(|e| e.kind).find(|kind| !matches!(kind, Kind::Local(_)));
+        let comes_with_others = is_step && behind.is_some_and(Kind::is_of_server);
         !comes_with_others
     }
 

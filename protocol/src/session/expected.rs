@@ -158,6 +158,11 @@ impl Kind {
         )
     }
 
+    /// True for what the server answers, and not pgherd.
+    pub(super) const fn is_of_server(self) -> bool {
+        !matches!(self, Self::Local(_) | Self::Answer | Self::QueryAnswer | Self::CopyEnd)
+    }
+
     /// True for messages that run a statement.
     pub(super) const fn runs(self) -> bool {
         matches!(self, Self::Query | Self::Exit | Self::FunctionCall | Self::Execute)

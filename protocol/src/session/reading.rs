@@ -41,7 +41,7 @@ pub(crate) enum Verdict {
 /// Why what a client has sent, which was told nothing of the answer, is not for the standby that has got it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The standby does not have what it asks for yet, or replay goes before it.
+    /// The standby does not have what it asks for yet, or replay goes before it; or what stands for an unnamed statement does not fit any more.
     ForNow,
     /// It will say the same again.
     ForGood,

@@ -24,6 +24,8 @@ use crate::write;
 /// PostgreSQL plans a prepared statement so often for the values that it is given before it considers one plan for all of them; see
 /// `choose_custom_plan()` in its `plancache.c`.
 const CUSTOM_PLANS: u32 = 5;
+/// What has but one plan is parsed anew after so many times: what has become of the schema past pgherd is not to be missed for ever.
+const MOST_RUNS: u32 = 1000;
 
 /// The unnamed statement, kept so that it can be parsed again where it is missing.
 #[derive(Debug)]
@@ -90,28 +92,31 @@ impl Session {
         (server, lookup): (&mut ServerStatements, Lookup<'_>),
         out: &mut Vec<u8>,
     ) -> Option<Pass> {
-        let plans = server.plans().filter(|_| self.may_have_stand_in(findings))?;
+        server.plans().filter(|_| self.may_have_stand_in(findings))?;
         let Lookup { repeated, statements, .. } = lookup;
         let definition = &self.unnamed.definition;
         let stand_in = repeated.find(self.scope, definition, statements)?;
         let id = stand_in.id;
         if self.unnamed.misfit == Some(id) {
             self.unnamed.misfit = None;
-            repeated.reject(definition);
+            repeated.reject(self.scope, definition);
             return None;
         }
         if stand_in.text.gives_rows && !self.may_begin_anew(findings) {
             return None;
         }
         let mut is_there = self.find_prepared(id, b"", server);
-        let may_get_generic_plan =
-            plans == Plans::Custom && stand_in.text.has_plans && server.runs(id) >= CUSTOM_PLANS;
-        if is_there && (may_get_generic_plan || self.may_have_failed_by_then()) {
+        let is_worn = is_worn(stand_in, server);
+        if is_there && (is_worn || self.may_have_failed_by_then()) {
             server.make_stale(id);
             is_there = false;
         }
         // It is held by the thread: here a count that all threads share would be touched each time.
-        let missing = if is_there { None } else { Some(repeated.statement(&self.unnamed.definition, id)?) };
+        let missing = if is_there {
+            None
+        } else {
+            Some(repeated.statement(self.scope, &self.unnamed.definition, id)?)
+        };
         self.unnamed.stand_in = Some(stand_in);
         self.unnamed.generation = stand_in.generation;
         // The server's own unnamed statement is whosever it was.
@@ -144,6 +149,8 @@ impl Session {
         is_plain
             && self.pooling.keeps_track()
             && !self.alters
+            && !self.unasked
+            && !self.ran_any
             && self.migration == Migration::None
             && self.pin().is_none()
             && !self.has_own_names()
@@ -162,9 +169,10 @@ impl Session {
 
     /// What stands for the unnamed statement on this server, if it has that.
     pub(super) fn stand_in_there(&mut self, server: &mut ServerStatements) -> Option<u64> {
-        let StandIn { id, .. } = self.unnamed.stand_in.filter(|_| self.unnamed.held == Held::Here)?;
-        if self.find_prepared(id, b"", server) {
-            return Some(id);
+        let stand_in = self.unnamed.stand_in.filter(|_| self.unnamed.held == Held::Here)?;
+        let is_forgotten = self.expected.iter().any(|e| e.forgets);
+        if !is_forgotten && !is_worn(stand_in, server) && self.find_prepared(stand_in.id, b"", server) {
+            return Some(stand_in.id);
         }
         // It has become worn, or was not prepared after all: its definition is parsed instead.
         self.unnamed.stand_in = None;
@@ -202,8 +210,7 @@ impl Session {
     }
 
     /// True if what the server says first of what stands for the unnamed statement is an error that a fresh Parse may not have met: the
-    /// client has parsed it just now, and was told nothing. The same is sent again, and then goes on as it is. Where that cannot be, what
-    /// would have been the Parse's error is told as that.
+    /// client has parsed it just now, and was told nothing. The same is sent again, and then goes on as it is.
     pub(crate) fn finds_misfit(&mut self, input: &[u8]) -> bool {
         if input.first() != Some(&b'E') {
             return false;
@@ -213,7 +220,7 @@ impl Session {
             return false;
         };
         let about = |place: usize| self.expected.get(place).map(|e| e.about);
-        let (Some(About::StandsIn { number, id }), Some(About::Uses(used)), Ok(Some(header))) =
+        let (Some(About::StandsIn { id, .. }), Some(About::Uses(used)), Ok(Some(header))) =
             (about(parsed), about(failed), backend_header(input))
         else {
             return false;
@@ -226,30 +233,27 @@ impl Session {
         if !frame.is_complete() || fields.ends_session() || !may_be_of_parse(fields.sqlstate) {
             return false;
         }
+        self.note_misfit(self.unnamed.generation, &fields);
+        // Whoever parses it next does so by itself.
+        self.unnamed.misfit = Some(id);
         let is_silent = self.reading == Reading::No || self.is_silent();
-        if is_silent && self.may_run_again() {
-            self.note_misfit(self.unnamed.generation, &fields);
+        // Of a connection that is to be used again, no other answers are to come.
+        let is_last = self.expected.iter().filter(|e| e.kind.ends_batch()).count() <= 1;
+        if is_silent && is_last && self.may_run_again() {
             self.unnamed.stand_in = None;
-            self.unnamed.misfit = Some(id);
             return true;
-        }
-        if is_of_parse(fields.sqlstate) {
-            self.expected.remove(parsed);
-            if number == self.unnamed.number {
-                self.unnamed.held = Held::Nowhere;
-            }
         }
         false
     }
 }
 
+/// True if PostgreSQL might take one plan for all values when it is bound once more, or if it was prepared long ago.
+fn is_worn(StandIn { id, text, .. }: StandIn, server: &ServerStatements) -> bool {
+    let has_plans = text.has_plans && server.plans() == Some(Plans::Custom);
+    server.runs(id) >= if has_plans { CUSTOM_PLANS } else { MOST_RUNS }
+}
+
 /// True for the classes of what is found when a text is looked at: features, statements' names, schemas, syntax and access.
 fn may_be_of_parse(sqlstate: &[u8]) -> bool {
     matches!(sqlstate.first_chunk(), Some(b"0A" | b"26" | b"3F" | b"42"))
-}
-
-/// True for what only the look at a text finds: that it is no statement, or what it names is not there (42, 3F). That access is denied is found
-/// when the plan is begun.
-fn is_of_parse(sqlstate: &[u8]) -> bool {
-    sqlstate != b"42501" && matches!(sqlstate.first_chunk(), Some(b"3F" | b"42"))
 }

@@ -233,9 +233,11 @@ impl Session {
         self.access.try_standby(policy, &self.worker)
     }
 
-    /// A standby has refused what the client has sent, which was told nothing of it: it goes to the primary. Gives the lease with which it
+    /// A standby has refused what the client has sent, which was told nothing of it: it goes to the primary. Or what stood for its unnamed
+    /// statement does not fit any more, on whatever server: then it is sent once more. Gives the lease with which it
     /// goes on: that of the primary in a transaction block; or the standby's, where it cannot be sent again: then the refusal is for the client.
     pub(super) async fn on_refused(&mut self, mut held: Held, refusal: Refusal) -> Result<Held, Turn> {
+        let is_standby = !held.server.is_primary();
         let Some(connection) = held.lease.connection() else { return Err(Turn::Next) };
         let lookup = self.worker.lookup(&self.access.sequences);
         let in_block = self.front.machine.is_in_standby_block();
@@ -286,7 +288,9 @@ impl Session {
             let server = held.server.node.to_string();
             return self.go_to_primary(passage, ended, &server).await;
         }
-        self.front.reads = Reads::OnPrimary;
+        if is_standby {
+            self.front.reads = Reads::OnPrimary;
+        }
         Err(Turn::Next)
     }
 }

@@ -91,7 +91,7 @@ pub(crate) static KEYS: &[Key] = &[
     key("pool.tcp_keepintvl", "off"),
     key("pool.tcp_user_timeout", "off"),
     aliased("pool.prepared_statements", "200", "max_prepared_statements"),
-    key("pool.prepare_unnamed", "custom"),
+    key("pool.prepare_unnamed", "off"),
     bare("pool.override"),
     key("routing.reads", "standbys"),
     key("routing.consistency", "session"),

@@ -27,8 +27,7 @@ const PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// What is known of a database that nobody has used for so long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
-/// Where no connection is unused for so long, one that is used is taken. Where nothing is known yet, or what is known is outdated, that is
-/// done at once: until then every transaction costs a question more.
+/// Where no connection is unused for so long, one that is used is taken.
 const URGENT_AFTER: Duration = Duration::from_secs(2);
 /// The catalogue of a database whose schema changes again and again rests this long after it was read, or so many times as long as
 /// reading it took.
@@ -201,6 +200,7 @@ impl Catalogues {
             if is_due && !users.is_empty() {
                 let since = *due_since.get_or_insert(now);
                 let is_late = now.saturating_duration_since(since) >= URGENT_AFTER;
+                // Until it is read, or read again, transactions cost a question more.
                 let is_urgent = is_late || is_outdated || reading.is_none();
                 due.push(Due { database: name.clone(), users, before: reading.clone(), is_urgent });
             }
@@ -226,6 +226,14 @@ impl Catalogues {
         entry.due_since = None;
         entry.due_at = Some(now + AGE);
         entry.rests_until = Some(now + PACE.max(took * TIMES_AS_LONG));
+    }
+
+    /// There was no connection to read the catalogue over. It is looked for again, but not at once.
+    fn on_no_connection(&self, database: &str) {
+        if let Some(entry) = self.databases.lock().get_mut(database) {
+            let again = Some(Instant::now() + PACE);
+            (entry.due_at, entry.rests_until) = (again, again);
+        }
     }
 
     /// The catalogue could not be read: whatever may do more than read is suspect, and still what was so before.

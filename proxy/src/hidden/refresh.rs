@@ -28,6 +28,7 @@ pub(crate) async fn keep_read(worker: &Worker) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while worker.stage() == Stage::Serving {
+        // Neither loses anything if the other is first: a tick comes again, and that somebody has come is kept.
         tokio::select! {
             _ = interval.tick() => {}
             () = worker.shared.catalogues.unknown_used.notified() => {}
@@ -75,7 +76,7 @@ async fn read(worker: &Worker, Due { database, users, before, is_urgent }: Due) 
         }
     }
     // Where there is none to be had it stays due.
-    let Some(mut source) = source else { return };
+    let Some(mut source) = source else { return shared.catalogues.on_no_connection(&database) };
     let Some(connection) = source.connection() else { return };
     let begun = Instant::now();
     match ask(connection, worker, before).await {
@@ -131,7 +132,7 @@ async fn ask(
 }
 
 /// A connection of the pool of this database and user. Who uses the pool is not to notice: one that nobody has used for a moment; and
-/// where there is none for long, as soon as it is the task's turn. In session mode that may never come: what is missing is opened beside the pool.
+/// where it is urgent, as soon as it is the task's turn. In session mode that may never come: what is missing is opened beside the pool.
 async fn connection(worker: &Worker, (database, user): (&str, &str), is_urgent: bool) -> Option<Source> {
     let mode = worker.shared.config.load().pool.mode_for(database, user);
     let (database, user) = (Arc::<str>::from(database), Arc::<str>::from(user));

@@ -1,11 +1,13 @@
 //! What stands for unnamed statements that are parsed again and again.
 
+use super::step::Step;
 use super::wire::{
     bind, close_statement, describe_statement, execute_some, flush, parse, query, replies, requests, sync,
 };
-use super::world::{World, transaction_mode};
+use super::world::{World, suspects, transaction_mode};
 use super::{A, B};
 use crate::prepared::Plans;
+use crate::statement::Trust;
 
 const READ: &str = "select 'a' || $1";
 const SCHEMA: &str = "select * from s";
@@ -198,4 +200,92 @@ fn what_means_something_else_to_a_session_is_parsed_by_itself() {
         let is_stood_for = !runs(&mut world, A, insert, 0)[0].starts_with("Parse");
         assert_eq!(is_stood_for, before == "select 'a'", "{before}");
     }
+}
+
+#[test]
+fn what_pgherd_has_to_say_does_not_wait_for_a_server_that_has_nothing_to_say() {
+    let mut world = transaction_mode();
+    world.sends(A, [[parse("foo", "select 'a'"), parse("bar", "select 'b'"), sync()].concat()]);
+    world.preferred = 1;
+    world.sends(A, [query("begin"), query("select fail()")]);
+    world.client(A).got.clear();
+    // The server lacks it, and cannot prepare it in a failed transaction.
+    world.sends(A, [[close_statement("bar"), query("execute foo")].concat()]);
+    let refused =
+        "ErrorResponse 25P02 current transaction is aborted, commands ignored until end of transaction block";
+    world.gets(A, ["CloseComplete", refused, "ReadyForQuery E"]);
+}
+
+#[test]
+fn a_connection_that_owes_more_is_not_given_back_for_a_misfit() {
+    let mut world = world(Plans::Auto);
+    (0..3).for_each(|_| _ = runs(&mut world, A, SCHEMA, 0));
+    alter_unseen(&mut world);
+    world.client(A).got.clear();
+    let begun = [run(SCHEMA, &[]), query("select 'b'")].concat();
+    let first = run(SCHEMA, &[]).len();
+    world.client(A).sent.extend(begun);
+    while world.step(A, Step::Read(usize::MAX)) || world.step(A, Step::Forward(usize::MAX)) {}
+    // It has answered no more than the first.
+    let asked = world.server(0).to.len();
+    world.step(A, Step::Serve(asked - query("select 'b'").len()));
+    assert!(first > 0 && !world.server(0).from.is_empty());
+    world.step(A, Step::Return(usize::MAX));
+    assert_eq!(world.held(A), Some(0), "it has not been given back");
+    world.settle();
+    world.gets(
+        A,
+        [
+            "ParseComplete",
+            "ErrorResponse 0A000 cached plan must not change result type",
+            "ReadyForQuery I",
+            "RowDescription",
+            "DataRow b",
+            "CommandComplete SELECT 1",
+            "ReadyForQuery I",
+        ],
+    );
+    // It is told once: from then on the text is parsed by itself.
+    world.sends(A, [run(SCHEMA, &[])]);
+    world.gets(
+        A,
+        ["ParseComplete", "BindComplete", "DataRow s", "CommandComplete SELECT 1", "ReadyForQuery I"],
+    );
+}
+
+#[test]
+fn what_forgets_all_statements_in_between_leaves_the_unnamed_one() {
+    let insert = "insert into t values ($1)";
+    let mut world = world(Plans::Auto);
+    (0..3).for_each(|_| _ = runs(&mut world, A, insert, 0));
+    world.sends(A, [[parse("d", "deallocate all"), sync()].concat()]);
+    world.client(A).got.clear();
+    let forgets = [bind("", "d", &[]), execute_some("", 0)].concat();
+    let uses = [bind("", "", &["9"]), execute_some("", 0), sync()].concat();
+    world.sends(A, [[parse("", insert), forgets, uses].concat()]);
+    let told = replies(&world.client(A).got);
+    assert_eq!(told[3..], ["BindComplete", "CommandComplete INSERT 0 1", "ReadyForQuery I"], "{told:?}");
+}
+
+#[test]
+fn behind_what_may_have_set_anything_nothing_stands_for_it() {
+    let insert = "insert into t values (7)";
+    let mut world = world(Plans::Auto);
+    world.client(A).session.heed(&suspects(Trust::Names, &["note"]));
+    (0..3).for_each(|_| _ = runs(&mut world, A, insert, 0));
+    world.sends(A, [query("begin"), query("select note()")]);
+    world.server(0).got.clear();
+    assert_eq!(runs(&mut world, A, insert, 0)[0], format!("Parse \"\" {insert}"));
+}
+
+#[test]
+fn who_binds_after_others_have_used_it_up_is_planned_for_its_values_too() {
+    let mut world = world(Plans::Custom);
+    (0..3).for_each(|_| _ = runs(&mut world, A, READ, 0));
+    world.sends(A, [[parse("", READ), sync()].concat()]);
+    (0..3).for_each(|_| _ = runs(&mut world, B, READ, 0));
+    world.server(0).got.clear();
+    world.sends(A, [[bind("", "", &["1"]), execute_some("", 0), sync()].concat()]);
+    let parse = format!("Parse \"\" {READ}");
+    world.server_got(0, [parse.as_str(), "Bind \"\" to \"\"", "Execute \"\"", "Sync"]);
 }
