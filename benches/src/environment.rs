@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rustix::process::{Resource, getrlimit, getuid, setrlimit};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
@@ -49,8 +51,8 @@ impl Environment {
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755))?;
         let address = free_address()?;
         let made = rcgen::generate_simple_self_signed([address.to_string()])?;
-        let (certificate, tls) =
-            (made.cert.der().clone(), [made.cert.pem(), made.signing_key.serialize_pem()]);
+        let certificate = made.cert.der().clone();
+        let tls = [pem("CERTIFICATE", &certificate), pem("PRIVATE KEY", &made.signing_key.serialize_der())];
         Ok(Self { address, pg_bindir, certificate, tls, scratch })
     }
 
@@ -118,6 +120,13 @@ pub fn random_password() -> Result<String> {
     let mut bytes = [0; 16];
     std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// See RFC 7468.
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 fn newest_postgres() -> Option<PathBuf> {

@@ -1,4 +1,5 @@
 //! Unnamed statements that are parsed again and again are prepared once, and nobody notices.
+#![allow(clippy::indexing_slicing, reason = "a test, whose dice have as many sides")]
 
 use std::net::SocketAddr;
 
