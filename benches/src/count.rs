@@ -26,8 +26,8 @@ const TRANSACTIONS: [u32; 3] = [50, 100, 500];
 const START: Duration = Duration::from_secs(120);
 /// So much more than recorded is too much: what the machine's other threads have to do is in it.
 const TOLERANCE: f64 = 1.03;
-/// Fewer than this are not a transaction's: something is allocated ten times a second, say.
-const RARE: f64 = 0.05;
+/// Fewer than this are not a transaction's: something is allocated ten times a second, say, and valgrind is slow.
+const RARE: f64 = 0.5;
 
 /// What a transaction costs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

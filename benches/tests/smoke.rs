@@ -96,6 +96,17 @@ fn pgherd_is_measured_in_what_no_relay_takes() {
     assert!(reads.contains("| pgherd |") && reads.contains("| pgherd-reads |"), "{reads}");
 }
 
+/// What is counted in the session machine alone is not all: there are sockets, pools and the event loop.
+#[test]
+fn a_transaction_allocates_nothing_in_the_whole_of_pgherd() {
+    let program = Path::new(env!("CARGO_BIN_EXE_pgherd-bench"));
+    assert!(program.with_file_name("pgherd").is_file(), "pgherd was not built: cargo build --workspace");
+    let output = Command::new(program).arg("count").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(["simple", "extended", "prepared"].iter().all(|protocol| said.contains(protocol)), "{said}");
+}
+
 #[test]
 fn an_interrupt_ends_everything_that_was_started() {
     let out = tempfile::tempdir().unwrap();
