@@ -141,8 +141,10 @@ impl Session {
         let is_denied = self.expected.iter().any(|e| e.about == About::Denied);
         let verdict = match verdict(input, (is_hidden, self.reads_several), is_denied) {
             Verdict::Open if self.reads_several && (full || is_awaited) => Verdict::Refuses(Refusal::TooLong),
-            // What stands behind it may be refused yet.
-            Verdict::Open if is_awaited && !is_hidden => Verdict::Refuses(Refusal::ForNow),
+            // What stands behind it may be refused yet; unless it is one message that is longer than what can be held back.
+            Verdict::Open if !is_hidden && (is_awaited || (full && begins_with_whole(input))) => {
+                Verdict::Refuses(Refusal::ForNow)
+            }
             Verdict::Open if full || is_awaited => Verdict::Answers,
             verdict => verdict,
         };
@@ -243,6 +245,11 @@ fn verdict(input: &[u8], (first_only, whole): (bool, bool), denied: bool) -> Ver
         rest = behind;
     }
     Verdict::Open
+}
+
+/// True if the first message is all there.
+fn begins_with_whole(input: &[u8]) -> bool {
+    backend_header(input).ok().flatten().is_some_and(|header| header.len <= input.len())
 }
 
 /// True for what a standby carries out as the primary does, whatever follows.

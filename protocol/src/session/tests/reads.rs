@@ -225,6 +225,22 @@ fn what_a_standby_refuses_is_answered_by_the_primary() {
 }
 
 #[test]
+fn what_is_told_of_many_statements_before_the_first_row_is_for_the_primary() {
+    let mut world = herd(&[true]).with_capacity(200);
+    let asks =
+        [parse("", "select 'u'"), describe_statement(""), describe_statement(""), describe_statement("")];
+    let reads = [parse("s1", "select 'a'"), bind("", "s1", &[]), execute_some("", 0), sync()];
+    world.sends(A, [[asks.concat(), reads.concat()].concat()]);
+    assert!(!world.servers[1].got.is_empty());
+    let told = replies(&world.client(A).got);
+    assert_eq!(
+        told[told.len() - 3..],
+        ["DataRow a", "CommandComplete SELECT 1", "ReadyForQuery I"],
+        "{told:?}"
+    );
+}
+
+#[test]
 fn what_could_not_be_sent_again_is_read_on_the_primary() {
     let mut world = herd(&[true]);
     let run = || [bind("", "", &[]), execute_some("", 0)].concat();
