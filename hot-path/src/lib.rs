@@ -22,7 +22,7 @@ pub struct Transaction {
     before: Option<(Vec<u8>, Vec<u8>)>,
     request: Vec<u8>,
     reply: Vec<u8>,
-    /// Something stands for its unnamed statement: the reply begins with no ParseComplete of the server's.
+    /// How what stands for its unnamed statement is planned, if anything does.
     unnamed: Option<Plans>,
 }
 
@@ -89,7 +89,6 @@ impl Transaction {
                 before: Some(([parse(""), run("")].concat(), answer(b"12"))),
                 request: [parse(""), run("")].concat(),
                 reply: answer(b"2"),
-                // Where it is parsed anew the server would say so.
                 unnamed: Some(Plans::Auto),
             },
             Self {
@@ -148,6 +147,9 @@ impl Player {
         let sent = up.cut_frontend(session, server, lookup, (request, false), out);
         assert!(sent.consumed == request.len() && sent.stop.is_none(), "it is not taken in");
         let passed = out.len() + sent.pass.len();
+        // What stood for it has grown old, and is closed and prepared anew.
+        let renewed = if out.first() == Some(&b'C') { answer(b"312") } else { Vec::new() };
+        let reply = if renewed.is_empty() { reply } else { &renewed };
         out.clear();
         let told = down.cut_backend(session, server, (reply, false), out);
         assert!(told.is_ok_and(|cut| cut.consumed == reply.len()), "the answer is not understood");
