@@ -293,15 +293,25 @@ mod tests {
                     pgherd,
                     load(round, Peer::Pgbouncer, tps / 2.0, Some(12.0)),
                     load(round, Peer::Direct, tps, None),
+                    load(round, Peer::Relay, tps, Some(10.0)),
+                    load(round, Peer::RelayAgain, tps, Some(10.0)),
                 ]
             })
             .collect();
         let text = ratios_of(&loads);
         assert!(text.contains("| pgbouncer | 2.00 | ~1.00 | - | ~1.00 (0.92..1.08) |"), "{text}");
         assert!(
-            text.contains("some say less: pgherd / direct (TPS, latency), / pgbouncer (latency, own CPU)."),
+            text.contains(
+                "some say less: pgherd / direct (TPS, latency), / relay (TPS, latency), / pgbouncer (latency, own CPU)."
+            ),
             "{text}"
         );
+        // Nobody knows how much the machine differs from itself.
+        let uncontrolled: Vec<Load> =
+            loads.into_iter().filter(|load| !matches!(load.peer, Peer::Relay | Peer::RelayAgain)).collect();
+        let text = ratios_of(&uncontrolled);
+        assert!(text.contains("| pgbouncer | ~2.00"), "{text}");
+        assert!(text.contains("there is no A/A control here: pgherd / pgbouncer (TPS)."), "{text}");
     }
 
     #[test]

@@ -132,7 +132,8 @@ async fn ask(
 }
 
 /// A connection of the pool of this database and user. Who uses the pool is not to notice: one that nobody has used for a moment; and
-/// where it is urgent, as soon as it is the task's turn. In session mode that may never come: what is missing is opened beside the pool.
+/// where it is urgent, as soon as it is the task's turn. In session mode that may never come, and who begins another session is to get another
+/// process: there one is opened beside the pool.
 async fn connection(worker: &Worker, (database, user): (&str, &str), is_urgent: bool) -> Option<Source> {
     let mode = worker.shared.config.load().pool.mode_for(database, user);
     let (database, user) = (Arc::<str>::from(database), Arc::<str>::from(user));
@@ -145,7 +146,7 @@ async fn connection(worker: &Worker, (database, user): (&str, &str), is_urgent: 
     if !is_urgent {
         return None;
     }
-    if mode == PoolMode::Session && !access.can_be_served_now(worker) {
+    if mode == PoolMode::Session {
         let primary = worker.shared.backends.primary()?;
         return connect(&primary, (&database, &user), &[], worker).await.ok().map(Source::Own);
     }
