@@ -204,11 +204,7 @@ impl Session {
             self.expect_hidden(Kind::Close, About::Nothing);
             return Readiness::Ready;
         }
-        write::message(out, b'P', |out| {
-            out.push(0);
-            out.extend_from_slice(&self.unnamed.definition);
-        });
-        self.tally.server_parses += 1;
+        self.parse_unnamed(out);
         self.expect_hidden(Kind::Parse, About::Nothing);
         let Some(shape) = self.unnamed.gives else { return Readiness::Ready };
         let definition = &self.unnamed.definition;

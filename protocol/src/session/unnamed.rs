@@ -1,7 +1,7 @@
 //! The unnamed statement of a session, and what stands for it.
 //!
 //! What clients parse again and again without a name is prepared on servers under a name of pgherd's ([`Repeated`]). Where the server has it,
-//! a Parse is answered here, and Bind and Describe name that. It is to be the same for the client in everything, so:
+//! a Parse is answered here, and Bind names that. It is to be as much the same for the client as can be had (docs/clients.md says what is left), so:
 //!
 //! - it is done where nothing that the session has set or made counts, and where no migration is known to go on;
 //! - it is planned anew each time, if it is not wished otherwise ([`Plans`]): PostgreSQL takes one plan for all values after five executions at
@@ -179,6 +179,15 @@ impl Session {
         None
     }
 
+    /// Has the server parse the unnamed statement as such; the caller expects the reply.
+    pub(super) fn parse_unnamed(&mut self, out: &mut Vec<u8>) {
+        write::message(out, b'P', |out| {
+            out.push(0);
+            out.extend_from_slice(&self.unnamed.definition);
+        });
+        self.tally.server_parses += 1;
+    }
+
     /// The client asks what the unnamed statement takes and gives: nothing stands for it, since the types of its parameters might be others
     /// by now than when that was prepared.
     pub(super) fn describe_itself(&mut self, out: &mut Vec<u8>) {
@@ -190,11 +199,7 @@ impl Session {
         // Else it is parsed where it is missing.
         if self.expected.back().is_some_and(is_it) {
             self.expected.pop_back();
-            write::message(out, b'P', |out| {
-                out.push(0);
-                out.extend_from_slice(&self.unnamed.definition);
-            });
-            self.tally.server_parses += 1;
+            self.parse_unnamed(out);
             self.unnamed.placed = Placed::InBatch(self.batch);
             self.expect(Kind::ParseUnnamed);
         }

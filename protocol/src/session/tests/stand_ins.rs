@@ -27,6 +27,11 @@ fn runs(world: &mut World, client: usize, text: &str, place: usize) -> Vec<Strin
     requests(&std::mem::take(&mut world.server(place).got))
 }
 
+/// Runs it until something stands for it on the first server.
+fn warm(world: &mut World, client: usize, text: &str) {
+    (0..3).for_each(|_| _ = runs(world, client, text, 0));
+}
+
 /// Everybody else adds a column, and pgherd does not see it.
 fn alter_unseen(world: &mut World) {
     world.server(2).backend.reads(&query("alter table s add b int"));
@@ -72,7 +77,7 @@ fn where_the_values_make_no_difference_it_is_not_parsed_again() {
 #[test]
 fn the_statement_lasts_as_an_unnamed_one_does() {
     let mut world = world(Plans::Auto);
-    (0..3).for_each(|_| _ = runs(&mut world, A, READ, 0));
+    warm(&mut world, A, READ);
     world.client(A).got.clear();
     let missing = "ErrorResponse 26000 unnamed prepared statement does not exist";
     world.sends(A, [[describe_statement(""), bind("", "", &["2"]), execute_some("", 0), sync()].concat()]);
@@ -109,7 +114,7 @@ fn the_statement_lasts_as_an_unnamed_one_does() {
 #[test]
 fn what_the_client_asks_about_is_parsed_by_itself() {
     let mut world = world(Plans::Auto);
-    (0..3).for_each(|_| _ = runs(&mut world, A, READ, 0));
+    warm(&mut world, A, READ);
     world.client(A).got.clear();
     world.sends(A, [[parse("", READ), describe_statement(""), sync()].concat()]);
     world.server_got(0, [format!("Parse \"\" {READ}").as_str(), "Describe statement \"\"", "Sync"]);
@@ -121,7 +126,7 @@ fn what_the_client_asks_about_is_parsed_by_itself() {
 #[test]
 fn its_errors_name_the_unnamed_statement() {
     let mut world = world(Plans::Auto);
-    (0..3).for_each(|_| _ = runs(&mut world, A, READ, 0));
+    warm(&mut world, A, READ);
     world.client(A).got.clear();
     world.sends(A, [run(READ, &[])]);
     let wrong =
@@ -137,7 +142,7 @@ fn its_errors_name_the_unnamed_statement() {
 #[test]
 fn a_parse_is_told_at_once_where_the_client_asks_for_it() {
     let mut world = world(Plans::Auto);
-    (0..3).for_each(|_| _ = runs(&mut world, A, READ, 0));
+    warm(&mut world, A, READ);
     world.client(A).got.clear();
     world.sends(A, [[parse("", READ), flush()].concat()]);
     world.gets(A, ["ParseComplete"]);
@@ -148,7 +153,7 @@ fn a_parse_is_told_at_once_where_the_client_asks_for_it() {
 #[test]
 fn a_schema_that_was_changed_unseen_is_not_noticed() {
     let mut world = world(Plans::Auto);
-    (0..3).for_each(|_| _ = runs(&mut world, A, SCHEMA, 0));
+    warm(&mut world, A, SCHEMA);
     alter_unseen(&mut world);
     world.client(A).got.clear();
     let told = ["ParseComplete", "BindComplete", "DataRow s", "CommandComplete SELECT 1", "ReadyForQuery I"];
@@ -164,7 +169,7 @@ fn a_schema_that_was_changed_unseen_is_not_noticed() {
 #[test]
 fn what_the_client_has_parsed_before_the_schema_was_changed_is_refused_as_by_postgresql() {
     let mut world = world(Plans::Auto);
-    (0..3).for_each(|_| _ = runs(&mut world, A, SCHEMA, 0));
+    warm(&mut world, A, SCHEMA);
     world.sends(A, [[parse("", SCHEMA), describe_statement(""), sync()].concat()]);
     alter_unseen(&mut world);
     world.client(A).got.clear();
@@ -194,7 +199,7 @@ fn what_means_something_else_to_a_session_is_parsed_by_itself() {
     ];
     for before in all {
         let mut world = world(Plans::Auto);
-        (0..3).for_each(|_| _ = runs(&mut world, B, insert, 0));
+        warm(&mut world, B, insert);
         world.sends(A, [query("begin"), query(before)]);
         world.server(0).got.clear();
         let is_stood_for = !runs(&mut world, A, insert, 0)[0].starts_with("Parse");
@@ -219,7 +224,7 @@ fn what_pgherd_has_to_say_does_not_wait_for_a_server_that_has_nothing_to_say() {
 #[test]
 fn a_connection_that_owes_more_is_not_given_back_for_a_misfit() {
     let mut world = world(Plans::Auto);
-    (0..3).for_each(|_| _ = runs(&mut world, A, SCHEMA, 0));
+    warm(&mut world, A, SCHEMA);
     alter_unseen(&mut world);
     world.client(A).got.clear();
     let begun = [run(SCHEMA, &[]), query("select 'b'")].concat();
@@ -257,7 +262,7 @@ fn a_connection_that_owes_more_is_not_given_back_for_a_misfit() {
 fn what_forgets_all_statements_in_between_leaves_the_unnamed_one() {
     let insert = "insert into t values ($1)";
     let mut world = world(Plans::Auto);
-    (0..3).for_each(|_| _ = runs(&mut world, A, insert, 0));
+    warm(&mut world, A, insert);
     world.sends(A, [[parse("d", "deallocate all"), sync()].concat()]);
     world.client(A).got.clear();
     let forgets = [bind("", "d", &[]), execute_some("", 0)].concat();
@@ -272,7 +277,7 @@ fn behind_what_may_have_set_anything_nothing_stands_for_it() {
     let insert = "insert into t values (7)";
     let mut world = world(Plans::Auto);
     world.client(A).session.heed(&suspects(Trust::Names, &["note"]));
-    (0..3).for_each(|_| _ = runs(&mut world, A, insert, 0));
+    warm(&mut world, A, insert);
     world.sends(A, [query("begin"), query("select note()")]);
     world.server(0).got.clear();
     assert_eq!(runs(&mut world, A, insert, 0)[0], format!("Parse \"\" {insert}"));
@@ -281,9 +286,9 @@ fn behind_what_may_have_set_anything_nothing_stands_for_it() {
 #[test]
 fn who_binds_after_others_have_used_it_up_is_planned_for_its_values_too() {
     let mut world = world(Plans::Custom);
-    (0..3).for_each(|_| _ = runs(&mut world, A, READ, 0));
+    warm(&mut world, A, READ);
     world.sends(A, [[parse("", READ), sync()].concat()]);
-    (0..3).for_each(|_| _ = runs(&mut world, B, READ, 0));
+    warm(&mut world, B, READ);
     world.server(0).got.clear();
     world.sends(A, [[bind("", "", &["1"]), execute_some("", 0), sync()].concat()]);
     let parse = format!("Parse \"\" {READ}");
