@@ -253,6 +253,26 @@ async fn the_promotion_lock_of_a_pgherd_that_hangs_is_free_after_a_while() -> Re
     Ok(())
 }
 
+/// One that hangs between the two would keep it for as long as it hangs.
+#[tokio::test]
+async fn a_session_is_bound_before_it_takes_the_promotion_lock() -> Result<()> {
+    let herd = Herd::of(2).await?;
+    let standby = herd.cluster.server(2)?;
+    herd.cluster.server(1)?.query("ALTER ROLE ALL SET log_statement = 'all'").await?;
+    let told = eventually("the standby logs what the lock takes", PATIENCE, || async {
+        let executor = executor(&herd.cluster, settings(&herd.cluster)?);
+        ensure!(herd.take_by(&executor, &standby, Step::Lock).await == Outcome::Done);
+        ensure!(herd.take_by(&executor, &standby, Step::Unlock).await == Outcome::Done);
+        let log = std::fs::read_to_string(standby.log_path())?;
+        Ok(log.contains("pg_try_advisory_lock").then_some(log))
+    })
+    .await?;
+    let bound = told.find("set_config(name, '3s'").context("no session was bound")?;
+    let locked = told.find("pg_try_advisory_lock").context("no lock was taken")?;
+    ensure!(bound < locked, "{told}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_host_with_another_key_than_the_pinned_one_gets_no_command() -> Result<()> {
     let mut cluster = Cluster::builder().servers(2).start().await?;

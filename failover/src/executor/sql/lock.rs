@@ -84,11 +84,13 @@ async fn lock(client: &Client) -> Taken {
     }
     // Taken once: it would have to be released as often as it was taken.
     client.batch_execute(UNLOCK).await?;
+    // Before the lock is taken: whoever hangs between the two must not keep it either.
+    client.batch_execute(BOUND).await?;
     let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&PROMOTION_LOCK]).await?;
     if !row.try_get::<_, bool>(0)? {
+        client.batch_execute(UNLOCK).await?;
         return Err(Trouble::Failed("another pgherd holds its promotion lock".to_owned()));
     }
-    client.batch_execute(BOUND).await?;
     if promotion_triggered(client, false).await? {
         client.batch_execute(UNLOCK).await?;
         return Err(Trouble::Failed("a promotion is under way there".to_owned()));
