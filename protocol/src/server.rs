@@ -1,10 +1,10 @@
 //! What is known of a server connection between leases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::customs::Customs;
 use crate::prepared::{Plans, ServerStatements};
-use crate::session::Drawers;
+use crate::session::{Drawers, Expected};
 
 /// The state of one server connection that outlives a lease.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct ServerState {
     /// What the client has sent in the present lease, if it may have to be sent again: see
     /// [`Session::may_run_again`](crate::session::Session::may_run_again).
     pub request: Vec<u8>,
+    /// Room for what is owed in a lease: a session that has none needs none.
+    pub(crate) owed: VecDeque<Expected>,
 }
 
 impl ServerState {
@@ -38,6 +40,7 @@ impl ServerState {
             parameters_lost: false,
             drawers: Drawers::Nobody,
             request: Vec::new(),
+            owed: VecDeque::new(),
         }
     }
 

@@ -271,10 +271,13 @@ impl Session {
     /// The client is told what types a statement's parameters have; of its unnamed one they stay that, wherever it is prepared again.
     pub(super) fn note_takes(&mut self, about: About, frame: &Frame<'_>) {
         let is_it = self.is_about_unnamed(about) && self.unnamed.held == Held::Here;
-        let unnamed = &mut self.unnamed;
-        if let Some((text, _)) = split_cstr(&unnamed.definition).filter(|_| is_it && frame.is_complete()) {
-            unnamed.definition.truncate(text.len() + 1);
-            unnamed.definition.extend_from_slice(frame.body);
+        if !is_it || !frame.is_complete() {
+            return;
+        }
+        let definition = &mut self.unnamed.definition;
+        if let Some((text, _)) = split_cstr(definition) {
+            definition.truncate(text.len() + 1);
+            definition.extend_from_slice(frame.body);
         }
     }
 

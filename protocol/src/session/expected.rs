@@ -8,7 +8,7 @@ use crate::statement::Effect;
 
 /// One reply, or run of replies, that the server owes.
 #[derive(Debug)]
-pub(super) struct Expected {
+pub(crate) struct Expected {
     pub(super) kind: Kind,
     /// False for what pgherd asked for itself: the client is not told.
     pub(super) shown: bool,

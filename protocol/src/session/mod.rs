@@ -46,7 +46,8 @@ pub use block::{Passage, bound_to_standby};
 use describing::Describing;
 pub use detached::{Detached, Progress};
 use exit::Exit;
-use expected::{About, Expected, Kind, OwnWords, Placed, Undo};
+pub(crate) use expected::Expected;
+use expected::{About, Kind, OwnWords, Placed, Undo};
 pub use frontend::Pass;
 use home::Unread;
 use in_band::InBand;
@@ -65,7 +66,7 @@ use sequences::Numbers;
 pub use sequences::{Drawers, SequencePolicy, Sequences};
 use sql::SqlNames;
 pub use tally::Tally;
-use unnamed::{Held, Unnamed};
+use unnamed::{Held, Kept, Unnamed};
 
 use crate::customs::Customs;
 use crate::parameters::Parameters;
@@ -149,7 +150,7 @@ pub struct Session {
     /// Statements of different scopes are never shared; see [`crate::prepared::Statements::intern`].
     scope: u64,
     transaction: Transaction,
-    /// What the server owes, oldest first.
+    /// What the server owes, oldest first. The room for it is the connection's.
     expected: VecDeque<Expected>,
     /// Counts what ends a batch: Sync, Query, FunctionCall.
     batch: u64,
@@ -413,6 +414,9 @@ impl Session {
         self.ran_any = false;
         self.has_customs_here = false;
         self.unnamed.placed = Placed::No;
+        if self.expected.is_empty() {
+            std::mem::swap(&mut self.expected, &mut server.owed);
+        }
         self.lease_start = server.statements.now();
         self.attach_numbers(server);
         self.begin_rerun(server);
@@ -423,6 +427,9 @@ impl Session {
     pub fn detach(&mut self, server: &mut ServerState) {
         self.alters = false;
         self.reading = Reading::No;
+        if self.expected.is_empty() {
+            server.owed = std::mem::take(&mut self.expected);
+        }
         self.misread.drain(..).for_each(|id| server.statements.distrust(id));
         self.detach_numbers(server);
         self.leave_customs(server);

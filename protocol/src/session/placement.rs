@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::describing::{NOWHERE, Readiness};
 use super::frontend::ESCAPED_PREFIX;
 use super::sql::Rendered;
-use super::{About, Expected, Held, Kind, Migration, Placed, Session, Transaction, Undo};
+use super::{About, Expected, Held, Kept, Kind, Migration, Placed, Session, Transaction, Undo};
 use crate::prepared::{
     Description, SERVER_PREFIX, ServerStatements, Statement, Statements, write_server_name,
 };
@@ -207,8 +207,8 @@ impl Session {
         self.parse_unnamed(out);
         self.expect_hidden(Kind::Parse, About::Nothing);
         let Some(shape) = self.unnamed.gives else { return Readiness::Ready };
-        let definition = &self.unnamed.definition;
-        let again = self.unnamed.again.get_or_insert_with(|| {
+        let Kept { definition, again, .. } = &mut *self.unnamed;
+        let again = again.get_or_insert_with(|| {
             let again = statements.unshared(definition);
             // Nobody else has it.
             let _ = again.describe(Description { types: None, shape });

@@ -12,6 +12,7 @@
 //!
 //! [`Repeated`]: crate::prepared::Repeated
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::{About, Expected, Kind, Migration, Pass, Placed, Reading, Session, Transaction};
@@ -27,13 +28,33 @@ const CUSTOM_PLANS: u32 = 5;
 /// What has but one plan is parsed anew after so many times: what has become of the schema past pgherd is not to be missed for ever.
 const MOST_RUNS: u32 = 1000;
 
-/// The unnamed statement, kept so that it can be parsed again where it is missing.
+/// The unnamed statement. What is kept of it has its memory from the first Parse on: who uses the simple protocol never needs it.
 #[derive(Debug)]
 pub(super) struct Unnamed {
     pub(super) held: Held,
+    pub(super) placed: Placed,
+    kept: Option<Box<Kept>>,
+}
+
+impl Deref for Unnamed {
+    type Target = Kept;
+
+    fn deref(&self) -> &Kept {
+        self.kept.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Unnamed {
+    fn deref_mut(&mut self) -> &mut Kept {
+        self.kept.get_or_insert_with(|| Box::new(Kept::NONE))
+    }
+}
+
+/// The unnamed statement, kept so that it can be parsed again where it is missing.
+#[derive(Debug)]
+pub(super) struct Kept {
     /// Body of the Parse message behind the name. The allocation is reused.
     pub(super) definition: Vec<u8>,
-    pub(super) placed: Placed,
     pub(super) scan: Scan,
     /// The statement that it names, if it is PREPARE, EXECUTE or DEALLOCATE.
     pub(super) mention: Option<Box<Mention>>,
@@ -51,11 +72,11 @@ pub(super) struct Unnamed {
     pub(super) misfit: Option<u64>,
 }
 
-impl Unnamed {
-    pub(super) const NONE: Self = Self {
-        held: Held::Nowhere,
+static NOTHING: Kept = Kept::NONE;
+
+impl Kept {
+    const NONE: Self = Self {
         definition: Vec::new(),
-        placed: Placed::No,
         scan: Scan::UNSEEN,
         mention: None,
         number: 0,
@@ -65,6 +86,10 @@ impl Unnamed {
         generation: 0,
         misfit: None,
     };
+}
+
+impl Unnamed {
+    pub(super) const NONE: Self = Self { held: Held::Nowhere, placed: Placed::No, kept: None };
 
     /// It has another definition from now on.
     pub(super) fn become_another(&mut self) {
@@ -94,11 +119,11 @@ impl Session {
     ) -> Option<Pass> {
         server.plans().filter(|_| self.may_have_stand_in(findings))?;
         let Lookup { repeated, statements, .. } = lookup;
-        let definition = &self.unnamed.definition;
+        let Kept { definition, misfit, .. } = &mut *self.unnamed;
         let stand_in = repeated.find(self.scope, definition, statements)?;
         let id = stand_in.id;
-        if self.unnamed.misfit == Some(id) {
-            self.unnamed.misfit = None;
+        if *misfit == Some(id) {
+            *misfit = None;
             repeated.reject(self.scope, definition);
             return None;
         }
