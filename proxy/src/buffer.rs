@@ -1,17 +1,12 @@
 //! Fixed-size buffers, lent to connections only while they have bytes in flight.
 
-use std::cell::{Cell, RefCell};
 use std::task::{Poll, ready};
 
+use crate::spare::Spare;
 use crate::stream::Stream;
 
 /// Bytes of one buffer: also the longest message that is looked at as a whole.
 pub(crate) const BUFFER_LEN: usize = 16 * 1024;
-
-/// Buffers that a worker keeps for the next connection that needs one.
-const KEPT: usize = 256;
-/// Room for so many is never given up.
-const KEPT_AT_LEAST: usize = 16;
 
 /// Bytes read and not yet done with.
 #[derive(Debug)]
@@ -70,52 +65,34 @@ impl Buffer {
 
 /// The buffers of one worker.
 #[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    spare: RefCell<Vec<Buffer>>,
-    /// The fewest that were spare at once since they were trimmed.
-    unneeded: Cell<usize>,
-}
+pub(crate) struct Buffers(Spare<Buffer>);
 
 impl Buffers {
-    /// An empty buffer; the one used last, since its memory is warm.
+    /// An empty buffer.
     pub(crate) fn take(&self) -> Buffer {
-        let mut spare = self.spare.borrow_mut();
-        let buffer = spare.pop();
-        self.unneeded.set(self.unneeded.get().min(spare.len()));
-        buffer.unwrap_or_else(Buffer::new)
+        self.0.take().unwrap_or_else(Buffer::new)
     }
 
     /// A buffer with what one read gave; none at the end of the stream.
     pub(crate) fn poll_take_filled(&self, stream: &mut Stream) -> Poll<std::io::Result<Option<Buffer>>> {
-        let mut spare = self.spare.borrow_mut();
-        if spare.is_empty() {
-            spare.push(Buffer::new());
+        let mut buffer = self.take();
+        let read = buffer.poll_fill(stream);
+        if let Poll::Ready(Ok(1..)) = read {
+            return Poll::Ready(Ok(Some(buffer)));
         }
-        let Some(buffer) = spare.last_mut() else { return Poll::Ready(Ok(None)) };
-        if ready!(buffer.poll_fill(stream))? == 0 {
-            return Poll::Ready(Ok(None));
-        }
-        let buffer = spare.pop();
-        self.unneeded.set(self.unneeded.get().min(spare.len()));
-        Poll::Ready(Ok(buffer))
+        self.give(buffer);
+        read.map_ok(|_| None)
     }
 
-    /// Frees half of those that were not needed since this was done last: what a burst has left goes away little by little.
+    /// Frees those that were not needed of late.
     pub(crate) fn trim(&self) {
-        let mut spare = self.spare.borrow_mut();
-        let unneeded = self.unneeded.get().div_ceil(2).min(spare.len());
-        spare.drain(..unneeded);
-        spare.shrink_to(KEPT_AT_LEAST);
-        self.unneeded.set(spare.len());
+        self.0.trim();
     }
 
     /// Takes a buffer back.
     pub(crate) fn give(&self, mut buffer: Buffer) {
-        let mut spare = self.spare.borrow_mut();
-        if spare.len() < KEPT {
-            (buffer.start, buffer.end) = (0, 0);
-            spare.push(buffer);
-        }
+        (buffer.start, buffer.end) = (0, 0);
+        self.0.give(buffer);
     }
 }
 
@@ -135,20 +112,5 @@ mod tests {
         assert_eq!(buffer.filled(), b"before, hind");
         assert!(buffer.put_before(&rest));
         assert!(buffer.is_full() && buffer.filled().ends_with(b"xbefore, hind"));
-    }
-
-    #[test]
-    fn what_a_burst_has_left_goes_away_and_what_is_in_use_stays() {
-        let buffers = Buffers::default();
-        let taken: Vec<_> = (0..100).map(|_| buffers.take()).collect();
-        taken.into_iter().for_each(|buffer| buffers.give(buffer));
-        buffers.trim();
-        assert_eq!(buffers.spare.borrow().len(), 100, "all were in use");
-        for _ in 0..10 {
-            let used = [buffers.take(), buffers.take()];
-            used.into_iter().for_each(|buffer| buffers.give(buffer));
-            buffers.trim();
-        }
-        assert_eq!(buffers.spare.borrow().len(), 2);
     }
 }

@@ -32,6 +32,7 @@ mod seat;
 mod sequences;
 mod server;
 mod shared;
+mod spare;
 mod strangers;
 mod stream;
 mod survey;

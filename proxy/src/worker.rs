@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffers;
-use crate::client::{self, Connection, Session, TaskEnd, Traveller, Watch};
+use crate::client::{self, Connection, Limits, Session, Taken, TaskEnd, Traveller, Turns, Watch};
 use crate::config::Config;
 use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
 use crate::hidden;
@@ -97,6 +97,8 @@ pub(crate) struct Worker {
     tasks_begun: Notify,
     /// The sessions of this worker.
     pub(crate) watches: RefCell<Slab<Rc<Watch>>>,
+    /// What the last of them may not take longer than: mostly the next one's are the same.
+    limits: RefCell<Option<Rc<Limits>>>,
 }
 
 struct Task(Pin<Box<dyn Future<Output = TaskEnd>>>);
@@ -148,6 +150,15 @@ impl Worker {
     /// Connections of all workers, logged in or not.
     pub(crate) fn connections(&self) -> usize {
         self.crew.connections()
+    }
+
+    /// These limits, kept once for all sessions in a row that have them.
+    pub(crate) fn share_limits(&self, limits: Limits) -> Rc<Limits> {
+        let mut last = self.limits.borrow_mut();
+        match &*last {
+            Some(same) if **same == limits => Rc::clone(same),
+            _ => Rc::clone(last.insert(Rc::new(limits))),
+        }
     }
 
     /// Runs a task beside the sessions; the worker does not end before it.
@@ -263,6 +274,7 @@ async fn run(
         tasks: RefCell::default(),
         tasks_begun: Notify::new(),
         watches: RefCell::default(),
+        limits: RefCell::default(),
     });
     tokio::select! {
         () = worker.tend_pools(executor) => {}
@@ -291,7 +303,8 @@ async fn keep_catalogues(worker: &Worker) {
 
 /// Serves connections until no more are handed over and all sessions have ended, or until the drain deadline.
 async fn serve_all(worker: &Rc<Worker>, inbox: &mut Inbox, executor: &Executor<TaskEnd>) {
-    let clients = Clients { worker, executor, heeded: RefCell::new(worker.shared.config.load_full()) };
+    let turns = Rc::new(Turns::new(Session::take_turn));
+    let clients = Clients { worker, executor, turns, heeded: RefCell::new(worker.shared.config.load_full()) };
     let mut reap = tokio::time::interval(REAP_INTERVAL);
     let mut pulse = tokio::time::interval(PULSE);
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -320,6 +333,7 @@ async fn serve_all(worker: &Rc<Worker>, inbox: &mut Inbox, executor: &Executor<T
             _ = pulse.tick(), if executor.len() > 0 => {
                 worker.relief.set(worker.crew.report(worker.id, effort.measure()));
                 worker.buffers.trim();
+                clients.turns.trim();
                 clients.look();
             }
             // The first worker does it for all.
@@ -342,14 +356,15 @@ async fn serve_all(worker: &Rc<Worker>, inbox: &mut Inbox, executor: &Executor<T
 }
 
 /// The logins and sessions of a worker: one task for each, and every task is waited for.
-struct Clients<'a> {
+struct Clients<'a, F> {
     worker: &'a Rc<Worker>,
     executor: &'a Executor<TaskEnd>,
+    turns: Rc<Turns<F>>,
     /// The configuration that its sessions go by.
     heeded: RefCell<Arc<Config>>,
 }
 
-impl Clients<'_> {
+impl<F: Future<Output = Taken> + 'static> Clients<'_, F> {
     fn serve(&self, accepted: Accepted) {
         let Accepted { socket, peer, counted } = accepted;
         match Socket::new(socket) {
@@ -365,9 +380,13 @@ impl Clients<'_> {
     fn take_in(&self, traveller: Traveller) {
         let peer = traveller.peer().address.clone();
         match traveller.arrive(self.worker, self.worker.crew.count(self.worker.id)) {
-            Ok(session) => self.executor.spawn(Box::new(session).run()),
+            Ok(session) => self.begin(Box::new(session)),
             Err(error) => tracing::warn!(%peer, %error, "a session was lost on its way to another thread"),
         }
+    }
+
+    fn begin(&self, session: Box<Session>) {
+        self.executor.spawn(session.run(Rc::clone(&self.turns)));
     }
 
     fn send_away(&self, session: Box<Session>, to: WorkerId) {
@@ -381,7 +400,7 @@ impl Clients<'_> {
     /// A login that has succeeded becomes a session. A panic ends its own session only.
     fn go_on(&self, ended: Result<TaskEnd, Panicked>) {
         match ended {
-            Ok(TaskEnd::Session(session)) => self.executor.spawn(session.run()),
+            Ok(TaskEnd::Session(session)) => self.begin(session),
             Ok(TaskEnd::Leaves(session, to)) => self.send_away(session, to),
             Ok(TaskEnd::Nothing) => {}
             Err(Panicked) => tracing::error!("a session ended by a panic; this is a defect of pgherd"),
@@ -397,7 +416,7 @@ impl Clients<'_> {
         }
         let watches = self.worker.watches.borrow();
         if !Arc::ptr_eq(&config, &self.heeded.borrow()) {
-            watches.iter().for_each(|(_, watch)| watch.heed(&config.pool));
+            watches.iter().for_each(|(_, watch)| watch.heed(self.worker));
             self.heeded.replace(Arc::clone(&config));
         }
         for request in watches.iter().filter_map(|(_, watch)| watch.look(now)) {

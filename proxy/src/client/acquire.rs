@@ -57,8 +57,6 @@ impl From<ClientError> for Failure {
 /// What a session needs a server connection for.
 #[derive(Debug)]
 pub(crate) struct Access {
-    pub(super) database: Arc<str>,
-    pub(super) user: Arc<str>,
     /// What is in force in the session.
     pub(super) parameters: Arc<Parameters>,
     pub(super) seat: Arc<Seat>,
@@ -121,23 +119,25 @@ enum Trouble {
 }
 
 impl Access {
-    pub(crate) fn new(
-        database: Arc<str>,
-        user: Arc<str>,
-        parameters: Arc<Parameters>,
-        seat: Arc<Seat>,
-        account: Arc<Account>,
-    ) -> Self {
+    pub(crate) fn new(parameters: Arc<Parameters>, seat: Arc<Seat>, account: Arc<Account>) -> Self {
         let sequences = Arc::default();
         let standbys = Box::new(Standbys::new(seat.card().id));
         let (outlook, home, cached) = (None, None, None);
-        Self { database, user, parameters, seat, account, outlook, sequences, home, cached, standbys }
+        Self { parameters, seat, account, outlook, sequences, home, cached, standbys }
+    }
+
+    pub(super) fn database(&self) -> &Arc<str> {
+        &self.seat.card().database
+    }
+
+    pub(super) fn user(&self) -> &Arc<str> {
+        &self.seat.card().user
     }
 
     /// A number that stands for the database and the user.
     pub(super) fn place(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (&*self.database, &*self.user).hash(&mut hasher);
+        (&**self.database(), &**self.user()).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -151,7 +151,7 @@ impl Access {
         let pool = match &self.cached {
             Some((known, pool)) if Arc::ptr_eq(known, server) => pool,
             _ => {
-                let pool = server.pool(&self.database, &self.user);
+                let pool = server.pool(self.database(), self.user());
                 &self.cached.insert((Arc::clone(server), pool)).1
             }
         };
@@ -186,14 +186,14 @@ impl Access {
     /// A connection of the primary's pool that nobody has used for so long.
     pub(crate) async fn rested(&self, worker: &Worker, rested: Duration) -> Option<Held> {
         let server = worker.shared.backends.primary()?;
-        let lease = server.pool(&self.database, &self.user).lend_rested(rested)?;
+        let lease = server.pool(self.database(), self.user()).lend_rested(rested)?;
         self.prepare(Held { server, lease }, worker).await.ok()
     }
 
     /// True if the primary's pool has a connection to give.
     pub(crate) fn can_be_served_now(&self, worker: &Worker) -> bool {
         match &worker.shared.backends.load().writes {
-            Target::Open(server) => server.pool(&self.database, &self.user).can_serve(),
+            Target::Open(server) => server.pool(self.database(), self.user()).can_serve(),
             Target::Held { .. } => false,
         }
     }
@@ -276,7 +276,7 @@ impl Access {
     }
 
     fn pool_is_full(&self, pool: &Pool, worker: &Worker) -> ClientError {
-        let Self { database, user, .. } = self;
+        let (database, user) = (self.database(), self.user());
         let limit = worker.shared.config.load().pool.query_wait_timeout_for(database, user);
         let why = pool.why_full();
         ClientError::new("53300", "no server connection became free in time")
@@ -358,7 +358,7 @@ impl Access {
         if !server.may_be_tried() {
             return Err(Trouble::Unreachable);
         }
-        match connect(&server, (&self.database, &self.user), &[], worker).await {
+        match connect(&server, (self.database(), self.user()), &[], worker).await {
             Ok(connection) => {
                 let lease = permit.fill(connection).ok_or(Trouble::TryAgain)?;
                 self.prepare(Held { server, lease }, worker).await
@@ -379,7 +379,7 @@ impl Access {
             worker.shared.doubt(server.node.id);
             return Trouble::Unreachable;
         }
-        tracing::info!(server = %server.node, database = %self.database, user = %self.user, %error, "no server connection");
+        tracing::info!(server = %server.node, database = %self.database(), user = %self.user(), %error, "no server connection");
         Trouble::Final(match error {
             ConnectError::Refused(body) => Failure::Refused(body),
             ConnectError::NoDescriptors => ClientError::new("53000", "pgherd has too many files open")
@@ -391,7 +391,7 @@ impl Access {
             }
             ConnectError::Login(LoginError::NoCredential) => ClientError::new(
                 "28000",
-                format!("pgherd has no password to log in as user \"{}\" at {}", self.user, server.node),
+                format!("pgherd has no password to log in as user \"{}\" at {}", self.user(), server.node),
             )
             .hint(
                 "Who is let in without a password gives none away: put the user's into auth.userlist_file or [[auth.map]] \
@@ -401,7 +401,7 @@ impl Access {
             other => {
                 ClientError::new(
                     "28P01",
-                    format!("login of user \"{}\" at {} failed: {other}", self.user, server.node),
+                    format!("login of user \"{}\" at {} failed: {other}", self.user(), server.node),
                 )
                 .hint("The password may have been changed: connect again.")
                 .into()
@@ -411,7 +411,7 @@ impl Access {
 
     /// The server can be reached, but not as `backends.tls` wants it.
     fn not_as_wanted(&self, server: &Server, why: &str) -> Failure {
-        let text = format!("connection to server {} for user \"{}\" failed: {why}", server.node, self.user);
+        let text = format!("connection to server {} for user \"{}\" failed: {why}", server.node, self.user());
         ClientError::new("08001", text).into()
     }
 
@@ -501,7 +501,7 @@ pub(super) async fn any_server(access: &mut Access, worker: &Worker) -> Result<H
         }
     };
     if let Some(server) = standby {
-        let pool = server.pool(&access.database, &access.user);
+        let pool = server.pool(access.database(), access.user());
         let found = match pool.check_out(worker.id, &access.seat, &access.parameters) {
             Checkout::Granted(Grant::Lease(lease)) => access.prepare(Held { server, lease }, worker).await,
             Checkout::Granted(Grant::Permit(permit)) => access.open(server, permit, worker).await,

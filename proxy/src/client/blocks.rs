@@ -169,7 +169,7 @@ impl Session {
 
     /// The block goes on nowhere: the client is told why with its next statement, and what is in force again without it.
     async fn refuse_block(&mut self, error: ClientError, undone: &[(Box<str>, Box<str>)]) -> Turn {
-        tracing::debug!(peer = %self.peer, error = %error.message, "a transaction that only reads was given up");
+        tracing::debug!(peer = %self.peer(), error = %error.message, "a transaction that only reads was given up");
         let detached = self.front.machine.abandon_block(&error);
         let told = self.front.down.append();
         undone.iter().for_each(|(name, value)| write::parameter_status(told, name, value));

@@ -38,7 +38,7 @@ pub(super) async fn pooling(
         return Pooling::Transaction;
     }
     access.home = tokio::time::timeout_at(deadline, access.at_once(worker)).await.unwrap_or_default();
-    let hidden_state = worker.shared.config.load().pool.hidden_state_for(&access.database, &access.user);
+    let hidden_state = worker.shared.config.load().pool.hidden_state_for(access.database(), access.user());
     let reads_elsewhere = hidden_state != HiddenState::Off
         && worker.shared.control.routing.borrow().nodes.len() > 1
         && access.read_policy(worker).reads != config::Reads::Primary;
@@ -132,9 +132,14 @@ impl Session {
         held
     }
 
+    /// True if what the session does next is done on its own connection.
+    pub(super) fn is_at_home(&self) -> bool {
+        self.access.home.is_some() && self.front.reads != Reads::OnStandby
+    }
+
     /// The session's own connection, if that is where it is to go on.
     pub(super) fn come_home(&mut self) -> Option<Held> {
-        if self.front.reads == Reads::OnStandby {
+        if !self.is_at_home() {
             return None;
         }
         let home = self.access.home.take()?;

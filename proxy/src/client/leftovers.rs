@@ -49,7 +49,7 @@ impl Session {
         let sql = if machine.is_suspect() {
             let suspected = machine.suspected_parameters().iter().map(|name| &**name);
             let suspected = suspected.filter(|name| !customs.has(name));
-            question(&self.access.user, machine.startup(), own.chain(suspected)).into()
+            question(self.access.user(), machine.startup(), own.chain(suspected)).into()
         } else {
             parameters_question(own)
         };

@@ -170,8 +170,8 @@ pub(super) async fn log_in(
         let opened = replication::open(worker, stream, (&asked, minor), (seat, counted, deadline));
         return Ok(Admitted::Replicating(Box::pin(opened).await?));
     }
-    let mut access = Access::new(database, user, Arc::clone(&parameters), Arc::clone(&seat), Arc::default());
-    let defaults = Defaults::of(role_there.or(role).as_deref(), &access.database);
+    let mut access = Access::new(Arc::clone(&parameters), Arc::clone(&seat), Arc::default());
+    let defaults = Defaults::of(role_there.or(role).as_deref(), access.database());
     access.standbys.begin(defaults, after, &shared.backends.positions());
     let found = tokio::time::timeout_at(deadline, welcome::find(worker, &mut access)).await;
     let welcome = match found {
@@ -180,18 +180,18 @@ pub(super) async fn log_in(
     };
     // A session that keeps its server connection shows the client that server process's id, so that what is said of it
     // (pg_stat_activity, NOTIFY) is recognised, and pg_terminate_backend() reaches it.
-    let mode = shared.config.load().pool.mode_for(&access.database, &access.user);
+    let mode = shared.config.load().pool.mode_for(access.database(), access.user());
     let pooling = Box::pin(home::pooling(mode, &mut access, worker, deadline)).await;
-    let wanted = || shared.config.load().pool.hidden_state_for(&access.database, &access.user);
-    access.outlook = Some(shared.catalogues.outlook(&access.database, &access.user, wanted));
+    let wanted = || shared.config.load().pool.hidden_state_for(access.database(), access.user());
+    access.outlook = Some(shared.catalogues.outlook(access.database(), access.user(), wanted));
     let pid = access
         .home
         .as_mut()
         .and_then(|held| held.lease.connection())
         .map(|connection| connection.cancel.pid());
-    let policy = || shared.config.load().pool.sequences_for(&access.database, &access.user);
-    access.sequences = shared.sequences.of(&access.database, &access.user, policy);
-    access.account = shared.traffic.account(&access.database, &access.user);
+    let policy = || shared.config.load().pool.sequences_for(access.database(), access.user());
+    access.sequences = shared.sequences.of(access.database(), access.user(), policy);
+    access.account = shared.traffic.account(access.database(), access.user());
     let registration = shared.cancel_keys.register(&seat, pid, minor);
     let listed = shared.roster.enter(&seat);
     // Who was not listed yet when another of this name came was not sent away.

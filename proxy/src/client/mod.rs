@@ -22,6 +22,7 @@ mod replication;
 mod session;
 mod startup;
 mod travel;
+mod turns;
 mod unserved;
 mod vacate;
 mod watch;
@@ -48,7 +49,8 @@ use startup::Opening;
 pub(crate) use replication::Replication;
 pub(crate) use session::Session;
 pub(crate) use travel::Traveller;
-pub(crate) use watch::Watch;
+pub(crate) use turns::{Taken, Turns};
+pub(crate) use watch::{Limits, Watch};
 
 /// Time for the last words to a client whose login has taken too long.
 const LOGIN_GRACE: Duration = Duration::from_millis(200);
@@ -76,8 +78,7 @@ pub(crate) async fn greet(worker: Rc<Worker>, connection: Connection) -> TaskEnd
     };
     match opened {
         Ok(Ok(Opened::Session(client))) => {
-            let connection = Connection { stream, peer, counted };
-            return TaskEnd::Session(Box::new(Session::new(worker, connection, client)));
+            return TaskEnd::Session(Box::new(Session::new(worker, (stream, counted), client)));
         }
         Ok(Ok(Opened::Console(visitor))) => {
             // What is left of the login is not kept for it, nor does it keep an ordinary session's task large.

@@ -40,7 +40,7 @@ impl Session {
                 return self.lost(held, Lost { cause, last_error: None }).await;
             }
             Event::SentAway => {
-                tracing::info!(peer = %self.peer, "a client is sent away: its transaction took too long");
+                tracing::info!(peer = %self.peer(), "a client is sent away: its transaction took too long");
                 // What it did is undone already; the rest of the answer is for nobody.
                 return Turn::End;
             }
@@ -116,7 +116,7 @@ impl Session {
 
     async fn lost(&mut self, mut held: Held, lost: Lost) -> Turn {
         let node = &held.server.node;
-        tracing::debug!(peer = %self.peer, server = %node, cause = lost.cause, "a server connection was lost in use");
+        tracing::debug!(peer = %self.peer(), server = %node, cause = lost.cause, "a server connection was lost in use");
         self.worker.shared.doubt(node.id);
         let buffers = &self.worker.buffers;
         let front = &mut self.front;
@@ -142,7 +142,7 @@ impl Session {
         let goes_on = !is_cancelled && !alone && (stops || lost.is_for_all(presence));
         if let Some(request) = request.filter(|_| goes_on) {
             front.send_again(&request, buffers);
-            tracing::debug!(peer = %self.peer, server = %node, "what was read there is read anew");
+            tracing::debug!(peer = %self.peer(), server = %node, "what was read there is read anew");
             return Turn::Next;
         }
         match (front.machine.left_there(), &lost.last_error) {
@@ -223,7 +223,7 @@ impl Session {
 
     /// What PostgreSQL says before it closes a connection that is out of step; to an impossible length it says nothing.
     pub(super) fn say_violation(&mut self, error: FrameError) {
-        tracing::info!(peer = %self.peer, %error, "a client broke the protocol");
+        tracing::info!(peer = %self.peer(), %error, "a client broke the protocol");
         if let FrameError::UnknownTag(_) = error {
             self.say_last(&ClientError::new("08P01", error.to_string()));
         }
@@ -234,7 +234,7 @@ impl Session {
     }
 
     pub(super) fn say_deaf(&mut self, Deaf(cause): &Deaf) {
-        tracing::info!(peer = %self.peer, cause, "a session that listens is ended");
+        tracing::info!(peer = %self.peer(), cause, "a session that listens is ended");
         let error =
             ClientError::new("57P01", "terminating connection because the one that listened for it was lost");
         self.say_last(&error.detail(cause.to_string()));
@@ -242,7 +242,7 @@ impl Session {
 
     pub(super) fn say_overdue(&mut self, overdue: Overdue) {
         let error = overdue.last_words();
-        tracing::info!(peer = %self.peer, pid = self.front.pid, reason = %error.message, "a client is sent away");
+        tracing::info!(peer = %self.peer(), pid = self.front.pid, reason = %error.message, "a client is sent away");
         self.say_last(&error);
     }
 
@@ -260,5 +260,5 @@ async fn look(server: &Server, access: &Access, worker: &Worker) -> Presence {
         return Presence::Gone;
     }
     let limit = worker.shared.config.load().pool.server_connect_timeout.min(LOOK);
-    look_at(&server.node, (&access.user, &access.database), limit).await
+    look_at(&server.node, (access.user(), access.database()), limit).await
 }

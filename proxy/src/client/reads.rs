@@ -19,6 +19,7 @@ use super::wishes::{self, Defaults};
 use crate::buffer::{Buffer, Buffers};
 use crate::config::{Consistency, ReadPolicy, Routing};
 use crate::reactor;
+use crate::roster::Card;
 use crate::server::balance::Dice;
 use crate::server::connection::ServerConnection;
 use crate::server::marks::{After, Mark, Positions};
@@ -127,7 +128,7 @@ impl Access {
     /// What holds for the session's reads: what it asks for itself, else what the configuration says. Found anew when either has changed.
     pub(super) fn read_policy(&mut self, worker: &Worker) -> ReadPolicy {
         let config = worker.shared.config.load();
-        let Self { parameters, standbys, .. } = self;
+        let Self { parameters, standbys, seat, .. } = self;
         if let Some(found) = &standbys.found
             && Arc::ptr_eq(&found.routing, &config.routing)
             && Arc::ptr_eq(&found.parameters, parameters)
@@ -136,7 +137,8 @@ impl Access {
         }
         let (routing, parameters) = (Arc::clone(&config.routing), Arc::clone(parameters));
         let application = parameters.get("application_name").unwrap_or_default();
-        let policy = routing.policy_for(&self.database, &self.user, application);
+        let Card { database, user, .. } = seat.card();
+        let policy = routing.policy_for(database, user, application);
         let policy = wishes::apply(policy, &parameters, &standbys.defaults);
         standbys.found.insert(Found { routing, parameters, policy }).policy
     }
@@ -175,7 +177,8 @@ impl Access {
         }
         if self.standbys.pool_of(server).is_none() {
             self.standbys.pools.retain(|(known, _)| table.readable.iter().any(|it| Arc::ptr_eq(it, known)));
-            self.standbys.pools.push((Arc::clone(server), server.pool(&self.database, &self.user)));
+            self.standbys.pools.reserve_exact(1);
+            self.standbys.pools.push((Arc::clone(server), server.pool(self.database(), self.user())));
         }
         let pool = self.standbys.pool_of(server).ok_or(Reason::Connection)?;
         match pool.check_out(worker.id, &self.seat, &self.parameters) {

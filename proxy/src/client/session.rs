@@ -13,6 +13,7 @@ use pgherd_protocol::flow::Next;
 use pgherd_protocol::frame::{Frame, FrameError, frontend_header};
 use pgherd_protocol::session::{Detached, Session as Machine};
 
+use super::TaskEnd;
 use super::acquire::{Access, Attempt, Failure, Held, Slow};
 use super::again::Again;
 use super::blocks::KeepsBlocks;
@@ -24,16 +25,16 @@ use super::own_work::HeldOver;
 use super::pipe::{Filled, Pipe};
 use super::reads::Reads;
 use super::relay::{Event, Front, Lost};
+use super::turns::{Taken, Turns};
 use super::vacate::Vacating;
 use super::watch::{Activity, Overdue, Watched};
-use super::{Connection, TaskEnd};
 use crate::cancel::Registration;
 use crate::config::PoolMode;
 use crate::crew::Connected;
-use crate::peer::Peer;
 use crate::places::Places;
 use crate::reactor;
 use crate::roster::Listed;
+use crate::stream::Stream;
 use crate::traffic::{Counter, Reason};
 use crate::worker::{Stage, Worker};
 
@@ -46,7 +47,6 @@ pub(crate) struct Session {
     pub(super) front: Front,
     pub(super) watch: Watched,
     pub(super) access: Access,
-    pub(super) peer: Peer,
     /// The key is valid, and the client counts, as long as these live.
     pub(super) registration: Registration,
     pub(super) counted: Places,
@@ -56,14 +56,14 @@ pub(crate) struct Session {
 }
 
 /// Whether the session goes on.
-pub(super) enum Turn {
+pub(crate) enum Turn {
     Next,
     End,
 }
 
 impl Session {
-    pub(super) fn new(worker: Rc<Worker>, connection: Connection, client: LoggedIn) -> Self {
-        let Connection { stream, peer, counted: connected } = connection;
+    pub(super) fn new(worker: Rc<Worker>, connection: (Stream, Connected), client: LoggedIn) -> Self {
+        let (stream, connected) = connection;
         let LoggedIn { access, registration, counted, listed, mode, pooling } = client;
         home::count(&access, &worker);
         let front = Front {
@@ -95,7 +95,6 @@ impl Session {
             front,
             watch,
             access,
-            peer,
             registration,
             counted,
             listed,
@@ -104,22 +103,42 @@ impl Session {
         }
     }
 
-    /// Serves the client until it leaves, or the session is sent to another worker. Boxed, so that its task is small.
-    pub(crate) async fn run(mut self: Box<Self>) -> TaskEnd {
+    /// Serves the client until it leaves, or the session is sent to another worker. What is kept while the client is silent is small.
+    pub(crate) async fn run<F>(self: Box<Self>, turns: Rc<Turns<F>>) -> TaskEnd
+    where
+        F: Future<Output = Taken>,
+    {
         self.watch.begin(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
-        while let Turn::Next = self.turn().await {
+        let mut session = self;
+        // Its own connection is to be heard, too.
+        while session.is_at_home() || session.is_asked().await {
+            let turn;
+            (session, turn) = turns.take(session).await;
+            if let Turn::End = turn {
+                break;
+            }
             // Its own connection is watched by this worker.
-            if self.access.home.is_none()
-                && let Some(worker) = self.worker.sends_away()
+            if session.access.home.is_none()
+                && let Some(worker) = session.worker.sends_away()
             {
-                return TaskEnd::Leaves(self, worker);
+                return TaskEnd::Leaves(session, worker);
             }
         }
+        Box::pin(session.end()).await;
+        TaskEnd::Nothing
+    }
+
+    async fn end(&mut self) {
         let farewell = poll_fn(|_| self.front.poll_flush(&self.worker.buffers));
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
         self.give_up_home().await;
-        tracing::debug!(peer = %self.peer, pid = self.front.pid, "a session ended");
-        TaskEnd::Nothing
+        tracing::debug!(peer = %self.peer(), pid = self.front.pid, "a session ended");
+    }
+
+    /// [`Session::turn`], which keeps the session meanwhile.
+    pub(crate) async fn take_turn(mut self: Box<Self>) -> Taken {
+        let turn = self.turn().await;
+        (self, turn)
     }
 
     /// One lease: from the client's first message to the moment when the server connection can go back.
@@ -214,16 +233,19 @@ impl Session {
         !self.front.machine.keeps_connection() && !self.front.down.has_input()
     }
 
-    /// A server connection for the client's next message. `Err`: what comes instead.
-    async fn lease(&mut self) -> Result<Held, Turn> {
+    /// Waits for a message that needs a server; false if the session ends.
+    async fn is_asked(&mut self) -> bool {
         match self.request().await {
-            Ok(Next::Request) => {}
-            Ok(_) => return Err(Turn::End),
+            Ok(next) => next == Next::Request,
             Err(error) => {
                 self.say_violation(error);
-                return Err(Turn::End);
+                false
             }
         }
+    }
+
+    /// A server connection for the client's next message. `Err`: what comes instead.
+    async fn lease(&mut self) -> Result<Held, Turn> {
         let asked_at = reactor::micros();
         self.access.seat.card().asked_at.store(asked_at, Ordering::Relaxed);
         match self.try_standby() {
@@ -364,7 +386,7 @@ impl Session {
                 return None;
             }
         };
-        tracing::info!(peer = %self.peer, error = %error.message, "a client got no server connection");
+        tracing::info!(peer = %self.peer(), error = %error.message, "a client got no server connection");
         Some(error)
     }
 
@@ -390,7 +412,7 @@ impl Session {
             let event = front.poll_relay(server, lent, &held.server);
             if event.is_pending() {
                 held_over.send(front, (&access.seat, worker));
-                vacating.poll(&mut front.machine, (&held.server, &access.user), cx);
+                vacating.poll(&mut front.machine, (&held.server, access.user()), cx);
                 if let Some(pin) = front.machine.pin_beyond_mode()
                     && !std::mem::replace(&mut pinned, true)
                 {
@@ -463,7 +485,8 @@ async fn outlives_cancel(held: &mut Held) -> Result<(), Event> {
     }
 }
 
-fn say_asked(Access { database, user, .. }: &Access) {
+fn say_asked(access: &Access) {
+    let (database, user) = (access.database(), access.user());
     tracing::info!(
         %database, %user,
         "a session has asked for currval() or lastval(): sessions of this database and user keep their server connections \

@@ -20,7 +20,6 @@ use crate::worker::Worker;
 pub(crate) struct Traveller {
     front: Front,
     access: Access,
-    peer: Peer,
     registration: Registration,
     counted: Places,
     listed: Listed,
@@ -31,21 +30,21 @@ pub(crate) struct Traveller {
 
 impl Session {
     /// The client's address.
-    pub(crate) const fn peer(&self) -> &Peer {
-        &self.peer
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.access.seat.card().peer
     }
 
     /// Leaves the worker.
     pub(crate) fn depart(self: Box<Self>) -> Traveller {
-        let Self { front, access, peer, registration, counted, listed, listening, _connected, .. } = *self;
-        Traveller { front, access, peer, registration, counted, listed, listening, _connected }
+        let Self { front, access, registration, counted, listed, listening, _connected, .. } = *self;
+        Traveller { front, access, registration, counted, listed, listening, _connected }
     }
 }
 
 impl Traveller {
     /// The client's address.
-    pub(crate) const fn peer(&self) -> &Peer {
-        &self.peer
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.access.seat.card().peer
     }
 
     /// Becomes a session of the worker that runs this.
@@ -53,7 +52,7 @@ impl Traveller {
     /// # Errors
     /// When its event loop does not take the socket.
     pub(crate) fn arrive(self, worker: &Rc<Worker>, connected: Connected) -> io::Result<Session> {
-        let Self { mut front, access, peer, registration, counted, listed, listening, .. } = self;
+        let Self { mut front, access, registration, counted, listed, listening, .. } = self;
         front.stream.move_here()?;
         front.held_back = false;
         let (watch, worker) = (Watched::new(worker, &access), Rc::clone(worker));
@@ -62,7 +61,6 @@ impl Traveller {
             front,
             watch,
             access,
-            peer,
             registration,
             counted,
             listed,

@@ -24,7 +24,7 @@ pub(super) fn no_primary(worker: &Worker) -> ClientError {
 /// What a client is told whose login waits for a server for too long.
 pub(super) fn not_in_time(worker: &Worker, access: &Access) -> ClientError {
     if matches!(worker.shared.backends.load().writes, Target::Open(_)) {
-        let Access { database, user, .. } = access;
+        let (database, user) = (access.database(), access.user());
         return ClientError::new("53300", "no server connection became free in time").detail(format!(
             "The login needs one of the pool of database \"{database}\" and user \"{user}\", and they were in use for \
              {:?}.",

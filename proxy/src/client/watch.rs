@@ -1,7 +1,7 @@
 //! Sessions that do for too long what they do. Nothing is timed where it happens: a session notes what it does, and its worker
 //! looks at all of them several times a second; who is still at the same thing is timed from the first look that saw it.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use pgherd_protocol::session::{Overtime, Rounds, Session as Machine, Transaction
 
 use super::acquire::Access;
 use crate::cancel::OnItsWay;
-use crate::config::{self, Timeouts};
+use crate::config::Timeouts;
+use crate::roster::Card;
 use crate::seat::Seat;
 use crate::worker::Worker;
 
@@ -76,9 +77,8 @@ impl Overdue {
 /// One session, as its worker sees it.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    database: Arc<str>,
-    user: Arc<str>,
-    limits: Cell<Limits>,
+    /// None if nothing is too long.
+    limits: RefCell<Option<Rc<Limits>>>,
     seat: Arc<Seat>,
     /// Of the session's task, once it runs.
     waker: OnceCell<Waker>,
@@ -89,8 +89,9 @@ pub(crate) struct Watch {
     is_cancelled: Cell<bool>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Limits {
+/// For how long a session may do something. Sessions share them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
     timeouts: Timeouts,
     cancel_wait: Duration,
 }
@@ -113,15 +114,12 @@ struct Seen {
 }
 
 impl Watch {
-    fn new(access: &Access, settings: &config::Pool) -> Self {
-        let Access { database, user, seat, .. } = access;
+    fn new(seat: &Arc<Seat>, limits: Option<Rc<Limits>>) -> Self {
         let now = Instant::now();
         let state = State::default();
         let seen = Seen { state, since: now, transaction_since: now, cancelled_at: None };
         Self {
-            limits: Cell::new(limits_for(settings, database, user)),
-            database: Arc::clone(database),
-            user: Arc::clone(user),
+            limits: RefCell::new(limits),
             seat: Arc::clone(seat),
             waker: OnceCell::new(),
             now: Cell::new(state),
@@ -132,8 +130,8 @@ impl Watch {
     }
 
     /// Other settings are in force.
-    pub(crate) fn heed(&self, settings: &config::Pool) {
-        self.limits.set(limits_for(settings, &self.database, &self.user));
+    pub(crate) fn heed(&self, worker: &Worker) {
+        self.limits.replace(limits_for(worker, &self.seat));
     }
 
     /// The session's task runs, and is to be woken so.
@@ -168,10 +166,7 @@ impl Watch {
 
     /// Looks at the session. What is returned has to be sent for it; its task is woken to hear of it.
     pub(crate) fn look(&self, now: Instant) -> Option<OnItsWay> {
-        if self.limits.get().timeouts == Timeouts::default() {
-            return None;
-        }
-        let overdue = self.overdue(now)?;
+        let overdue = self.overdue(now, **self.limits.borrow().as_ref()?)?;
         self.verdict.set(Some(overdue));
         self.waker.get().into_iter().for_each(Waker::wake_by_ref);
         // Nothing to cancel: it has come to an end meanwhile, or its server connection is looked after.
@@ -182,7 +177,7 @@ impl Watch {
         request
     }
 
-    fn overdue(&self, now: Instant) -> Option<Overdue> {
+    fn overdue(&self, now: Instant, limits: Limits) -> Option<Overdue> {
         let (state, mut seen) = (self.now.get(), self.seen.get());
         if state != seen.state {
             (seen.since, seen.cancelled_at) = (now, None);
@@ -195,7 +190,7 @@ impl Watch {
         let is_over = |since: Instant, limit: Option<Duration>| {
             limit.filter(|limit| now.saturating_duration_since(since) >= *limit)
         };
-        let Limits { timeouts, cancel_wait } = self.limits.get();
+        let Limits { timeouts, cancel_wait } = limits;
         let transaction = is_over(seen.transaction_since, timeouts.transaction);
         let overdue = match (state.activity, seen.cancelled_at) {
             (Activity::InTransaction, _) if transaction.is_some() => Some(Overdue::Transaction),
@@ -227,7 +222,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(worker: &Rc<Worker>, access: &Access) -> Self {
-        let watch = Rc::new(Watch::new(access, &worker.shared.config.load().pool));
+        let watch = Rc::new(Watch::new(&access.seat, limits_for(worker, &access.seat)));
         let key = worker.watches.borrow_mut().insert(Rc::clone(&watch));
         Self { watch, worker: Rc::clone(worker), key }
     }
@@ -247,8 +242,12 @@ impl Drop for Watched {
     }
 }
 
-fn limits_for(settings: &config::Pool, database: &str, user: &str) -> Limits {
-    Limits { timeouts: settings.timeouts_for(database, user), cancel_wait: settings.cancel_wait_timeout }
+fn limits_for(worker: &Worker, seat: &Seat) -> Option<Rc<Limits>> {
+    let settings = &worker.shared.config.load().pool;
+    let Card { database, user, .. } = seat.card();
+    let timeouts = settings.timeouts_for(database, user);
+    let limits = Limits { timeouts, cancel_wait: settings.cancel_wait_timeout };
+    (timeouts != Timeouts::default()).then(|| worker.share_limits(limits))
 }
 
 /// What a session does while it has no server connection and its client is to go on.

@@ -92,7 +92,7 @@ pub(super) async fn find(worker: &Worker, access: &mut Access) -> Result<Welcome
     let welcomes = &worker.shared.welcomes;
     let application_name = access.parameters.get("application_name").unwrap_or_default().into();
     let settings = access.parameters.without_application_name();
-    if let Some(Known { reported, learnt_at }) = welcomes.find(&access.database, &access.user, &settings)
+    if let Some(Known { reported, learnt_at }) = welcomes.find(access.database(), access.user(), &settings)
         && (learnt_at.elapsed() < GOOD_FOR || !access.can_be_served_now(worker))
     {
         return Ok(Welcome { reported, application_name });
@@ -104,7 +104,7 @@ pub(super) async fn find(worker: &Worker, access: &mut Access) -> Result<Welcome
     })?;
     let lost = || ClientError::new("08006", "the connection to the server was lost during login");
     let connection = held.lease.connection().ok_or_else(lost)?;
-    let reported = welcomes.learn(&access.database, &access.user, settings, &connection.state.parameters);
+    let reported = welcomes.learn(access.database(), access.user(), settings, &connection.state.parameters);
     held.lease.give_back();
     Ok(Welcome { reported, application_name })
 }

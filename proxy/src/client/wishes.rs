@@ -94,7 +94,7 @@ pub(super) fn heed(
     let others = complaints(&access.parameters, before)
         .map(|it| it.detail("Until it has another value, the session reads from the primary."));
     for complaint in others.chain(complaint) {
-        let Access { database, user, .. } = access;
+        let (database, user) = (access.database(), access.user());
         tracing::info!(%database, %user, reason = %complaint.message, "what a session asks for means nothing");
         complaint.write(front.down.append(), Severity::Notice);
     }

@@ -139,7 +139,7 @@ async fn connection(worker: &Worker, (database, user): (&str, &str), is_urgent: 
     let (database, user) = (Arc::<str>::from(database), Arc::<str>::from(user));
     let parameters = worker.shared.parameters.share(Parameters::default());
     let seat = Arc::new(Seat::internal(&database, &user, &parameters));
-    let mut access = Access::new(Arc::clone(&database), Arc::clone(&user), parameters, seat, Arc::default());
+    let mut access = Access::new(parameters, seat, Arc::default());
     if let Some(held) = access.rested(worker, RESTED).await {
         return Some(Source::Lent(held));
     }

@@ -140,7 +140,7 @@ impl Session {
         }
         let encoding = connection.state.parameters.get("client_encoding").cloned().unwrap_or_default();
         let owner =
-            Owner { database: Arc::clone(&access.database), user: Arc::clone(&access.user), encoding };
+            Owner { database: Arc::clone(access.database()), user: Arc::clone(access.user()), encoding };
         let gives_own = !worker.shared.hubs.has(&owner) && !access.can_be_served_now(worker);
         let mut told = Vec::new();
         let mut conversation = Conversation::new(connection, worker.buffers.take());
@@ -195,7 +195,7 @@ impl Session {
     }
 
     fn begin_to_share(&mut self, subscription: Option<Subscription>) {
-        let (peer, pid) = (&self.peer, self.front.pid);
+        let (peer, pid) = (self.peer(), self.front.pid);
         tracing::debug!(%peer, pid, shared = subscription.is_some(), "channels were handed over");
         self.listening.begin(subscription);
         self.front.machine.listens_elsewhere();

@@ -49,13 +49,7 @@ async fn listen(worker: &Rc<Worker>, hub: &Arc<Hub>, own: Option<Own>) -> io::Re
     let parameters = Parameters::new(&[encoding]).map_err(|error| io::Error::other(error.message))?;
     let parameters = worker.shared.parameters.share(parameters);
     let seat = Seat::internal(&owner.database, &owner.user, &parameters);
-    let mut access = Access::new(
-        Arc::clone(&owner.database),
-        Arc::clone(&owner.user),
-        parameters,
-        Arc::new(seat),
-        Arc::default(),
-    );
+    let mut access = Access::new(parameters, Arc::new(seat), Arc::default());
     let none = || io::Error::other("no server connection is to be had");
     let is_own = own.is_some();
     let Own { mut held, buffer } = match own {
