@@ -20,14 +20,27 @@ const MAX_SECRET: usize = 256;
 pub struct CancelKey {
     /// The process id in BackendKeyData.
     pub pid: u32,
-    secret: Box<[u8]>,
+    secret: Secret,
+}
+
+/// Most are short, and there is one for each session: those need no memory of their own.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Secret {
+    Short([u8; 4]),
+    /// Of any other length.
+    Long(Box<[u8]>),
 }
 
 impl CancelKey {
     /// With a secret of 4 bytes for protocol 3.0, of 1 to 256 since 3.2; none for another length.
     #[must_use]
     pub fn new(pid: u32, secret: &[u8]) -> Option<Self> {
-        (1..=MAX_SECRET).contains(&secret.len()).then(|| Self { pid, secret: secret.into() })
+        let secret = match <[u8; 4]>::try_from(secret) {
+            Ok(short) => Secret::Short(short),
+            Err(_) if (1..=MAX_SECRET).contains(&secret.len()) => Secret::Long(secret.into()),
+            Err(_) => return None,
+        };
+        Some(Self { pid, secret })
     }
 
     /// Reads the body of a BackendKeyData, or what follows the code of a CancelRequest.
@@ -40,14 +53,17 @@ impl CancelKey {
     /// Appends it as BackendKeyData and CancelRequest have it.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.pid.to_be_bytes());
-        out.extend_from_slice(&self.secret);
+        out.extend_from_slice(match &self.secret {
+            Secret::Short(secret) => secret,
+            Secret::Long(secret) => secret,
+        });
     }
 }
 
 impl Default for CancelKey {
     /// What a server is cancelled by that has told no key.
     fn default() -> Self {
-        Self { pid: 0, secret: [0; 4].into() }
+        Self { pid: 0, secret: Secret::Short([0; 4]) }
     }
 }
 
@@ -235,11 +251,14 @@ mod tests {
 
     #[test]
     fn cancel_requests_have_secrets_of_any_length_that_postgresql_has() {
-        let request =
-            |length: usize| write::cancel_request(&CancelKey { pid: 7, secret: vec![9; length].into() });
+        let request = |length: usize| {
+            write::cancel_request(&CancelKey { pid: 7, secret: Secret::Long(vec![9; length].into()) })
+        };
         for length in [1, 4, 32, 256] {
             let Ok(StartupPacket::Cancel(key)) = parse_startup(&request(length)) else { panic!("{length}") };
-            assert_eq!((key.pid, key.secret.len()), (7, length));
+            let mut written = Vec::new();
+            key.write(&mut written);
+            assert_eq!((key.pid, written.len()), (7, 4 + length));
             assert_eq!(format!("{key:?}"), "CancelKey(7, ..)");
         }
         for length in [0, 257, 5000] {

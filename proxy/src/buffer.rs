@@ -1,5 +1,6 @@
 //! Fixed-size buffers, lent to connections only while they have bytes in flight.
 
+use std::ops::Range;
 use std::task::{Poll, ready};
 
 use crate::spare::Spare;
@@ -8,57 +9,104 @@ use crate::stream::Stream;
 /// Bytes of one buffer: also the longest message that is looked at as a whole.
 pub(crate) const BUFFER_LEN: usize = 16 * 1024;
 
-/// Bytes read and not yet done with.
+/// Bytes read and not yet done with. A pointer: whoever has none has room for no more than that.
 #[derive(Debug)]
-pub(crate) struct Buffer {
-    bytes: Box<[u8]>,
+pub(crate) struct Buffer(Box<Bytes>);
+
+#[derive(Debug)]
+struct Bytes {
     start: usize,
     end: usize,
+    cut: Accepted,
+    bytes: [u8; BUFFER_LEN],
+}
+
+/// What of a buffer is to go out.
+#[derive(Debug, Default)]
+struct Accepted {
+    /// Goes out as it came, relative to the start.
+    pass: Range<usize>,
+    /// Bytes that are done with once that is written.
+    consumed: usize,
 }
 
 impl Buffer {
     fn new() -> Self {
-        Self { bytes: vec![0; BUFFER_LEN].into_boxed_slice(), start: 0, end: 0 }
+        Self(Box::new(Bytes { start: 0, end: 0, cut: Accepted::default(), bytes: [0; BUFFER_LEN] }))
     }
 
     /// What was read and not consumed.
     pub(crate) fn filled(&self) -> &[u8] {
-        self.bytes.get(self.start..self.end).unwrap_or_default()
+        self.0.bytes.get(self.0.start..self.0.end).unwrap_or_default()
     }
 
     /// True if nothing more can be read before something is consumed.
     pub(crate) fn is_full(&self) -> bool {
-        self.end - self.start == self.bytes.len()
+        self.0.end - self.0.start == BUFFER_LEN
+    }
+
+    /// This of what is filled is to go out as it is, and so much is done with then.
+    pub(crate) fn accept(&mut self, pass: Range<usize>, consumed: usize) {
+        self.0.cut = Accepted { pass, consumed };
+    }
+
+    /// What of it is still to go out.
+    pub(crate) fn to_pass(&self) -> &[u8] {
+        self.filled().get(self.0.cut.pass.clone()).unwrap_or_default()
+    }
+
+    /// So much of that has gone out.
+    pub(crate) fn passed(&mut self, len: usize) {
+        self.0.cut.pass.start += len;
+    }
+
+    /// Nothing of it is to go out any more.
+    pub(crate) fn pass_nothing(&mut self) {
+        self.0.cut.pass = 0..0;
+    }
+
+    /// Bytes that are done with once what is to go out has gone out.
+    pub(crate) fn accepted(&self) -> usize {
+        self.0.cut.consumed
+    }
+
+    /// Drops what is done with.
+    pub(crate) fn consume_accepted(&mut self) {
+        let Accepted { consumed, .. } = std::mem::take(&mut self.0.cut);
+        self.consume(consumed);
     }
 
     /// Drops the first `len` bytes.
     pub(crate) fn consume(&mut self, len: usize) {
-        self.start = self.end.min(self.start + len);
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
+        let Bytes { start, end, .. } = &mut *self.0;
+        *start = (*end).min(*start + len);
+        if start == end {
+            (*start, *end) = (0, 0);
         }
     }
 
     /// Puts bytes before what is there; false, and nothing is done, where there is no room for them.
-    pub(crate) fn put_before(&mut self, bytes: &[u8]) -> bool {
-        let (before, all) = (bytes.len(), bytes.len() + self.end - self.start);
-        let has_room = all <= self.bytes.len();
+    pub(crate) fn put_before(&mut self, added: &[u8]) -> bool {
+        let Bytes { start, end, bytes, .. } = &mut *self.0;
+        let (before, all) = (added.len(), added.len() + *end - *start);
+        let has_room = all <= BUFFER_LEN;
         if has_room {
-            self.bytes.copy_within(self.start..self.end, before);
-            self.bytes.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-            (self.start, self.end) = (0, all);
+            bytes.copy_within(*start..*end, before);
+            bytes.iter_mut().zip(added).for_each(|(to, from)| *to = *from);
+            (*start, *end) = (0, all);
         }
         has_room
     }
 
     /// Reads once. Ready with 0 at the end of the stream. Must not be called when full.
     pub(crate) fn poll_fill(&mut self, stream: &mut Stream) -> Poll<std::io::Result<usize>> {
-        if self.start > 0 && self.end == self.bytes.len() {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+        let Bytes { start, end, bytes, .. } = &mut *self.0;
+        if *start > 0 && *end == BUFFER_LEN {
+            bytes.copy_within(*start..*end, 0);
+            (*start, *end) = (0, *end - *start);
         }
-        let read = ready!(stream.poll_recv(self.bytes.get_mut(self.end..).unwrap_or_default()))?;
-        self.end += read;
+        let read = ready!(stream.poll_recv(bytes.get_mut(*end..).unwrap_or_default()))?;
+        *end += read;
         Poll::Ready(Ok(read))
     }
 }
@@ -91,7 +139,8 @@ impl Buffers {
 
     /// Takes a buffer back.
     pub(crate) fn give(&self, mut buffer: Buffer) {
-        (buffer.start, buffer.end) = (0, 0);
+        let Bytes { start, end, cut, .. } = &mut *buffer.0;
+        (*start, *end, *cut) = (0, 0, Accepted::default());
         self.0.give(buffer);
     }
 }

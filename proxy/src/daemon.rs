@@ -42,7 +42,7 @@ use crate::reload::{self, Reload, Reloader};
 use crate::sequences::AllSequences;
 use crate::server::table::{Backends, Target};
 use crate::server::{distance, marks};
-use crate::shared::{Ending, Shared, SharedParameters};
+use crate::shared::{Ending, Few, OneCopy, Shared};
 use crate::strangers::Strangers;
 use crate::tls::{self, ClientTls};
 use crate::traffic::Traffic;
@@ -279,7 +279,11 @@ fn build(
         tls,
         verifiers,
         credentials: Credentials::default(),
-        parameters: SharedParameters::default(),
+        parameters: OneCopy::default(),
+        names: OneCopy::default(),
+        addresses: OneCopy::default(),
+        limits: Few::default(),
+        policies: Few::default(),
         sequences: AllSequences::default(),
         statements: Statements::default(),
         catalogues: Catalogues::new(&config.routing.functions),

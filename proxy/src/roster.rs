@@ -25,7 +25,7 @@ pub(crate) struct Card {
     /// The client's address.
     pub(crate) peer: Peer,
     /// The address that it has connected to; none over a Unix socket.
-    pub(crate) local: Option<SocketAddr>,
+    pub(crate) local: Option<Arc<SocketAddr>>,
     /// Whether it is for replication.
     pub(crate) replication: Replication,
     /// When it logged in.
@@ -48,7 +48,7 @@ impl Card {
     pub(crate) fn new(
         id: u64,
         (database, user): (Arc<str>, Arc<str>),
-        (peer, local): (Peer, Option<SocketAddr>),
+        (peer, local): (Peer, Option<Arc<SocketAddr>>),
         parameters: Arc<Parameters>,
     ) -> Self {
         Self {

@@ -1,6 +1,9 @@
 //! What all workers share.
 
+use std::borrow::Borrow;
 use std::collections::HashSet;
+use std::hash::Hash;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -15,9 +18,10 @@ use pgherd_protocol::prepared::Statements;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::CancelKeys;
+use crate::client::Limits;
 use crate::client::listen::Hubs;
 use crate::client::welcome::Welcomes;
-use crate::config::{Config, Live, ServerPassword};
+use crate::config::{Config, Live, ReadPolicy, ServerPassword};
 use crate::console::is_console;
 use crate::credentials::Credentials;
 use crate::descriptors::Bounds;
@@ -49,7 +53,15 @@ pub(crate) struct Shared {
     /// What logs in at the servers, by user.
     pub(crate) credentials: Credentials,
     /// The startup packets' run-time parameters of all sessions.
-    pub(crate) parameters: SharedParameters,
+    pub(crate) parameters: OneCopy<Parameters>,
+    /// The names of databases and users.
+    pub(crate) names: OneCopy<str>,
+    /// The addresses that clients have connected to.
+    pub(crate) addresses: OneCopy<SocketAddr>,
+    /// What sessions may not take longer than.
+    pub(crate) limits: Few<Limits>,
+    /// Where sessions read.
+    pub(crate) policies: Few<ReadPolicy>,
     /// Who asks for numbers of sequences.
     pub(crate) sequences: AllSequences,
     /// Prepared statements of all sessions.
@@ -168,21 +180,54 @@ impl Ending {
     }
 }
 
-/// Sessions with equal parameters share them: so it is seen at once that a connection has them.
-#[derive(Debug, Default)]
-pub(crate) struct SharedParameters(Mutex<HashSet<Arc<Parameters>>>);
+/// As [`OneCopy`], of what has no order and of which there are few.
+#[derive(Debug)]
+pub(crate) struct Few<T>(Mutex<Vec<Arc<T>>>);
 
-impl SharedParameters {
-    /// The one copy of these parameters.
-    pub(crate) fn share(&self, parameters: Parameters) -> Arc<Parameters> {
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: PartialEq> Few<T> {
+    /// The one copy of this.
+    pub(crate) fn share(&self, value: T) -> Arc<T> {
         let mut known = self.0.lock();
-        if let Some(shared) = known.get(&parameters) {
+        if let Some(shared) = known.iter().find(|known| ***known == value) {
+            return Arc::clone(shared);
+        }
+        known.retain(|known| Arc::strong_count(known) > 1);
+        let shared = Arc::new(value);
+        known.push(Arc::clone(&shared));
+        shared
+    }
+}
+
+/// What many sessions have in common is kept once.
+#[derive(Debug)]
+pub(crate) struct OneCopy<T: ?Sized>(Mutex<HashSet<Arc<T>>>);
+
+impl<T: ?Sized> Default for OneCopy<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Eq + Hash + ?Sized> OneCopy<T> {
+    /// The one copy of this.
+    pub(crate) fn share<V>(&self, value: V) -> Arc<T>
+    where
+        V: Borrow<T> + Into<Arc<T>>,
+    {
+        let mut known = self.0.lock();
+        if let Some(shared) = known.get(value.borrow()) {
             return Arc::clone(shared);
         }
         if known.len() == known.capacity() {
-            known.retain(|parameters| Arc::strong_count(parameters) > 1);
+            known.retain(|value| Arc::strong_count(value) > 1);
         }
-        let shared = Arc::new(parameters);
+        let shared = value.into();
         known.insert(Arc::clone(&shared));
         shared
     }

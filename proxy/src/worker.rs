@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffers;
-use crate::client::{self, Connection, Limits, Session, Taken, TaskEnd, Traveller, Turns, Watch};
+use crate::client::{self, Connection, Moment, Session, Taken, TaskEnd, Traveller, Turns, Watch};
 use crate::config::Config;
 use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
 use crate::hidden;
@@ -97,8 +97,6 @@ pub(crate) struct Worker {
     tasks_begun: Notify,
     /// The sessions of this worker.
     pub(crate) watches: RefCell<Slab<Rc<Watch>>>,
-    /// What the last of them may not take longer than: mostly the next one's are the same.
-    limits: RefCell<Option<Rc<Limits>>>,
 }
 
 struct Task(Pin<Box<dyn Future<Output = TaskEnd>>>);
@@ -150,15 +148,6 @@ impl Worker {
     /// Connections of all workers, logged in or not.
     pub(crate) fn connections(&self) -> usize {
         self.crew.connections()
-    }
-
-    /// These limits, kept once for all sessions in a row that have them.
-    pub(crate) fn share_limits(&self, limits: Limits) -> Rc<Limits> {
-        let mut last = self.limits.borrow_mut();
-        match &*last {
-            Some(same) if **same == limits => Rc::clone(same),
-            _ => Rc::clone(last.insert(Rc::new(limits))),
-        }
     }
 
     /// Runs a task beside the sessions; the worker does not end before it.
@@ -274,7 +263,6 @@ async fn run(
         tasks: RefCell::default(),
         tasks_begun: Notify::new(),
         watches: RefCell::default(),
-        limits: RefCell::default(),
     });
     tokio::select! {
         () = worker.tend_pools(executor) => {}
@@ -409,7 +397,7 @@ impl<F: Future<Output = Taken> + 'static> Clients<'_, F> {
 
     /// Looks whether a session does for too long what it does.
     fn look(&self) {
-        let now = Instant::now();
+        let now = Moment::now();
         let config = self.worker.shared.config.load();
         if !config.pool.has_timeouts() {
             return;

@@ -77,14 +77,13 @@ impl Session {
     /// Takes in all that functions may set. True if the names of all are kept.
     fn take_in_suspected(&mut self) -> bool {
         let parameters = &self.suspects.parameters;
-        if let Some((known, all_kept)) = &self.suspected
-            && Arc::ptr_eq(known, parameters)
-        {
-            return *all_kept;
+        if self.suspected.as_ref().is_some_and(|known| Arc::ptr_eq(known, parameters)) {
+            return self.suspected_are_kept;
         }
         let kept = parameters.iter().filter(|name| self.customs.add(name)).count();
         let all_kept = kept == parameters.len();
-        self.suspected = Some((Arc::clone(parameters), all_kept));
+        self.suspected = Some(Arc::clone(parameters));
+        self.suspected_are_kept = all_kept;
         all_kept
     }
 }

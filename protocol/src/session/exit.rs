@@ -24,7 +24,7 @@ pub(super) enum Exit {
     /// It can be read.
     Readable,
     /// It cannot; the server's error.
-    Unreadable(Vec<u8>),
+    Unreadable(Box<[u8]>),
     /// The first statement was sent, or answered without a server. If the server is lost then, that was told, and the rest is for the
     /// next one.
     Sent,
@@ -64,7 +64,7 @@ impl Session {
             Exit::Unreadable(error) => {
                 self.unnamed.held = Held::Nowhere;
                 self.batch += 1;
-                self.expect_answer(Kind::QueryAnswer, error);
+                self.expect_answer(Kind::QueryAnswer, error.into_vec());
                 return Some(Pass::Drop);
             }
             Exit::Readable => {
@@ -106,7 +106,7 @@ impl Session {
         } else {
             let mut error = Vec::new();
             write_error(body, None, &shifted_by(REFUSED.len()), &mut error);
-            Exit::Unreadable(error)
+            Exit::Unreadable(error.into_boxed_slice())
         };
         self.expected.push_front(failed);
         Reply::Drop

@@ -185,8 +185,10 @@ pub struct Session {
     suspects: Arc<Suspects>,
     /// The custom parameters that it has set.
     customs: Customs,
-    /// Those that functions may set, as they were taken in last, and whether the names of all are kept.
-    suspected: Option<(Arc<[Box<str>]>, bool)>,
+    /// Those that functions may set, as they were taken in last.
+    suspected: Option<Arc<[Box<str>]>>,
+    /// The names of all of those are kept.
+    suspected_are_kept: bool,
     /// They may be there where it is served now.
     has_customs_here: bool,
     /// Run-time parameters may not be those of the startup packet, nor the schema what others see.
@@ -202,7 +204,7 @@ pub struct Session {
     /// Shared statements that the server has read under parameters of this session's own.
     misread: Vec<u64>,
     /// A database that a statement wants for itself.
-    wants: Option<Vec<u8>>,
+    wants: Option<Box<[u8]>>,
     /// Looks at a text that passes in pieces.
     rest: Option<Box<Rest>>,
     names: Names,
@@ -325,6 +327,7 @@ impl Session {
             suspects: Arc::default(),
             customs: startup.customs().clone(),
             suspected: None,
+            suspected_are_kept: false,
             has_customs_here: false,
             alters: false,
             resets: Resets::Nothing,
@@ -402,7 +405,7 @@ impl Session {
     }
 
     /// The database, if any, that a statement wants for itself which was sent since this was asked last.
-    pub fn take_wanted_database(&mut self) -> Option<Vec<u8>> {
+    pub fn take_wanted_database(&mut self) -> Option<Box<[u8]>> {
         self.wants.take()
     }
 
@@ -428,7 +431,7 @@ impl Session {
         self.alters = false;
         self.reading = Reading::No;
         if self.expected.is_empty() {
-            server.owed = std::mem::take(&mut self.expected);
+            std::mem::swap(&mut self.expected, &mut server.owed);
         }
         self.misread.drain(..).for_each(|id| server.statements.distrust(id));
         self.detach_numbers(server);

@@ -12,9 +12,12 @@ use super::{About, Expected};
 use crate::error::ErrorFields;
 use crate::prepared::{SERVER_PREFIX, Statement};
 
-/// What the client's names of prepared statements mean; no two mean the same statement.
+/// What the client's names of prepared statements mean; no two mean the same statement. A session that gives none needs no memory for it.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct Names(Option<Box<Meanings>>);
+
+#[derive(Debug, Default)]
+struct Meanings {
     statements: HashMap<Box<[u8]>, Named>,
     ids: FxHashSet<u64>,
     /// How many meanings were given.
@@ -30,44 +33,46 @@ struct Named {
 
 impl Names {
     pub(super) fn len(&self) -> usize {
-        self.statements.len()
+        self.0.as_ref().map_or(0, |all| all.statements.len())
     }
 
     pub(super) fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.statements.get(name).map(|named| &named.statement)
+        Some(&self.0.as_ref()?.statements.get(name)?.statement)
     }
 
     /// All of them, in the order in which they got their meanings.
     pub(super) fn in_order(&self) -> Vec<(&[u8], &Arc<Statement>)> {
-        let mut all: Vec<_> = self.statements.iter().collect();
+        let mut all: Vec<_> = self.0.iter().flat_map(|all| &all.statements).collect();
         all.sort_unstable_by_key(|(_, named)| named.order);
         all.into_iter().map(|(name, named)| (&**name, &named.statement)).collect()
     }
 
     /// True if a name means the statement of this number.
     pub(super) fn mean(&self, id: u64) -> bool {
-        self.ids.contains(&id)
+        self.0.as_ref().is_some_and(|all| all.ids.contains(&id))
     }
 
     pub(super) fn insert(&mut self, name: Box<[u8]>, statement: Arc<Statement>) {
         let id = statement.id;
-        self.given += 1;
-        let again = self.statements.get(&name).filter(|named| named.statement.id == id);
-        let order = again.map_or(self.given, |named| named.order);
-        if let Some(before) = self.statements.insert(name, Named { statement, order }) {
-            self.ids.remove(&before.statement.id);
+        let Meanings { statements, ids, given } = &mut **self.0.get_or_insert_default();
+        *given += 1;
+        let again = statements.get(&name).filter(|named| named.statement.id == id);
+        let order = again.map_or(*given, |named| named.order);
+        if let Some(before) = statements.insert(name, Named { statement, order }) {
+            ids.remove(&before.statement.id);
         }
-        self.ids.insert(id);
+        ids.insert(id);
     }
 
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<(Box<[u8]>, Arc<Statement>)> {
-        let (name, Named { statement, .. }) = self.statements.remove_entry(name)?;
-        self.ids.remove(&statement.id);
+        let Meanings { statements, ids, .. } = &mut **self.0.as_mut()?;
+        let (name, Named { statement, .. }) = statements.remove_entry(name)?;
+        ids.remove(&statement.id);
         Some((name, statement))
     }
 
     pub(super) fn retain(&mut self, is_kept: impl Fn(&[u8]) -> bool) {
-        let Self { statements, ids, .. } = self;
+        let Some(Meanings { statements, ids, .. }) = self.0.as_deref_mut() else { return };
         statements.retain(|name, Named { statement, .. }| {
             let is_kept = is_kept(name);
             if !is_kept {
@@ -78,7 +83,8 @@ impl Names {
     }
 
     pub(super) fn of(&self, id: u64) -> Option<&[u8]> {
-        self.statements.iter().find(|(_, named)| named.statement.id == id).map(|(name, _)| &**name)
+        let mut all = self.0.iter().flat_map(|all| &all.statements);
+        all.find(|(_, named)| named.statement.id == id).map(|(name, _)| &**name)
     }
 }
 

@@ -135,7 +135,7 @@ impl Session {
 
     fn note_wanted_database(&mut self, findings: Scan, text: &[u8]) {
         if findings.effect == Effect::MayCommit && findings.single {
-            self.wants = wanted_database(text);
+            self.wants = wanted_database(text).map(Box::from);
         }
     }
 

@@ -159,9 +159,9 @@ pub(super) async fn log_in(
     // Those who have not proven who they are keep nobody out.
     let counted = take_places(shared, &config, &startup, role.as_deref())?;
     let (parameters, after) = parameters(&startup, server_user, (shared, &config))?;
-    let (database, user) = (Arc::<str>::from(&*startup.database), Arc::<str>::from(server_user));
-    let names = (Arc::clone(&database), Arc::clone(&user));
-    let ends = (peer.clone(), stream.socket().local_addr().ok());
+    let names = (shared.names.share(startup.database.as_str()), shared.names.share(server_user));
+    let local = stream.socket().local_addr().ok().map(|address| shared.addresses.share(address));
+    let ends = (peer.clone(), local);
     let card = Card::new(shared.roster.number(), names, ends, Arc::clone(&parameters));
     let seat = Arc::new(Seat::new(Card { replication, ..card }));
     if replication != Replication::No {

@@ -50,7 +50,7 @@ pub(crate) use replication::Replication;
 pub(crate) use session::Session;
 pub(crate) use travel::Traveller;
 pub(crate) use turns::{Taken, Turns};
-pub(crate) use watch::{Limits, Watch};
+pub(crate) use watch::{Limits, Moment, Watch};
 
 /// Time for the last words to a client whose login has taken too long.
 const LOGIN_GRACE: Duration = Duration::from_millis(200);

@@ -1,7 +1,6 @@
 //! One direction of a session: what was read from one side, and what of it goes to the other.
 
 use std::io;
-use std::ops::Range;
 use std::task::{Poll, ready};
 
 use pgherd_protocol::flow::{Cut, Flow};
@@ -19,13 +18,9 @@ pub(crate) struct Pipe {
     pub(crate) buffer: Option<Buffer>,
     /// Where the stream is within a message.
     pub(crate) flow: Flow,
-    /// Bytes that go out before `pass`: pgherd's own, or rewritten.
+    /// Bytes that go out before what goes out of the buffer as it came: pgherd's own, or rewritten.
     pub(crate) out: Vec<u8>,
     written: usize,
-    /// What goes out as it came, relative to the buffer's start.
-    pass: Range<usize>,
-    /// Bytes of the buffer that are done with once `pass` is written.
-    consumed: usize,
     /// Bytes that were read and that nobody has counted yet.
     pub(crate) uncounted: u64,
 }
@@ -41,8 +36,12 @@ pub(crate) enum Filled {
 
 impl Pipe {
     /// True if everything that was to go out has gone out.
-    pub(crate) const fn is_flushed(&self) -> bool {
-        self.out.is_empty() && self.consumed == 0
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.out.is_empty() && self.accepted() == 0
+    }
+
+    fn accepted(&self) -> usize {
+        self.buffer.as_ref().map_or(0, Buffer::accepted)
     }
 
     /// True if bytes were read that were not cut yet.
@@ -58,15 +57,17 @@ impl Pipe {
 
     /// Accepts what was cut as the next thing to write.
     pub(crate) fn accept(&mut self, cut: &Cut) {
-        self.pass = cut.pass.clone();
-        self.consumed = cut.consumed;
+        if let Some(buffer) = &mut self.buffer {
+            buffer.accept(cut.pass.clone(), cut.consumed);
+        }
     }
 
     /// Where bytes of pgherd's own go: behind all that waits to go out.
     pub(crate) fn append(&mut self) -> &mut Vec<u8> {
-        let waiting = self.buffer.as_ref().and_then(|buffer| buffer.filled().get(self.pass.clone()));
-        self.out.extend_from_slice(waiting.unwrap_or_default());
-        self.pass = 0..0;
+        if let Some(buffer) = &mut self.buffer {
+            self.out.extend_from_slice(buffer.to_pass());
+            buffer.pass_nothing();
+        }
         &mut self.out
     }
 
@@ -98,13 +99,12 @@ impl Pipe {
         if let Some(buffer) = self.buffer.take() {
             buffers.give(buffer);
         }
-        self.consumed = 0;
     }
 
     /// True if there is room for so many bytes besides those that were not cut yet.
     pub(crate) fn has_room_for(&self, len: usize) -> bool {
         let filled = self.buffer.as_ref().map_or(0, |buffer| buffer.filled().len());
-        filled.saturating_sub(self.consumed) + len <= BUFFER_LEN
+        filled.saturating_sub(self.accepted()) + len <= BUFFER_LEN
     }
 
     /// Puts bytes that were read and done with before those that were not; nothing is done where there is no room. Only when
@@ -135,17 +135,18 @@ impl Pipe {
     }
 
     fn poll_write(&mut self, stream: &mut Stream, buffers: &Buffers) -> Poll<io::Result<()>> {
-        let filled = self.buffer.as_ref().map_or(&[][..], Buffer::filled);
         if !self.out.is_empty() {
             // One write for both: what passes behind rewritten bytes is short.
-            self.out.extend_from_slice(filled.get(self.pass.clone()).unwrap_or_default());
-            self.pass = 0..0;
+            self.append();
         }
         while let Some(bytes) = self.out.get(self.written..).filter(|bytes| !bytes.is_empty()) {
             self.written += written(ready!(stream.poll_send(bytes)))?;
         }
-        while let Some(bytes) = filled.get(self.pass.clone()).filter(|bytes| !bytes.is_empty()) {
-            self.pass.start += written(ready!(stream.poll_send(bytes)))?;
+        if let Some(buffer) = &mut self.buffer {
+            while !buffer.to_pass().is_empty() {
+                let len = written(ready!(stream.poll_send(buffer.to_pass())))?;
+                buffer.passed(len);
+            }
         }
         self.finish(buffers);
         Poll::Ready(Ok(()))
@@ -157,10 +158,8 @@ impl Pipe {
             self.out = Vec::new();
         }
         self.written = 0;
-        self.pass = 0..0;
-        let consumed = std::mem::take(&mut self.consumed);
         if let Some(mut buffer) = self.buffer.take() {
-            buffer.consume(consumed);
+            buffer.consume_accepted();
             self.keep(buffer, buffers);
         }
     }

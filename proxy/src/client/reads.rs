@@ -48,15 +48,15 @@ pub(super) enum Reads {
 struct Found {
     routing: Arc<Routing>,
     parameters: Arc<Parameters>,
-    policy: ReadPolicy,
+    policy: Arc<ReadPolicy>,
 }
 
 /// What a session keeps for its reads on standbys.
 #[derive(Debug)]
 pub(crate) struct Standbys {
     found: Option<Found>,
-    /// What its role asks for.
-    defaults: Defaults,
+    /// What its role asks for; few ask for anything.
+    defaults: Option<Box<Defaults>>,
     /// The pools that served it.
     pools: Vec<(Arc<Server>, Arc<Pool>)>,
     /// The last standby that had no connection for it, and until when it is not asked again.
@@ -73,7 +73,7 @@ impl Standbys {
     pub(super) fn new(session: u64) -> Self {
         Self {
             found: None,
-            defaults: Defaults::default(),
+            defaults: None,
             pools: Vec::new(),
             shunned: None,
             mark: Mark::default(),
@@ -107,7 +107,7 @@ impl Standbys {
 
     /// A session begins, of a role that asks for this, and is to see this, if it has said what.
     pub(super) fn begin(&mut self, defaults: Defaults, after: Option<After>, positions: &Positions) {
-        self.defaults = defaults;
+        self.defaults = (defaults != Defaults::default()).then(|| Box::new(defaults));
         self.point_to(after, positions);
     }
 
@@ -133,14 +133,16 @@ impl Access {
             && Arc::ptr_eq(&found.routing, &config.routing)
             && Arc::ptr_eq(&found.parameters, parameters)
         {
-            return found.policy;
+            return *found.policy;
         }
         let (routing, parameters) = (Arc::clone(&config.routing), Arc::clone(parameters));
         let application = parameters.get("application_name").unwrap_or_default();
         let Card { database, user, .. } = seat.card();
         let policy = routing.policy_for(database, user, application);
-        let policy = wishes::apply(policy, &parameters, &standbys.defaults);
-        standbys.found.insert(Found { routing, parameters, policy }).policy
+        let policy = wishes::apply(policy, &parameters, standbys.defaults.as_deref());
+        let shared = worker.shared.policies.share(policy);
+        standbys.found = Some(Found { routing, parameters, policy: shared });
+        policy
     }
 
     /// Asks the pool of a standby for a connection. `Err` says why it is to be the primary.

@@ -15,7 +15,13 @@ const AFTER: Duration = Duration::from_millis(100);
 
 /// The database that the session's statement may be waiting for.
 #[derive(Debug, Default)]
-pub(super) struct Vacating(Option<(Pin<Box<Sleep>>, Vec<u8>)>);
+pub(super) struct Vacating(Option<Wanted>);
+
+#[derive(Debug)]
+struct Wanted {
+    database: Box<[u8]>,
+    after: Pin<Box<Sleep>>,
+}
 
 impl Vacating {
     /// Closes the user's idle connections to that database, once it is plain that the session waits. Not those of others: a
@@ -27,10 +33,10 @@ impl Vacating {
         cx: &mut Context<'_>,
     ) {
         if let Some(database) = machine.take_wanted_database() {
-            self.0 = Some((Box::pin(tokio::time::sleep(AFTER)), database));
+            self.0 = Some(Wanted { database, after: Box::pin(tokio::time::sleep(AFTER)) });
         }
-        let Some((sleep, database)) = &mut self.0 else { return };
-        if sleep.as_mut().poll(cx).is_ready() {
+        let Some(Wanted { database, after }) = &mut self.0 else { return };
+        if after.as_mut().poll(cx).is_ready() {
             if !machine.owes_nothing() {
                 server.vacate(database, user);
             }

@@ -2,11 +2,12 @@
 //! looks at all of them several times a second; who is still at the same thing is timed from the first look that saw it.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgherd_protocol::error::ClientError;
 use pgherd_protocol::session::{Overtime, Rounds, Session as Machine, Transaction, transaction_timeout};
@@ -14,6 +15,7 @@ use pgherd_protocol::session::{Overtime, Rounds, Session as Machine, Transaction
 use super::acquire::Access;
 use crate::cancel::OnItsWay;
 use crate::config::Timeouts;
+use crate::reactor;
 use crate::roster::Card;
 use crate::seat::Seat;
 use crate::worker::Worker;
@@ -78,7 +80,7 @@ impl Overdue {
 #[derive(Debug)]
 pub(crate) struct Watch {
     /// None if nothing is too long.
-    limits: RefCell<Option<Rc<Limits>>>,
+    limits: RefCell<Option<Arc<Limits>>>,
     seat: Arc<Seat>,
     /// Of the session's task, once it runs.
     waker: OnceCell<Waker>,
@@ -108,14 +110,29 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     state: State,
-    since: Instant,
-    transaction_since: Instant,
-    cancelled_at: Option<Instant>,
+    since: Moment,
+    transaction_since: Moment,
+    cancelled_at: Option<Moment>,
+}
+
+/// In microseconds since the worker's epoch, and one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(NonZeroU64);
+
+impl Moment {
+    /// The time, as of the events that are dealt with now.
+    pub(crate) fn now() -> Self {
+        Self(NonZeroU64::MIN.saturating_add(reactor::micros()))
+    }
+
+    fn since(self, before: Self) -> Duration {
+        Duration::from_micros(self.0.get().saturating_sub(before.0.get()))
+    }
 }
 
 impl Watch {
-    fn new(seat: &Arc<Seat>, limits: Option<Rc<Limits>>) -> Self {
-        let now = Instant::now();
+    fn new(seat: &Arc<Seat>, limits: Option<Arc<Limits>>) -> Self {
+        let now = Moment::now();
         let state = State::default();
         let seen = Seen { state, since: now, transaction_since: now, cancelled_at: None };
         Self {
@@ -165,7 +182,7 @@ impl Watch {
     }
 
     /// Looks at the session. What is returned has to be sent for it; its task is woken to hear of it.
-    pub(crate) fn look(&self, now: Instant) -> Option<OnItsWay> {
+    pub(crate) fn look(&self, now: Moment) -> Option<OnItsWay> {
         let overdue = self.overdue(now, **self.limits.borrow().as_ref()?)?;
         self.verdict.set(Some(overdue));
         self.waker.get().into_iter().for_each(Waker::wake_by_ref);
@@ -177,7 +194,7 @@ impl Watch {
         request
     }
 
-    fn overdue(&self, now: Instant, limits: Limits) -> Option<Overdue> {
+    fn overdue(&self, now: Moment, limits: Limits) -> Option<Overdue> {
         let (state, mut seen) = (self.now.get(), self.seen.get());
         if state != seen.state {
             (seen.since, seen.cancelled_at) = (now, None);
@@ -187,9 +204,8 @@ impl Watch {
             seen.transaction_since = now;
         }
         seen.state = state;
-        let is_over = |since: Instant, limit: Option<Duration>| {
-            limit.filter(|limit| now.saturating_duration_since(since) >= *limit)
-        };
+        let is_over =
+            |since: Moment, limit: Option<Duration>| limit.filter(|limit| now.since(since) >= *limit);
         let Limits { timeouts, cancel_wait } = limits;
         let transaction = is_over(seen.transaction_since, timeouts.transaction);
         let overdue = match (state.activity, seen.cancelled_at) {
@@ -242,12 +258,12 @@ impl Drop for Watched {
     }
 }
 
-fn limits_for(worker: &Worker, seat: &Seat) -> Option<Rc<Limits>> {
+fn limits_for(worker: &Worker, seat: &Seat) -> Option<Arc<Limits>> {
     let settings = &worker.shared.config.load().pool;
     let Card { database, user, .. } = seat.card();
     let timeouts = settings.timeouts_for(database, user);
     let limits = Limits { timeouts, cancel_wait: settings.cancel_wait_timeout };
-    (timeouts != Timeouts::default()).then(|| worker.share_limits(limits))
+    (timeouts != Timeouts::default()).then(|| worker.shared.limits.share(limits))
 }
 
 /// What a session does while it has no server connection and its client is to go on.

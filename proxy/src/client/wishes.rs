@@ -37,7 +37,7 @@ fn invalid(name: &str, value: &str) -> ClientError {
 }
 
 /// What is asked for by sessions of a role that were told nothing else, in one database.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Defaults {
     consistency: Option<Box<str>>,
     reads: Option<Box<str>>,
@@ -52,11 +52,11 @@ impl Defaults {
 }
 
 /// `policy`, but for what these parameters ask for, or where they do not, `defaults`. A word that means nothing is taken for the strictest.
-pub(super) fn apply(policy: ReadPolicy, parameters: &Parameters, defaults: &Defaults) -> ReadPolicy {
-    let Defaults { consistency, reads } = defaults;
-    let reads =
-        asked(parameters, READS, reads.as_deref()).map(|word| Reads::named(word).unwrap_or(Reads::Primary));
-    let consistency = asked(parameters, CONSISTENCY, consistency.as_deref())
+pub(super) fn apply(policy: ReadPolicy, parameters: &Parameters, defaults: Option<&Defaults>) -> ReadPolicy {
+    let reads = defaults.and_then(|defaults| defaults.reads.as_deref());
+    let consistency = defaults.and_then(|defaults| defaults.consistency.as_deref());
+    let reads = asked(parameters, READS, reads).map(|word| Reads::named(word).unwrap_or(Reads::Primary));
+    let consistency = asked(parameters, CONSISTENCY, consistency)
         .map(|word| Consistency::named(word).unwrap_or(Consistency::Strong));
     ReadPolicy {
         reads: reads.unwrap_or(policy.reads),
@@ -144,11 +144,11 @@ mod tests {
             (&[(READS, "any")], Reads::Any, Consistency::Session),
             (&[(READS, "standby"), (CONSISTENCY, "strong")], Reads::Primary, Consistency::Strong),
         ] {
-            let policy = apply(POLICY, &parameters(asked), &Defaults::default());
+            let policy = apply(POLICY, &parameters(asked), None);
             assert_eq!(policy, ReadPolicy { reads, consistency, ..POLICY }, "{asked:?}");
         }
         let defaults = Defaults { consistency: Some("eventual".into()), reads: Some("all".into()) };
-        let policy = |asked| apply(POLICY, &parameters(asked), &defaults);
+        let policy = |asked| apply(POLICY, &parameters(asked), Some(&defaults));
         let strict = ReadPolicy { reads: Reads::Primary, consistency: Consistency::Eventual, ..POLICY };
         assert_eq!(policy(&[]), strict);
         assert_eq!(policy(&[(READS, "any"), (CONSISTENCY, "")]), ReadPolicy { reads: Reads::Any, ..POLICY });

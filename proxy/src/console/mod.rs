@@ -80,7 +80,8 @@ pub(crate) fn admit(
         )
     })?;
     let parameters = Parameters::new(&startup.parameters).unwrap_or_default();
-    let ends = (peer.clone(), stream.socket().local_addr().ok());
+    let local = stream.socket().local_addr().ok().map(Arc::new);
+    let ends = (peer.clone(), local);
     let names = (database.as_str().into(), user.as_str().into());
     let card = Card::new(shared.roster.number(), names, ends, Arc::new(parameters));
     let seat = Arc::new(Seat::new(card));

@@ -29,16 +29,19 @@ const HANDED_OVER_WITHIN: Duration = Duration::from_millis(500);
 /// A server must answer what pgherd says for this within this time.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
-/// Where a session listens.
+/// Where a session listens. One that does not needs no memory for it.
+#[derive(Debug, Default)]
+pub(in crate::client) struct Listening(Option<Box<History>>);
+
 #[derive(Debug)]
-pub(in crate::client) struct Listening {
+struct History {
     /// Its part in the shared connection, if it has handed its channels over.
     subscription: Option<Subscription>,
     settled_after: Duration,
     handed_over_at: Instant,
 }
 
-impl Default for Listening {
+impl Default for History {
     fn default() -> Self {
         Self { subscription: None, settled_after: SETTLED_AFTER, handed_over_at: Instant::now() }
     }
@@ -47,12 +50,12 @@ impl Default for Listening {
 impl Listening {
     /// True if the session's channels are with the shared connection.
     pub(in crate::client) const fn is_shared(&self) -> bool {
-        self.subscription.is_some()
+        matches!(&self.0, Some(history) if history.subscription.is_some())
     }
 
     /// How long the session does nothing but listen before it hands its channels over.
-    pub(in crate::client) const fn settled_after(&self) -> Duration {
-        self.settled_after
+    pub(in crate::client) fn settled_after(&self) -> Duration {
+        self.0.as_ref().map_or(SETTLED_AFTER, |history| history.settled_after)
     }
 
     /// Ready when notifications for the session were appended to `out`, or when it has lost what it listened to.
@@ -61,25 +64,28 @@ impl Listening {
         out: &mut Vec<u8>,
         cx: &Context<'_>,
     ) -> Poll<Result<(), Deaf>> {
-        match &self.subscription {
+        match self.0.as_ref().and_then(|history| history.subscription.as_ref()) {
             Some(subscription) => subscription.mailbox.poll_take(out, cx),
             None => Poll::Pending,
         }
     }
 
     fn put_off(&mut self) {
-        self.settled_after = (self.settled_after * 2).min(SETTLED_AFTER_AT_MOST);
+        let history = self.0.get_or_insert_default();
+        history.settled_after = (history.settled_after * 2).min(SETTLED_AFTER_AT_MOST);
     }
 
     fn begin(&mut self, subscription: Option<Subscription>) {
-        self.subscription = subscription;
-        self.handed_over_at = Instant::now();
+        let history = self.0.get_or_insert_default();
+        history.subscription = subscription;
+        history.handed_over_at = Instant::now();
     }
 
     fn end(&mut self) -> Option<Subscription> {
-        let subscription = self.subscription.take()?;
-        if self.handed_over_at.elapsed() >= SETTLED_AFTER_AT_MOST {
-            self.settled_after = SETTLED_AFTER;
+        let history = self.0.as_mut()?;
+        let subscription = history.subscription.take()?;
+        if history.handed_over_at.elapsed() >= SETTLED_AFTER_AT_MOST {
+            history.settled_after = SETTLED_AFTER;
         } else {
             self.put_off();
         }
