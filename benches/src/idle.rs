@@ -54,19 +54,22 @@ impl Crowd {
     }
 }
 
-/// Opens `clients` idle clients and returns the memory of the tree of `root` before and after.
+/// Opens the `first` idle clients, which have server connections opened and code read that all of them need, and then `clients` more; returns
+/// the memory of the tree of `root` before those and after.
 ///
 /// # Errors
 /// As [`Crowd::open`].
 pub async fn measure(
     login: &Login,
-    (clients, trusted): (u32, Option<&CertificateDer<'static>>),
+    (first, clients): (u32, u32),
+    trusted: Option<&CertificateDer<'static>>,
     root: u32,
 ) -> Result<(Memory, Memory)> {
+    let first = Crowd::open(login, first, trusted).await?;
     let before = Memory::of_tree(root);
     let crowd = Crowd::open(login, clients, trusted).await?;
     let after = Memory::of_tree(root);
-    drop(crowd);
+    drop((first, crowd));
     Ok((before, after))
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::peers::Peer;
+use crate::procfs::Memory;
 use crate::results::{Idle, Load, Results, Start};
 use crate::statistics::{Spread, Verdict, judge, paired_ratios};
 use crate::transfer::{Kind, Transfer};
@@ -229,7 +230,7 @@ fn idle(text: &mut String, idle: &[Idle]) {
     let _ = writeln!(text, "\n## Memory per idle client, KiB\n");
     let _ = writeln!(
         text,
-        "Grown: with the clients, less without, divided by their number. Whole: all of the peer's memory, divided by their \
+        "Grown: with the clients, less with the first ones alone, divided by how many more there are. Whole: all of the peer's memory, divided by their \
          number; of use where processes wait for clients from the start (pgpool). `direct` is PostgreSQL's own.\n"
     );
     let _ = writeln!(text, "| | clients | grown, RSS | grown, PSS | grown, private | whole, PSS |");
@@ -239,19 +240,22 @@ fn idle(text: &mut String, idle: &[Idle]) {
         let is_it = |idle: &&Idle| idle.peer == peer && idle.has_tls == has_tls;
         let of_peer: Vec<&Idle> = idle.iter().filter(is_it).collect();
         let Some(first) = of_peer.first() else { continue };
-        let cell = |of: fn(&Idle) -> f64| {
-            let figures: Vec<f64> = of_peer.iter().map(|idle| of(idle) / f64::from(idle.clients)).collect();
+        let cell = |of: &dyn Fn(&Idle) -> f64| {
+            let figures: Vec<f64> = of_peer.iter().map(|idle| of(idle)).collect();
             spread_cell(Spread::of(&figures), 1)
+        };
+        let grown = |kind: fn(&Memory) -> f64| {
+            cell(&|idle| (kind(&idle.after) - kind(&idle.before)) / f64::from(idle.clients))
         };
         let _ = writeln!(
             text,
             "| {peer}{} | {} | {} | {} | {} | {} |",
             if has_tls { ", TLS" } else { "" },
             first.clients,
-            cell(|idle| idle.after.rss as f64 - idle.before.rss as f64),
-            cell(|idle| idle.after.pss as f64 - idle.before.pss as f64),
-            cell(|idle| idle.after.private as f64 - idle.before.private as f64),
-            cell(|idle| idle.after.pss as f64),
+            grown(|memory| memory.rss as f64),
+            grown(|memory| memory.pss as f64),
+            grown(|memory| memory.private as f64),
+            cell(&|idle| idle.after.pss as f64 / f64::from(idle.first + idle.clients)),
         );
     }
 }

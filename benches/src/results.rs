@@ -71,9 +71,11 @@ pub struct Idle {
     pub peer: Peer,
     /// They speak TLS.
     pub has_tls: bool,
-    /// Idle clients.
+    /// Idle clients that were there before.
+    pub first: u32,
+    /// Idle clients that have come then.
     pub clients: u32,
-    /// Memory without them.
+    /// Memory without those.
     pub before: Memory,
     /// Memory with them.
     pub after: Memory,

@@ -214,11 +214,12 @@ impl Run<'_> {
         let running = peer.start(Place { has_tls, ..self.place() }, Mode::Simple, clients).await?;
         let root = running.id.or_else(|| self.postgres.ids().first().copied()).context("nothing runs")?;
         let trusted = has_tls.then_some(&self.environment.certificate);
-        let measured = idle::measure(&running.login, (clients, trusted), root).await;
+        let first = clients / 10;
+        let measured = idle::measure(&running.login, (first, clients - first), trusted, root).await;
         let (before, after) =
             measured.with_context(|| self.failed(peer, &format!("{clients} idle clients")))?;
         self.say(peer, &format!("{clients} idle clients{}", if has_tls { ", TLS" } else { "" }));
-        Ok(Idle { round: self.round, peer, has_tls, clients, before, after })
+        Ok(Idle { round: self.round, peer, has_tls, first, clients: clients - first, before, after })
     }
 
     fn say(&self, peer: Peer, what: &str) {
