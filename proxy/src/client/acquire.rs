@@ -72,7 +72,7 @@ pub(crate) struct Access {
     /// The pool that served last, good as long as its server is the primary.
     cached: Option<(Arc<Server>, Arc<Pool>)>,
     /// Where it reads besides.
-    pub(super) standbys: Box<Standbys>,
+    pub(super) standbys: Standbys,
 }
 
 /// What a look at the table and the pool gave.
@@ -121,7 +121,7 @@ enum Trouble {
 impl Access {
     pub(crate) fn new(parameters: Arc<Parameters>, seat: Arc<Seat>, account: Arc<Account>) -> Self {
         let sequences = Arc::default();
-        let standbys = Box::new(Standbys::new(seat.card().id));
+        let standbys = Standbys::new(seat.card().id);
         let (outlook, home, cached) = (None, None, None);
         Self { parameters, seat, account, outlook, sequences, home, cached, standbys }
     }

@@ -150,7 +150,7 @@ impl Access {
         let shunned = self.standbys.shunned();
         let backends = &worker.shared.backends;
         let (table, positions) = (backends.load(), backends.positions());
-        let Standbys { mark, must_see, dice, .. } = &mut *self.standbys;
+        let Standbys { mark, must_see, dice, .. } = &mut self.standbys;
         mark.resolve(&positions);
         *must_see = if policy.consistency == Consistency::Eventual { Mark::default() } else { *mark };
         let (within, has, is_open) = (
