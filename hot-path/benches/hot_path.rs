@@ -53,7 +53,7 @@ fn sessions(criterion: &mut Criterion) {
 /// Rows of 100 bytes, as many as a buffer has.
 fn frames(criterion: &mut Criterion) {
     let mut rows = Vec::new();
-    while rows.len() < 16 * 1024 {
+    while rows.len() < 32 * 1024 {
         write::message(&mut rows, b'D', |out| out.extend_from_slice(&[b'x'; 95]));
     }
     let mut group = criterion.benchmark_group("frames");

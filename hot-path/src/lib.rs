@@ -118,7 +118,7 @@ impl Player {
             sequences: Sequences::default(),
             up: Flow::default(),
             down: Flow::default(),
-            out: Vec::with_capacity(16 * 1024),
+            out: Vec::with_capacity(32 * 1024),
         };
         if let Some((request, reply)) = &transaction.before {
             // What is parsed without a name is prepared when it comes for the second time.

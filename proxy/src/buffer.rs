@@ -7,7 +7,7 @@ use crate::spare::Spare;
 use crate::stream::Stream;
 
 /// Bytes of one buffer: also the longest message that is looked at as a whole.
-pub(crate) const BUFFER_LEN: usize = 16 * 1024;
+pub(crate) const BUFFER_LEN: usize = 32 * 1024;
 
 /// Bytes read and not yet done with. A pointer: whoever has none has room for no more than that.
 #[derive(Debug)]

@@ -55,6 +55,10 @@ pub(crate) struct Session {
     pub(super) _connected: Connected,
 }
 
+/// It is most of what an idle client costs (docs/operate.md says 2 KiB): what few sessions need, or none that is idle, has memory of its own.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Session>() <= 1128);
+
 /// Whether the session goes on.
 pub(crate) enum Turn {
     Next,

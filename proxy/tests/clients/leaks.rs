@@ -24,7 +24,7 @@ fn fast_path() -> Vec<u8> {
 async fn a_setting_that_one_client_made_is_not_in_force_for_another() -> Result<()> {
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
     let query = |text: &str| messages(|out| frontend::query(text, out)).map(|bytes| bytes.to_vec());
-    let long = format!("SELECT '{}'; SELECT set_config('work_mem', '7MB', false)", "x".repeat(20_000));
+    let long = format!("SELECT '{}'; SELECT set_config('work_mem', '7MB', false)", "x".repeat(40_000));
     let cases = [
         ("behind a literal that looks like a comment", query("SELECT ';--'; SET work_mem = '7MB'")?),
         ("behind a literal that looks like an open comment", query("SELECT ';/*'; SET work_mem = '7MB'")?),
@@ -64,7 +64,7 @@ async fn a_parameter_of_ones_own_whose_class_is_named_local_is_not_seen_by_anoth
 async fn a_temporary_table_made_at_the_end_of_a_long_text_stays_with_its_client() -> Result<()> {
     let front = Front::with(|pgherd| pgherd.set("pool.size", 1)).await?;
     let (mut one, mut other) = (front.raw().await?, front.raw().await?);
-    let long = format!("SELECT '{}'; CREATE TEMP TABLE mine AS SELECT 1 AS n", "x".repeat(20_000));
+    let long = format!("SELECT '{}'; CREATE TEMP TABLE mine AS SELECT 1 AS n", "x".repeat(40_000));
     ensure!(one.query(&long).await?.error().is_none());
     let seen = other.query("SELECT * FROM mine").await?;
     ensure!(seen.error().is_some_and(|error| error.code() == "42P01"), "{seen:?}");

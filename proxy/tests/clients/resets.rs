@@ -70,8 +70,8 @@ async fn after(front: &Front, what: &str, statements: &[&str]) -> Result<()> {
 #[tokio::test]
 async fn every_spelling_of_a_reset_goes_back_to_the_startup_packet() -> Result<()> {
     let front = Front::start().await?;
-    let long = format!("RESET work_mem /* {} */", "x".repeat(20_000));
-    let late = format!("SELECT '{}'; RESET work_mem", "x".repeat(20_000));
+    let long = format!("RESET work_mem /* {} */", "x".repeat(40_000));
+    let late = format!("SELECT '{}'; RESET work_mem", "x".repeat(40_000));
     let mut wrong = Vec::new();
     for (what, statements) in [
         ("SET TIME ZONE LOCAL", &["SET TIME ZONE LOCAL"][..]),

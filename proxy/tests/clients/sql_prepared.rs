@@ -114,7 +114,7 @@ async fn crowd_out(other: &mut RawClient) -> Result<()> {
 #[tokio::test]
 async fn an_execute_longer_than_a_buffer_is_sent_whole_whatever_words_are_in_it() -> Result<()> {
     let front = Front::start().await?;
-    let long = format!("EXECUTE s('{}')", "reset all; ".repeat(3000));
+    let long = format!("EXECUTE s('{}')", "reset all; ".repeat(4000));
     let told = front.same("a long EXECUTE", async |address| {
         let mut client = front.login(address, &[("DateStyle", "German")]).await?;
         let mut all = Vec::new();

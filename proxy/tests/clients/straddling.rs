@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::front::{Front, comparable, execute, messages};
 
 /// The length of pgherd's buffers.
-const BUFFER: usize = 16 * 1024;
+const BUFFER: usize = 32 * 1024;
 
 /// Sends these bytes so that pgherd reads as much of them at once as it can.
 async fn send_at_once(front: &Front, client: &mut RawClient, bytes: &[u8]) -> Result<()> {

@@ -94,7 +94,7 @@ async fn ask_in_halves(
     for round in 0..30 {
         let long = round % 5 == 0;
         let text = if long {
-            format!("SELECT {number}, repeat('y', 100000), '{}'", "x".repeat(20_000))
+            format!("SELECT {number}, repeat('y', 100000), '{}'", "x".repeat(40_000))
         } else {
             format!("SELECT {number}, {round}")
         };

@@ -327,7 +327,7 @@ proptest! {
         turns in turns(2, 3),
         starts in starts(2),
         limit in 0..4_usize,
-        capacity in select(vec![200_usize, 600, 16 * 1024]),
+        capacity in select(vec![200_usize, 600, 32 * 1024]),
         refusals in prop::collection::vec(any::<bool>(), 1..6),
     ) {
         let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity);

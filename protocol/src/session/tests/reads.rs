@@ -287,7 +287,7 @@ proptest! {
         turns in turns(3, 3),
         starts in starts(3),
         limit in 0..4_usize,
-        capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
+        capacity in select(vec![200_usize, 333, 32 * 1024, 32 * 1024]),
         refusals in prop::collection::vec(any::<bool>(), 1..6),
         plans in plans(),
     ) {
@@ -303,7 +303,7 @@ proptest! {
         turns in turns(3, 3),
         starts in starts(3),
         limit in 0..4_usize,
-        capacity in select(vec![200_usize, 333, 16 * 1024, 16 * 1024]),
+        capacity in select(vec![200_usize, 333, 32 * 1024, 32 * 1024]),
         refusals in prop::collection::vec(any::<bool>(), 1..6),
         plans in plans(),
     ) {

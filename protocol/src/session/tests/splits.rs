@@ -85,7 +85,7 @@ proptest! {
         script in script(PROFILE, 1..20),
         asides in prop::collection::vec(aside(), 1..5),
         cuts in prop::collection::vec(prop_oneof![Just(1_usize), 1..5_usize, 1..300_usize], 1..10),
-        capacity in select(vec![48_usize, 61, 100, 333, 2048, 16 * 1024]),
+        capacity in select(vec![48_usize, 61, 100, 333, 2048, 32 * 1024]),
         pooled in any::<bool>(),
     ) {
         let world = || if pooled { transaction_mode() } else { session_mode() }.with_capacity(capacity);
