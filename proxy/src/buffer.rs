@@ -18,7 +18,8 @@ struct Bytes {
     start: usize,
     end: usize,
     cut: Accepted,
-    bytes: [u8; BUFFER_LEN],
+    /// Pages of it that were never written to take no memory.
+    bytes: Box<[u8]>,
 }
 
 /// What of a buffer is to go out.
@@ -32,7 +33,8 @@ struct Accepted {
 
 impl Buffer {
     fn new() -> Self {
-        Self(Box::new(Bytes { start: 0, end: 0, cut: Accepted::default(), bytes: [0; BUFFER_LEN] }))
+        let bytes = vec![0; BUFFER_LEN].into_boxed_slice();
+        Self(Box::new(Bytes { start: 0, end: 0, cut: Accepted::default(), bytes }))
     }
 
     /// What was read and not consumed.
