@@ -88,8 +88,14 @@ async fn count(plan: &Plan) -> Result<BTreeMap<String, Cost>> {
     }
     let environment = Environment::new(plan.pg_bindir.as_deref())?;
     let postgres = Postgres::start(&environment, 60, 1).await?;
-    let place =
-        Place { plan, environment: &environment, postgres: &postgres, has_tls: false, is_counted: true };
+    let place = Place {
+        plan,
+        environment: &environment,
+        postgres: &postgres,
+        has_tls: false,
+        users: 1,
+        is_counted: true,
+    };
     let mut running = Peer::Pgherd.launch(place, Mode::Simple, 8)?;
     let (config, begun) = (running.login.config(), Instant::now());
     while !is_ready(&config).await {

@@ -20,6 +20,7 @@ pub mod procfs;
 pub mod relay;
 pub mod report;
 pub mod results;
+pub mod scale;
 pub mod schedule;
 pub mod server;
 pub mod statistics;

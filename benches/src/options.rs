@@ -46,7 +46,7 @@ pub struct Arguments {
     /// Idle clients of the subject crowd, whose 200 others work.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub crowd: u32,
-    /// Rounds of what takes long to set up: crowd and idle [default: 3; 1 with --quick].
+    /// Rounds of what takes long to set up: crowd, idle and scale [default: 3; 1 with --quick].
     #[arg(long)]
     pub slow_rounds: Option<u32>,
     /// pgbench's scale factor.
@@ -189,7 +189,7 @@ fn workloads(arguments: &Arguments, subject: Subject) -> Vec<Workload> {
         Subject::Tls => (&[Mode::Simple, Mode::Prepared], &[32]),
         Subject::Rows | Subject::Churn | Subject::ChurnTls => (&[Mode::Simple], &[8]),
         Subject::Crowd => (&[Mode::Simple], &[200]),
-        Subject::Copy | Subject::Start | Subject::Idle => (&[], &[]),
+        Subject::Copy | Subject::Start | Subject::Idle | Subject::Scale => (&[], &[]),
     };
     let with = |mode| move |&clients: &u32| Workload { subject, mode, clients, idle };
     modes.iter().flat_map(|&mode| clients.iter().map(with(mode))).collect()
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn without_arguments_everything_is_measured_in_five_rounds() {
         let plan = plan("pgherd-bench").unwrap();
-        assert_eq!((plan.peers.len(), plan.subjects.len(), plan.rounds), (Peer::ALL.len(), 13, 5));
+        assert_eq!((plan.peers.len(), plan.subjects.len(), plan.rounds), (Peer::ALL.len(), 14, 5));
         let of = |subject| plan.workloads.iter().filter(|workload| workload.subject == subject).count();
         assert_eq!((of(Subject::Select), of(Subject::Tls), of(Subject::Copy)), (9, 2, 0));
         assert_eq!(plan.most_clients(), 200);

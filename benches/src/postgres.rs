@@ -14,6 +14,12 @@ use crate::server::{Account, Server, command, server_command};
 
 /// The role that every client logs in as.
 pub const USER: &str = "bench";
+/// Of users that each have a pool of their own, the one of this number: [`USER`], and others with the same password.
+#[must_use]
+pub fn pool_user(number: u32) -> String {
+    if number == 0 { USER.to_owned() } else { format!("{USER}_{number}") }
+}
+
 /// The database with pgbench's tables.
 pub const DATABASE: &str = "bench";
 /// The role of pgherd's probes, which may read the verifiers.
@@ -103,6 +109,22 @@ impl Postgres {
         execute(&superuser, &["CHECKPOINT"]).await?;
         let standbys = Vec::new();
         Ok(Self { server, standbys, login, verifier, monitor_password })
+    }
+
+    /// Sees to it that there are so many of [`pool_user`]s.
+    ///
+    /// # Errors
+    /// When the server refuses that.
+    pub async fn with_users(&self, count: u32) -> Result<()> {
+        let has_all = self.login.config().user(MONITOR_USER).password(&self.monitor_password).clone();
+        let create = |number| {
+            let (user, verifier) = (pool_user(number), &self.verifier);
+            format!(
+                "DROP ROLE IF EXISTS {user}; CREATE ROLE {user} LOGIN PASSWORD '{verifier}' IN ROLE pg_read_all_data"
+            )
+        };
+        let statements: Vec<String> = (1..count).map(create).collect();
+        execute(&has_all, &statements.iter().map(String::as_str).collect::<Vec<_>>()).await
     }
 
     /// Sees to it that there are so many standbys, of which each has all that was committed so far.

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use crate::peers::Peer;
 use crate::procfs::Memory;
 use crate::results::{Idle, Load, Results, Start};
+use crate::scale::{Of, Scale};
 use crate::statistics::{Spread, Verdict, judge, paired_ratios};
 use crate::transfer::{Kind, Transfer};
 use crate::workload::Workload;
@@ -44,6 +45,9 @@ pub fn render(results: &Results) -> String {
     }
     if !results.idle.is_empty() {
         idle(&mut text, &results.idle);
+    }
+    if !results.scales.is_empty() {
+        scales(&mut text, &results.scales);
     }
     text
 }
@@ -257,6 +261,27 @@ fn idle(text: &mut String, idle: &[Idle]) {
             grown(|memory| memory.private as f64),
             cell(&|idle| idle.after.pss as f64 / f64::from(idle.first + idle.clients)),
         );
+    }
+}
+
+fn scales(text: &mut String, scales: &[Scale]) {
+    for of in Of::ALL {
+        let counts = of.counts();
+        let heads: String = counts.iter().map(|count| format!(" {count} |")).collect();
+        let _ = writeln!(text, "\n## Own CPU by {}, µs\n\n| |{heads}", of.name());
+        let _ = writeln!(text, "|---|{}", "---:|".repeat(counts.len()));
+        for peer in Peer::ALL {
+            let spread = |count: u32| {
+                let is_it = |it: &&Scale| (it.peer, it.of, it.count) == (peer, of, count);
+                let figures: Vec<f64> = scales.iter().filter(is_it).map(|it| it.peer_cpu_us).collect();
+                Spread::of(&figures)
+            };
+            if spread(counts[0]).is_some() {
+                let cells: String =
+                    counts.iter().map(|&count| format!(" {} |", spread_cell(spread(count), 1))).collect();
+                let _ = writeln!(text, "| {peer} |{cells}");
+            }
+        }
     }
 }
 

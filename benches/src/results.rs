@@ -12,6 +12,7 @@ use crate::options::Plan;
 use crate::peers::Peer;
 use crate::pgbench::Measured;
 use crate::procfs::Memory;
+use crate::scale::Scale;
 use crate::transfer::Transfer;
 use crate::workload::Workload;
 
@@ -119,6 +120,8 @@ pub struct Results {
     pub starts: Vec<Start>,
     /// Memory with idle clients.
     pub idle: Vec<Idle>,
+    /// Ever more clients and pools.
+    pub scales: Vec<Scale>,
     #[serde(skip)]
     path: PathBuf,
 }
@@ -146,6 +149,7 @@ impl Results {
             transfers: Vec::new(),
             starts: Vec::new(),
             idle: Vec::new(),
+            scales: Vec::new(),
             path,
         })
     }

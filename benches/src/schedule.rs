@@ -14,6 +14,7 @@ use crate::pgbench::{self, Measured};
 use crate::postgres::{Postgres, is_ready};
 use crate::procfs::Memory;
 use crate::results::{Idle, Load, Results, Start};
+use crate::scale::{self, MOST_CLIENTS, MOST_POOLS, Scale};
 use crate::server::log_tail;
 use crate::transfer::{Accounts, Kind};
 use crate::workload::{Mode, Subject, Workload};
@@ -56,11 +57,12 @@ pub async fn measure(plan: &Plan) -> Result<Results> {
     eprintln!("Raw results, round by round: {}", results.path().display());
     eprintln!("Setting up PostgreSQL on {} (pgbench scale {})", environment.address, plan.scale);
     let unshared = plan.most_clients().max(MOST_UNSHARED_IDLE.min(plan.idle_clients));
-    let max_connections = unshared + 3 * plan.pool_size + 40;
+    let pools = if plan.subjects.contains(&Subject::Scale) { MOST_POOLS } else { 0 };
+    let max_connections = unshared + 3 * plan.pool_size + pools + 40;
     let mut postgres = Postgres::start(&environment, max_connections, plan.scale).await?;
     for round in 1..=plan.rounds {
         for &subject in &plan.subjects {
-            let is_slow = matches!(subject, Subject::Crowd | Subject::Idle);
+            let is_slow = matches!(subject, Subject::Crowd | Subject::Idle | Subject::Scale);
             if is_slow && round > plan.slow_rounds {
                 continue;
             }
@@ -147,6 +149,14 @@ impl Run<'_> {
                     results.starts.push(self.start(peer).await?);
                 }
             }
+            Subject::Scale => {
+                self.postgres.with_users(MOST_POOLS).await?;
+                for (index, (of, count)) in (0..).zip(scale::all()) {
+                    for peer in order(peers, round + index) {
+                        results.scales.push(self.scale(peer, of, count).await?);
+                    }
+                }
+            }
             Subject::Idle => {
                 for has_tls in [false, true] {
                     for peer in order(peers, round) {
@@ -163,7 +173,7 @@ impl Run<'_> {
 
     fn place(&self) -> Place<'_> {
         let Self { plan, environment, postgres, subject, .. } = *self;
-        Place { plan, environment, postgres, has_tls: subject.has_tls(), is_counted: false }
+        Place { plan, environment, postgres, has_tls: subject.has_tls(), users: 1, is_counted: false }
     }
 
     async fn load(&self, peer: Peer, workload: Workload) -> Result<Load> {
@@ -220,6 +230,17 @@ impl Run<'_> {
             measured.with_context(|| self.failed(peer, &format!("{clients} idle clients")))?;
         self.say(peer, &format!("{clients} idle clients{}", if has_tls { ", TLS" } else { "" }));
         Ok(Idle { round: self.round, peer, has_tls, first, clients: clients - first, before, after })
+    }
+
+    async fn scale(&self, peer: Peer, of: scale::Of, count: u32) -> Result<Scale> {
+        let running =
+            peer.start(Place { users: MOST_POOLS, ..self.place() }, Mode::Simple, MOST_CLIENTS).await?;
+        let root = running.id.context("nothing runs")?;
+        let measured =
+            Scale::measure((self.round, peer), (of, count), (&running.login, root), self.plan.seconds).await;
+        let measured = measured.with_context(|| self.failed(peer, &format!("{count} {}", of.name())))?;
+        self.say(peer, &format!("{count} {}, {:.0} TPS", of.name(), measured.tps));
+        Ok(measured)
     }
 
     fn say(&self, peer: Peer, what: &str) {

@@ -35,11 +35,13 @@ pub enum Subject {
     Start,
     /// The memory of idle clients.
     Idle,
+    /// Ever more clients, and ever more pools.
+    Scale,
 }
 
 impl Subject {
     /// Every subject, in the order of a round.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Select,
         Self::Tls,
         Self::Rows,
@@ -53,6 +55,7 @@ impl Subject {
         Self::Copy,
         Self::Start,
         Self::Idle,
+        Self::Scale,
     ];
 
     /// True if clients speak TLS, which the peer must end.
@@ -76,7 +79,7 @@ impl Subject {
             Self::Tpcb => &["--builtin=tpcb-like"],
             Self::Mixed => &["--builtin=select-only@9", "--builtin=tpcb-like@1"],
             Self::Rows => &["--file", rows],
-            Self::Copy | Self::Start | Self::Idle => return None,
+            Self::Copy | Self::Start | Self::Idle | Self::Scale => return None,
         };
         Some(arguments.iter().map(|&argument| argument.to_owned()).collect())
     }
@@ -98,6 +101,7 @@ impl fmt::Display for Subject {
             Self::Copy => "COPY",
             Self::Start => "start",
             Self::Idle => "idle clients",
+            Self::Scale => "scale",
         })
     }
 }

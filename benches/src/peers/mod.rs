@@ -72,6 +72,8 @@ pub struct Place<'a> {
     pub postgres: &'a Postgres,
     /// Clients speak TLS.
     pub has_tls: bool,
+    /// Users, of whom each has a pool.
+    pub users: u32,
     /// pgherd has one worker, and valgrind counts its instructions.
     pub is_counted: bool,
 }
@@ -112,7 +114,9 @@ impl Peer {
             Subject::Reads | Subject::Mixed => {
                 matches!(self, Self::Direct | Self::Pgherd | Self::PgherdReads | Self::Pgpool)
             }
-            Subject::Tls | Subject::ChurnTls | Subject::Crowd | Subject::Reload => self.multiplexes(),
+            Subject::Tls | Subject::ChurnTls | Subject::Crowd | Subject::Reload | Subject::Scale => {
+                self.multiplexes()
+            }
             Subject::Start => !matches!(self, Self::Direct | Self::RelayAgain | Self::PgherdReads),
             _ => !matches!(self, Self::PgherdReads),
         }
@@ -189,7 +193,7 @@ impl Peer {
     /// # Errors
     /// When it cannot be started.
     pub fn launch(self, place: Place<'_>, mode: Mode, clients: u32) -> Result<Running> {
-        let Place { plan, environment, postgres, has_tls, is_counted } = place;
+        let Place { plan, environment, postgres, has_tls, users, is_counted } = place;
         let mut login = postgres.login.clone();
         if self == Self::Direct {
             return Ok(Running { login, id: None, server: None });
@@ -205,6 +209,7 @@ impl Peer {
             pool_size: plan.pool_size,
             // Room for pgbench's first connection, which only looks around, and for ours.
             clients: clients + 8,
+            users,
             tls: has_tls.then_some(&environment.tls),
             workers: is_counted.then_some(1),
         };

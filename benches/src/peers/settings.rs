@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use super::{Peer, socket_address};
-use crate::postgres::{DATABASE, MONITOR_USER, Postgres, USER};
+use crate::postgres::{DATABASE, MONITOR_USER, Postgres, USER, pool_user};
 
 /// pgbouncer's name for the database where it pools sessions.
 pub(super) const PGBOUNCER_SESSIONS: &str = "bench_sessions";
@@ -16,6 +16,8 @@ pub(super) struct Settings<'a> {
     pub(super) port: u16,
     /// Server connections of a pool.
     pub(super) pool_size: u32,
+    /// Users, of whom each has a pool.
+    pub(super) users: u32,
     /// Clients at once.
     pub(super) clients: u32,
     /// The certificate and the private key that clients are shown, if they speak TLS.
@@ -42,7 +44,7 @@ impl Settings<'_> {
             Peer::Pgbouncer => vec![
                 ("pgbouncer.ini", self.pgbouncer(directory)),
                 // The verifier, not the password: it serves clients and logs in to PostgreSQL with their keys.
-                ("users.txt", format!("\"{USER}\" \"{}\"\n", self.postgres.verifier)),
+                ("users.txt", self.verifiers()),
             ],
             Peer::Haproxy => vec![("haproxy.cfg", self.haproxy())],
             Peer::Pgpool => vec![
@@ -57,6 +59,11 @@ impl Settings<'_> {
             files.extend([(CERTIFICATE, certificate.clone()), (KEY, key.clone())]);
         }
         files
+    }
+
+    fn verifiers(&self) -> String {
+        let line = |number| format!("\"{}\" \"{}\"\n", pool_user(number), self.postgres.verifier);
+        (0..self.users).map(line).collect()
     }
 
     fn pgherd(&self, directory: &Path, reads: &str) -> String {
