@@ -243,7 +243,7 @@ fn idle(text: &mut String, idle: &[Idle]) {
     for (peer, has_tls) in all {
         let is_it = |idle: &&Idle| idle.peer == peer && idle.has_tls == has_tls;
         let of_peer: Vec<&Idle> = idle.iter().filter(is_it).collect();
-        let Some(first) = of_peer.first() else { continue };
+        let Some(any) = of_peer.first() else { continue };
         let cell = |of: &dyn Fn(&Idle) -> f64| {
             let figures: Vec<f64> = of_peer.iter().map(|idle| of(idle)).collect();
             spread_cell(Spread::of(&figures), 1)
@@ -255,7 +255,7 @@ fn idle(text: &mut String, idle: &[Idle]) {
             text,
             "| {peer}{} | {} | {} | {} | {} | {} |",
             if has_tls { ", TLS" } else { "" },
-            first.clients,
+            any.first + any.clients,
             grown(|memory| memory.rss as f64),
             grown(|memory| memory.pss as f64),
             grown(|memory| memory.private as f64),

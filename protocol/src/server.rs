@@ -24,7 +24,7 @@ pub struct ServerState {
     /// What the client has sent in the present lease, if it may have to be sent again: see
     /// [`Session::may_run_again`](crate::session::Session::may_run_again).
     pub request: Vec<u8>,
-    /// Room for what is owed in a lease: a session that has none needs none.
+    /// Room for what a session expects, lent for a lease: a session without one needs none.
     pub(crate) owed: VecDeque<Expected>,
 }
 

@@ -3,13 +3,15 @@
 use std::ops::Range;
 use std::task::{Poll, ready};
 
+use pgherd_protocol::flow::Cut;
+
 use crate::spare::Spare;
 use crate::stream::Stream;
 
 /// Bytes of one buffer: also the longest message that is looked at as a whole.
 pub(crate) const BUFFER_LEN: usize = 32 * 1024;
 
-/// Bytes read and not yet done with. A pointer: whoever has none has room for no more than that.
+/// Bytes read and not yet done with. One pointer, so that a pipe without a buffer is small.
 #[derive(Debug)]
 pub(crate) struct Buffer(Box<Bytes>);
 
@@ -17,7 +19,7 @@ pub(crate) struct Buffer(Box<Bytes>);
 struct Bytes {
     start: usize,
     end: usize,
-    cut: Accepted,
+    accepted: Accepted,
     /// Pages of it that were never written to take no memory.
     bytes: Box<[u8]>,
 }
@@ -34,7 +36,7 @@ struct Accepted {
 impl Buffer {
     fn new() -> Self {
         let bytes = vec![0; BUFFER_LEN].into_boxed_slice();
-        Self(Box::new(Bytes { start: 0, end: 0, cut: Accepted::default(), bytes }))
+        Self(Box::new(Bytes { start: 0, end: 0, accepted: Accepted::default(), bytes }))
     }
 
     /// What was read and not consumed.
@@ -47,34 +49,34 @@ impl Buffer {
         self.0.end - self.0.start == BUFFER_LEN
     }
 
-    /// This of what is filled is to go out as it is, and so much is done with then.
-    pub(crate) fn accept(&mut self, pass: Range<usize>, consumed: usize) {
-        self.0.cut = Accepted { pass, consumed };
+    /// What was cut of what is filled is to go out.
+    pub(crate) fn accept(&mut self, Cut { pass, consumed, .. }: &Cut) {
+        self.0.accepted = Accepted { pass: pass.clone(), consumed: *consumed };
     }
 
     /// What of it is still to go out.
     pub(crate) fn to_pass(&self) -> &[u8] {
-        self.filled().get(self.0.cut.pass.clone()).unwrap_or_default()
+        self.filled().get(self.0.accepted.pass.clone()).unwrap_or_default()
     }
 
     /// So much of that has gone out.
     pub(crate) fn passed(&mut self, len: usize) {
-        self.0.cut.pass.start += len;
+        self.0.accepted.pass.start += len;
     }
 
     /// Nothing of it is to go out any more.
     pub(crate) fn pass_nothing(&mut self) {
-        self.0.cut.pass = 0..0;
+        self.0.accepted.pass = 0..0;
     }
 
     /// Bytes that are done with once what is to go out has gone out.
-    pub(crate) fn accepted(&self) -> usize {
-        self.0.cut.consumed
+    pub(crate) fn consumed_after(&self) -> usize {
+        self.0.accepted.consumed
     }
 
     /// Drops what is done with.
     pub(crate) fn consume_accepted(&mut self) {
-        let Accepted { consumed, .. } = std::mem::take(&mut self.0.cut);
+        let Accepted { consumed, .. } = std::mem::take(&mut self.0.accepted);
         self.consume(consumed);
     }
 
@@ -134,15 +136,15 @@ impl Buffers {
         read.map_ok(|_| None)
     }
 
-    /// Frees those that were not needed of late.
+    /// Frees half of those that were not needed of late.
     pub(crate) fn trim(&self) {
         self.0.trim();
     }
 
     /// Takes a buffer back.
     pub(crate) fn give(&self, mut buffer: Buffer) {
-        let Bytes { start, end, cut, .. } = &mut *buffer.0;
-        (*start, *end, *cut) = (0, 0, Accepted::default());
+        let Bytes { start, end, accepted, .. } = &mut *buffer.0;
+        (*start, *end, *accepted) = (0, 0, Accepted::default());
         self.0.give(buffer);
     }
 }

@@ -37,12 +37,13 @@ use crate::http::{self, Http};
 use crate::identities::Identities;
 use crate::listener::{self, Listeners};
 use crate::log::Log;
+use crate::one_copy::{Few, OneCopy};
 use crate::places::By;
 use crate::reload::{self, Reload, Reloader};
 use crate::sequences::AllSequences;
 use crate::server::table::{Backends, Target};
 use crate::server::{distance, marks};
-use crate::shared::{Ending, Few, OneCopy, Shared};
+use crate::shared::{Ending, Shared};
 use crate::strangers::Strangers;
 use crate::tls::{self, ClientTls};
 use crate::traffic::Traffic;
@@ -282,7 +283,7 @@ fn build(
         parameters: OneCopy::default(),
         names: OneCopy::default(),
         addresses: OneCopy::default(),
-        limits: Few::default(),
+        limits: OneCopy::default(),
         policies: Few::default(),
         sequences: AllSequences::default(),
         statements: Statements::default(),

@@ -1,14 +1,10 @@
 //! What all workers share.
 
-use std::borrow::Borrow;
-use std::collections::HashSet;
-use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use pgherd_failover::actor::Control;
 use pgherd_health::NodeId;
 use pgherd_protocol::auth::{Credential, Verifier};
@@ -29,6 +25,7 @@ use crate::failures::Failures;
 use crate::hidden::Catalogues;
 use crate::hosts::Hosts;
 use crate::identities::Identities;
+use crate::one_copy::{Few, OneCopy};
 use crate::places::{By, Gauge};
 use crate::reload::Reload;
 use crate::roster::Roster;
@@ -59,7 +56,7 @@ pub(crate) struct Shared {
     /// The addresses that clients have connected to.
     pub(crate) addresses: OneCopy<SocketAddr>,
     /// What sessions may not take longer than.
-    pub(crate) limits: Few<Limits>,
+    pub(crate) limits: OneCopy<Limits>,
     /// Where sessions read.
     pub(crate) policies: Few<ReadPolicy>,
     /// Who asks for numbers of sequences.
@@ -177,58 +174,5 @@ impl Ending {
     /// Waits until it is to begin.
     pub(crate) async fn begun(&self) {
         self.begun.cancelled().await;
-    }
-}
-
-/// As [`OneCopy`], of what has no order and of which there are few.
-#[derive(Debug)]
-pub(crate) struct Few<T>(Mutex<Vec<Arc<T>>>);
-
-impl<T> Default for Few<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<T: PartialEq> Few<T> {
-    /// The one copy of this.
-    pub(crate) fn share(&self, value: T) -> Arc<T> {
-        let mut known = self.0.lock();
-        if let Some(shared) = known.iter().find(|known| ***known == value) {
-            return Arc::clone(shared);
-        }
-        known.retain(|known| Arc::strong_count(known) > 1);
-        let shared = Arc::new(value);
-        known.push(Arc::clone(&shared));
-        shared
-    }
-}
-
-/// What many sessions have in common is kept once.
-#[derive(Debug)]
-pub(crate) struct OneCopy<T: ?Sized>(Mutex<HashSet<Arc<T>>>);
-
-impl<T: ?Sized> Default for OneCopy<T> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<T: Eq + Hash + ?Sized> OneCopy<T> {
-    /// The one copy of this.
-    pub(crate) fn share<V>(&self, value: V) -> Arc<T>
-    where
-        V: Borrow<T> + Into<Arc<T>>,
-    {
-        let mut known = self.0.lock();
-        if let Some(shared) = known.get(value.borrow()) {
-            return Arc::clone(shared);
-        }
-        if known.len() == known.capacity() {
-            known.retain(|value| Arc::strong_count(value) > 1);
-        }
-        let shared = value.into();
-        known.insert(Arc::clone(&shared));
-        shared
     }
 }

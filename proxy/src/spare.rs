@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-/// How many are kept.
+/// At most so many are kept.
 const KEPT: usize = 256;
 /// Room for so many is never given up.
 const KEPT_AT_LEAST: usize = 16;

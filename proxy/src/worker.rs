@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffers;
-use crate::client::{self, Connection, Moment, Session, Taken, TaskEnd, Traveller, Turns, Watch};
+use crate::client::{self, Connection, Moment, Session, TaskEnd, Traveller, TurnEnd, Turns, Watch};
 use crate::config::Config;
 use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
 use crate::hidden;
@@ -352,7 +352,7 @@ struct Clients<'a, F> {
     heeded: RefCell<Arc<Config>>,
 }
 
-impl<F: Future<Output = Taken> + 'static> Clients<'_, F> {
+impl<F: Future<Output = TurnEnd> + 'static> Clients<'_, F> {
     fn serve(&self, accepted: Accepted) {
         let Accepted { socket, peer, counted } = accepted;
         match Socket::new(socket) {

@@ -253,7 +253,7 @@ async fn the_promotion_lock_of_a_pgherd_that_hangs_is_free_after_a_while() -> Re
     Ok(())
 }
 
-/// One that hangs between the two would keep it for as long as it hangs.
+/// A pgherd that hangs between taking the lock and bounding its session would keep it for as long as it hangs.
 #[tokio::test]
 async fn a_session_is_bound_before_it_takes_the_promotion_lock() -> Result<()> {
     let herd = Herd::of(2).await?;

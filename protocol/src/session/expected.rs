@@ -1,10 +1,16 @@
 //! What the server owes, and what becomes of it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::Session;
 use super::renaming::Shifts;
 use crate::prepared::Statement;
+use crate::server::ServerState;
 use crate::statement::Effect;
+
+/// Room for so many replies that are owed stays with a server connection.
+const MOST_ROOM: usize = 64;
 
 /// One reply, or run of replies, that the server owes.
 #[derive(Debug)]
@@ -58,6 +64,19 @@ impl Expected {
             Kind::ParseUnnamed => true,
             Kind::Local(_) => matches!(self.about, About::StandsIn { .. }),
             _ => false,
+        }
+    }
+}
+
+impl Session {
+    /// The room for what is owed is the connection's again. Only when nothing is.
+    #[inline]
+    pub(super) fn give_room_back(&mut self, server: &mut ServerState) {
+        std::mem::swap(&mut self.expected, &mut server.owed);
+        if self.expected.capacity() > 0 || server.owed.capacity() > MOST_ROOM {
+            // What was the session's own, and what a long pipeline has taken.
+            self.expected = VecDeque::new();
+            server.owed.shrink_to(MOST_ROOM);
         }
     }
 }

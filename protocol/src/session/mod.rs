@@ -430,8 +430,8 @@ impl Session {
     pub fn detach(&mut self, server: &mut ServerState) {
         self.alters = false;
         self.reading = Reading::No;
-        if self.expected.is_empty() {
-            std::mem::swap(&mut self.expected, &mut server.owed);
+        if self.expected.is_empty() && self.expected.capacity() > 0 {
+            self.give_room_back(server);
         }
         self.misread.drain(..).for_each(|id| server.statements.distrust(id));
         self.detach_numbers(server);

@@ -9,8 +9,8 @@ use crate::frame::Frame;
 use crate::server::ServerState;
 use crate::statement::{Effect, Place, Scan};
 
-/// More than this of what a client has sent is not kept.
-const MOST_KEPT: usize = 16 * 1024;
+/// More than this of what a client has sent is not kept: as much as a buffer of the proxy has, since what is read on a standby is looked at there.
+const MOST_KEPT: usize = 32 * 1024;
 /// The same is sent again at most so often: what brings servers down must not bring down one after the other.
 const MOST_TIMES: u8 = 3;
 

@@ -50,7 +50,7 @@ impl DerefMut for Unnamed {
     }
 }
 
-/// The unnamed statement, kept so that it can be parsed again where it is missing.
+/// What a Parse leaves, so that the statement can be parsed again where it is missing.
 #[derive(Debug)]
 pub(super) struct Kept {
     /// Body of the Parse message behind the name. The allocation is reused.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::reads::Standbys;
 use super::unserved::{cancelled, no_primary};
 use crate::hidden::Outlook;
+use crate::peer::Peer;
 use crate::seat::{Seat, WaitEnd};
 use crate::server::connect::{ConnectError, ConnectRequest};
 use crate::server::connection::ServerConnection;
@@ -128,6 +129,10 @@ impl Access {
 
     pub(super) fn database(&self) -> &Arc<str> {
         &self.seat.card().database
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.seat.card().peer
     }
 
     pub(super) fn user(&self) -> &Arc<str> {

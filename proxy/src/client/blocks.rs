@@ -10,7 +10,8 @@ use pgherd_protocol::write;
 
 use super::acquire::{Attempt, Held};
 use super::relay::{Event, Front, Lost};
-use super::session::{Session, Turn};
+use super::session::Session;
+use super::turns::Turn;
 use crate::buffer::Buffers;
 use crate::server::connection::ServerConnection;
 use crate::traffic::Reason;

@@ -37,11 +37,11 @@ pub(crate) enum Filled {
 impl Pipe {
     /// True if everything that was to go out has gone out.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.out.is_empty() && self.accepted() == 0
+        self.out.is_empty() && self.consumed_after() == 0
     }
 
-    fn accepted(&self) -> usize {
-        self.buffer.as_ref().map_or(0, Buffer::accepted)
+    fn consumed_after(&self) -> usize {
+        self.buffer.as_ref().map_or(0, Buffer::consumed_after)
     }
 
     /// True if bytes were read that were not cut yet.
@@ -58,7 +58,7 @@ impl Pipe {
     /// Accepts what was cut as the next thing to write.
     pub(crate) fn accept(&mut self, cut: &Cut) {
         if let Some(buffer) = &mut self.buffer {
-            buffer.accept(cut.pass.clone(), cut.consumed);
+            buffer.accept(cut);
         }
     }
 
@@ -104,7 +104,7 @@ impl Pipe {
     /// True if there is room for so many bytes besides those that were not cut yet.
     pub(crate) fn has_room_for(&self, len: usize) -> bool {
         let filled = self.buffer.as_ref().map_or(0, |buffer| buffer.filled().len());
-        filled.saturating_sub(self.accepted()) + len <= BUFFER_LEN
+        filled.saturating_sub(self.consumed_after()) + len <= BUFFER_LEN
     }
 
     /// Puts bytes that were read and done with before those that were not; nothing is done where there is no room. Only when

@@ -25,7 +25,7 @@ use super::own_work::HeldOver;
 use super::pipe::{Filled, Pipe};
 use super::reads::Reads;
 use super::relay::{Event, Front, Lost};
-use super::turns::{Taken, Turns};
+use super::turns::{Turn, TurnEnd, Turns};
 use super::vacate::Vacating;
 use super::watch::{Activity, Overdue, Watched};
 use crate::cancel::Registration;
@@ -55,15 +55,9 @@ pub(crate) struct Session {
     pub(super) _connected: Connected,
 }
 
-/// It is most of what an idle client costs (docs/operate.md says 2 KiB): what few sessions need, or none that is idle, has memory of its own.
+/// A session is most of what an idle client costs (docs/operate.md says 2 KiB): what few sessions need, or none that is idle, has memory of its own.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Session>() <= 1128);
-
-/// Whether the session goes on.
-pub(crate) enum Turn {
-    Next,
-    End,
-}
 
 impl Session {
     pub(super) fn new(worker: Rc<Worker>, connection: (Stream, Connected), client: LoggedIn) -> Self {
@@ -110,14 +104,14 @@ impl Session {
     /// Serves the client until it leaves, or the session is sent to another worker. What is kept while the client is silent is small.
     pub(crate) async fn run<F>(self: Box<Self>, turns: Rc<Turns<F>>) -> TaskEnd
     where
-        F: Future<Output = Taken>,
+        F: Future<Output = TurnEnd>,
     {
         self.watch.begin(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
         let mut session = self;
         // Its own connection is to be heard, too.
         while session.is_at_home() || session.is_asked().await {
             let turn;
-            (session, turn) = turns.take(session).await;
+            (session, turn) = turns.run(session).await;
             if let Turn::End = turn {
                 break;
             }
@@ -140,7 +134,7 @@ impl Session {
     }
 
     /// [`Session::turn`], which keeps the session meanwhile.
-    pub(crate) async fn take_turn(mut self: Box<Self>) -> Taken {
+    pub(crate) async fn take_turn(mut self: Box<Self>) -> TurnEnd {
         let turn = self.turn().await;
         (self, turn)
     }

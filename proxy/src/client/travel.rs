@@ -31,7 +31,7 @@ pub(crate) struct Traveller {
 impl Session {
     /// The client's address.
     pub(crate) fn peer(&self) -> &Peer {
-        &self.access.seat.card().peer
+        self.access.peer()
     }
 
     /// Leaves the worker.
@@ -44,7 +44,7 @@ impl Session {
 impl Traveller {
     /// The client's address.
     pub(crate) fn peer(&self) -> &Peer {
-        &self.access.seat.card().peer
+        self.access.peer()
     }
 
     /// Becomes a session of the worker that runs this.

@@ -1,14 +1,19 @@
-//! Room for turns. A session has a turn only from a message of its client's on; what a turn keeps while it waits is many times as large as what an idle session needs, so
-//! whoever has one borrows the room for it from the worker.
+//! Room for turns. A session has a turn while it holds a server connection, or waits for one; what it keeps for that is many times as large as
+//! what it keeps otherwise, so the room for it is lent by the worker.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
-use super::session::{Session, Turn};
+use super::session::Session;
 use crate::spare::Spare;
 
+/// Whether the session goes on.
+pub(crate) enum Turn {
+    Next,
+    End,
+}
+
 /// What a turn comes to: the session, and whether it goes on.
-pub(crate) type Taken = (Box<Session>, Turn);
+pub(crate) type TurnEnd = (Box<Session>, Turn);
 
 /// The turns of one worker's sessions; `F` is [`Session::take_turn`]'s future.
 pub(crate) struct Turns<F> {
@@ -16,44 +21,25 @@ pub(crate) struct Turns<F> {
     spare: Spare<Pin<Box<Option<F>>>>,
 }
 
-impl<F: Future<Output = Taken>> Turns<F> {
+impl<F: Future<Output = TurnEnd>> Turns<F> {
     /// Turns that begin so.
     pub(crate) fn new(begin: fn(Box<Session>) -> F) -> Self {
         Self { begin, spare: Spare::default() }
     }
 
     /// The session's turn.
-    pub(super) fn take(&self, session: Box<Session>) -> Running<'_, F> {
+    pub(super) async fn run(&self, session: Box<Session>) -> TurnEnd {
         let mut room = self.spare.take().unwrap_or_else(|| Box::pin(None));
         room.set(Some((self.begin)(session)));
-        Running { turns: self, room: Some(room) }
+        let Some(turn) = room.as_mut().as_pin_mut() else { unreachable!("it was put there") };
+        let end = turn.await;
+        room.set(None);
+        self.spare.give(room);
+        end
     }
 
-    /// Frees room that was not needed of late.
+    /// Frees half of the room that was not needed of late.
     pub(crate) fn trim(&self) {
         self.spare.trim();
-    }
-}
-
-/// A turn under way.
-pub(super) struct Running<'a, F> {
-    turns: &'a Turns<F>,
-    /// None once it has ended.
-    room: Option<Pin<Box<Option<F>>>>,
-}
-
-impl<F: Future<Output = Taken>> Future for Running<'_, F> {
-    type Output = Taken;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Taken> {
-        let Some(turn) = self.room.as_mut().and_then(|room| room.as_mut().as_pin_mut()) else {
-            return Poll::Pending;
-        };
-        let taken = ready!(turn.poll(cx));
-        if let Some(mut room) = self.room.take() {
-            room.set(None);
-            self.turns.spare.give(room);
-        }
-        Poll::Ready(taken)
     }
 }

@@ -92,7 +92,7 @@ pub(crate) struct Watch {
 }
 
 /// For how long a session may do something. Sessions share them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Limits {
     timeouts: Timeouts,
     cancel_wait: Duration,
@@ -115,7 +115,7 @@ struct Seen {
     cancelled_at: Option<Moment>,
 }
 
-/// In microseconds since the worker's epoch, and one more.
+/// A time of the event loops' clock, in microseconds. Never zero, so that none takes no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(NonZeroU64);
 

@@ -130,7 +130,7 @@ pub(crate) struct Sizes {
 }
 
 /// How long a session may do what it does; without end if none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Timeouts {
     /// Wait for the answer to what it has sent.
     pub(crate) query: Option<Duration>,

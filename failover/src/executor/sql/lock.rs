@@ -87,15 +87,15 @@ async fn lock(client: &Client) -> Taken {
     // Before the lock is taken: whoever hangs between the two must not keep it either.
     client.batch_execute(BOUND).await?;
     let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&PROMOTION_LOCK]).await?;
-    if !row.try_get::<_, bool>(0)? {
-        client.batch_execute(UNLOCK).await?;
-        return Err(Trouble::Failed("another pgherd holds its promotion lock".to_owned()));
-    }
-    if promotion_triggered(client, false).await? {
-        client.batch_execute(UNLOCK).await?;
-        return Err(Trouble::Failed("a promotion is under way there".to_owned()));
-    }
-    Ok(Outcome::Done)
+    let obstacle = if !row.try_get::<_, bool>(0)? {
+        "another pgherd holds its promotion lock"
+    } else if promotion_triggered(client, false).await? {
+        "a promotion is under way there"
+    } else {
+        return Ok(Outcome::Done);
+    };
+    client.batch_execute(UNLOCK).await?;
+    Err(Trouble::Failed(obstacle.to_owned()))
 }
 
 /// Also true if it has been promoted; `unseen` if the monitor user may not look.

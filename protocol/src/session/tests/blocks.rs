@@ -8,7 +8,7 @@ use super::play::{cases, play, starts, turns};
 use super::scribe::Scribe;
 use super::scripts::{Action, Profile, ROLLBACK, Role, Script, Text};
 use super::wire::{bind, execute_some, flush, parse, query, replies, sync};
-use super::world::{World, transaction_mode};
+use super::world::{CAPACITY, World, transaction_mode};
 use super::{A, B};
 
 const PROFILE: Profile =
@@ -327,7 +327,7 @@ proptest! {
         turns in turns(2, 3),
         starts in starts(2),
         limit in 0..4_usize,
-        capacity in select(vec![200_usize, 600, 32 * 1024]),
+        capacity in select(vec![200_usize, 600, CAPACITY]),
         refusals in prop::collection::vec(any::<bool>(), 1..6),
     ) {
         let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity);

@@ -11,7 +11,7 @@ use super::play::{cases, play, starts, turns};
 use super::postgres::Backend;
 use super::scripts::{Profile, Script, script};
 use super::wire;
-use super::world::{World, transaction_mode};
+use super::world::{CAPACITY, World, transaction_mode};
 use crate::prepared::Plans;
 use crate::session::SequencePolicy;
 
@@ -83,7 +83,7 @@ proptest! {
         turns in turns(3, 3),
         starts in starts(3),
         limit in 0..4_usize,
-        capacity in select(vec![200_usize, 333, 32 * 1024, 32 * 1024]),
+        capacity in select(vec![200_usize, 333, CAPACITY, CAPACITY]),
         plans in plans(),
     ) {
         let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity).with_stand_ins(plans);
@@ -98,7 +98,7 @@ proptest! {
         turns in turns(3, 3),
         starts in starts(3),
         limit in 0..4_usize,
-        capacity in select(vec![200_usize, 333, 32 * 1024, 32 * 1024]),
+        capacity in select(vec![200_usize, 333, CAPACITY, CAPACITY]),
         plans in plans(),
     ) {
         let world = transaction_mode().with_prepared_limit(limit).with_capacity(capacity).with_startup("work_mem", "home");
@@ -113,7 +113,7 @@ proptest! {
         scripts in scripts(false, true),
         turns in turns(3, 3),
         starts in starts(3),
-        capacity in select(vec![200_usize, 333, 32 * 1024, 32 * 1024]),
+        capacity in select(vec![200_usize, 333, CAPACITY, CAPACITY]),
         plans in plans(),
     ) {
         let mut world = transaction_mode().with_capacity(capacity).with_strict_servers().with_stand_ins(plans);
@@ -127,7 +127,7 @@ proptest! {
         scripts in scripts(false, true),
         turns in turns(3, 3),
         starts in starts(3),
-        capacity in select(vec![200_usize, 333, 32 * 1024, 32 * 1024]),
+        capacity in select(vec![200_usize, 333, CAPACITY, CAPACITY]),
     ) {
         let mut world = transaction_mode().with_capacity(capacity).with_strict_servers();
         play(&mut world, &scripts, &turns, &starts);

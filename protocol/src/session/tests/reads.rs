@@ -8,7 +8,7 @@ use super::play::{cases, play, starts, turns};
 use super::wire::{
     bind, close_statement, describe_statement, execute_some, flush, parse, query, replies, requests, sync,
 };
-use super::world::{World, home_mode, session_mode, suspects, transaction_mode};
+use super::world::{CAPACITY, World, home_mode, session_mode, suspects, transaction_mode};
 use super::{A, B};
 use crate::frame::{Frame, backend_header};
 use crate::statement::Trust;
@@ -224,6 +224,17 @@ fn what_a_standby_refuses_is_answered_by_the_primary() {
     );
 }
 
+/// What is looked at as a whole is kept as a whole.
+#[test]
+fn a_long_read_that_a_standby_refuses_is_answered_by_the_primary() {
+    let mut world = herd(&[true]);
+    let text = format!("select '{}'", "a".repeat(CAPACITY - 100));
+    world.sends(A, [query(&text)]);
+    assert!(!world.servers[1].got.is_empty(), "it was not read on the standby");
+    let told = replies(&world.client(A).got);
+    assert!(told[1].starts_with("DataRow aaa") && told[3] == "ReadyForQuery I", "{told:?}");
+}
+
 #[test]
 fn what_is_told_of_many_statements_before_the_first_row_is_for_the_primary() {
     let mut world = herd(&[true]).with_capacity(200);
@@ -287,7 +298,7 @@ proptest! {
         turns in turns(3, 3),
         starts in starts(3),
         limit in 0..4_usize,
-        capacity in select(vec![200_usize, 333, 32 * 1024, 32 * 1024]),
+        capacity in select(vec![200_usize, 333, CAPACITY, CAPACITY]),
         refusals in prop::collection::vec(any::<bool>(), 1..6),
         plans in plans(),
     ) {
@@ -303,7 +314,7 @@ proptest! {
         turns in turns(3, 3),
         starts in starts(3),
         limit in 0..4_usize,
-        capacity in select(vec![200_usize, 333, 32 * 1024, 32 * 1024]),
+        capacity in select(vec![200_usize, 333, CAPACITY, CAPACITY]),
         refusals in prop::collection::vec(any::<bool>(), 1..6),
         plans in plans(),
     ) {

@@ -132,7 +132,7 @@ fn what_needs_something_that_is_gone_is_not_sent_again() {
     world.gets(A, ["BindComplete", "DataRow a", "CommandComplete SELECT 1", "ReadyForQuery I"]);
     // Bytes that are too many to be kept.
     let mut world = transaction_mode();
-    let long = "v".repeat(9000);
+    let long = "v".repeat(17_000);
     let run = || [bind("", "s1", &[&long]), execute_some("", 0), sync()].concat();
     world.sends(A, [parse("s1", "select 'a' || $1"), sync()]);
     world.gets(A, ["ParseComplete", "ReadyForQuery I"]);

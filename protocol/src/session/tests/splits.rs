@@ -7,7 +7,7 @@ use super::A;
 use super::play::cases;
 use super::scripts::{Profile, Script, script};
 use super::step::Step;
-use super::world::{World, session_mode, transaction_mode};
+use super::world::{CAPACITY, World, session_mode, transaction_mode};
 use crate::error::{ClientError, Severity};
 use crate::write;
 
@@ -85,7 +85,7 @@ proptest! {
         script in script(PROFILE, 1..20),
         asides in prop::collection::vec(aside(), 1..5),
         cuts in prop::collection::vec(prop_oneof![Just(1_usize), 1..5_usize, 1..300_usize], 1..10),
-        capacity in select(vec![48_usize, 61, 100, 333, 2048, 32 * 1024]),
+        capacity in select(vec![48_usize, 61, 100, 333, 2048, CAPACITY]),
         pooled in any::<bool>(),
     ) {
         let world = || if pooled { transaction_mode() } else { session_mode() }.with_capacity(capacity);

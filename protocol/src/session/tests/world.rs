@@ -25,7 +25,7 @@ use crate::statement::{Named, Names, RecentScans, Suspects, Trust};
 use crate::write;
 
 /// As long as the proxy's buffers.
-const CAPACITY: usize = 32 * 1024;
+pub(super) const CAPACITY: usize = 32 * 1024;
 
 #[derive(Debug)]
 enum Place {
