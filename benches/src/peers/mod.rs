@@ -128,15 +128,24 @@ impl Peer {
         matches!(self, Self::Pgherd | Self::Pgbouncer)
     }
 
+    /// True for a pgbouncer that pools sessions where statements are prepared: it cannot do so by transaction.
+    fn pools_sessions(self, mode: Mode) -> bool {
+        let cannot = || {
+            let version = find_program(self.name()).map(|program| version(&program, "--version"));
+            !version.is_some_and(|version| carries_statements(&version))
+        };
+        self == Self::Pgbouncer && mode == Mode::Prepared && cannot()
+    }
+
     /// What a reader of this peer's figures must know.
     #[must_use]
-    pub const fn note(self, mode: Mode) -> Option<&'static str> {
-        match (self, mode) {
-            (Self::Pgbouncer, Mode::Prepared) => Some(
+    pub fn note(self, mode: Mode) -> Option<&'static str> {
+        match self {
+            Self::Pgbouncer if self.pools_sessions(mode) => Some(
                 "pgbouncer before 1.21 cannot carry prepared statements from one server connection to another: \
                  in this mode it pools sessions, and its pool is as large as the number of clients",
             ),
-            (Self::Pgpool, _) => Some(
+            Self::Pgpool => Some(
                 "pgpool has a process and a server connection for each client, whatever the size of the pools",
             ),
             _ => None,
@@ -199,7 +208,7 @@ impl Peer {
             return Ok(Running { login, id: None, server: None });
         }
         login.port = self.port();
-        if self == Self::Pgbouncer && mode == Mode::Prepared {
+        if self.pools_sessions(mode) {
             login.database = settings::PGBOUNCER_SESSIONS.to_owned();
         }
         let settings = Settings {
@@ -210,6 +219,7 @@ impl Peer {
             // Room for pgbench's first connection, which only looks around, and for ours.
             clients: clients + 8,
             users,
+            carries_statements: !self.pools_sessions(Mode::Prepared),
             tls: has_tls.then_some(&environment.tls),
             workers: is_counted.then_some(1),
         };
@@ -272,6 +282,31 @@ impl fmt::Display for Peer {
     }
 }
 
+/// True for a pgbouncer of 1.21 or later, by what it says of its version.
+fn carries_statements(version: &str) -> bool {
+    let numbers = version.split_whitespace().last().unwrap_or_default();
+    let mut numbers = numbers.split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(1), Some(21))
+}
+
 fn socket_address((address, port): (Ipv4Addr, u16)) -> String {
     format!("{address}:{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prepared_statements_are_carried_since_1_21() {
+        for (version, carries) in [
+            ("PgBouncer 1.18.0", false),
+            ("PgBouncer 1.21.0", true),
+            ("PgBouncer 1.25.2", true),
+            ("PgBouncer 2.0", true),
+            ("unknown", false),
+        ] {
+            assert_eq!(carries_statements(version), carries, "{version}");
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub(super) struct Settings<'a> {
     pub(super) pool_size: u32,
     /// Users, of whom each has a pool.
     pub(super) users: u32,
+    /// pgbouncer can carry prepared statements from one server connection to another.
+    pub(super) carries_statements: bool,
     /// Clients at once.
     pub(super) clients: u32,
     /// The certificate and the private key that clients are shown, if they speak TLS.
@@ -93,6 +95,8 @@ impl Settings<'_> {
         let (address, port, size, clients) = (self.address, self.port, self.pool_size, self.clients);
         let server = format!("host={address} port={} dbname={DATABASE}", self.postgres.login.port);
         let directory = directory.display();
+        // An older one does not know it.
+        let statements = if self.carries_statements { "max_prepared_statements = 200\n" } else { "" };
         let tls = self.tls.map_or_else(
             || "client_tls_sslmode = disable".to_owned(),
             |_| {
@@ -107,7 +111,7 @@ impl Settings<'_> {
              {PGBOUNCER_SESSIONS} = {server} pool_mode=session pool_size={clients}\n\n\
              [pgbouncer]\nlisten_addr = {address}\nlisten_port = {port}\nunix_socket_dir =\n\
              auth_type = scram-sha-256\nauth_file = {directory}/users.txt\nmax_client_conn = {clients}\n\
-             {tls}\nserver_tls_sslmode = disable\nlog_connections = 0\n\
+             {tls}\n{statements}server_tls_sslmode = disable\nlog_connections = 0\n\
              log_disconnections = 0\nlog_stats = 0\n"
         )
     }

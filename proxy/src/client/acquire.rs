@@ -14,7 +14,7 @@ use pgherd_protocol::session::Sequences;
 use tokio::time::Instant;
 
 use super::reads::Standbys;
-use super::unserved::{cancelled, no_primary};
+use super::unserved::{cancelled, no_primary, pool_is_full};
 use crate::hidden::Outlook;
 use crate::peer::Peer;
 use crate::seat::{Seat, WaitEnd};
@@ -269,7 +269,7 @@ impl Access {
             Some(WaitEnd::Granted(grant)) => Ok(Some(grant)),
             Some(WaitEnd::Closed) => Ok(None),
             Some(WaitEnd::Cancelled) => Err(cancelled().into()),
-            Some(WaitEnd::TimedOut) => Err(self.pool_is_full(pool, worker).into()),
+            Some(WaitEnd::TimedOut) => Err(pool_is_full(self, pool, worker).into()),
             None => Err(Failure::Gone),
         }
     }
@@ -278,21 +278,6 @@ impl Access {
     fn pool_of(&self, server: &Arc<Server>) -> Option<&Arc<Pool>> {
         let is_it = |(its, _): &&(Arc<Server>, Arc<Pool>)| Arc::ptr_eq(its, server);
         self.cached.as_ref().filter(is_it).map(|(_, pool)| pool).or_else(|| self.standbys.pool_of(server))
-    }
-
-    fn pool_is_full(&self, pool: &Pool, worker: &Worker) -> ClientError {
-        let (database, user) = (self.database(), self.user());
-        let limit = worker.shared.config.load().pool.query_wait_timeout_for(database, user);
-        let why = pool.why_full();
-        ClientError::new("53300", "no server connection became free in time")
-            .detail(format!(
-                "The connections of the pool of database \"{database}\" and user \"{user}\" were in use for {:?}. {why}",
-                limit.unwrap_or_default()
-            ))
-            .hint(
-                "Raise pool.size or pool.query_wait_timeout, or max_connections where the server takes no more, or hold \
-                 transactions for a shorter time.",
-            )
     }
 
     /// Does what has to be done, unless the client is gone or cancels it before; none if the pool is to be asked again.

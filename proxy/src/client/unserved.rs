@@ -3,6 +3,7 @@
 use pgherd_protocol::error::ClientError;
 
 use super::acquire::Access;
+use crate::server::pool::Pool;
 use crate::server::table::Target;
 use crate::worker::Worker;
 
@@ -19,6 +20,22 @@ pub(super) fn no_primary(worker: &Worker) -> ClientError {
     };
     ClientError::new("57P03", format!("no primary is available: {reason}"))
         .hint("Try again later. The operator can see more with pgherd's log.")
+}
+
+/// What a client is told that has waited for a connection of this pool for too long.
+pub(super) fn pool_is_full(access: &Access, pool: &Pool, worker: &Worker) -> ClientError {
+    let (database, user) = (access.database(), access.user());
+    let limit = worker.shared.config.load().pool.query_wait_timeout_for(database, user);
+    let why = pool.why_full();
+    ClientError::new("53300", "no server connection became free in time")
+        .detail(format!(
+            "The connections of the pool of database \"{database}\" and user \"{user}\" were in use for {:?}. {why}",
+            limit.unwrap_or_default()
+        ))
+        .hint(
+            "Raise pool.size or pool.query_wait_timeout, or max_connections where the server takes no more, or hold \
+             transactions for a shorter time.",
+        )
 }
 
 /// What a client is told whose login waits for a server for too long.

@@ -125,7 +125,7 @@ async fn an_execute_longer_than_a_buffer_is_sent_whole_whatever_words_are_in_it(
         }
         Ok(all)
     });
-    ensure!(told.await?.iter().any(|frame| frame.contains("33000")));
+    ensure!(told.await?.iter().any(|frame| frame.contains("44000")));
     Ok(())
 }
 
