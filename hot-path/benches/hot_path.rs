@@ -7,6 +7,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pgherd_hot_path::{Player, Transaction};
 use pgherd_protocol::auth::{NONCE_LEN, ScramClient, ScramSecret, ScramServer, ScramVerifier};
+use pgherd_protocol::flow::BUFFER_LEN;
 use pgherd_protocol::frame::backend_header;
 use pgherd_protocol::statement::{RecentScans, Suspects, scan};
 use pgherd_protocol::write;
@@ -53,7 +54,7 @@ fn sessions(criterion: &mut Criterion) {
 /// Rows of 100 bytes, as many as a buffer has.
 fn frames(criterion: &mut Criterion) {
     let mut rows = Vec::new();
-    while rows.len() < 32 * 1024 {
+    while rows.len() < BUFFER_LEN {
         write::message(&mut rows, b'D', |out| out.extend_from_slice(&[b'x'; 95]));
     }
     let mut group = criterion.benchmark_group("frames");

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pgherd_protocol::flow::{Flow, Next};
+use pgherd_protocol::flow::{BUFFER_LEN, Flow, Next};
 use pgherd_protocol::prepared::{Lookup, Plans, Repeated, Statements};
 use pgherd_protocol::server::ServerState;
 use pgherd_protocol::session::{NoViews, Pooling, Sequences, Session};
@@ -118,7 +118,7 @@ impl Player {
             sequences: Sequences::default(),
             up: Flow::default(),
             down: Flow::default(),
-            out: Vec::with_capacity(32 * 1024),
+            out: Vec::with_capacity(BUFFER_LEN),
         };
         if let Some((request, reply)) = &transaction.before {
             // What is parsed without a name is prepared when it comes for the second time.

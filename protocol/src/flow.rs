@@ -7,6 +7,10 @@ use crate::prepared::{Lookup, Statements};
 use crate::server::ServerState;
 use crate::session::{Admission, Detached, Pass, Progress, Refusal, Reply, Session, Verdict};
 
+/// Bytes of the proxy's buffers: the longest message, or batch of them, that is looked at as a whole, and the most of what a client has sent
+/// that is kept to be sent again. Were less kept, what a standby refuses of the rest would reach the client.
+pub const BUFFER_LEN: usize = 32 * 1024;
+
 /// Rows and CopyData above this size are passed on before they are whole.
 const STREAM_ABOVE: usize = 2048;
 

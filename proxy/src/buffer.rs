@@ -3,13 +3,10 @@
 use std::ops::Range;
 use std::task::{Poll, ready};
 
-use pgherd_protocol::flow::Cut;
+use pgherd_protocol::flow::{BUFFER_LEN, Cut};
 
 use crate::spare::Spare;
 use crate::stream::Stream;
-
-/// Bytes of one buffer: also the longest message that is looked at as a whole.
-pub(crate) const BUFFER_LEN: usize = 32 * 1024;
 
 /// Bytes read and not yet done with. One pointer, so that a pipe without a buffer is small.
 #[derive(Debug)]

@@ -5,12 +5,11 @@
 
 use super::{Altered, Reading, Session, Transaction};
 use crate::error::ErrorFields;
+use crate::flow::BUFFER_LEN;
 use crate::frame::Frame;
 use crate::server::ServerState;
 use crate::statement::{Effect, Place, Scan};
 
-/// More than this of what a client has sent is not kept: as much as a buffer of the proxy has, since what is read on a standby is looked at there.
-const MOST_KEPT: usize = 32 * 1024;
 /// The same is sent again at most so often: what brings servers down must not bring down one after the other.
 const MOST_TIMES: u8 = 3;
 
@@ -102,7 +101,7 @@ impl Session {
         if !self.rerun.is_possible {
             return;
         }
-        if server.request.len() + taken_in.len() > MOST_KEPT {
+        if server.request.len() + taken_in.len() > BUFFER_LEN {
             self.rerun.give_up();
         } else {
             server.request.extend_from_slice(taken_in);

@@ -3,9 +3,9 @@
 use std::io;
 use std::task::{Poll, ready};
 
-use pgherd_protocol::flow::{Cut, Flow};
+use pgherd_protocol::flow::{BUFFER_LEN, Cut, Flow};
 
-use crate::buffer::{BUFFER_LEN, Buffer, Buffers};
+use crate::buffer::{Buffer, Buffers};
 use crate::stream::Stream;
 
 /// A vector that has grown beyond this is freed when it is empty.

@@ -17,7 +17,7 @@ use super::server::{Lifetime, Server};
 use super::step::Step;
 use super::wire;
 use crate::error::{ClientError, Severity};
-use crate::flow::{Next, Stop};
+use crate::flow::{BUFFER_LEN, Next, Stop};
 use crate::parameters::Parameters;
 use crate::prepared::{Lookup, Plans, Repeated, Statements};
 use crate::session::{Detached, Loss, NoViews, Pooling, Sequences, Session, Transaction};
@@ -25,7 +25,7 @@ use crate::statement::{Named, Names, RecentScans, Suspects, Trust};
 use crate::write;
 
 /// As long as the proxy's buffers.
-pub(super) const CAPACITY: usize = 32 * 1024;
+pub(super) const CAPACITY: usize = BUFFER_LEN;
 
 #[derive(Debug)]
 enum Place {
