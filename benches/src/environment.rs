@@ -27,6 +27,8 @@ pub struct Environment {
     pub certificate: CertificateDer<'static>,
     /// That certificate, and its private key, in PEM. No secret: it is gone with the run.
     pub tls: [String; 2],
+    /// The installed pgbouncer can carry prepared statements from one server connection to another.
+    pub carries_statements: bool,
     scratch: TempDir,
 }
 
@@ -53,7 +55,9 @@ impl Environment {
         let made = rcgen::generate_simple_self_signed([address.to_string()])?;
         let certificate = made.cert.der().clone();
         let tls = [pem("CERTIFICATE", &certificate), pem("PRIVATE KEY", &made.signing_key.serialize_der())];
-        Ok(Self { address, pg_bindir, certificate, tls, scratch })
+        let pgbouncer = find_program("pgbouncer").map(|program| version(&program, "--version"));
+        let carries_statements = pgbouncer.is_some_and(|version| carries_statements(&version));
+        Ok(Self { address, pg_bindir, certificate, tls, carries_statements, scratch })
     }
 
     /// The scratch directory, removed at the end.
@@ -112,6 +116,14 @@ pub fn version(program: &Path, flag: &str) -> String {
     String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").trim().to_owned()
 }
 
+/// True for a pgbouncer of 1.21 or later, by what it says of its version.
+#[must_use]
+pub fn carries_statements(version: &str) -> bool {
+    let numbers = version.split_whitespace().last().unwrap_or_default();
+    let mut numbers = numbers.split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(1), Some(21))
+}
+
 /// A secret for the users of the run's PostgreSQL, which any local user could reach.
 ///
 /// # Errors
@@ -148,4 +160,22 @@ fn free_address() -> Result<Ipv4Addr> {
         }
     }
     bail!("no address of 127.0.128.0/17 has port {POSTGRES_PORT} free")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prepared_statements_are_carried_since_1_21() {
+        for (version, carries) in [
+            ("PgBouncer 1.18.0", false),
+            ("PgBouncer 1.21.0", true),
+            ("PgBouncer 1.25.2", true),
+            ("PgBouncer 2.0", true),
+            ("unknown", false),
+        ] {
+            assert_eq!(carries_statements(version), carries, "{version}");
+        }
+    }
 }

@@ -14,16 +14,16 @@ use crate::server::{Account, Server, command, server_command};
 
 /// The role that every client logs in as.
 pub const USER: &str = "bench";
+/// The database with pgbench's tables.
+pub const DATABASE: &str = "bench";
+/// The role of pgherd's probes, which may read the verifiers.
+pub const MONITOR_USER: &str = "bench_monitor";
+
 /// Of users that each have a pool of their own, the one of this number: [`USER`], and others with the same password.
 #[must_use]
 pub fn pool_user(number: u32) -> String {
     if number == 0 { USER.to_owned() } else { format!("{USER}_{number}") }
 }
-
-/// The database with pgbench's tables.
-pub const DATABASE: &str = "bench";
-/// The role of pgherd's probes, which may read the verifiers.
-pub const MONITOR_USER: &str = "bench_monitor";
 
 /// Where a client logs in, as [`USER`].
 #[derive(Clone)]
@@ -111,17 +111,15 @@ impl Postgres {
         Ok(Self { server, standbys, login, verifier, monitor_password })
     }
 
-    /// Sees to it that there are so many of [`pool_user`]s.
+    /// Creates so many of [`pool_user`], of which the first is there.
     ///
     /// # Errors
     /// When the server refuses that.
-    pub async fn with_users(&self, count: u32) -> Result<()> {
+    pub async fn create_pool_users(&self, count: u32) -> Result<()> {
         let has_all = self.login.config().user(MONITOR_USER).password(&self.monitor_password).clone();
         let create = |number| {
             let (user, verifier) = (pool_user(number), &self.verifier);
-            format!(
-                "DROP ROLE IF EXISTS {user}; CREATE ROLE {user} LOGIN PASSWORD '{verifier}' IN ROLE pg_read_all_data"
-            )
+            format!("CREATE ROLE {user} LOGIN PASSWORD '{verifier}' IN ROLE pg_read_all_data")
         };
         let statements: Vec<String> = (1..count).map(create).collect();
         execute(&has_all, &statements.iter().map(String::as_str).collect::<Vec<_>>()).await

@@ -34,7 +34,7 @@ pub fn render(results: &Results) -> String {
         let loads: Vec<&Load> = results.loads.iter().filter(|load| load.workload == workload).collect();
         // Writing to a string does not fail.
         let _ = writeln!(text, "\n## {workload}\n");
-        figures(&mut text, &loads);
+        figures(&mut text, &loads, &results.versions);
         ratios(&mut text, &loads);
     }
     if !results.transfers.is_empty() {
@@ -78,7 +78,7 @@ fn by_round(loads: &[&Load], peer: Peer, metric: &Metric) -> BTreeMap<u32, f64> 
     of_peer.filter_map(|load| Some((load.round, (metric.of)(load)?))).collect()
 }
 
-fn figures(text: &mut String, loads: &[&Load]) {
+fn figures(text: &mut String, loads: &[&Load], versions: &BTreeMap<&'static str, String>) {
     let _ = writeln!(text, "| | TPS | latency ms | p50 ms | p99 ms | own CPU µs | PostgreSQL's CPU µs |");
     let _ = writeln!(text, "|---|---:|---:|---:|---:|---:|---:|");
     let mut notes = Vec::new();
@@ -88,7 +88,8 @@ fn figures(text: &mut String, loads: &[&Load]) {
             let figures: Vec<f64> = of_peer.iter().filter_map(|load| of(load)).collect();
             spread_cell(Spread::of(&figures), decimals)
         };
-        let note = of_peer.first().and_then(|load| peer.note(load.workload.mode));
+        let version = versions.get(peer.name()).map_or("", String::as_str);
+        let note = of_peer.first().and_then(|load| peer.note(load.workload.mode, version));
         notes.extend(note);
         let _ = writeln!(
             text,

@@ -60,6 +60,7 @@ pub async fn measure(plan: &Plan) -> Result<Results> {
     let pools = if plan.subjects.contains(&Subject::Scale) { MOST_POOLS } else { 0 };
     let max_connections = unshared + 3 * plan.pool_size + pools + 40;
     let mut postgres = Postgres::start(&environment, max_connections, plan.scale).await?;
+    postgres.create_pool_users(pools).await?;
     for round in 1..=plan.rounds {
         for &subject in &plan.subjects {
             let is_slow = matches!(subject, Subject::Crowd | Subject::Idle | Subject::Scale);
@@ -150,7 +151,6 @@ impl Run<'_> {
                 }
             }
             Subject::Scale => {
-                self.postgres.with_users(MOST_POOLS).await?;
                 for (index, (of, count)) in (0..).zip(scale::all()) {
                     for peer in order(peers, round + index) {
                         results.scales.push(self.scale(peer, of, count).await?);

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::count::under_callgrind;
-use crate::environment::{Environment, find_program, give_to_postgres, version};
+use crate::environment::{Environment, carries_statements, find_program, give_to_postgres, version};
 use crate::options::Plan;
 use crate::postgres::{Login, Postgres, wait_until_ready};
 use crate::server::{Account, Server, server_command};
@@ -128,20 +128,11 @@ impl Peer {
         matches!(self, Self::Pgherd | Self::Pgbouncer)
     }
 
-    /// True for a pgbouncer that pools sessions where statements are prepared: it cannot do so by transaction.
-    fn pools_sessions(self, mode: Mode) -> bool {
-        let cannot = || {
-            let version = find_program(self.name()).map(|program| version(&program, "--version"));
-            !version.is_some_and(|version| carries_statements(&version))
-        };
-        self == Self::Pgbouncer && mode == Mode::Prepared && cannot()
-    }
-
-    /// What a reader of this peer's figures must know.
+    /// What a reader of this peer's figures must know, if it is of this version.
     #[must_use]
-    pub fn note(self, mode: Mode) -> Option<&'static str> {
+    pub fn note(self, mode: Mode, version: &str) -> Option<&'static str> {
         match self {
-            Self::Pgbouncer if self.pools_sessions(mode) => Some(
+            Self::Pgbouncer if mode == Mode::Prepared && !carries_statements(version) => Some(
                 "pgbouncer before 1.21 cannot carry prepared statements from one server connection to another: \
                  in this mode it pools sessions, and its pool is as large as the number of clients",
             ),
@@ -208,7 +199,7 @@ impl Peer {
             return Ok(Running { login, id: None, server: None });
         }
         login.port = self.port();
-        if self.pools_sessions(mode) {
+        if self == Self::Pgbouncer && mode == Mode::Prepared && !environment.carries_statements {
             login.database = settings::PGBOUNCER_SESSIONS.to_owned();
         }
         let settings = Settings {
@@ -219,7 +210,7 @@ impl Peer {
             // Room for pgbench's first connection, which only looks around, and for ours.
             clients: clients + 8,
             users,
-            carries_statements: !self.pools_sessions(Mode::Prepared),
+            carries_statements: environment.carries_statements,
             tls: has_tls.then_some(&environment.tls),
             workers: is_counted.then_some(1),
         };
@@ -282,31 +273,6 @@ impl fmt::Display for Peer {
     }
 }
 
-/// True for a pgbouncer of 1.21 or later, by what it says of its version.
-fn carries_statements(version: &str) -> bool {
-    let numbers = version.split_whitespace().last().unwrap_or_default();
-    let mut numbers = numbers.split('.').map_while(|number| number.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(1), Some(21))
-}
-
 fn socket_address((address, port): (Ipv4Addr, u16)) -> String {
     format!("{address}:{port}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prepared_statements_are_carried_since_1_21() {
-        for (version, carries) in [
-            ("PgBouncer 1.18.0", false),
-            ("PgBouncer 1.21.0", true),
-            ("PgBouncer 1.25.2", true),
-            ("PgBouncer 2.0", true),
-            ("unknown", false),
-        ] {
-            assert_eq!(carries_statements(version), carries, "{version}");
-        }
-    }
 }
