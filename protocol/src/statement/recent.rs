@@ -65,12 +65,19 @@ impl RecentScans {
         self.look(text, |recent| recent.is_long).is_none_or(|(_, is_long)| is_long)
     }
 
-    /// What is remembered of a text, after it was looked at if it was not there; none if it is too long for that.
+    /// What is remembered of a text, after it was looked at if it was not there; none if it is too long for that. The end of the string is no
+    /// part of it.
     fn look<T>(&self, text: &[u8], then: impl FnOnce(&mut Recent) -> T) -> Option<(Scan, T)> {
+        let text = text.strip_suffix(b"\0").unwrap_or(text);
         let mut all = self.0.borrow_mut();
         let recent = all.get_mut(slot(text)).filter(|_| text.len() <= LONGEST)?;
         let scan = match recent.scan {
-            Some(known) if differ_in_numbers_only(&recent.text, text) => known,
+            Some(known) if recent.text == text => known,
+            Some(known) if differ_in_numbers_only(&recent.text, text) => {
+                // A session asks for the same more than once.
+                recent.text.copy_from_slice(text);
+                known
+            }
             _ => {
                 recent.text.clear();
                 recent.text.extend_from_slice(text);
@@ -104,35 +111,61 @@ fn differ_in_numbers_only(known: &[u8], text: &[u8]) -> bool {
     if known.len() != text.len() {
         return false;
     }
-    let both_digits =
-        |at: usize| matches!((known.get(at), text.get(at)), (Some(b'0'..=b'9'), Some(b'0'..=b'9')));
-    let mut from = 0;
-    while let Some(at) = difference(known, text, from) {
-        if !both_digits(at) || !is_in_number(text, at) {
+    let (known_chunks, known_tail) = known.as_chunks::<CHUNK>();
+    let (chunks, tail) = text.as_chunks::<CHUNK>();
+    // Up to there the digits are of a number that was looked at.
+    let mut seen = 0;
+    for (number, (known, chunk)) in known_chunks.iter().zip(chunks).enumerate() {
+        if known != chunk && !are_of_numbers(*known, *chunk, (text, number * CHUNK), &mut seen) {
             return false;
         }
-        // The digits behind it are of the same number.
-        from = at + 1;
-        while both_digits(from) {
-            from += 1;
-        }
     }
-    true
+    known_tail == tail
+        || are_of_numbers(padded(known_tail), padded(tail), (text, text.len() - tail.len()), &mut seen)
 }
 
-/// Where two texts of the same length differ first, from this place on.
-fn difference(known: &[u8], text: &[u8], from: usize) -> Option<usize> {
-    let (known, text) = (known.get(from..)?, text.get(from..)?);
-    let (known_chunks, known_tail) = known.as_chunks::<8>();
-    let (chunks, tail) = text.as_chunks::<8>();
-    for (number, (known, chunk)) in known_chunks.iter().zip(chunks).enumerate() {
-        let differ = u64::from_le_bytes(*known) ^ u64::from_le_bytes(*chunk);
-        if differ != 0 {
-            return Some(from + number * 8 + differ.trailing_zeros() as usize / 8);
-        }
+/// Bytes that are compared at once.
+const CHUNK: usize = 8;
+
+/// The last bytes of a text as a chunk.
+fn padded(tail: &[u8]) -> [u8; CHUNK] {
+    let mut chunk = [0; CHUNK];
+    chunk.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
+    chunk
+}
+
+/// True if bytes of these two chunks differ only where they are digits of numbers; `text` is that of the second, which stands at this place of it.
+fn are_of_numbers(
+    known: [u8; CHUNK],
+    chunk: [u8; CHUNK],
+    (text, at): (&[u8], usize),
+    seen: &mut usize,
+) -> bool {
+    // Of each byte the highest bit.
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let is_nonzero = |bytes: u64| (((bytes & !HIGH) + !HIGH) | bytes) & HIGH;
+    let is_no_digit = |bytes: u64| {
+        let digits = bytes ^ 0x3030_3030_3030_3030;
+        (((digits & !HIGH) + 0x7676_7676_7676_7676) | digits) & HIGH
+    };
+    let (known, chunk) = (u64::from_le_bytes(known), u64::from_le_bytes(chunk));
+    let others = is_no_digit(known) | is_no_digit(chunk);
+    let mut differ = is_nonzero(known ^ chunk);
+    if differ & others != 0 {
+        return false;
     }
-    let at = known_tail.iter().zip(tail).position(|(a, b)| a != b)?;
-    Some(from + chunks.len() * 8 + at)
+    while differ != 0 {
+        let place = differ.trailing_zeros() / u8::BITS;
+        let first = at + place as usize;
+        if first > *seen && !is_in_number(text, first) {
+            return false;
+        }
+        // The digits behind it are of the same number, in the next chunk, too.
+        let behind = place + (others >> (place * u8::BITS)).trailing_zeros() / u8::BITS;
+        *seen = at + CHUNK.min(behind as usize);
+        differ &= u64::MAX.checked_shl(behind * u8::BITS).unwrap_or(0);
+    }
+    true
 }
 
 /// True if the digits around this place stand at the beginning of a token. Of a number that is longer than any that means
@@ -178,6 +211,14 @@ mod tests {
         let long = vec![b'7'; LONGEST + 1];
         assert_eq!(recent.scan(&long), scan(&long));
         assert!(recent.0.borrow().iter().all(|recent| recent.text.len() <= LONGEST));
+    }
+
+    /// As told, one byte after the other.
+    fn plainly(known: &[u8], text: &[u8]) -> bool {
+        known.len() == text.len()
+            && known.iter().zip(text).enumerate().all(|(at, (a, b))| {
+                a == b || (a.is_ascii_digit() && b.is_ascii_digit() && is_in_number(text, at))
+            })
     }
 
     /// Words, marks and numbers in any order, cut into what the lexer tells apart.
@@ -231,6 +272,21 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn what_is_compared_at_once_is_what_is_compared_byte_by_byte(
+            text in prop::collection::vec(prop::sample::select(b"0123456789_ a\xb0\xff".to_vec()), 0..31),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(b"0123456789 a\xb9/:".to_vec())), 0..9),
+        ) {
+            let mut other = text.clone();
+            for (index, byte) in changes {
+                if !other.is_empty() {
+                    let at = index.index(other.len());
+                    other[at] = byte;
+                }
+            }
+            prop_assert_eq!(differ_in_numbers_only(&text, &other), plainly(&text, &other));
+        }
 
         #[test]
         fn numbers_make_no_difference(text in texts(), digits in prop::collection::vec(b'0'..=b'9', 64)) {
