@@ -101,6 +101,17 @@ impl PoolView {
         ("pool_backend_stats", Self::BackendStats),
     ];
 
+    /// False for most texts that ask for none, by their first letters: they need no closer look.
+    #[must_use]
+    pub fn may_be_asked_for(text: &[u8]) -> bool {
+        match text.trim_ascii_start() {
+            [first, second, ..] if first.is_ascii_alphabetic() => {
+                matches!([first | 0x20, second | 0x20], [b's', b'h'] | [b'p', b'g'])
+            }
+            _ => true,
+        }
+    }
+
     /// The name of a view, in small letters.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -153,11 +164,15 @@ mod tests {
                 format!(" show/**/{};; -- x", name.to_ascii_uppercase()),
             ] {
                 assert_eq!(scan(text.as_bytes()).view, Some(view), "{text}");
+                assert!(PoolView::may_be_asked_for(text.as_bytes()), "{text}");
             }
         }
         for (column, parameter) in PoolParameter::ALL {
             let name = column.name;
-            let asked = |text: &str| scan(text.as_bytes()).view;
+            let asked = |text: &str| {
+                assert!(PoolView::may_be_asked_for(text.as_bytes()), "{text}");
+                scan(text.as_bytes()).view
+            };
             assert_eq!((parameter.name(), parameter.columns()), (name, &[column][..]));
             assert_eq!(asked(&format!("PGPOOL SHOW {name};")), Some(PoolView::Parameter(parameter)));
             assert_eq!(asked(&format!("pgpool reset {name}")), Some(PoolView::Reset));
@@ -189,5 +204,9 @@ mod tests {
         ] {
             assert_eq!(scan(text.as_bytes()).view, None, "{text}");
         }
+        for text in ["SELECT 1", "begin", " set a = 1", "prepare"] {
+            assert!(!PoolView::may_be_asked_for(text.as_bytes()), "{text}");
+        }
+        assert!(PoolView::may_be_asked_for(b";-- so\nSHOW pool_nodes"));
     }
 }

@@ -2,6 +2,7 @@
 
 use pgherd_protocol::frame::{Frame, frontend_header, split_cstr};
 use pgherd_protocol::session::in_band_answer;
+use pgherd_protocol::statement::PoolView;
 use pgherd_protocol::write;
 
 use super::session::Session;
@@ -16,6 +17,9 @@ impl Session {
             return false;
         }
         let text = split_cstr(frame.body).map_or(frame.body, |(text, _)| text);
+        if !PoolView::may_be_asked_for(text) {
+            return false;
+        }
         let Some(view) = self.worker.recent.scan(text).view else { return false };
         let mut answer = in_band_answer(view, &*self.worker);
         write::ready_for_query(&mut answer, self.front.machine.transaction().byte());
