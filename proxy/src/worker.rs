@@ -1,7 +1,7 @@
 //! The threads that serve clients: each has its own event loop and its own sessions.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffers;
-use crate::client::{self, Connection, Moment, Session, TaskEnd, Traveller, TurnEnd, Turns, Watch};
+use crate::client::{self, Connection, Moment, Session, TaskEnd, Traveller, Turns, Watch};
 use crate::config::Config;
 use crate::crew::{Connected, Crew, Effort, PULSE, Relief};
 use crate::hidden;
@@ -89,9 +89,9 @@ pub(crate) struct Worker {
     relief: Cell<Option<Relief>>,
     /// Changed by [`Clients::next_stage`] only, which wakes all tasks.
     stage: Cell<Stage>,
-    /// The pools that sessions of this worker wait for, by their addresses, and how many do.
-    waits: RefCell<HashMap<*const Pool, (Arc<Pool>, usize)>>,
-    begun_waiting: Notify,
+    /// The pools that sessions of this worker wait for.
+    tended: RefCell<Vec<Arc<Pool>>>,
+    begun_tending: Notify,
     /// Tasks that others than clients have begun.
     tasks: RefCell<Vec<Task>>,
     tasks_begun: Notify,
@@ -161,43 +161,23 @@ impl Worker {
         poll_fn(|_| if self.stage() < Stage::Parting { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
-    /// Has a pool tended as long as what is returned lives.
-    pub(crate) fn wait_for(&self, pool: &Arc<Pool>) -> Waiting<'_> {
-        let mut waits = self.waits.borrow_mut();
-        if waits.is_empty() {
-            self.begun_waiting.notify_one();
+    /// Has a pool tended as long as sessions of this worker wait for it.
+    pub(crate) fn tend(&self, pool: &Arc<Pool>) {
+        if pool.begin_tending(self.id) {
+            self.tended.borrow_mut().push(Arc::clone(pool));
+            self.begun_tending.notify_one();
         }
-        waits.entry(Arc::as_ptr(pool)).or_insert_with(|| (Arc::clone(pool), 0)).1 += 1;
-        Waiting { worker: self, pool: Arc::as_ptr(pool) }
     }
 
     /// Tends the pools that sessions wait for. Never ends.
     async fn tend_pools(&self, executor: &Executor<TaskEnd>) {
         loop {
-            self.begun_waiting.notified().await;
-            while !self.waits.borrow().is_empty() {
+            self.begun_tending.notified().await;
+            while !self.tended.borrow().is_empty() {
                 executor.sleep(TEND_INTERVAL).await;
-                let pools: Vec<_> = self.waits.borrow().values().map(|(pool, _)| Arc::clone(pool)).collect();
-                pools.iter().for_each(|pool| pool.tend(self.id));
-            }
-        }
-    }
-}
-
-/// A session that waits for a pool.
-#[derive(Debug)]
-pub(crate) struct Waiting<'a> {
-    worker: &'a Worker,
-    pool: *const Pool,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let mut waits = self.worker.waits.borrow_mut();
-        if let Some((_, count)) = waits.get_mut(&self.pool) {
-            *count -= 1;
-            if *count == 0 {
-                waits.remove(&self.pool);
+                let mut pools = self.tended.take();
+                pools.retain(|pool| pool.tend(self.id));
+                self.tended.borrow_mut().append(&mut pools);
             }
         }
     }
@@ -258,8 +238,8 @@ async fn run(
         crew,
         relief: Cell::new(None),
         stage: Cell::new(Stage::Serving),
-        waits: RefCell::default(),
-        begun_waiting: Notify::new(),
+        tended: RefCell::default(),
+        begun_tending: Notify::new(),
         tasks: RefCell::default(),
         tasks_begun: Notify::new(),
         watches: RefCell::default(),
@@ -291,7 +271,7 @@ async fn keep_catalogues(worker: &Worker) {
 
 /// Serves connections until no more are handed over and all sessions have ended, or until the drain deadline.
 async fn serve_all(worker: &Rc<Worker>, inbox: &mut Inbox, executor: &Executor<TaskEnd>) {
-    let turns = Rc::new(Turns::new(Session::take_turn));
+    let turns = Rc::new(Turns::new(client::take_turns));
     let clients = Clients { worker, executor, turns, heeded: RefCell::new(worker.shared.config.load_full()) };
     let mut reap = tokio::time::interval(REAP_INTERVAL);
     let mut pulse = tokio::time::interval(PULSE);
@@ -352,7 +332,7 @@ struct Clients<'a, F> {
     heeded: RefCell<Arc<Config>>,
 }
 
-impl<F: Future<Output = TurnEnd> + 'static> Clients<'_, F> {
+impl<F: Future<Output = Infallible> + 'static> Clients<'_, F> {
     fn serve(&self, accepted: Accepted) {
         let Accepted { socket, peer, counted } = accepted;
         match Socket::new(socket) {

@@ -259,7 +259,7 @@ impl Access {
         gone: &mut impl FnMut() -> Poll<()>,
     ) -> Result<Option<Grant>, Failure> {
         let Some(pool) = self.pool_of(server) else { return Ok(None) };
-        let _waiting = worker.wait_for(pool);
+        worker.tend(pool);
         let _left = LeaveAtEnd(&self.seat);
         let end = poll_fn(|cx| match self.seat.poll_wait(cx) {
             Poll::Ready(end) => Poll::Ready(Some(end)),

@@ -8,9 +8,12 @@ pub(crate) mod glance;
 mod limits;
 mod numbers;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -49,6 +52,8 @@ pub(super) type Connection = Box<ServerConnection>;
 pub(crate) struct Pool {
     /// What the server has to do.
     pub(super) outstanding: Arc<Outstanding>,
+    /// By worker: it sees to those who wait. Changed by the worker alone.
+    tended: Box<[AtomicBool]>,
     inner: Mutex<Inner>,
 }
 
@@ -118,6 +123,7 @@ impl Pool {
     ) -> Arc<Self> {
         let pool = Arc::new_cyclic(|me| Self {
             outstanding,
+            tended: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             inner: Mutex::new(Inner {
                 limits,
                 quotas: quotas.clone(),
@@ -187,9 +193,19 @@ impl Pool {
         }
     }
 
+    /// Sessions of this worker wait: it has to [tend](Self::tend) the pool from now on. False if it does already.
+    pub(crate) fn begin_tending(&self, worker: WorkerId) -> bool {
+        let Some(is_tended) = self.tended.get(worker.0) else { return false };
+        let begins = !is_tended.load(Ordering::Relaxed);
+        if begins {
+            is_tended.store(true, Ordering::Relaxed);
+        }
+        begins
+    }
+
     /// Sees to it that nobody waits on this worker beside a connection that is idle on another, or for longer than it
-    /// may.
-    pub(crate) fn tend(self: &Arc<Self>, worker: WorkerId) {
+    /// may. False if nobody waits any more: then it needs not be tended.
+    pub(crate) fn tend(self: &Arc<Self>, worker: WorkerId) -> bool {
         let now = Instant::now();
         loop {
             while let Some((Waiter { seat, ticket, .. }, end)) = self.end_longest_wait(worker, now) {
@@ -197,9 +213,16 @@ impl Pool {
                 drop(seat.end_wait(ticket, end));
             }
             if !self.make_room(worker, now) {
-                return;
+                break;
             }
         }
+        let inner = self.inner.lock();
+        let mut waiters = inner.waiters.get(worker.0).into_iter().flatten();
+        let is_awaited = waiters.any(|Waiter { seat, ticket, .. }| seat.waits(*ticket));
+        if let Some(is_tended) = self.tended.get(worker.0) {
+            is_tended.store(is_awaited, Ordering::Relaxed);
+        }
+        is_awaited
     }
 
     fn end_longest_wait(self: &Arc<Self>, worker: WorkerId, now: Instant) -> Option<(Waiter, WaitEnd)> {
@@ -293,6 +316,7 @@ impl Pool {
                 },
                 _ => return,
             }
+            drop(seat);
             inner = self.inner.lock();
         }
         if inner.refuses(&connection, now) {
@@ -349,6 +373,8 @@ impl Pool {
             drop(inner);
             let permit = Permit::new(self, slot);
             let granted = seat.end_wait(ticket, WaitEnd::Granted(Grant::Permit(permit)));
+            // Outside of the lock: if its session is gone, what was granted comes back with it.
+            drop(seat);
             inner = self.inner.lock();
             if let Err(WaitEnd::Granted(Grant::Permit(permit))) = granted {
                 // It gave up meanwhile.
