@@ -1,5 +1,6 @@
 //! The life of a session after login.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use super::own_work::HeldOver;
 use super::pipe::{Filled, Pipe};
 use super::reads::Reads;
 use super::relay::{Event, Front, Lost};
-use super::turns::{Turn, TurnEnd, Turns};
+use super::turns::{Turn, Turns};
 use super::vacate::Vacating;
 use super::watch::{Activity, Overdue, Watched};
 use crate::cancel::Registration;
@@ -104,7 +105,7 @@ impl Session {
     /// Serves the client until it leaves, or the session is sent to another worker. What is kept while the client is silent is small.
     pub(crate) async fn run<F>(self: Box<Self>, turns: Rc<Turns<F>>) -> TaskEnd
     where
-        F: Future<Output = TurnEnd>,
+        F: Future<Output = Infallible>,
     {
         self.watch.begin(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
         let mut session = self;
@@ -133,14 +134,8 @@ impl Session {
         tracing::debug!(peer = %self.peer(), pid = self.front.pid, "a session ended");
     }
 
-    /// [`Session::turn`], which keeps the session meanwhile.
-    pub(crate) async fn take_turn(mut self: Box<Self>) -> TurnEnd {
-        let turn = self.turn().await;
-        (self, turn)
-    }
-
     /// One lease: from the client's first message to the moment when the server connection can go back.
-    async fn turn(&mut self) -> Turn {
+    pub(super) async fn turn(&mut self) -> Turn {
         let (mut held, mut leases) = match self.come_home() {
             Some(home) => (home, 0),
             None => match self.lease().await {
