@@ -124,6 +124,7 @@ impl Buffers {
 
     /// A buffer with what one read gave; none at the end of the stream.
     pub(crate) fn poll_take_filled(&self, stream: &mut Stream) -> Poll<std::io::Result<Option<Buffer>>> {
+        ready!(stream.poll_readable());
         let mut buffer = self.take();
         let read = buffer.poll_fill(stream);
         if let Poll::Ready(Ok(1..)) = read {

@@ -142,6 +142,12 @@ impl Socket {
         self.source.register_current_task();
     }
 
+    /// Ready when a read is worth the attempt: nothing has shown that it would be in vain.
+    #[inline]
+    pub(crate) fn poll_readable(&self) -> Poll<()> {
+        self.poll_ready(READABLE)
+    }
+
     /// Reads once. Ready with 0 at the end of the stream.
     ///
     /// # Errors
@@ -197,13 +203,19 @@ impl Socket {
         recv(&self.source.stream, &mut [0], RecvFlags::PEEK).map(|(_, len)| len)
     }
 
+    #[inline]
+    fn poll_ready(&self, bit: u8) -> Poll<()> {
+        if self.source.is(bit) {
+            return Poll::Ready(());
+        }
+        self.source.register_current_task();
+        Poll::Pending
+    }
+
     /// Reads or writes, if it is not known to be in vain and the task has not done so too often in this turn.
     #[inline]
     fn attempt<T>(&self, bit: u8, mut call: impl FnMut() -> rustix::io::Result<T>) -> Poll<io::Result<T>> {
-        if !self.source.is(bit) {
-            self.source.register_current_task();
-            return Poll::Pending;
-        }
+        ready!(self.poll_ready(bit));
         if !spend() {
             return Poll::Pending;
         }

@@ -65,6 +65,12 @@ impl Stream {
         self.socket.move_here()
     }
 
+    /// Ready when a read is worth the attempt.
+    #[inline]
+    pub(crate) fn poll_readable(&self) -> Poll<()> {
+        if self.tls.is_none() { self.socket.poll_readable() } else { Poll::Ready(()) }
+    }
+
     /// Reads once. Ready with 0 at the end of the stream.
     ///
     /// # Errors
