@@ -160,15 +160,23 @@ pub(super) fn run(what: impl Future<Output = Result<io::Result<ExitCode>, Failur
 /// The configuration; none where it is not needed and cannot be had.
 fn configuration(access: &Access) -> Result<Option<Config>, Failure> {
     let is_told = access.host.is_some() && access.user.is_some();
-    match config::load(access.config.as_deref()) {
-        Ok(loaded) => Ok(Some(loaded.config)),
-        Err(_) if is_told => Ok(None),
-        Err(rejected) => {
-            let _ = print_problems(&mut io::stderr(), &rejected.errors, &rejected.warnings);
-            let _ = writeln!(io::stderr(), "--host and --user say without a configuration where pgherd is.");
-            Err(Failure::Configuration)
-        }
+    if is_told {
+        return Ok(config::load(access.config.as_deref()).ok().map(|loaded| loaded.config));
     }
+    load(access.config.as_deref()).map(Some).inspect_err(|_| {
+        let _ = writeln!(io::stderr(), "--host and --user say without a configuration where pgherd is.");
+    })
+}
+
+/// The configuration of the running pgherd; what is wrong with it is printed.
+///
+/// # Errors
+/// When it has errors.
+pub(super) fn load(file: Option<&Path>) -> Result<Config, Failure> {
+    config::load(file).map(|loaded| loaded.config).map_err(|rejected| {
+        let _ = print_problems(&mut io::stderr(), &rejected.errors, &rejected.warnings);
+        Failure::Configuration
+    })
 }
 
 fn place(access: &Access, config: Option<&Config>) -> Place {

@@ -2,6 +2,7 @@
 
 mod console;
 mod events;
+mod health;
 mod herd;
 mod status;
 
@@ -31,7 +32,7 @@ pub(crate) struct Cli {
     run: RunArgs,
 }
 
-/// What to do. All but the first two ask the running pgherd, on its console.
+/// What to do. All but the first two ask the running pgherd, on its console or by HTTP.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve clients until SIGTERM or SIGINT (the default).
@@ -43,6 +44,9 @@ enum Command {
     /// Say how the herd is: who is the primary, what each server does, what is wrong and what to do about it.
     #[command(after_help = EXIT_CODES)]
     Status(StatusArgs),
+    /// Say whether pgherd serves, for health checks: exit code 0 if it does. That there is no primary is no fault of its own.
+    #[command(after_help = EXIT_CODES)]
+    Health(HealthArgs),
     /// Say what has happened to the herd of late, the latest first.
     #[command(after_help = EXIT_CODES)]
     Events(EventsArgs),
@@ -115,6 +119,16 @@ struct StatusArgs {
     /// Print it again every two seconds, until Ctrl-C.
     #[arg(long, conflicts_with = "json")]
     watch: bool,
+}
+
+#[derive(Args, Debug)]
+struct HealthArgs {
+    /// The configuration file of the running pgherd [default: $PGHERD_CONFIG, else /etc/pgherd/pgherd.toml if it exists].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Whether it lets clients in: not before it has found a server, nor while it ends.
+    #[arg(long)]
+    ready: bool,
 }
 
 #[derive(Args, Debug)]
@@ -196,6 +210,7 @@ impl Cli {
             Command::Run(args) => daemon::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Status(args) => status::run(&args),
+            Command::Health(args) => health::run(&args),
             Command::Events(args) => events::run(&args),
             Command::Failover(args) if args.explain => herd::explain(),
             order => herd::run(order),

@@ -125,3 +125,26 @@ async fn status_is_shown_again_and_again_also_while_pgherd_is_away() -> Result<(
     front.pgherd.start().await?;
     pages.wait("Primary     node 0").await
 }
+
+#[tokio::test]
+async fn a_health_check_says_that_pgherd_serves_whatever_becomes_of_the_servers() -> Result<()> {
+    let mut front = front(|_, pgherd| Ok(pgherd)).await?;
+    for arguments in [&["health"][..], &["health", "--ready"]] {
+        let asked = front.pgherd.ask(arguments).await?;
+        ensure!(asked.code == 0 && asked.said.is_empty() && asked.complained.is_empty(), "{asked:?}");
+    }
+    front.cluster.server(0)?.kill9().await?;
+    front.pgherd.wait_log("state from=Steady", PATIENCE).await?;
+    let asked = front.pgherd.ask(&["health"]).await?;
+    ensure!(asked.code == 0, "there is no primary: {asked:?}");
+    let status = front.pgherd.ask(&["status"]).await?;
+    ensure!(status.code == 4, "and status says so: {status:?}");
+    front.pgherd.send(Signal::STOP)?;
+    let asked = front.pgherd.ask(&["health"]).await?;
+    ensure!(asked.code == 3 && asked.complained.contains("no answer within 2 s"), "{asked:?}");
+    front.pgherd.send(Signal::CONT)?;
+    front.pgherd.kill9().await?;
+    let asked = front.pgherd.ask(&["health"]).await?;
+    ensure!(asked.code == 3 && asked.complained.contains("(http.address)"), "{asked:?}");
+    Ok(())
+}
