@@ -26,9 +26,10 @@ pub(super) fn run(args: &HealthArgs) -> io::Result<ExitCode> {
     let path = if args.ready { "/readyz" } else { "/healthz" };
     console::run(async {
         let config = console::load(args.config.as_deref())?;
-        let address = config.http.address.ok_or_else(|| {
-            Failure::Unreachable("http.address is off: there is nobody to ask".to_owned())
-        })?;
+        let address = config
+            .http
+            .address
+            .ok_or_else(|| Failure::Unreachable("http.address is off: there is nobody to ask".to_owned()))?;
         let address = local(address);
         let asked = timeout(ANSWERS_WITHIN, ask(address, path)).await;
         let why = match asked {
@@ -68,11 +69,9 @@ mod tests {
 
     #[test]
     fn what_listens_everywhere_is_asked_on_the_same_machine() {
-        for (listens, asked) in [
-            ("0.0.0.0:8080", "127.0.0.1:8080"),
-            ("[::]:8080", "[::1]:8080"),
-            ("10.0.0.7:80", "10.0.0.7:80"),
-        ] {
+        for (listens, asked) in
+            [("0.0.0.0:8080", "127.0.0.1:8080"), ("[::]:8080", "[::1]:8080"), ("10.0.0.7:80", "10.0.0.7:80")]
+        {
             let address = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text} is an address"));
             assert_eq!(local(address(listens)), address(asked));
         }

@@ -49,7 +49,11 @@ pub(super) fn run(order: Command) -> io::Result<ExitCode> {
         Command::Detach(it) => (it.access, format!("DETACH {}", quote(&it.server)), false),
         Command::Pause(access) => (access, "PAUSE FAILOVER".to_owned(), false),
         Command::Resume(access) => (access, "RESUME FAILOVER".to_owned(), false),
-        Command::Run(_) | Command::Check(_) | Command::Status(_) | Command::Events(_) => {
+        Command::Run(_)
+        | Command::Check(_)
+        | Command::Status(_)
+        | Command::Health(_)
+        | Command::Events(_) => {
             return Ok(ExitCode::FAILURE);
         }
     };
