@@ -12,7 +12,7 @@ endif
 SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 
 .DEFAULT_GOAL := help
-.PHONY: help up test setup bench bench-quick instructions faults mutants pgpool soak regress corpus reads drivers $(SUITES) fmt lint clean
+.PHONY: help up test setup bench bench-quick instructions faults mutants pgpool soak regress corpus reads drivers $(SUITES) images test-images deb fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -92,6 +92,15 @@ drivers: setup ## Run the drivers' own suites directly and through pgherd, and c
 
 $(SUITES): setup
 	@scripts/suites/$@
+
+images: ## Build the images pgherd and pgherd-postgres (ARGS=--offline where no registry of images can be reached)
+	@images/build.sh $(ARGS)
+
+test-images: ## Test the images with a real engine: compose/three.yml, kills, wrong variables (DEBIAN=bookworm)
+	@scripts/test-images $(ARGS)
+
+deb: ## Build a package for Debian, with systemd units (needs cargo-deb: cargo install cargo-deb)
+	@$(CARGO) deb --package pgherd
 
 fmt: ## Format the code
 	@$(CARGO) fmt --all
