@@ -101,7 +101,7 @@ impl PoolView {
         ("pool_backend_stats", Self::BackendStats),
     ];
 
-    /// False for most texts that ask for none, by their first letters: they need no closer look.
+    /// Whether a text's first letters are those of SHOW or PGPOOL; true where it does not begin with a letter.
     #[must_use]
     pub fn may_be_asked_for(text: &[u8]) -> bool {
         match text.trim_ascii_start() {

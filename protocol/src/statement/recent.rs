@@ -10,6 +10,8 @@ use super::{Scan, Suspects, scan};
 const SLOTS: usize = 64;
 /// A longer text is looked at each time.
 const LONGEST: usize = 2048;
+/// Bytes of texts that are compared at once.
+const CHUNK: usize = 8;
 
 /// Remembers what texts amounted to: most sessions say the same again and again, or the same with other numbers.
 ///
@@ -37,11 +39,13 @@ impl Default for RecentScans {
 impl RecentScans {
     /// As [`scan`].
     pub fn scan(&self, text: &[u8]) -> Scan {
+        let text = without_end(text);
         self.look(text, |_| ()).map_or_else(|| scan(text), |(scan, ())| scan)
     }
 
     /// As [`scan`], with what the text is suspected of.
     pub fn judge(&self, text: &[u8], suspects: &Suspects) -> Scan {
+        let text = without_end(text);
         let mut judged = None;
         let looked = self.look(text, |recent| {
             let scan = recent.scan.map(|scan| scan.unless_refused(recent.refused));
@@ -65,10 +69,9 @@ impl RecentScans {
         self.look(text, |recent| recent.is_long).is_none_or(|(_, is_long)| is_long)
     }
 
-    /// What is remembered of a text, after it was looked at if it was not there; none if it is too long for that. The end of the string is no
-    /// part of it.
+    /// What is remembered of a text, after it was looked at if it was not there; none if it is too long for that.
     fn look<T>(&self, text: &[u8], then: impl FnOnce(&mut Recent) -> T) -> Option<(Scan, T)> {
-        let text = text.strip_suffix(b"\0").unwrap_or(text);
+        let text = without_end(text);
         let mut all = self.0.borrow_mut();
         let recent = all.get_mut(slot(text)).filter(|_| text.len() <= LONGEST)?;
         let scan = match recent.scan {
@@ -76,19 +79,29 @@ impl RecentScans {
             Some(known) if differ_in_numbers_only(&recent.text, text) => {
                 // A session asks for the same more than once.
                 recent.text.copy_from_slice(text);
+                // A digit may be one of a quoted name.
+                if text.contains(&b'"') {
+                    recent.remembered = Remembered::default();
+                }
                 known
             }
             _ => {
+                let scan = scan(text);
                 recent.text.clear();
                 recent.text.extend_from_slice(text);
                 recent.remembered = Remembered::default();
                 recent.refused = false;
                 recent.is_long = false;
-                *recent.scan.insert(scan(text))
+                *recent.scan.insert(scan)
             }
         };
         Some((scan, then(recent)))
     }
+}
+
+/// A text without the NUL that a Query's has behind it.
+fn without_end(text: &[u8]) -> &[u8] {
+    text.strip_suffix(b"\0").unwrap_or(text)
 }
 
 /// By the length, and by the letters in the middle and at the end: many texts begin alike. Numbers do not count.
@@ -124,9 +137,6 @@ fn differ_in_numbers_only(known: &[u8], text: &[u8]) -> bool {
         || are_of_numbers(padded(known_tail), padded(tail), (text, text.len() - tail.len()), &mut seen)
 }
 
-/// Bytes that are compared at once.
-const CHUNK: usize = 8;
-
 /// The last bytes of a text as a chunk.
 fn padded(tail: &[u8]) -> [u8; CHUNK] {
     let mut chunk = [0; CHUNK];
@@ -134,7 +144,8 @@ fn padded(tail: &[u8]) -> [u8; CHUNK] {
     chunk
 }
 
-/// True if bytes of these two chunks differ only where they are digits of numbers; `text` is that of the second, which stands at this place of it.
+/// True if the bytes of two chunks differ only where both are digits of numbers. The second stands at `at` in `text`; digits up to `seen` are of
+/// a number that was looked at.
 fn are_of_numbers(
     known: [u8; CHUNK],
     chunk: [u8; CHUNK],
@@ -145,6 +156,7 @@ fn are_of_numbers(
     const HIGH: u64 = 0x8080_8080_8080_8080;
     let is_nonzero = |bytes: u64| (((bytes & !HIGH) + !HIGH) | bytes) & HIGH;
     let is_no_digit = |bytes: u64| {
+        // A digit is 0 to 9 then, and from 10 on the sum has the highest bit.
         let digits = bytes ^ 0x3030_3030_3030_3030;
         (((digits & !HIGH) + 0x7676_7676_7676_7676) | digits) & HIGH
     };
@@ -208,12 +220,21 @@ mod tests {
                 assert_eq!(recent.scan(text.as_bytes()), scan(text.as_bytes()), "{text}");
             }
         }
+        let last = format!("SELECT {}; SET NAMES", "7".repeat(LONGEST));
+        for text in ["SET NAMES", "set", &last] {
+            let query = format!("{text}\0");
+            assert_eq!(
+                recent.scan(query.as_bytes()),
+                scan(text.as_bytes()),
+                "a Query's NUL is no part of it"
+            );
+        }
         let long = vec![b'7'; LONGEST + 1];
         assert_eq!(recent.scan(&long), scan(&long));
         assert!(recent.0.borrow().iter().all(|recent| recent.text.len() <= LONGEST));
     }
 
-    /// As told, one byte after the other.
+    /// The same, one byte after the other, for texts that are shorter than the longest number.
     fn plainly(known: &[u8], text: &[u8]) -> bool {
         known.len() == text.len()
             && known.iter().zip(text).enumerate().all(|(at, (a, b))| {
