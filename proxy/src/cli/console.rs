@@ -4,6 +4,7 @@ use std::env;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub(super) enum Failure {
     Configuration,
     /// Nobody answers there, or lets the user in.
     Unreachable(String),
-    /// The console answers with an error.
+    /// It answers with an error.
     Refused(String),
 }
 
@@ -148,7 +149,7 @@ impl Console {
     }
 }
 
-/// Runs something that asks the console.
+/// Runs something that asks the running pgherd.
 ///
 /// # Errors
 /// When the process has no means for that, or standard output can't be written.
@@ -187,14 +188,20 @@ fn place(access: &Access, config: Option<&Config>) -> Place {
         (Some(host), _) => Place::Tcp(host.clone(), port),
         (None, Some(listen)) => match &listen.unix {
             Some(directory) => Place::Unix(directory.display().to_string(), port),
-            None if listen.address.ip().is_unspecified() => {
-                let local = if listen.address.is_ipv4() { "127.0.0.1" } else { "::1" };
-                Place::Tcp(local.to_owned(), port)
-            }
-            None => Place::Tcp(listen.address.ip().to_string(), port),
+            None => Place::Tcp(local(listen.address).ip().to_string(), port),
         },
         (None, None) => Place::Tcp("127.0.0.1".to_owned(), port),
     }
+}
+
+/// Where an address that pgherd listens at is reached on the same machine.
+pub(super) fn local(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 async fn connect(place: &Place, user: &str, password: Option<&str>) -> Result<Kind, String> {
@@ -251,5 +258,23 @@ fn told(error: &tokio_postgres::Error) -> Failure {
         None => Failure::Unreachable(format!(
             "the connection to pgherd was lost: {error}\nAn order that it has taken stands: see pgherd status."
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_listens_everywhere_is_asked_on_the_same_machine() {
+        for (listens, asked) in [
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::]:8080", "[::1]:8080"),
+            ("10.0.0.7:80", "10.0.0.7:80"),
+            ("[fe80::1%7]:80", "[fe80::1%7]:80"),
+        ] {
+            let address = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text} is an address"));
+            assert_eq!(local(address(listens)), address(asked));
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use super::Command;
+use super::Order;
 use super::console::{self, Console, Failure};
 
 /// Prints the table of decisions.
@@ -21,13 +21,13 @@ pub(super) fn explain() -> io::Result<ExitCode> {
 ///
 /// # Errors
 /// Standard output can't be written.
-pub(super) fn run(order: Command) -> io::Result<ExitCode> {
+pub(super) fn run(order: Order) -> io::Result<ExitCode> {
     let (access, text, dry_run) = match order {
-        Command::Switchover(it) => {
+        Order::Switchover(it) => {
             let to = it.to.as_deref().map(|to| format!(" {}", quote(to))).unwrap_or_default();
             (it.access, format!("SWITCHOVER{to}"), it.dry_run)
         }
-        Command::Failover(it) => {
+        Order::Failover(it) => {
             let mut text = "FAILOVER".to_owned();
             if let Some(to) = &it.to {
                 let _ = write!(text, " TO {}", quote(to));
@@ -40,22 +40,15 @@ pub(super) fn run(order: Command) -> io::Result<ExitCode> {
             }
             (it.access, text, it.dry_run)
         }
-        Command::Rejoin(it) => {
+        Order::Rejoin(it) => {
             let loss = if it.allow_data_loss { " ALLOW DATA LOSS" } else { "" };
             let reclone = if it.reclone { " RECLONE" } else { "" };
             (it.access, format!("REJOIN {}{loss}{reclone}", quote(&it.server)), it.dry_run)
         }
-        Command::Attach(it) => (it.access, format!("ATTACH {}", quote(&it.server)), false),
-        Command::Detach(it) => (it.access, format!("DETACH {}", quote(&it.server)), false),
-        Command::Pause(access) => (access, "PAUSE FAILOVER".to_owned(), false),
-        Command::Resume(access) => (access, "RESUME FAILOVER".to_owned(), false),
-        Command::Run(_)
-        | Command::Check(_)
-        | Command::Status(_)
-        | Command::Health(_)
-        | Command::Events(_) => {
-            return Ok(ExitCode::FAILURE);
-        }
+        Order::Attach(it) => (it.access, format!("ATTACH {}", quote(&it.server)), false),
+        Order::Detach(it) => (it.access, format!("DETACH {}", quote(&it.server)), false),
+        Order::Pause(access) => (access, "PAUSE FAILOVER".to_owned(), false),
+        Order::Resume(access) => (access, "RESUME FAILOVER".to_owned(), false),
     };
     console::run(async {
         let console = Console::open(&access).await?;

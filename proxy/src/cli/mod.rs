@@ -7,6 +7,7 @@ mod herd;
 mod status;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,7 +18,7 @@ use crate::{check, daemon};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all is well, or it was done
-  1  the configuration has errors; pgherd could not serve or was told twice to end; or an order was refused or has failed
+  1  the configuration has errors; pgherd could not serve or was told twice to end; or an order was refused or has failed; health: it lets nobody in
   2  the command line is wrong
   3  the running pgherd can't be reached
   4  status: there is no primary that takes writes";
@@ -44,12 +45,19 @@ enum Command {
     /// Say how the herd is: who is the primary, what each server does, what is wrong and what to do about it.
     #[command(after_help = EXIT_CODES)]
     Status(StatusArgs),
-    /// Say whether pgherd serves, for health checks: exit code 0 if it does. That there is no primary is no fault of its own.
+    /// Say whether the running pgherd answers, for health checks: exit code 0 if it does. That there is no primary is no fault of its own.
     #[command(after_help = EXIT_CODES)]
     Health(HealthArgs),
     /// Say what has happened to the herd of late, the latest first.
     #[command(after_help = EXIT_CODES)]
     Events(EventsArgs),
+    #[command(flatten)]
+    Order(Order),
+}
+
+/// What the running pgherd is to do.
+#[derive(Debug, Subcommand)]
+enum Order {
     /// Make another server the primary while all is well; no client meets an error.
     #[command(after_help = EXIT_CODES)]
     Switchover(SwitchoverArgs),
@@ -126,6 +134,9 @@ struct HealthArgs {
     /// The configuration file of the running pgherd [default: $PGHERD_CONFIG, else /etc/pgherd/pgherd.toml if it exists].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Where it answers HTTP [default: http.address].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    address: Option<SocketAddr>,
     /// Whether it lets clients in: not before it has found a server, nor while it ends.
     #[arg(long)]
     ready: bool,
@@ -212,8 +223,8 @@ impl Cli {
             Command::Status(args) => status::run(&args),
             Command::Health(args) => health::run(&args),
             Command::Events(args) => events::run(&args),
-            Command::Failover(args) if args.explain => herd::explain(),
-            order => herd::run(order),
+            Command::Order(Order::Failover(args)) if args.explain => herd::explain(),
+            Command::Order(order) => herd::run(order),
         }
     }
 }

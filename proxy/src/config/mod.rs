@@ -115,16 +115,7 @@ fn load_from(
     default_file: &Path,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, Rejected> {
-    let environment = Environment::new(variables);
-    let named = || environment.raw(environment::CONFIG_VARIABLE).map(PathBuf::from);
-    let present = || default_file.exists().then(|| default_file.to_owned());
-    let file = file.map(Path::to_owned).or_else(named).or_else(present);
-    let mut raw = Raw::default();
-    if let Some(path) = &file {
-        file::read(path, &mut raw);
-    }
-    environment::read(&environment, &mut raw);
-    legacy::read(&environment, &mut raw);
+    let (mut raw, file) = gather(file, default_file, variables);
     match resolve::resolve(&mut raw) {
         Some((config, origins)) => {
             let mut warnings = std::mem::take(&mut raw.warnings);
@@ -136,6 +127,32 @@ fn load_from(
             Err(Rejected { errors: raw.errors, file, warnings: raw.warnings })
         }
     }
+}
+
+/// What the same sources say of `http`, also where something else of them is wrong: it is not changed before a restart, so that a pgherd
+/// that runs is asked there. None where that itself is wrong.
+pub(crate) fn load_http(file: Option<&Path>) -> Option<Http> {
+    let (raw, _) = gather(file, Path::new(DEFAULT_FILE), std::env::vars_os());
+    resolve::resolve_http(&raw)
+}
+
+/// What the sources say, and the file that is one of them.
+fn gather(
+    file: Option<&Path>,
+    default_file: &Path,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> (Raw, Option<PathBuf>) {
+    let environment = Environment::new(variables);
+    let named = || environment.raw(environment::CONFIG_VARIABLE).map(PathBuf::from);
+    let present = || default_file.exists().then(|| default_file.to_owned());
+    let file = file.map(Path::to_owned).or_else(named).or_else(present);
+    let mut raw = Raw::default();
+    if let Some(path) = &file {
+        file::read(path, &mut raw);
+    }
+    environment::read(&environment, &mut raw);
+    legacy::read(&environment, &mut raw);
+    (raw, file)
 }
 
 /// What becomes of a herd that pgherd can reach over SQL alone.

@@ -60,6 +60,11 @@ pub(crate) fn resolve_section(raw: &Raw, name: &str, before: &Config) -> Result<
     }
 }
 
+/// The section `http`, whatever is wrong with others.
+pub(crate) fn resolve_http(raw: &Raw) -> Option<Http> {
+    Bridge { raw, errors: Vec::new(), origins: BTreeMap::new() }.http()
+}
+
 /// What is read, and what is found wrong with it.
 pub(super) struct Bridge<'a> {
     raw: &'a Raw,

@@ -28,6 +28,8 @@ use crate::handover::Inherited;
 use crate::listener;
 use crate::shared::Shared;
 
+/// What answers call themselves.
+pub(crate) const NAME: &str = "pgherd";
 /// Connections at a time. For one more the oldest makes place: an answer takes milliseconds, so that one says nothing or does not read, and a
 /// health check that had to wait for it would say that pgherd hangs.
 const CONNECTIONS: usize = 32;

@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::header::SERVER;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, on};
 
+use super::NAME;
 use super::patroni::Question;
 use super::{metrics, patroni};
 use crate::server::table::Target;
@@ -27,7 +30,13 @@ pub(super) fn all(shared: Arc<Shared>, draining: Arc<AtomicBool>) -> Router {
         let check = |state, method, uri| checked(state, *question, method, uri);
         router = router.route(path, on(methods, check));
     }
-    router.with_state(asked)
+    router.layer(map_response(signed)).with_state(asked)
+}
+
+/// By this `pgherd health` knows that it has asked no other program.
+async fn signed(mut response: Response) -> Response {
+    response.headers_mut().insert(SERVER, HeaderValue::from_static(NAME));
+    response
 }
 
 /// What the answers are made of.

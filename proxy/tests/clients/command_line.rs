@@ -128,17 +128,26 @@ async fn status_is_shown_again_and_again_also_while_pgherd_is_away() -> Result<(
 
 #[tokio::test]
 async fn a_health_check_says_that_pgherd_serves_whatever_becomes_of_the_servers() -> Result<()> {
-    let mut front = front(|_, pgherd| Ok(pgherd)).await?;
+    let mut front = Front::start().await?;
     for arguments in [&["health"][..], &["health", "--ready"]] {
         let asked = front.pgherd.ask(arguments).await?;
         ensure!(asked.code == 0 && asked.said.is_empty() && asked.complained.is_empty(), "{asked:?}");
     }
-    front.cluster.server(0)?.kill9().await?;
-    front.pgherd.wait_log("state from=Steady", PATIENCE).await?;
+    let mistaken = front.pgherd.ask_with(&[("PGHERD_POOL__SIZE", "many")], &["health"]).await?;
+    ensure!(mistaken.code == 0, "it runs with what it was started with: {mistaken:?}");
+    let other = format!("{}:5432", front.server()?.address());
+    let other = front.pgherd.ask(&["health", "--address", &other]).await?;
+    ensure!(other.code == 3, "a server of PostgreSQL is no pgherd: {other:?}");
+    let off = front.pgherd.ask_with(&[("PGHERD_HTTP__ADDRESS", "off")], &["health"]).await?;
+    ensure!(off.code == 3 && off.complained.contains("http.address is off"), "{off:?}");
+    front.server()?.kill9().await?;
+    eventually("the primary is missed", PATIENCE, || async {
+        let asked = front.pgherd.ask(&["status"]).await?;
+        Ok((!asked.said.contains("Steady")).then_some(()))
+    })
+    .await?;
     let asked = front.pgherd.ask(&["health"]).await?;
-    ensure!(asked.code == 0, "there is no primary: {asked:?}");
-    let status = front.pgherd.ask(&["status"]).await?;
-    ensure!(status.code == 4, "and status says so: {status:?}");
+    ensure!(asked.code == 0, "that there is no primary is no fault of its own: {asked:?}");
     front.pgherd.send(Signal::STOP)?;
     let asked = front.pgherd.ask(&["health"]).await?;
     ensure!(asked.code == 3 && asked.complained.contains("no answer within 2 s"), "{asked:?}");
@@ -146,5 +155,21 @@ async fn a_health_check_says_that_pgherd_serves_whatever_becomes_of_the_servers(
     front.pgherd.kill9().await?;
     let asked = front.pgherd.ask(&["health"]).await?;
     ensure!(asked.code == 3 && asked.complained.contains("(http.address)"), "{asked:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pgherd_that_ends_is_healthy_and_not_ready() -> Result<()> {
+    let front = Front::start().await?;
+    let session = front.connect().await?;
+    session.batch_execute("BEGIN").await?;
+    front.pgherd.send(Signal::TERM)?;
+    eventually("it is not ready", PATIENCE, || async {
+        let asked = front.pgherd.ask(&["health", "--ready"]).await?;
+        Ok((asked.code == 1 && asked.complained.contains("/readyz says 503")).then_some(()))
+    })
+    .await?;
+    let asked = front.pgherd.ask(&["health"]).await?;
+    ensure!(asked.code == 0, "{asked:?}");
     Ok(())
 }
