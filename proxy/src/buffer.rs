@@ -122,7 +122,7 @@ impl Buffers {
         self.0.take().unwrap_or_else(Buffer::new)
     }
 
-    /// A buffer with what one read gave; none at the end of the stream.
+    /// A buffer with what one read gave; none at the end of the stream. None is touched for a read that would be in vain.
     pub(crate) fn poll_take_filled(&self, stream: &mut Stream) -> Poll<std::io::Result<Option<Buffer>>> {
         ready!(stream.poll_readable());
         let mut buffer = self.take();

@@ -1,7 +1,6 @@
 //! The threads that serve clients: each has its own event loop and its own sessions.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -89,7 +88,7 @@ pub(crate) struct Worker {
     relief: Cell<Option<Relief>>,
     /// Changed by [`Clients::next_stage`] only, which wakes all tasks.
     stage: Cell<Stage>,
-    /// The pools that sessions of this worker wait for.
+    /// The pools that sessions of this worker wait for, or did when it saw to them last.
     tended: RefCell<Vec<Arc<Pool>>>,
     begun_tending: Notify,
     /// Tasks that others than clients have begun.
@@ -175,9 +174,8 @@ impl Worker {
             self.begun_tending.notified().await;
             while !self.tended.borrow().is_empty() {
                 executor.sleep(TEND_INTERVAL).await;
-                let mut pools = self.tended.take();
-                pools.retain(|pool| pool.tend(self.id));
-                self.tended.borrow_mut().append(&mut pools);
+                // Who is granted something is woken by that, and polled later.
+                self.tended.borrow_mut().retain(|pool| pool.tend(self.id));
             }
         }
     }
@@ -271,7 +269,7 @@ async fn keep_catalogues(worker: &Worker) {
 
 /// Serves connections until no more are handed over and all sessions have ended, or until the drain deadline.
 async fn serve_all(worker: &Rc<Worker>, inbox: &mut Inbox, executor: &Executor<TaskEnd>) {
-    let turns = Rc::new(Turns::new(client::take_turns));
+    let turns = Rc::new(Turns::default());
     let clients = Clients { worker, executor, turns, heeded: RefCell::new(worker.shared.config.load_full()) };
     let mut reap = tokio::time::interval(REAP_INTERVAL);
     let mut pulse = tokio::time::interval(PULSE);
@@ -324,15 +322,15 @@ async fn serve_all(worker: &Rc<Worker>, inbox: &mut Inbox, executor: &Executor<T
 }
 
 /// The logins and sessions of a worker: one task for each, and every task is waited for.
-struct Clients<'a, F> {
+struct Clients<'a> {
     worker: &'a Rc<Worker>,
     executor: &'a Executor<TaskEnd>,
-    turns: Rc<Turns<F>>,
+    turns: Rc<Turns>,
     /// The configuration that its sessions go by.
     heeded: RefCell<Arc<Config>>,
 }
 
-impl<F: Future<Output = Infallible> + 'static> Clients<'_, F> {
+impl Clients<'_> {
     fn serve(&self, accepted: Accepted) {
         let Accepted { socket, peer, counted } = accepted;
         match Socket::new(socket) {

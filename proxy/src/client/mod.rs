@@ -49,7 +49,7 @@ use startup::Opening;
 pub(crate) use replication::Replication;
 pub(crate) use session::Session;
 pub(crate) use travel::Traveller;
-pub(crate) use turns::{Turns, take_turns};
+pub(crate) use turns::Turns;
 pub(crate) use watch::{Limits, Moment, Watch};
 
 /// Time for the last words to a client whose login has taken too long.

@@ -1,6 +1,5 @@
 //! The life of a session after login.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -103,10 +102,7 @@ impl Session {
     }
 
     /// Serves the client until it leaves, or the session is sent to another worker. What is kept while the client is silent is small.
-    pub(crate) async fn run<F>(self: Box<Self>, turns: Rc<Turns<F>>) -> TaskEnd
-    where
-        F: Future<Output = Infallible>,
-    {
+    pub(crate) async fn run(self: Box<Self>, turns: Rc<Turns>) -> TaskEnd {
         self.watch.begin(poll_fn(|cx| Poll::Ready(cx.waker().clone())).await);
         let mut session = self;
         // Its own connection is to be heard, too.

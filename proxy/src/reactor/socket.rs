@@ -203,6 +203,7 @@ impl Socket {
         recv(&self.source.stream, &mut [0], RecvFlags::PEEK).map(|(_, len)| len)
     }
 
+    /// Ready unless it is known that there is nothing; then the task is polled again when there may be.
     #[inline]
     fn poll_ready(&self, bit: u8) -> Poll<()> {
         if self.source.is(bit) {

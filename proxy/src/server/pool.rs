@@ -52,7 +52,8 @@ pub(super) type Connection = Box<ServerConnection>;
 pub(crate) struct Pool {
     /// What the server has to do.
     pub(super) outstanding: Arc<Outstanding>,
-    /// By worker: it sees to those who wait. Changed by the worker alone.
+    /// By worker: whether it tends this pool. Written by that worker alone, and only when it changes: others' are on the same line of the
+    /// cache.
     tended: Box<[AtomicBool]>,
     inner: Mutex<Inner>,
 }
@@ -97,6 +98,7 @@ struct Ceiling {
 #[derive(Debug)]
 struct Waiter {
     since: Instant,
+    /// Let go of outside of the pool's lock: it may hold what this pool has granted.
     seat: Arc<Seat>,
     ticket: Ticket,
     /// It counts with what the server has to do.
@@ -184,7 +186,6 @@ impl Pool {
                         _counted: Waiting::begin(&self.outstanding),
                     });
                     drop(inner);
-                    // Outside of the lock, since a seat may hold what this pool has granted.
                     drop(gone);
                     Checkout::Queued
                 }
@@ -193,7 +194,7 @@ impl Pool {
         }
     }
 
-    /// Sessions of this worker wait: it has to [tend](Self::tend) the pool from now on. False if it does already.
+    /// A session of this worker waits. True if the worker does not [tend](Self::tend) the pool yet, and has to from now on.
     pub(crate) fn begin_tending(&self, worker: WorkerId) -> bool {
         let Some(is_tended) = self.tended.get(worker.0) else { return false };
         let begins = !is_tended.load(Ordering::Relaxed);
@@ -204,7 +205,7 @@ impl Pool {
     }
 
     /// Sees to it that nobody waits on this worker beside a connection that is idle on another, or for longer than it
-    /// may. False if nobody waits any more: then it needs not be tended.
+    /// may. False if nobody waits any more: then it need not be tended.
     pub(crate) fn tend(self: &Arc<Self>, worker: WorkerId) -> bool {
         let now = Instant::now();
         loop {
@@ -373,7 +374,6 @@ impl Pool {
             drop(inner);
             let permit = Permit::new(self, slot);
             let granted = seat.end_wait(ticket, WaitEnd::Granted(Grant::Permit(permit)));
-            // Outside of the lock: if its session is gone, what was granted comes back with it.
             drop(seat);
             inner = self.inner.lock();
             if let Err(WaitEnd::Granted(Grant::Permit(permit))) = granted {

@@ -65,7 +65,7 @@ impl Stream {
         self.socket.move_here()
     }
 
-    /// Ready when a read is worth the attempt.
+    /// Ready when a read is worth the attempt; always with TLS, which may have decrypted bytes.
     #[inline]
     pub(crate) fn poll_readable(&self) -> Poll<()> {
         if self.tls.is_none() { self.socket.poll_readable() } else { Poll::Ready(()) }

@@ -69,6 +69,7 @@ fn what_is_granted_to_a_session_that_is_gone_comes_back() {
     let (seat, queued) = ask(&pool);
     drop(seat);
     assert!(matches!((&granted, queued), (Checkout::Granted(_), Checkout::Queued)));
+    // Under the lock of the pool it would wait for ever here.
     drop(granted);
     assert!(pool.is_unused() && pool.can_serve());
 }
