@@ -80,7 +80,7 @@ impl RecentScans {
                 // A session asks for the same more than once.
                 recent.text.copy_from_slice(text);
                 // A digit may be one of a quoted name.
-                if text.contains(&b'"') {
+                if memchr::memchr(b'"', text).is_some() {
                     recent.remembered = Remembered::default();
                 }
                 known
