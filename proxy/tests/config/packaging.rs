@@ -1,6 +1,8 @@
 //! The configuration that Debian's package installs.
 
+use std::fs;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use super::{check, lines};
 
@@ -29,23 +31,39 @@ fn variables(compose: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
-#[test]
-fn the_variables_of_every_compose_file_are_right() {
+/// The variables of pgherd's container in a manifest for Kubernetes.
+fn variables_of_container(manifest: &str) -> Vec<(&str, &str)> {
+    let container = manifest.split("\n        - name: pgherd\n").nth(1).unwrap();
+    let environment = container.split("          env:\n").nth(1).unwrap();
+    environment
+        .lines()
+        .map_while(|line| line.strip_prefix("            - { name: ")?.strip_suffix(" }"))
+        .map(|line| line.split_once(", value: ").unwrap())
+        .map(|(name, value)| (name, value.trim_matches('"')))
+        .collect()
+}
+
+/// Checks a file's variables, whose secrets stand elsewhere.
+fn are_right(file: &Path, variables: fn(&str) -> Vec<(&str, &str)>) {
     let keys = tempfile::tempdir().unwrap();
     for (name, text) in [("repmgr", "secret\n"), ("ssh_key", ""), ("known_hosts", "")] {
-        std::fs::write(keys.path().join(name), text).unwrap();
+        fs::write(keys.path().join(name), text).unwrap();
     }
-    let is_compose = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "yml");
-    let keys = keys.path().to_str().unwrap();
-    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../compose");
-    let files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path()).filter(is_compose).collect();
+    let keys = format!("{}/", keys.path().display());
+    let text = fs::read_to_string(file).unwrap().replace("/run/secrets/", &keys).replace("/keys/", &keys);
+    let variables = variables(&text);
+    assert!(variables.iter().any(|(name, _)| *name == "PG_BACKEND_NODE_LIST"), "{}", file.display());
+    let (json, code) = check("", &variables);
+    assert_eq!((code, lines(&json, "warnings")), (0, Vec::new()), "{}: {json:#}", file.display());
+}
+
+#[test]
+fn the_variables_of_compose_files_and_manifests_are_right() {
+    let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../compose"));
+    let is_compose = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "yml");
+    let files: Vec<_> =
+        fs::read_dir(directory).unwrap().map(|file| file.unwrap().path()).filter(is_compose).collect();
     assert!(files.len() > 3, "{files:?}");
-    for file in files {
-        let compose = std::fs::read_to_string(&file).unwrap();
-        let compose = compose.replace("/keys/", &format!("{keys}/")).replace("/run/secrets/", &format!("{keys}/"));
-        let variables = variables(&compose);
-        assert!(variables.iter().any(|(name, _)| *name == "PG_BACKEND_NODE_LIST"), "{}", file.display());
-        let (json, code) = check("", &variables);
-        assert_eq!((code, lines(&json, "warnings")), (0, Vec::new()), "{}: {json:#}", file.display());
-    }
+    files.iter().for_each(|file| are_right(file, variables));
+    are_right(&directory.join("kubernetes/herd.yml"), variables_of_container);
 }
