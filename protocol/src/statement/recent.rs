@@ -39,19 +39,21 @@ impl Default for RecentScans {
 impl RecentScans {
     /// As [`scan`].
     pub fn scan(&self, text: &[u8]) -> Scan {
-        let text = without_end(text);
-        self.look(text, |_| ()).map_or_else(|| scan(text), |(scan, ())| scan)
+        self.look(text, |_| ()).map_or_else(|| scan(without_end(text)), |(scan, ())| scan)
     }
 
     /// As [`scan`], with what the text is suspected of.
     pub fn judge(&self, text: &[u8], suspects: &Suspects) -> Scan {
-        let text = without_end(text);
         let mut judged = None;
         let looked = self.look(text, |recent| {
             let scan = recent.scan.map(|scan| scan.unless_refused(recent.refused));
-            judged = scan.map(|scan| suspects.judge(scan, |names| recent.remembered.recall(names, text)));
+            judged =
+                scan.map(|scan| suspects.judge(scan, |names| recent.remembered.recall(names, &recent.text)));
         });
-        looked.and(judged).unwrap_or_else(|| suspects.judge_text(scan(text), text))
+        looked.and(judged).unwrap_or_else(|| {
+            let text = without_end(text);
+            suspects.judge_text(scan(text), text)
+        })
     }
 
     /// A standby has refused this text.
