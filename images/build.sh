@@ -50,7 +50,7 @@ build() { docker build --network host "$@"; }
 name=pgherd-postgres
 tags=(-t "$registry$name:$version-$debian")
 if [ "$debian" = trixie ]; then tags+=(-t "$registry$name:$version" -t "$registry$name:latest"); fi
-build "${tags[@]}" --build-arg "BASE=$base" --build-arg "VERSION=$version" --build-arg "REVISION=$revision" "$root/images/postgres"
+build "${tags[@]}" --build-arg "BASE=$base" "$root/images/postgres"
 
 name=pgherd
 tags=(-t "$registry$name:$version" -t "$registry$name:latest")
