@@ -1,4 +1,6 @@
-//! What there is at this moment, for all who show it: the console and the metrics.
+//! What there is at this moment, for all who show it: the console, the metrics and the manager.
+
+pub(crate) mod servers;
 
 use std::collections::BTreeMap;
 

@@ -358,7 +358,12 @@ impl Dialogue {
         match command {
             Command::Show(view) => {
                 let is_admin = self.visitor.is_admin;
-                let scene = views::Scene { worker: &self.worker, database: self.database(), is_admin };
+                let scene = views::Scene {
+                    shared: &self.worker.shared,
+                    connections: self.worker.connections(),
+                    database: self.database(),
+                    is_admin,
+                };
                 let (columns, rows) = (view.columns(self.database()), view.rows(&scene));
                 Ok(Reply { columns, rows: rows.into_iter(), tag: "SHOW" })
             }

@@ -10,7 +10,7 @@ mod herd;
 mod lexer;
 mod parameters;
 mod routing;
-mod views;
+pub(crate) mod views;
 
 use std::sync::Arc;
 

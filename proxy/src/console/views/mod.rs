@@ -35,8 +35,10 @@ pub(crate) struct View {
 /// Whom and when something is shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scene<'a> {
-    /// The worker that serves the console.
-    pub(crate) worker: &'a Worker,
+    /// What all workers share.
+    pub(crate) shared: &'a Shared,
+    /// Connections of clients, logged in or not.
+    pub(crate) connections: usize,
     /// The console's database.
     pub(crate) database: &'a str,
     /// Whether texts of others may be shown.
@@ -97,7 +99,7 @@ pub(crate) fn find(name: &str) -> Option<&'static View> {
 }
 
 /// All names, for SHOW HELP.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     VIEWS.iter().map(|view| view.name)
 }
 
@@ -127,7 +129,12 @@ impl Views for Worker {
         if let PoolView::Parameter(parameter) = view {
             return vec![vec![pgpool_parameters::value(parameter, &self.shared.config.load()).into()]];
         }
-        let scene = Scene { worker: self, database: "pgherd", is_admin: false };
+        let scene = Scene {
+            shared: &self.shared,
+            connections: self.connections(),
+            database: "pgherd",
+            is_admin: false,
+        };
         find(view.name()).map(|view| view.rows(&scene)).unwrap_or_default()
     }
 }
@@ -145,8 +152,8 @@ impl fmt::Debug for View {
 }
 
 impl Scene<'_> {
-    fn shared(&self) -> &Shared {
-        &self.worker.shared
+    const fn shared(&self) -> &Shared {
+        self.shared
     }
 
     /// A moment that was so many microseconds after the epoch of the event loops, as PgBouncer writes it.

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 use pgherd_health::{Member, Node, Topology, WalSender};
 use pgherd_protocol::rows::{Column, Row, Value};
 
-use super::herd::role;
 use super::{Scene, show_instant, show_time, sockets, text};
 use crate::config::Reads;
 use crate::server::table::{Table, Target};
+use crate::survey::servers::role;
 use crate::traffic::Counter;
 
 /// SHOW POOL_NODES

@@ -240,7 +240,7 @@ pub(super) fn lists(scene: &Scene<'_>) -> Vec<Row> {
         ("peer_pools", 0),
         ("free_clients", 0),
         ("used_clients", clients),
-        ("login_clients", scene.worker.connections().saturating_sub(clients)),
+        ("login_clients", scene.connections.saturating_sub(clients)),
         ("free_servers", 0),
         ("used_servers", shared.backends.connections(None)),
         ("dns_names", 0),
