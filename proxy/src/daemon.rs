@@ -155,7 +155,7 @@ impl Process {
         let household = Household { cancel_keys, crew: Arc::clone(&crew), tasks: self.tasks.clone() };
         let accepting = watch::Sender::new(predecessor.is_none());
         let http = http
-            .map(|listener| Http::start(listener, Arc::clone(&shared), accepting.subscribe()))
+            .map(|listener| Http::start(listener, (Arc::clone(&shared), &crew), accepting.subscribe()))
             .transpose()?;
         let control = self.control.clone();
         let estate =

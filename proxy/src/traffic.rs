@@ -3,6 +3,7 @@
 //! Each worker has counters of its own, which nobody else writes: an addition is a load and a store, and whoever asks reads them all.
 
 mod routed;
+mod times;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +12,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 pub(crate) use routed::Reason;
+pub(crate) use times::Counts;
 
 use crate::worker::WorkerId;
+use times::Times;
 
 /// How often the counters are noted, for averages: as PgBouncer's `stats_period`.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -49,6 +52,20 @@ pub(crate) enum Counter {
 
 const COUNTERS: usize = Counter::Reads as usize + 1;
 
+/// Of what it is counted how long it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Timed {
+    /// Queries: see [`Counter::QueryTime`].
+    Query,
+    /// Transactions: see [`Counter::TransactionTime`].
+    Transaction,
+    /// Waits for a server connection, of those who had to wait: see [`Counter::WaitTime`].
+    Wait,
+}
+
+const TIMED: usize = Timed::Wait as usize + 1;
+
 /// The counters of one worker, on cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -56,9 +73,21 @@ pub(crate) struct Shard {
     counters: [AtomicU64; COUNTERS],
     /// Queries by why they ran where they did.
     routed: [AtomicU64; Reason::ALL.len()],
+    times: [Times; TIMED],
 }
 
 impl Shard {
+    /// Adds a time to a counter, and counts how long each of so many took. By the worker alone whose shard it is.
+    #[inline]
+    pub(crate) fn add_time(&self, (counter, timed): (Counter, Timed), micros: u64, things: u64) {
+        self.add(counter, micros);
+        if things > 0
+            && let Some(times) = self.times.get(timed as usize)
+        {
+            times.add(micros, things);
+        }
+    }
+
     /// Adds to a counter. By the worker alone whose shard it is.
     #[inline]
     pub(crate) fn add(&self, counter: Counter, amount: u64) {
@@ -106,6 +135,15 @@ impl Account {
             }
         }
         sums
+    }
+
+    /// How long things took, of all workers.
+    fn times(&self, timed: Timed) -> Counts {
+        let mut counts = Counts::default();
+        for times in self.shards.iter().filter_map(|shard| shard.times.get(timed as usize)) {
+            times.sum_into(&mut counts);
+        }
+        counts
     }
 
     /// Queries by why they ran where they did, of all workers.
@@ -199,6 +237,12 @@ impl Traffic {
     pub(crate) fn by_pool(&self) -> Vec<(DatabaseAndUser, Sums)> {
         let inner = self.inner.lock();
         inner.accounts.iter().map(|(names, account)| (names.clone(), account.sums())).collect()
+    }
+
+    /// How long things took for each database and user.
+    pub(crate) fn times(&self, timed: Timed) -> Vec<(DatabaseAndUser, Counts)> {
+        let inner = self.inner.lock();
+        inner.accounts.iter().map(|(names, account)| (names.clone(), account.times(timed))).collect()
     }
 
     /// How many queries of each database and user ran where, and why; those that there were.

@@ -19,9 +19,9 @@ pub(super) struct Meter {
     /// When the client has asked for something last.
     pub(super) asked_at: u64,
     /// How long the server has worked, of what was not told yet.
-    pub(super) query_time: u64,
+    query_time: u64,
     /// The same of transactions.
-    pub(super) transaction_time: u64,
+    transaction_time: u64,
 }
 
 impl Meter {
@@ -50,6 +50,14 @@ impl Meter {
                 self.begun_at = 0;
             }
         }
+    }
+
+    /// How long the server has worked on queries, and on transactions, since this was asked last.
+    #[inline]
+    pub(super) const fn take(&mut self) -> (u64, u64) {
+        let times = (self.query_time, self.transaction_time);
+        (self.query_time, self.transaction_time) = (0, 0);
+        times
     }
 
     /// The server connection has gone, whatever was under way.

@@ -35,7 +35,7 @@ use crate::places::Places;
 use crate::reactor;
 use crate::roster::Listed;
 use crate::stream::Stream;
-use crate::traffic::{Counter, Reason};
+use crate::traffic::{Counter, Reason, Timed};
 use crate::worker::{Stage, Worker};
 
 /// How long a client that is sent away may take to read why.
@@ -277,7 +277,7 @@ impl Session {
     async fn wait_for(&mut self, attempt: Attempt, asked_at: u64) -> Result<Held, Turn> {
         let got = self.persist(attempt).await;
         if let Some(shard) = self.access.account.shard(self.worker.id) {
-            shard.add(Counter::WaitTime, reactor::micros() - asked_at);
+            shard.add_time((Counter::WaitTime, Timed::Wait), reactor::micros() - asked_at, 1);
         }
         match got {
             Ok(held) => Ok(held),

@@ -3,7 +3,7 @@
 use super::Config;
 
 /// The keys that a running pgherd cannot change.
-pub(crate) const FIXED: [&str; 15] = [
+pub(crate) const FIXED: [&str; 21] = [
     "listen.address",
     "listen.backlog",
     "listen.unix",
@@ -19,6 +19,12 @@ pub(crate) const FIXED: [&str; 15] = [
     "failover.etcd.ca",
     "failover.etcd.cert",
     "failover.etcd.key",
+    "http.anonymous",
+    "http.trusted_proxies",
+    "http.user_header",
+    "http.tls.cert",
+    "http.tls.key",
+    "http.docker_socket",
 ];
 
 impl Config {

@@ -29,8 +29,8 @@ impl Config {
         rows.extend(self.describe_auth());
         rows.extend(self.describe_failover());
         rows.extend(self.describe_etcd());
+        rows.extend(self.http.describe());
         rows.extend([
-            ("http.address", Some(self.http.address.map_or_else(|| "off".to_owned(), |at| at.to_string()))),
             ("runtime.workers", Some(self.runtime.workers.to_string())),
             ("runtime.drain_timeout", Some(show_duration(self.runtime.drain_timeout))),
             ("runtime.handover", self.runtime.handover.as_ref().map(|path| path.display().to_string())),

@@ -109,7 +109,7 @@ impl Bridge<'_> {
     }
 
     /// An error at the place where a key is given; its text names the key where it is given nowhere.
-    fn report(&mut self, key: &'static str, message: String) {
+    pub(super) fn report(&mut self, key: &'static str, message: String) {
         let origin = self.origins.get(key).cloned().filter(|origin| *origin != Origin::Default);
         self.errors.push(Problem { origin, key: Some(key.to_owned()), message });
     }
@@ -167,7 +167,7 @@ impl Listen {
     }
 }
 
-fn show_networks(networks: &[IpNet]) -> String {
+pub(super) fn show_networks(networks: &[IpNet]) -> String {
     if networks.is_empty() {
         return "off".to_owned();
     }

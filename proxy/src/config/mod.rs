@@ -9,6 +9,7 @@ mod changes;
 mod describe;
 mod environment;
 mod file;
+mod http;
 mod keys;
 mod legacy;
 mod listen;
@@ -46,6 +47,7 @@ use pgherd_tls::{ChannelBinding, Mode, ServerTls};
 
 pub(crate) use auth::{Auth, ServerPassword, UserMap};
 pub(crate) use changes::FIXED;
+pub(crate) use http::Http;
 pub(crate) use keys::KEYS;
 pub(crate) use listen::{Listen, ListenTls, TlsVersion};
 pub(crate) use live::Live;
@@ -55,7 +57,7 @@ pub(crate) use problem::{Origin, Problem};
 pub(crate) use redirect::Preference;
 pub(crate) use redirect::Preferred;
 pub(crate) use resolved::{
-    Admin, Config, Discover, Etcd, Executor, Failover, FailoverMode, Http, Log, LogFormat, LogLevel, Monitor,
+    Admin, Config, Discover, Etcd, Executor, Failover, FailoverMode, Log, LogFormat, LogLevel, Monitor,
     Repmgr, Runtime, Ssh,
 };
 pub(crate) use routing::{Consistency, MaxLag, ReadPolicy, Reads, Routing};

@@ -140,12 +140,6 @@ impl Bridge<'_> {
         Some(Admin { users, stats_users })
     }
 
-    fn http(&mut self) -> Option<Http> {
-        let address = self.get("http.address", value::address_or_off)?;
-        let is_default = self.origins.get("http.address") == Some(&Origin::Default);
-        Some(Http { address, is_default })
-    }
-
     fn log(&mut self) -> Option<Log> {
         let level = self.get("log.level", value::choice);
         let format = self.get("log.format", value::choice);

@@ -1,6 +1,5 @@
 //! The configuration as the rest of pgherd sees it: complete, typed, valid.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use pgherd_health::Node;
 use pgherd_tls::{Authorities, ServerTls};
 
 use super::value::Choice;
-use super::{Auth, Listen, Pool, Routing, Secret};
+use super::{Auth, Http, Listen, Pool, Routing, Secret};
 
 /// All settings. Whoever holds one need not check anything again.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,15 +63,6 @@ impl Config {
             Discover::Off => false,
         }
     }
-}
-
-/// Where orchestrators and metrics are answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Http {
-    /// Address and port; none if there is no such listener.
-    pub(crate) address: Option<SocketAddr>,
-    /// Nobody has asked for this address: it is done without where it is taken.
-    pub(crate) is_default: bool,
 }
 
 /// Who may use the console.

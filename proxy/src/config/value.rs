@@ -178,6 +178,17 @@ pub(crate) fn networks_or_off(value: &Value) -> Read<Vec<IpNet>> {
     })
 }
 
+/// The name of an HTTP header, in small letters.
+pub(crate) fn header(value: &Value) -> Read<String> {
+    let name = text(value)?.to_ascii_lowercase();
+    match axum::http::HeaderName::try_from(name.as_str()) {
+        Ok(_) => Ok(name),
+        Err(_) => {
+            Err(format!("takes the name of an HTTP header such as X-Forwarded-User, got {}", value.shown()))
+        }
+    }
+}
+
 /// A password. The error shows nothing of it.
 pub(crate) fn secret(value: &Value) -> Read<Secret> {
     match value.text() {

@@ -14,6 +14,7 @@ use super::dialogue::{Dialogue, Reply};
 use crate::config::PoolMode;
 use crate::naming;
 use crate::seat::Business;
+use crate::shared::Shared;
 
 /// What an order says when it was carried out.
 pub(super) const DONE: &[Column] = &[Column::new("done", Type::Text)];
@@ -154,7 +155,7 @@ impl Dialogue {
             row("guard", show_holds(holds), detail)
         }));
         if matches!(order, HerdOrder::Switchover(_)) {
-            rows.extend(self.keeping().into_iter().map(|(why, number)| {
+            rows.extend(keeping(&self.worker.shared).into_iter().map(|(why, number)| {
                 row(
                     "sessions that end",
                     &number.to_string(),
@@ -163,24 +164,6 @@ impl Dialogue {
             }));
         }
         Ok(Reply { columns: PLAN, rows: rows.into_iter(), tag: "EXPLAIN" })
-    }
-
-    /// How many sessions keep their server connections, by the reason.
-    fn keeping(&self) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        let shared = &self.worker.shared;
-        let config = shared.config.load();
-        for seat in shared.roster.all() {
-            let card = seat.card();
-            let mode = config.pool.mode_for(&card.database, &card.user);
-            let of_mode = (mode == PoolMode::Session).then_some(Pin::SessionMode);
-            if let (Business::Holding(_), pin) = seat.business()
-                && let Some(pin) = pin.or(of_mode)
-            {
-                *counts.entry(pin.to_string()).or_default() += 1;
-            }
-        }
-        counts
     }
 
     fn resolve(&self, order: &HerdOrder) -> Result<Order, ClientError> {
@@ -214,8 +197,25 @@ impl Dialogue {
     }
 }
 
+/// How many sessions keep their server connections, by the reason.
+pub(crate) fn keeping(shared: &Shared) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    let config = shared.config.load();
+    for seat in shared.roster.all() {
+        let card = seat.card();
+        let mode = config.pool.mode_for(&card.database, &card.user);
+        let of_mode = (mode == PoolMode::Session).then_some(Pin::SessionMode);
+        if let (Business::Holding(_), pin) = seat.business()
+            && let Some(pin) = pin.or(of_mode)
+        {
+            *counts.entry(pin.to_string()).or_default() += 1;
+        }
+    }
+    counts
+}
+
 /// In one word.
-pub(super) const fn show_holds(holds: Holds) -> &'static str {
+pub(crate) const fn show_holds(holds: Holds) -> &'static str {
     match holds {
         Holds::Yes => "holds",
         Holds::NotYet => "waits",

@@ -29,6 +29,7 @@ use crate::traffic::Account;
 use crate::worker::Worker;
 
 pub(crate) use dialogue::serve;
+pub(crate) use herd::{keeping, show_holds};
 
 /// The databases that are the console's.
 const DATABASES: [&str; 2] = ["pgherd", "pgbouncer"];

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::SERVER;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, on};
@@ -27,7 +27,7 @@ pub(super) fn all(shared: Arc<Shared>, draining: Arc<AtomicBool>) -> Router {
     for (path, question) in patroni::PATHS {
         // HEAD is GET without its body.
         let methods = MethodFilter::GET.or(MethodFilter::OPTIONS);
-        let check = |state, method, uri| checked(state, *question, method, uri);
+        let check = |state, method, uri, headers| checked(state, *question, (method, uri), headers);
         router = router.route(path, on(methods, check));
     }
     router.layer(map_response(signed)).with_state(asked)
@@ -73,11 +73,19 @@ fn unavailable(why: &str) -> Response {
 async fn checked(
     State(Asked { shared, draining }): State<Asked>,
     question: Question,
-    method: Method,
-    uri: Uri,
+    (method, uri): (Method, Uri),
+    headers: HeaderMap,
 ) -> Response {
+    if uri.path() == "/" && pgherd_manager::HAS_PAGE && is_browser(&headers) {
+        return pgherd_manager::page(uri, headers).await;
+    }
     let draining = draining.load(Ordering::Relaxed) || shared.ending.is_near();
     patroni::answer(&shared, draining, question, (&method, &uri))
+}
+
+/// Balancers ask the same path, and do not want a page.
+fn is_browser(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|it| it.to_str().ok()).is_some_and(|it| it.contains("text/html"))
 }
 
 async fn measured(State(Asked { shared, .. }): State<Asked>) -> Response {

@@ -51,7 +51,7 @@ pub(crate) struct TlsFault {
 }
 
 impl TlsFault {
-    fn new(key: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(key: &'static str, message: impl Into<String>) -> Self {
         Self { key, message: message.into() }
     }
 }
@@ -110,13 +110,8 @@ impl Acceptor {
         if *mode == Mode::Disable {
             return Ok(None);
         }
-        let chain = in_file("listen.tls.cert", certificate, pem::certificates)?;
-        let key = in_file("listen.tls.key", key, pem::private_key)?;
-        let (leaf, expires_at) = certificate::leaf_and_expiry(&chain).ok_or_else(|| {
-            TlsFault::new("listen.tls.cert", "holds a certificate that cannot be understood")
-        })?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let key_provider = provider.key_provider;
+        let Identity { shown, provider, certificate, expires_at } =
+            Identity::load(("listen.tls.cert", certificate), ("listen.tls.key", key))?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions(settings.min_version))
             .map_err(|error| TlsFault::new("listen.tls.min_version", error.to_string()))?;
@@ -124,19 +119,12 @@ impl Acceptor {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
-        let identity = certified_key(chain, key, key_provider).map_err(|error| match error {
-            Unusable::NotItsKey => {
-                TlsFault::new("listen.tls.key", "is not the key of the certificate in listen.tls.cert")
-            }
-            Unusable::Key(why) => TlsFault::new("listen.tls.key", why),
-            Unusable::Certificate(why) => TlsFault::new("listen.tls.cert", why),
-        })?;
-        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+        let mut config = builder.with_cert_resolver(shown);
         config.alpn_protocols = vec![ALPN.to_vec()];
         // As PostgreSQL, which has none either: a client stays.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Some(Arc::new(Self { mode: *mode, config: Arc::new(config), certificate: leaf, expires_at })))
+        Ok(Some(Arc::new(Self { mode: *mode, config: Arc::new(config), certificate, expires_at })))
     }
 
     /// When the first of the certificates that clients are shown expires.
@@ -169,6 +157,44 @@ impl Acceptor {
             client_certificate: client.map(names),
             own_certificate: Some(Arc::clone(&self.certificate)),
         }
+    }
+}
+
+/// A certificate with its key.
+pub(crate) struct Identity {
+    /// What is shown.
+    pub(crate) shown: Arc<SingleCertAndKey>,
+    /// What it was read with.
+    pub(crate) provider: Arc<CryptoProvider>,
+    /// The certificate, in DER.
+    certificate: Arc<[u8]>,
+    /// When the first certificate of the chain expires.
+    expires_at: SystemTime,
+}
+
+impl Identity {
+    /// Reads the files that these keys name.
+    ///
+    /// # Errors
+    /// When one cannot be used.
+    pub(crate) fn load(
+        (certificate_key, certificate): (&'static str, &Path),
+        (key_key, key): (&'static str, &Path),
+    ) -> Result<Self, TlsFault> {
+        let chain = in_file(certificate_key, certificate, pem::certificates)?;
+        let key = in_file(key_key, key, pem::private_key)?;
+        let (leaf, expires_at) = certificate::leaf_and_expiry(&chain)
+            .ok_or_else(|| TlsFault::new(certificate_key, "holds a certificate that cannot be understood"))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let identity = certified_key(chain, key, provider.key_provider).map_err(|error| match error {
+            Unusable::NotItsKey => {
+                TlsFault::new(key_key, format!("is not the key of the certificate in {certificate_key}"))
+            }
+            Unusable::Key(why) => TlsFault::new(key_key, why),
+            Unusable::Certificate(why) => TlsFault::new(certificate_key, why),
+        })?;
+        let shown = Arc::new(SingleCertAndKey::from(identity));
+        Ok(Self { shown, provider, certificate: leaf, expires_at })
     }
 }
 

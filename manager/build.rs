@@ -1,0 +1,36 @@
+//! Takes the web page in, if it was built.
+
+use std::path::Path;
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    println!("cargo::rustc-check-cfg=cfg(has_page)");
+    println!("cargo::rerun-if-changed=web/dist");
+    let out = env::var("OUT_DIR").map_err(io::Error::other)?;
+    let (built, page) = (Path::new("web/dist/page"), Path::new(&out).join("page"));
+    if page.exists() {
+        fs::remove_dir_all(&page)?;
+    }
+    fs::create_dir_all(&page)?;
+    if built.join("index.html").is_file() {
+        copy(built, &page)?;
+        println!("cargo::rustc-cfg=has_page");
+    } else if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo::warning=the web page is left out: `make page` builds it, and needs Node.js");
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! What all pages are fed with. It is put together once, however many look, and each gets the latest: who falls behind misses what was between.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::history::{EVERY, Points};
+use crate::model::{Event, Failover, Herd, History};
+use crate::story::Story;
+use crate::{Manager, Source};
+
+/// Time between two looks at what changes all the time.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Events that pages are told.
+const EVENTS: usize = 200;
+
+/// The latest of each kind, as it is sent.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    points: Mutex<Points>,
+    story: Mutex<Story>,
+    pub(crate) herd: watch::Sender<Arc<str>>,
+    pub(crate) events: watch::Sender<Arc<str>>,
+    pub(crate) failovers: watch::Sender<Arc<str>>,
+    pub(crate) point: watch::Sender<Arc<str>>,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        let nothing = || watch::Sender::new(Arc::from(""));
+        Self {
+            points: Mutex::default(),
+            story: Mutex::default(),
+            herd: nothing(),
+            events: nothing(),
+            failovers: nothing(),
+            point: nothing(),
+        }
+    }
+}
+
+impl Feed {
+    /// The last hour.
+    pub(crate) fn history(&self) -> History {
+        self.points.lock().all()
+    }
+
+    /// The changes of the primary, the newest first.
+    pub(crate) fn failovers(&self) -> Vec<Failover> {
+        self.story.lock().all(SystemTime::now())
+    }
+}
+
+impl<S: Source> Manager<S> {
+    /// The herd at this moment.
+    pub(crate) fn herd(&self) -> Herd {
+        Herd { traffic: self.feed.points.lock().latest(), ..self.source.herd() }
+    }
+
+    /// What has happened, and what was ordered here, the newest first.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let herd = self.source.herd();
+        let name = |id: u32| herd.nodes.iter().find(|node| node.id == id).map(|node| node.name.clone());
+        let mut events = self.source.events();
+        events.extend(self.orders.events(name));
+        // RFC 3339 in UTC sorts as text.
+        events.sort_by(|one, other| other.at.cmp(&one.at));
+        events.truncate(EVENTS);
+        events
+    }
+
+    /// Tells all of this whom it concerns, if anybody looks.
+    pub(crate) fn tell_all(&self) {
+        let Feed { herd, events, failovers, .. } = &self.feed;
+        tell(herd, "herd", || self.herd());
+        tell(events, "events", || self.events());
+        tell(failovers, "failovers", || self.feed.failovers());
+    }
+
+    fn follow(&self) {
+        let decisions = self.source.decisions();
+        let writes = self.source.herd().writes;
+        let mut story = self.feed.story.lock();
+        story.take(&decisions);
+        story.writes(writes.node.filter(|_| writes.open), SystemTime::now());
+    }
+
+    fn add_point(&self) {
+        let counts = self.source.counts();
+        let point = self.feed.points.lock().add(counts, Instant::now());
+        if let Some(point) = point {
+            tell(&self.feed.point, "point", || point);
+        }
+    }
+}
+
+/// Puts something new where whoever looks finds it.
+fn tell<T: Serialize>(to: &watch::Sender<Arc<str>>, name: &str, what: impl FnOnce() -> T) {
+    if to.receiver_count() == 0 {
+        return;
+    }
+    let frame = json!({ name: what() }).to_string();
+    to.send_if_modified(|last| {
+        let is_new = **last != *frame;
+        if is_new {
+            *last = frame.into();
+        }
+        is_new
+    });
+}
+
+/// Keeps all of it. Never ends; cancel-safe.
+pub(crate) async fn keep<S: Source>(manager: &Manager<S>) {
+    let mut points = interval(EVERY);
+    points.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut orders = manager.orders.watch();
+    manager.follow();
+    loop {
+        tokio::select! {
+            _ = points.tick() => manager.add_point(),
+            () = manager.source.changed() => {}
+            _ = orders.changed() => {}
+        }
+        manager.follow();
+        manager.tell_all();
+        sleep(PAUSE).await;
+    }
+}
+
+/// As all times here are written: RFC 3339 in UTC, with milliseconds.
+pub(crate) fn show_time(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}

@@ -1,0 +1,146 @@
+//! Who has logged in at the page: sessions in memory, each with a cookie and a token against requests from other sites.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+/// Sessions at a time; past it the one that was used longest ago ends.
+const MOST: usize = 1000;
+/// A session that nobody uses ends after so long.
+const IDLE: Duration = Duration::from_secs(60 * 60);
+/// A session ends after so long in any case.
+const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// The hash of a cookie: what is in memory lets nobody in.
+type Key = [u8; 32];
+
+/// All sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Logins(Mutex<HashMap<Key, Session>>);
+
+#[derive(Clone, Debug)]
+struct Session {
+    user: String,
+    csrf: String,
+    began: Instant,
+    used: Instant,
+}
+
+/// A session that has just begun. Its cookie is a secret.
+pub(crate) struct Begun {
+    /// What the browser is to send.
+    pub(crate) cookie: String,
+    /// What the page is to send with whatever changes something.
+    pub(crate) csrf: String,
+}
+
+/// Whose session it is.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The user.
+    pub(crate) user: String,
+    /// See [`Begun::csrf`].
+    pub(crate) csrf: String,
+}
+
+impl Known {
+    /// True if this is the session's token.
+    pub(crate) fn is_from_page(&self, token: &[u8]) -> bool {
+        self.csrf.as_bytes().ct_eq(token).into()
+    }
+}
+
+impl Logins {
+    /// Begins a session.
+    pub(crate) fn begin(&self, user: &str, now: Instant) -> Begun {
+        let (cookie, csrf) = (random(), random());
+        let mut sessions = self.0.lock();
+        sessions.retain(|_, session| session.lives(now));
+        if sessions.len() >= MOST
+            && let Some(oldest) = sessions.iter().min_by_key(|(_, it)| it.used).map(|(key, _)| *key)
+        {
+            sessions.remove(&oldest);
+        }
+        let session = Session { user: user.to_owned(), csrf: csrf.clone(), began: now, used: now };
+        sessions.insert(key(cookie.as_bytes()), session);
+        Begun { cookie, csrf }
+    }
+
+    /// The session of this cookie, which is used now.
+    pub(crate) fn find(&self, cookie: &str, now: Instant) -> Option<Known> {
+        let mut sessions = self.0.lock();
+        let session = sessions.get_mut(&key(cookie.as_bytes())).filter(|it| it.lives(now))?;
+        session.used = now;
+        Some(Known { user: session.user.clone(), csrf: session.csrf.clone() })
+    }
+
+    /// Ends the session of this cookie.
+    pub(crate) fn end(&self, cookie: &str) {
+        self.0.lock().remove(&key(cookie.as_bytes()));
+    }
+}
+
+impl Session {
+    fn lives(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.used) < IDLE && now.saturating_duration_since(self.began) < LASTS
+    }
+}
+
+fn key(cookie: &[u8]) -> Key {
+    Sha256::digest(cookie).into()
+}
+
+fn random() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_lasts_as_long_as_it_is_used_and_not_for_ever() {
+        let (logins, began) = (Logins::default(), Instant::now());
+        let session = logins.begin("ann", began);
+        let minutes = |number: u64| began + Duration::from_secs(60 * number);
+        let user = |at| logins.find(&session.cookie, at).map(|known| known.user);
+        assert!(logins.find("another", began).is_none());
+        for at in (0..720).step_by(59) {
+            assert_eq!(user(minutes(at)).as_deref(), Some("ann"), "after {at} minutes");
+        }
+        assert_eq!(user(minutes(720)), None, "twelve hours");
+        let idle = logins.begin("bob", began);
+        assert!(logins.find(&idle.cookie, minutes(60)).is_none());
+    }
+
+    #[test]
+    fn the_token_is_the_sessions_own_and_a_session_that_was_ended_is_gone() {
+        let (logins, now) = (Logins::default(), Instant::now());
+        let (one, other) = (logins.begin("ann", now), logins.begin("ann", now));
+        let known = logins.find(&one.cookie, now).unwrap();
+        assert!(known.is_from_page(one.csrf.as_bytes()) && !known.is_from_page(other.csrf.as_bytes()));
+        assert!(!known.is_from_page(b""));
+        logins.end(&one.cookie);
+        assert!(logins.find(&one.cookie, now).is_none() && logins.find(&other.cookie, now).is_some());
+    }
+
+    #[test]
+    fn of_too_many_the_one_that_was_used_longest_ago_ends() {
+        let (logins, began) = (Logins::default(), Instant::now());
+        let at = |number: usize| began + Duration::from_millis(number.try_into().unwrap());
+        let first = logins.begin("first", began);
+        let second = logins.begin("second", at(1));
+        for number in 2..MOST {
+            logins.begin("more", at(number));
+        }
+        logins.find(&first.cookie, at(MOST));
+        logins.begin("last", at(MOST + 1));
+        assert!(logins.find(&first.cookie, at(MOST + 2)).is_some());
+        assert!(logins.find(&second.cookie, at(MOST + 2)).is_none());
+    }
+}

@@ -1,0 +1,111 @@
+//! The web page, as it was built into this program: see `manager/web/`.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+/// What the page may load: nothing but itself.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+    font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What every answer says to browsers.
+const SAFETY: [(&str, &str); 5] = [
+    ("content-security-policy", POLICY),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+/// What is shown where the page was left out.
+const LEFT_OUT: &str = "This pgherd was built without its web page (`make page` builds it, and needs Node.js). Everything that it shows is at /api/v1 \
+    (see /api/v1/openapi.json), on the console (psql, database pgherd), and in `pgherd status`.\n";
+
+#[derive(RustEmbed)]
+#[folder = "$OUT_DIR/page"]
+struct Files;
+
+/// Whether there is a page.
+pub(crate) const IS_THERE: bool = cfg!(has_page);
+
+pub(crate) fn routes() -> Router {
+    Router::new().fallback(get(page))
+}
+
+/// The page, or a file of it.
+pub async fn page(uri: Uri, headers: HeaderMap) -> Response {
+    safe(file(&uri, &headers)).await
+}
+
+/// Adds what browsers are told with every answer.
+pub(crate) async fn safe(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in SAFETY {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A file of the page; whatever is none is one of its views.
+fn file(uri: &Uri, headers: &HeaderMap) -> Response {
+    let path = uri.path().trim_start_matches('/');
+    if path.starts_with("api/") {
+        return (StatusCode::NOT_FOUND, format!("There is no {}: see /api/v1/openapi.json.\n", uri.path()))
+            .into_response();
+    }
+    let is_asset = path.contains('.');
+    let name = if is_asset { path } else { "index.html" };
+    if !IS_THERE && !is_asset {
+        return (StatusCode::NOT_FOUND, LEFT_OUT).into_response();
+    }
+    let accepts = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|it| it.to_str().ok());
+    let takes_gzip = accepts.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("gzip"));
+    let packed = takes_gzip.then(|| Files::get(&format!("{name}.gz"))).flatten();
+    let is_packed = packed.is_some();
+    let Some(file) = packed.or_else(|| Files::get(name)) else {
+        return (StatusCode::NOT_FOUND, "There is no such file.\n").into_response();
+    };
+    serve(name, file, is_packed, headers)
+}
+
+fn serve(name: &str, file: EmbeddedFile, is_packed: bool, headers: &HeaderMap) -> Response {
+    let tag =
+        file.metadata.sha256_hash().iter().take(16).fold("\"".to_owned(), |tag, it| format!("{tag}{it:02x}"));
+    let tag = format!("{tag}\"");
+    // Names of assets change with what is in them.
+    let keep = if name.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let mut response = if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(CONTENT_TYPE, content_type(name))], Body::from(file.data.into_owned())).into_response()
+    };
+    let answer = response.headers_mut();
+    answer.insert(CACHE_CONTROL, HeaderValue::from_static(keep));
+    answer.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if is_packed {
+        answer.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        answer.insert(ETAG, tag);
+    }
+    response
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        Some("ico") => "image/x-icon",
+        Some("woff2") => "font/woff2",
+        Some("json") => "application/json",
+        Some("webmanifest") => "application/manifest+json",
+        _ => "application/octet-stream",
+    }
+}
