@@ -1,6 +1,7 @@
 //! What the manager orders.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pgherd_failover::{Order, Terms};
 use pgherd_health::{NodeId, TimelineId};
@@ -90,21 +91,23 @@ impl Proxy {
         }
     }
 
-    /// What is said of each new state while something is under way. Never ends.
+    /// Tells each decision and each event from now on. Never ends.
     async fn tell(&self, lines: mpsc::Sender<String>) -> ! {
-        let mut status = self.shared.control.status.clone();
-        let mut said = String::new();
+        let mut chronicle = self.shared.control.chronicle.clone();
+        let (mut decided, mut happened) = (Instant::now(), Instant::now());
         loop {
-            let now = {
-                let status = status.borrow_and_update();
-                format!("{}: {}", status.state, status.reason)
-            };
-            if now != said {
+            let now = Arc::clone(&chronicle.borrow_and_update());
+            for decision in now.decisions.iter().filter(|it| it.at > decided) {
                 // Nobody has to listen.
-                let _ = lines.send(now.clone()).await;
-                said = now;
+                let _ = lines.send(format!("{}: {}", decision.to, decision.seen)).await;
             }
-            if status.changed().await.is_err() {
+            for event in now.events.iter().filter(|it| it.at > happened) {
+                let how = if event.successful { "" } else { " failed" };
+                let _ = lines.send(format!("node {}: {}{how}: {}", event.node, event.event, event.details)).await;
+            }
+            decided = now.decisions.last().map_or(decided, |it| it.at.max(decided));
+            happened = now.events.last().map_or(happened, |it| it.at.max(happened));
+            if chronicle.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }

@@ -86,7 +86,7 @@ impl<S: Subject> Family<S> {
 }
 
 /// A value as it stands between quotes; the crate writes it as it is.
-fn escaped(value: &str) -> Cow<'_, str> {
+pub(super) fn escaped(value: &str) -> Cow<'_, str> {
     if value.contains(['\\', '"', '\n']) {
         value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n").into()
     } else {

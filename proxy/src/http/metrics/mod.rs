@@ -1,5 +1,6 @@
 //! What Prometheus reads: gathered when it asks, from what everybody else reads, too.
 
+mod durations;
 mod family;
 mod pools;
 mod process;

@@ -5,6 +5,7 @@ use std::fmt;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
+use super::durations;
 use super::family::{Family, Subject, encode as encode_all};
 use super::{float, seconds};
 use crate::server::table::DatabaseAndUser;
@@ -30,8 +31,9 @@ pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fm
         |it: &Pinned<'_>| Some(float(it.sessions)),
     );
     encode_all(&[count], &pinned, encoder)?;
-    let traffic: Vec<_> =
-        shared.traffic.by_pool().into_iter().map(|(names, sums)| Traffic { names, sums }).collect();
+    let sums = shared.traffic.by_pool();
+    durations::encode(shared, &sums, encoder)?;
+    let traffic: Vec<_> = sums.into_iter().map(|(names, sums)| Traffic { names, sums }).collect();
     encode_all(&counters(), &traffic, encoder)?;
     let routed = shared.traffic.routed().into_iter();
     let routed: Vec<_> = routed.map(|(names, reason, queries)| Routed { names, reason, queries }).collect();
