@@ -8,3 +8,4 @@ mod herd;
 mod rejoin;
 mod sql;
 mod steps;
+mod tools;
