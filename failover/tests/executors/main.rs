@@ -4,6 +4,7 @@
 
 mod clone;
 mod commands;
+mod control;
 mod herd;
 mod rejoin;
 mod sql;
