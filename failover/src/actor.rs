@@ -6,6 +6,7 @@
 mod journal;
 mod request;
 mod tie;
+mod tools;
 mod work;
 
 use std::collections::BTreeMap;
@@ -21,16 +22,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Cadence, Clients, Command, Decision, EtcdSettings, Event, Executor, ExecutorSettings, Happened, Machine,
-    Order, Rehearsal, RepmgrRows, Routing, Ruling, Settings, Status,
+    Order, Rehearsal, RepmgrRows, Routing, Ruling, Settings, Status, Tool,
 };
 use journal::Journal;
 pub use request::Taken;
 use request::{Request, Wishes};
 use tie::Tie;
+use tools::{Tools, Use};
 use work::Work;
 
 /// Outcomes, hints and orders that may wait for the loop. Senders of outcomes wait; hints beyond it are dropped.
 const QUEUE: usize = 256;
+/// Lines of a look that may wait for whoever takes them.
+const LINES: usize = 64;
 /// What an operator is told whom nobody answers.
 const HAS_ENDED: &str = "the control loop has ended";
 /// Decisions that are told.
@@ -115,6 +119,37 @@ impl Control {
         }
     }
 
+    /// Uses a tool on a server, beside all decisions, and hands on what it says, line by line. Ready when that has ended. A look ends when
+    /// nobody takes its lines any more; anything else goes on, whoever waits for it.
+    ///
+    /// # Errors
+    /// Why it was not done, or not to its end.
+    pub async fn tool(&self, node: NodeId, tool: Tool, lines: mpsc::Sender<String>) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.requests.send(Request::Tool(Use { node, tool, lines, reply })).await;
+        match (asked, answer.await) {
+            (Ok(()), Ok(used)) => used,
+            _ => Err(HAS_ENDED.to_owned()),
+        }
+    }
+
+    /// Looks at a server with a tool; gives all that it says.
+    ///
+    /// # Errors
+    /// Why that could not be seen.
+    pub async fn look(&self, node: NodeId, tool: Tool) -> Result<Vec<String>, String> {
+        let (sender, mut receiver) = mpsc::channel(LINES);
+        let take = async {
+            let mut lines = Vec::new();
+            while let Some(line) = receiver.recv().await {
+                lines.push(line);
+            }
+            lines
+        };
+        let (looked, lines) = tokio::join!(self.tool(node, tool, sender), take);
+        looked.map(|()| lines)
+    }
+
     /// Has the loop go by other settings, at once or as soon as nothing under way needs the present ones.
     ///
     /// # Errors
@@ -176,6 +211,7 @@ pub struct Actor {
     requests: mpsc::Receiver<Request>,
     wishes: Wishes,
     work: Work,
+    tools: Tools,
     tie: Tie,
     journal: Journal,
     cadence: Cadence,
@@ -248,6 +284,7 @@ impl Actor {
             requests,
             wishes: Wishes::none(settings.aside),
             work: Work::default(),
+            tools: Tools::default(),
             tie: Tie::new(settings.etcd),
             journal: Journal::default(),
             cadence,
@@ -287,6 +324,7 @@ impl Actor {
             self.pace(&contacts.prober, false);
         }
         self.work.abandon().await;
+        self.tools.abandon().await;
         self.tie.end().await;
         contacts.sessions.shutdown().await;
         contacts.prober.stopped().await;

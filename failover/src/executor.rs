@@ -6,6 +6,7 @@
 mod commands;
 mod control;
 mod frozen;
+mod lines;
 mod local;
 mod quiesce;
 mod ran;
@@ -21,10 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgherd_health::{Node, NodeId, ProberSettings};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::{Command, Limit, Outcome, Step};
+use crate::{Command, Job, Limit, Outcome, Step};
 use commands::Commands;
 pub use quiesce::Clients;
 pub use remote::RepmgrRows;
@@ -96,6 +98,25 @@ impl Executor {
             _ => taken.await,
         };
         taken.unwrap_or_else(|_| Outcome::Unknown(format!("not done within {:?}", command.deadline)))
+    }
+
+    /// Uses a tool, and hands on what it says, line by line. A look ends when nobody listens any more; anything else goes on.
+    ///
+    /// # Errors
+    /// Why it was not done, or not to its end.
+    pub async fn tool(
+        &self,
+        job: &Job,
+        rows: &RepmgrRows,
+        lines: &mpsc::Sender<String>,
+    ) -> Result<(), String> {
+        match &self.0.shell {
+            Shell::Ssh(remote) => remote.tool(job, rows, lines).await,
+            Shell::Commands(_) | Shell::None => Err(format!(
+                "{} needs ssh to the servers, which pgherd has with failover.executor = \"ssh\"",
+                job.tool
+            )),
+        }
     }
 
     async fn take(&self, command: &Command, rows: &RepmgrRows) -> Outcome {

@@ -7,6 +7,7 @@ use pgherd_health::{Node, ProberSettings};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+use super::tools::Use;
 use super::{Actor, ControlSettings};
 use crate::reconfigure::Unready;
 use crate::{Answer, Errand, Event, ExecutorSettings, Order, Rehearsal};
@@ -29,6 +30,7 @@ pub(super) enum Request {
     Reconfigure(Box<ControlSettings>, oneshot::Sender<Result<Taken, String>>),
     StandAside(oneshot::Sender<()>),
     Lead,
+    Tool(Use),
 }
 
 /// What the loop has yet to do of it.
@@ -71,6 +73,7 @@ impl Actor {
                 // Who asked may have gone away.
                 let _ = reply.send(self.reconfigure(*settings));
             }
+            Request::Tool(wanted) => self.lend(wanted),
             Request::StandAside(reply) => {
                 self.machine.stand_aside();
                 self.wishes.aside.push(reply);

@@ -43,7 +43,7 @@ pub(super) fn excerpt(output: &str) -> String {
 }
 
 /// What stands for a password in connection strings of either form, and in variables, is left out.
-fn without_passwords(text: &str) -> String {
+pub(super) fn without_passwords(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((at, until)) = password(rest) {

@@ -1,5 +1,7 @@
 //! The steps that are taken over ssh, with repmgr and PostgreSQL's programs.
 
+mod tools;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,13 +52,16 @@ pub(super) struct Remote {
     monitor: Arc<ProberSettings>,
     repmgr: RepmgrSettings,
     pub(super) ssh: Ssh,
+    /// Sessions for what people look at and do, opened when they are needed first. They are others than those of a failover, which so many
+    /// channels as sshd allows on one session, or much output, would otherwise disturb.
+    tools: Ssh,
 }
 
 impl Remote {
     pub(super) fn new(nodes: &[Node], monitor: Arc<ProberSettings>, settings: &ExecutorSettings) -> Self {
-        let ssh = Ssh::new(nodes, settings.ssh.clone());
+        let (ssh, tools) = (Ssh::new(nodes, settings.ssh.clone()), Ssh::new(nodes, settings.ssh.clone()));
         let nodes = nodes.iter().map(|node| (node.id, node.clone())).collect();
-        Self { nodes, monitor, repmgr: settings.repmgr.clone(), ssh }
+        Self { nodes, monitor, repmgr: settings.repmgr.clone(), ssh, tools }
     }
 
     pub(super) async fn fence(&self, node: NodeId) -> Outcome {
@@ -285,25 +290,33 @@ impl Remote {
         script: &str,
         command: &[&str],
     ) -> Result<Ran, Failure> {
+        let program = self.repmgr_of(node, rows)?;
+        self.run(node, script, &[&program.each_ref().map(String::as_str), command].concat()).await
+    }
+
+    /// repmgr's program with its configuration there.
+    fn repmgr_of(&self, node: NodeId, rows: &RepmgrRows) -> Result<[String; 3], Failure> {
         let not_started = |reason: &str| Failure::NotStarted(reason.to_owned());
         let server = self.nodes.get(&node).ok_or_else(|| not_started("it is not configured"))?;
         let config = self
             .repmgr
             .config_of(server, name_of(node, rows))
             .ok_or_else(|| not_started("repmgr's name of it is not known"))?;
-        let program = [self.repmgr.binary.as_str(), "-f", config.as_str()];
-        self.run(node, script, &[&program, command].concat()).await
+        Ok([self.repmgr.binary.clone(), "-f".to_owned(), config])
     }
 
     async fn run(&self, node: NodeId, body: &str, arguments: &[&str]) -> Result<Ran, Failure> {
+        self.ssh.run(node, self.script(node, body, arguments)?).await
+    }
+
+    fn script(&self, node: NodeId, body: &str, arguments: &[&str]) -> Result<String, Failure> {
         let server = self
             .nodes
             .get(&node)
             .ok_or_else(|| Failure::NotStarted(format!("node {node} is not configured")))?;
         let programs = self.repmgr.pg_bindir.as_deref().unwrap_or_default();
-        let script = shell::script(body, &[&[programs, &server.data_directory], arguments].concat())
-            .ok_or_else(|| Failure::NotStarted("an argument has a NUL in it".to_owned()))?;
-        self.ssh.run(node, script).await
+        shell::script(body, &[&[programs, &server.data_directory], arguments].concat())
+            .ok_or_else(|| Failure::NotStarted("an argument has a NUL in it".to_owned()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Scripts for the servers' shells. Names and paths are data: they are passed as quoted arguments, never as shell text.
 
+pub(super) mod tools;
+
 /// What every script starts with: `set --` and its arguments, quoted.
 ///
 /// The script goes to `sh -s` over its standard input, so that the user's login shell, which may be any, sees none of it.
@@ -85,6 +87,8 @@ needs() {
 "#
     };
 }
+
+use needs;
 
 /// Runs the arguments as one command.
 pub(super) const RUN: &str = r#"
@@ -435,6 +439,21 @@ mod tests {
         std::fs::write(data.path().join("postmaster.opts"), opts).unwrap();
         let data = data.path().to_str().unwrap();
         assert_eq!(run_for(data, r#"printf '%s|' "${PATH%%:*}" "$@""#, &["a"]), "/opt/my postgres/bin|a|");
+    }
+
+    #[test]
+    fn disks_are_those_of_the_directories_that_the_session_knows_and_that_are_there() {
+        let data = tempfile::tempdir().unwrap();
+        let data = data.path().to_str().unwrap();
+        let body = format!("PGARCHIVE='{data}' PGBACKUP=/no/such\n{}", tools::DISKS);
+        let lines: Vec<String> = run_for(data, &body, &[]).lines().map(str::to_owned).collect();
+        let disks: Vec<_> =
+            crate::Disk::all(&lines).into_iter().map(|it| (it.what.to_string(), it.path)).collect();
+        assert_eq!(
+            disks,
+            [("data", data), ("archive", data)].map(|(what, it)| (what.to_owned(), it.to_owned()))
+        );
+        assert_eq!(run(tools::DISKS, &[]), "there is no directory /no/data\n");
     }
 
     #[test]

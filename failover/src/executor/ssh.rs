@@ -82,31 +82,39 @@ impl Ssh {
 
     /// Runs a script with `sh`, on the open session if it is alive, else on a new one.
     pub(super) async fn run(&self, node: NodeId, script: String) -> Result<Ran, Failure> {
-        let (session, mut channel) =
-            self.send(node, script).await.map_err(|why| Failure::Unreachable(format!("ssh: {why}")))?;
-        let (mut status, mut output) = (None, Vec::new());
-        loop {
-            let message = match timeout(LOOK, channel.wait()).await {
-                Ok(Some(message)) => message,
-                Ok(None) => break,
-                // A channel is not always told that its session has ended.
-                Err(_) if session.0.is_closed() => break,
-                Err(_) => continue,
-            };
-            match message {
-                ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
-                    let room = OUTPUT_KEPT.saturating_sub(output.len());
-                    output.extend(data.iter().take(room));
-                }
-                ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
-                _ => {}
-            }
-        }
-        let output = String::from_utf8_lossy(&output).into_owned();
-        match status {
-            Some(status) => Ok(Ran { status, output }),
-            None => Err(Failure::Lost("ssh: the connection ended before the command did".to_owned())),
-        }
+        let (session, mut channel) = self.send(node, script).await.map_err(unreachable)?;
+        let mut output = Vec::new();
+        let keep = |data: &[u8]| {
+            let room = OUTPUT_KEPT.saturating_sub(output.len());
+            output.extend(data.iter().take(room));
+        };
+        let status = read(&session, &mut channel, keep).await?;
+        Ok(Ran { status, output: String::from_utf8_lossy(&output).into_owned() })
+    }
+
+    /// The same for a script whose output is handed on as it comes; gives its exit status. Nothing may be waited for meanwhile: a channel
+    /// that nobody reads holds up all others of its session.
+    ///
+    /// When `until` is ready, which says why, nobody listens any more. What was begun goes on.
+    pub(super) async fn stream(
+        &self,
+        node: NodeId,
+        script: String,
+        until: impl Future<Output = String>,
+        take: impl FnMut(&[u8]),
+    ) -> Result<u32, Failure> {
+        tokio::pin!(until);
+        let (session, mut channel) = tokio::select! {
+            sent = self.send(node, script) => sent.map_err(unreachable)?,
+            why = &mut until => return Err(Failure::Lost(why)),
+        };
+        let why = tokio::select! {
+            status = read(&session, &mut channel, take) => return status,
+            why = until => why,
+        };
+        // The session may be gone as well.
+        let _ = timeout(LOOK, channel.close()).await;
+        Err(Failure::Lost(why))
     }
 
     /// Hands a script to a shell; an open session that turns out to be dead is replaced once.
@@ -157,6 +165,34 @@ impl Ssh {
             }
         }
     }
+}
+
+/// Reads what a script writes until it ends; gives its exit status.
+async fn read(
+    session: &Session,
+    channel: &mut Channel<client::Msg>,
+    mut take: impl FnMut(&[u8]),
+) -> Result<u32, Failure> {
+    let mut status = None;
+    loop {
+        let message = match timeout(LOOK, channel.wait()).await {
+            Ok(Some(message)) => message,
+            Ok(None) => break,
+            // A channel is not always told that its session has ended.
+            Err(_) if session.0.is_closed() => break,
+            Err(_) => continue,
+        };
+        match message {
+            ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => take(&data),
+            ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+            _ => {}
+        }
+    }
+    status.ok_or_else(|| Failure::Lost("ssh: the connection ended before the command did".to_owned()))
+}
+
+fn unreachable(why: String) -> Failure {
+    Failure::Unreachable(format!("ssh: {why}"))
 }
 
 async fn open(node: &Node, settings: &SshSettings) -> Result<Session, String> {

@@ -4,7 +4,9 @@
 
 mod clone;
 mod commands;
+mod control;
 mod herd;
 mod rejoin;
 mod sql;
 mod steps;
+mod tools;
