@@ -150,6 +150,19 @@ impl Control {
         looked.map(|()| lines)
     }
 
+    /// Whether a tool could be used on a server now.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub async fn rehearse_tool(&self, node: NodeId, tool: Tool) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.requests.send(Request::RehearseTool(node, tool, reply)).await;
+        match (asked, answer.await) {
+            (Ok(()), Ok(told)) => told,
+            _ => Err(HAS_ENDED.to_owned()),
+        }
+    }
+
     /// Has the loop go by other settings, at once or as soon as nothing under way needs the present ones.
     ///
     /// # Errors

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pgherd_health::{Node, ProberSettings};
+use pgherd_health::{Node, NodeId, ProberSettings};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::tools::Use;
 use super::{Actor, ControlSettings};
 use crate::reconfigure::Unready;
-use crate::{Answer, Errand, Event, ExecutorSettings, Order, Rehearsal};
+use crate::{Answer, Errand, Event, ExecutorSettings, Order, Rehearsal, Tool};
 
 /// How other settings were taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub(super) enum Request {
     StandAside(oneshot::Sender<()>),
     Lead,
     Tool(Use),
+    RehearseTool(NodeId, Tool, oneshot::Sender<Result<(), String>>),
 }
 
 /// What the loop has yet to do of it.
@@ -74,6 +75,9 @@ impl Actor {
                 let _ = reply.send(self.reconfigure(*settings));
             }
             Request::Tool(wanted) => self.lend(wanted),
+            Request::RehearseTool(node, tool, reply) => {
+                let _ = reply.send(self.machine.job(Instant::now(), node, tool).map(|_| ()));
+            }
             Request::StandAside(reply) => {
                 self.machine.stand_aside();
                 self.wishes.aside.push(reply);

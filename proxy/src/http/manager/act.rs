@@ -9,8 +9,8 @@ use pgherd_manager::model::{Action, Rehearsal};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::Proxy;
 use super::herd::check;
+use super::{Proxy, tools};
 use crate::config::{Change, FailoverMode, Refusal};
 use crate::console::{is_console, keeping};
 use crate::server::table::Target;
@@ -23,7 +23,7 @@ impl Proxy {
     pub(super) async fn rehearsal(&self, action: &Action) -> Rehearsal {
         let mut rehearsal = match self.order(action) {
             Some(order) => self.rehearse_order(order).await,
-            None => match self.would(action) {
+            None => match self.would(action).await {
                 Ok(would) => Rehearsal { would: Some(would), ..Rehearsal::default() },
                 Err(refused) => Rehearsal { refused: Some(refused), ..Rehearsal::default() },
             },
@@ -57,6 +57,10 @@ impl Proxy {
                 never = told => never,
             };
         }
+        if let Some((node, tool)) = tools::tool(action) {
+            let done = format!("done: {}", tools::would(node, &tool));
+            return self.shared.control.tool(node, tool, lines).await.map(|()| done);
+        }
         let backends = &self.shared.backends;
         let all = |database: &Option<String>| database.clone().unwrap_or_else(|| "all databases".to_owned());
         match action {
@@ -87,7 +91,7 @@ impl Proxy {
                 self.crew.look();
                 Ok(format!("the session of client {id} ends"))
             }
-            other => Err(format!("{} is not there yet", other.name())),
+            other => Err(unknown(other)),
         }
     }
 
@@ -103,7 +107,8 @@ impl Proxy {
             }
             for event in now.events.iter().filter(|it| it.at > happened) {
                 let how = if event.successful { "" } else { " failed" };
-                let _ = lines.send(format!("node {}: {}{how}: {}", event.node, event.event, event.details)).await;
+                let _ =
+                    lines.send(format!("node {}: {}{how}: {}", event.node, event.event, event.details)).await;
             }
             decided = now.decisions.last().map_or(decided, |it| it.at.max(decided));
             happened = now.events.last().map_or(happened, |it| it.at.max(happened));
@@ -142,7 +147,11 @@ impl Proxy {
     }
 
     /// What an action that is no order about the servers would do.
-    fn would(&self, action: &Action) -> Result<String, String> {
+    async fn would(&self, action: &Action) -> Result<String, String> {
+        if let Some((node, tool)) = tools::tool(action) {
+            let would = tools::would(node, &tool);
+            return self.shared.control.rehearse_tool(node, tool).await.map(|()| would);
+        }
         let named = |database: &Option<String>| match database {
             Some(name) => format!("of database {name}"),
             None => "of all databases".to_owned(),
@@ -181,7 +190,7 @@ impl Proxy {
             Action::Terminate { node, pid } => {
                 format!("End process {pid} on server {node}, and its transaction.")
             }
-            other => return Err(format!("{} is not there yet", other.name())),
+            other => return Err(unknown(other)),
         })
     }
 
@@ -280,6 +289,11 @@ impl Proxy {
             sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// All others are taken elsewhere.
+fn unknown(action: &Action) -> String {
+    format!("nobody takes {}: a defect of pgherd", action.name())
 }
 
 fn ending(sessions: usize) -> String {

@@ -5,6 +5,8 @@ mod ask;
 mod clock;
 mod herd;
 mod login;
+mod swarm;
+mod tools;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use crate::survey;
 use crate::traffic::{self, Counter, Timed};
 use ask::Servers;
 use clock::Clock;
+use tools::{Looks, What};
 
 /// This pgherd.
 pub(super) struct Proxy {
@@ -34,6 +37,7 @@ pub(super) struct Proxy {
     clock: Clock,
     changes: Mutex<Changes>,
     servers: Servers,
+    looks: Looks,
 }
 
 /// What the control loop publishes.
@@ -72,6 +76,7 @@ pub(super) fn manager(shared: &Arc<Shared>, crew: &Arc<Crew>, settings: &Http) -
         clock: Clock::default(),
         changes: Mutex::new(Changes::of(&shared.control)),
         servers: Servers::default(),
+        looks: Looks::default(),
     };
     Manager::new(proxy, access)
 }
@@ -173,16 +178,16 @@ impl Source for Proxy {
         self.servers.ask(&self.shared, NodeId(node), query, numbers).await
     }
 
-    async fn checks(&self, _node: u32) -> Result<Json, String> {
-        Err("not there yet".to_owned())
+    async fn checks(&self, node: u32) -> Result<Json, String> {
+        self.looks.at(&self.shared.control, NodeId(node), What::Checks).await
     }
 
-    async fn backups(&self, _node: u32) -> Result<Json, String> {
-        Err("not there yet".to_owned())
+    async fn backups(&self, node: u32) -> Result<Json, String> {
+        self.looks.at(&self.shared.control, NodeId(node), What::Backups).await
     }
 
     async fn swarm(&self) -> Json {
-        json!({ "available": false, "why_not": "not there yet", "services": [], "nodes": [], "tasks": [] })
+        swarm::swarm(self.shared.config.load_full().http.docker_socket.as_deref()).await
     }
 
     async fn rehearse(&self, action: &Action) -> Rehearsal {

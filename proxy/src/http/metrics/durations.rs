@@ -24,7 +24,12 @@ const BUCKETS: usize = 19;
 const FAMILIES: [(&str, &str, Timed, Counter); 3] = [
     ("query_duration", "How long servers worked on queries", Timed::Query, Counter::QueryTime),
     ("transaction_duration", "How long transactions took", Timed::Transaction, Counter::TransactionTime),
-    ("wait_duration", "How long clients waited that had to wait for a server connection", Timed::Wait, Counter::WaitTime),
+    (
+        "wait_duration",
+        "How long clients waited that had to wait for a server connection",
+        Timed::Wait,
+        Counter::WaitTime,
+    ),
 ];
 
 pub(super) fn encode(
@@ -37,7 +42,8 @@ pub(super) fn encode(
         if times.is_empty() {
             continue;
         }
-        let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        let mut family =
+            encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for ((database, user), counts) in &times {
             let of = |(names, _): &&(DatabaseAndUser, Sums)| names.0 == *database && names.1 == *user;
             let sum = sums.iter().find(of).map_or(0, |(_, sums)| sums.of(counter));
