@@ -26,7 +26,7 @@ export function Shell() {
       <a className="skip" href="#main">Skip to the content</a>
       <Nav current={page.path} open={menu} onClose={() => setMenu(false)} />
       <div className="stage">
-        <TopBar title={page.title} menu={menu} onMenu={() => setMenu(!menu)} />
+        <TopBar menu={menu} onMenu={() => setMenu(!menu)} />
         <main id="main" tabIndex={-1} className={stale ? "stale" : ""} aria-label={page.title}>
           <View />
         </main>

@@ -6,14 +6,13 @@ import { Icon } from "../ui/icons";
 import { Badge, Dot } from "../ui/parts";
 import { Cut } from "../ui/Text";
 
-export function TopBar({ title, menu, onMenu }: { title: string; menu: boolean; onMenu(): void }) {
+export function TopBar({ menu, onMenu }: { menu: boolean; onMenu(): void }) {
   const manager = useManager();
   const open = useManaged((s) => s.console.open);
   const running = useManaged((s) => s.known.orders.some((o) => o.state === "running"));
   return (
     <header className="topbar">
       <Button kind="quiet" icon="menu" className="nav-toggle" aria-label="Views" aria-expanded={menu} aria-controls="nav" onClick={onMenu} />
-      <span className="topbar-title" aria-hidden="true">{title}</span>
       <Connection />
       <span className="topbar-space" />
       <Button kind="quiet" icon="console" aria-expanded={open} onClick={() => manager.showConsole(!open)} aria-label="Console" title="Console" className={running ? "busy" : ""} />

@@ -1,7 +1,7 @@
 import { memo, useEffect, useRef } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { clock } from "../state/format";
+import { bytes, clock } from "../state/format";
 import { useTheme } from "../state/theme";
 
 export interface Series {
@@ -23,6 +23,8 @@ interface ChartProps {
 }
 
 const height = 168;
+// So that the ticks of sizes are round in kB and MB.
+const powersOfTwo = Array.from({ length: 50 }, (_, i) => 2 ** i);
 const cursors = uPlot.sync("pgherd");
 
 /** A plot of one hour at most. The legend says the newest values, or those under the cursor of any plot. */
@@ -104,7 +106,7 @@ function options(width: number, series: Series[], format: ChartProps["format"], 
   return {
     width,
     height,
-    padding: [8, 4, 0, 0],
+    padding: [8, 16, 0, 0],
     legend: { show: false },
     cursor: { sync: { key: cursors.key }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: {
@@ -112,8 +114,8 @@ function options(width: number, series: Series[], format: ChartProps["format"], 
       y: { range: (_, __, max) => [0, Math.max(max * 1.1, 1e-3)] },
     },
     axes: [
-      { ...axis, space: 70, values: (_, times) => times.map((t) => clock(new Date(t * 1000).toISOString()).slice(0, 5)) },
-      { ...axis, size: 58, space: 34, values: (_, values) => values.map((v) => format(v)) },
+      { ...axis, size: 28, space: 70, values: (_, times) => times.map((t) => clock(new Date(t * 1000).toISOString()).slice(0, 5)) },
+      { ...axis, size: 58, space: 30, ...(format === bytes ? { incrs: powersOfTwo } : {}), values: (_, values) => values.map((v) => format(v)) },
     ],
     series: [
       {},

@@ -31,11 +31,11 @@ const fixed: Record<"throughput" | "latency" | "connections", { title: string; s
     format: millis,
   },
   connections: {
-    title: "Connections",
+    title: "Clients and server connections",
     series: [
       { label: "clients", color: "--series-1", fill: true },
-      { label: "servers active", color: "--series-2" },
-      { label: "servers idle", color: "--series-5" },
+      { label: "lent", color: "--series-2" },
+      { label: "idle", color: "--series-5" },
       { label: "waiting", color: "--series-3" },
     ],
     pick: [(p) => p.clients, (p) => p.active, (p) => p.idle, (p) => p.waiting],

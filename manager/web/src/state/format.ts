@@ -40,6 +40,7 @@ export function duration(seconds: number | null | undefined): string {
   const s = Math.max(0, seconds);
   if (s === 0) return "0 s";
   if (s < 0.0995) return `${figures(s * 1000)} ms`;
+  if (s < 60 && Number.isInteger(s)) return `${s} s`;
   if (s < 9.95) return `${s.toFixed(s < 0.995 ? 2 : 1)} s`;
   if (s < 59.5) return `${Math.round(s)} s`;
   if (s < 3599.5) return pair(Math.round(s), 60, "min", "s");
@@ -51,7 +52,7 @@ export function ago(at: string | null | undefined, now: number): string {
   const seconds = age(at, now);
   if (seconds === null) return nothing;
   if (seconds < 1) return "just now";
-  return `${duration(Math.floor(seconds)).replace(/^(\d)\.0 s$/, "$1 s")} ago`;
+  return `${duration(Math.floor(seconds))} ago`;
 }
 
 export function age(at: string | null | undefined, now: number): number | null {
@@ -65,14 +66,15 @@ export function clock(at: string | null | undefined): string {
   return time.toLocaleTimeString("en-GB", { hour12: false });
 }
 
-/** Time of the day for today, else with the date before it. */
+/** Time of the day for today, else with the day before it, and with the year where that is another. */
 export function moment(at: string | null | undefined, now: number): string {
   const time = at ? new Date(at) : null;
   if (!time || Number.isNaN(time.getTime())) return nothing;
-  const today = new Date(now).toDateString() === time.toDateString();
-  const two = (n: number) => String(n).padStart(2, "0");
-  const date = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
-  return today ? clock(at) : `${date} ${clock(at)}`;
+  const today = new Date(now);
+  if (today.toDateString() === time.toDateString()) return clock(at);
+  const month = time.toLocaleDateString("en", { month: "short" });
+  const year = today.getFullYear() === time.getFullYear() ? "" : ` ${time.getFullYear()}`;
+  return `${time.getDate()} ${month}${year}, ${clock(at)}`;
 }
 
 export function percent(value: number | null | undefined): string {

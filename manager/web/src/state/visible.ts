@@ -29,7 +29,7 @@ export function visible(text: string): string {
 
 function nameOf(char: string): string {
   const code = char.codePointAt(0) ?? 0;
-  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
-  if (code === 0x7f) return "\u2421";
+  const known = { 9: "\\t", 10: "\\n", 13: "\\r" }[code];
+  if (known) return known;
   return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
 }

@@ -28,8 +28,8 @@ interface TableProps<R> {
   detail?(row: R): ReactNode;
 }
 
-const step = 100;
-const least = 150;
+const step = 50;
+const least = 130;
 
 /** Widths are fixed, so that numbers that change do not move what stands beside them. */
 export function Table<R>({ label, columns, rows, id, first, empty, detail }: TableProps<R>) {
@@ -69,7 +69,7 @@ export function Table<R>({ label, columns, rows, id, first, empty, detail }: Tab
           <span>
             {count(limit)} of {count(sorted.length)} are shown
           </span>
-          <Button small onClick={() => setLimit(limit + step * 5)}>
+          <Button small onClick={() => setLimit(limit + step * 6)}>
             Show more
           </Button>
         </div>
@@ -86,11 +86,11 @@ interface HeadProps<R> {
 
 function Head<R>({ column, order, onSort }: HeadProps<R>) {
   const mine = order?.by === column.key ? order : null;
-  const side = column.number ? "number" : "";
+  const side = classOf(column);
   if (!column.sort) {
     return (
       <th scope="col" className={side} title={column.about}>
-        {column.title || <span className="unseen">Actions</span>}
+        <span className="sorter still">{column.title || <span className="unseen">Actions</span>}</span>
       </th>
     );
   }
@@ -102,6 +102,11 @@ function Head<R>({ column, order, onSort }: HeadProps<R>) {
       </button>
     </th>
   );
+}
+
+/** What can be done to a row stays in sight, however far it is scrolled. */
+function classOf(column: { key: string; number?: boolean }): string {
+  return column.number ? "number" : column.key === "act" ? "act" : "";
 }
 
 interface LineProps {
@@ -121,7 +126,7 @@ const Line = memo(function Line({ row, columns, detail }: LineProps) {
           </td>
         )}
         {columns.map((column) => (
-          <td key={column.key} className={column.number ? "number" : ""}>
+          <td key={column.key} className={classOf(column)}>
             {column.show(row)}
           </td>
         ))}

@@ -1,5 +1,5 @@
 import { memo } from "react";
-import { ago, bytes, count, millis, moment } from "../state/format";
+import { ago, bytes, count, millis, moment, short } from "../state/format";
 import { useServerNow } from "../state/now";
 import { pieces, visible } from "../state/visible";
 
@@ -39,6 +39,16 @@ export function Cut({ children, className = "" }: { children: string | null | un
   );
 }
 
+/** An SQL text in two lines at most. */
+export function Sql({ children }: { children: string | null }) {
+  if (!children) return <span className="none">–</span>;
+  return (
+    <Text className="mono statement" title={visible(children)}>
+      {children.replace(/[\r\n\t ]+/g, " ").trim()}
+    </Text>
+  );
+}
+
 export function Ago({ at, plain = false }: { at: string | null | undefined; plain?: boolean }) {
   const now = useServerNow();
   if (!at) return <span className="none">–</span>;
@@ -74,6 +84,15 @@ export function Millis({ value }: { value: number | null | undefined }) {
   return (
     <span className="number" title={`${value} ms`}>
       {millis(value)}
+    </span>
+  );
+}
+
+export function Short({ value }: { value: number | null | undefined }) {
+  if (value == null) return <span className="none">–</span>;
+  return (
+    <span className="number" title={value.toLocaleString("en")}>
+      {short(value)}
     </span>
   );
 }

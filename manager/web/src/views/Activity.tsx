@@ -7,23 +7,21 @@ import { visible } from "../state/visible";
 import { Button, SearchBox, Segmented, Select } from "../ui/controls";
 import { Badge, Empty, Facts, Loaded, Note, PageHead, Panel, type Tone } from "../ui/parts";
 import { type Column, Table, matching } from "../ui/Table";
-import { Cut, Moment, Text } from "../ui/Text";
-import { oneLine } from "./Statements";
+import { Cut, Moment, Sql, Text } from "../ui/Text";
 
 type Listed = ServerSession & { on: string; node: number };
 
 const tones: Record<string, Tone> = { active: "accent", "idle in transaction": "warning", "idle in transaction (aborted)": "error" };
 
 const columns: Column<Listed>[] = [
-  { key: "pid", title: "Process", width: 84, number: true, sort: (r) => r.pid, show: (r) => r.pid },
-  { key: "on", title: "Server", width: 92, sort: (r) => r.on, show: (r) => <Cut>{r.on}</Cut> },
+  { key: "pid", title: "Process", width: 76, sort: (r) => r.pid, show: (r) => r.pid },
+  { key: "on", title: "Server", width: 84, sort: (r) => r.on, show: (r) => <Cut>{r.on}</Cut> },
   { key: "state", title: "State", width: 142, sort: (r) => r.state, show: (r) => <Badge tone={tones[r.state ?? ""] ?? "plain"}><Cut>{r.state}</Cut></Badge> },
-  { key: "xact", title: "Transaction", width: 108, number: true, sort: (r) => r.xact_seconds, show: (r) => <Seconds value={r.xact_seconds} /> },
-  { key: "query_time", title: "Query", width: 88, number: true, sort: (r) => (r.state === "active" ? r.query_seconds : null), show: (r) => <Seconds value={r.state === "active" ? r.query_seconds : null} /> },
-  { key: "wait", title: "Waits for", width: 140, sort: (r) => r.wait, show: (r) => <Waits row={r} /> },
-  { key: "query", title: "Statement", show: (r) => <Cut className="mono">{r.query === null ? null : oneLine(r.query)}</Cut> },
-  { key: "user", title: "User", width: 104, sort: (r) => r.user, show: (r) => <Cut>{r.user}</Cut> },
-  { key: "application", title: "Application", width: 116, sort: (r) => r.application_name, show: (r) => <Cut>{r.application_name}</Cut> },
+  { key: "xact", title: "Transaction", width: 100, number: true, sort: (r) => r.xact_seconds, show: (r) => <Seconds value={r.xact_seconds} /> },
+  { key: "query_time", title: "Query", width: 76, number: true, sort: (r) => (r.state === "active" ? r.query_seconds : null), show: (r) => <Seconds value={r.state === "active" ? r.query_seconds : null} /> },
+  { key: "wait", title: "Waits for", width: 150, sort: (r) => r.wait, show: (r) => <Waits row={r} /> },
+  { key: "query", title: "Statement", show: (r) => <Sql>{r.query}</Sql> },
+  { key: "user", title: "User", width: 110, sort: (r) => r.user, show: (r) => <Cut>{r.user}</Cut> },
   { key: "act", title: "", width: 88, show: (r) => <Acts row={r} /> },
 ];
 
@@ -81,6 +79,7 @@ function Detail({ row }: { row: Listed }) {
       {row.query && <pre className="sql"><Text layout>{row.query}</Text></pre>}
       <Facts
         rows={[
+          ["Application", <Text key="n">{row.application_name}</Text>],
           ["Database", <Text key="d">{row.database}</Text>],
           ["Address", <Text key="a">{row.client_addr}</Text>],
           ["Connected", <Moment key="b" at={row.backend_start} />],
@@ -98,7 +97,14 @@ function Seconds({ value }: { value: number | null }) {
 }
 
 function Waits({ row }: { row: Listed }) {
-  if (row.blocked_by.length > 0) return <Badge tone="error">blocked by {row.blocked_by.join(", ")}</Badge>;
+  if (row.blocked_by.length > 0) {
+    const [first, ...others] = row.blocked_by;
+    return (
+      <span title={`Blocked by ${row.blocked_by.join(", ")}`}>
+        <Badge tone="error">blocked by {first}{others.length > 0 && ` +${others.length}`}</Badge>
+      </span>
+    );
+  }
   return <Cut>{row.wait}</Cut>;
 }
 

@@ -46,8 +46,7 @@ function Node({ node, checks }: { node: HerdNode; checks: Resource<Checks> }) {
           ["State", <span key="s"><Text>{node.state}</Text> {node.since && <span className="faint">for <Ago at={node.since} plain /></span>}</span>],
           ["Used for", node.used_for],
           ["Lag", <Bytes key="l" value={node.lag_bytes} />],
-          ["Position", <Text key="p" className="mono">{node.lsn}</Text>],
-          ["Timeline", node.timeline ?? "–"],
+          ["Position", <span key="p"><Text className="mono">{node.lsn}</Text> {node.timeline !== null && <span className="faint">on {node.timeline}</span>}</span>],
           ["Connections", <span key="c" className="number">{`${count(node.lent)} of ${count(node.connections)} lent`}</span>],
           ["Answers in", millis(node.round_trip_ms)],
           ["Weight", node.weight],
@@ -72,7 +71,7 @@ function Checked({ checks }: { checks: NodeChecks }) {
                 <Dot tone={programTone(program.state)} />
                 <Cut className="check-name">{program.name}</Cut>
                 <Text className="check-state">{program.state.toLowerCase()}</Text>
-                <Cut className="check-detail">{program.detail}</Cut>
+                {program.detail && <Cut className="check-detail">{program.detail}</Cut>}
               </li>
             ))}
           </ul>
@@ -86,7 +85,7 @@ function Checked({ checks }: { checks: NodeChecks }) {
                 <Icon name={check.ok ? "check" : "close"} className={check.ok ? "ok-text" : "error-text"} />
                 <Cut className="check-name">{check.check}</Cut>
                 <span className="unseen">{check.ok ? "in order" : "not in order"}</span>
-                <Cut className="check-detail">{check.detail}</Cut>
+                {check.detail && <Cut className="check-detail">{check.detail}</Cut>}
               </li>
             ))}
           </ul>

@@ -50,10 +50,10 @@ const slots: Column<Of<Slot>>[] = [
 type RepmgrNode = Repmgr["nodes"][number];
 
 const repmgrNodes: Column<RepmgrNode>[] = [
-  { key: "id", title: "Id", width: 56, number: true, sort: (r) => r.node_id, show: (r) => r.node_id },
+  { key: "id", title: "Id", width: 56, sort: (r) => r.node_id, show: (r) => r.node_id },
   { key: "name", title: "Name", width: 130, sort: (r) => r.node_name, show: (r) => <Cut>{r.node_name}</Cut> },
   { key: "type", title: "Type", width: 96, show: (r) => <Badge tone={r.type === "primary" ? "accent" : "plain"}><Text>{r.type}</Text></Badge> },
-  { key: "upstream", title: "Follows", width: 80, number: true, show: (r) => r.upstream_node_id ?? "–" },
+  { key: "upstream", title: "Follows", width: 72, show: (r) => r.upstream_node_id ?? "–" },
   { key: "active", title: "Active", width: 80, show: (r) => <Badge tone={r.active ? "ok" : "warning"}>{r.active ? "yes" : "no"}</Badge> },
   { key: "priority", title: "Priority", width: 80, number: true, show: (r) => r.priority },
   { key: "location", title: "Location", width: 100, show: (r) => <Cut>{r.location}</Cut> },
@@ -64,7 +64,7 @@ type RepmgrEvent = Repmgr["events"][number];
 
 const repmgrEvents: Column<RepmgrEvent>[] = [
   { key: "at", title: "Time", width: 168, sort: (r) => r.at, show: (r) => <Moment at={r.at} /> },
-  { key: "node", title: "Node", width: 64, number: true, show: (r) => r.node_id },
+  { key: "node", title: "Node", width: 64, show: (r) => r.node_id },
   { key: "event", title: "Event", width: 220, sort: (r) => r.event, show: (r) => <Cut className="mono">{r.event}</Cut> },
   { key: "ok", title: "Outcome", width: 90, show: (r) => <Badge tone={r.successful ? "ok" : "error"}>{r.successful ? "done" : "failed"}</Badge> },
   { key: "details", title: "Details", show: (r) => <Cut>{r.details}</Cut> },

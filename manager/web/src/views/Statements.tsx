@@ -5,23 +5,21 @@ import { visible } from "../state/visible";
 import { SearchBox, Select } from "../ui/controls";
 import { Empty, Loaded, Note, PageHead, Panel } from "../ui/parts";
 import { type Column, Table, matching } from "../ui/Table";
-import { Bytes, Count, Cut, Millis, Text } from "../ui/Text";
+import { Bytes, Count, Cut, Millis, Short, Sql, Text } from "../ui/Text";
 import { percent } from "../state/format";
 
 type Listed = Statement & { on: string; part: number };
 
 const columns: Column<Listed>[] = [
-  { key: "query", title: "Statement", show: (r) => <Cut className="mono">{oneLine(r.query)}</Cut> },
-  { key: "part", title: "Share", about: "Of the time of all statements here", width: 120, sort: (r) => r.part, show: (r) => <Part value={r.part} /> },
-  { key: "total", title: "Total", width: 88, number: true, sort: (r) => r.total_ms, show: (r) => <Millis value={r.total_ms} /> },
-  { key: "mean", title: "Mean", width: 84, number: true, sort: (r) => r.mean_ms, show: (r) => <Millis value={r.mean_ms} /> },
-  { key: "max", title: "Max", width: 84, number: true, sort: (r) => r.max_ms, show: (r) => <Millis value={r.max_ms} /> },
-  { key: "calls", title: "Calls", width: 92, number: true, sort: (r) => r.calls, show: (r) => <Count value={r.calls} /> },
-  { key: "rows", title: "Rows", width: 92, number: true, sort: (r) => r.rows, show: (r) => <Count value={r.rows} /> },
-  { key: "hit", title: "Cache hits", width: 96, number: true, sort: (r) => r.hit_ratio, show: (r) => (r.hit_ratio === null ? <span className="none">–</span> : percent(r.hit_ratio * 100)) },
-  { key: "user", title: "User", width: 110, sort: (r) => r.user, show: (r) => <Cut>{r.user}</Cut> },
-  { key: "database", title: "Database", width: 110, sort: (r) => r.database, show: (r) => <Cut>{r.database}</Cut> },
-  { key: "on", title: "Server", width: 96, sort: (r) => r.on, show: (r) => <Cut>{r.on}</Cut> },
+  { key: "query", title: "Statement", show: (r) => <Sql>{r.query}</Sql> },
+  { key: "part", title: "Share", about: "Of the time of all statements here", width: 124, sort: (r) => r.part, show: (r) => <Part value={r.part} /> },
+  { key: "total", title: "Total", width: 96, number: true, sort: (r) => r.total_ms, show: (r) => <Millis value={r.total_ms} /> },
+  { key: "mean", title: "Mean", width: 76, number: true, sort: (r) => r.mean_ms, show: (r) => <Millis value={r.mean_ms} /> },
+  { key: "max", title: "Max", width: 76, number: true, sort: (r) => r.max_ms, show: (r) => <Millis value={r.max_ms} /> },
+  { key: "calls", title: "Calls", width: 72, number: true, sort: (r) => r.calls, show: (r) => <Short value={r.calls} /> },
+  { key: "rows", title: "Rows", width: 72, number: true, sort: (r) => r.rows, show: (r) => <Short value={r.rows} /> },
+  { key: "hit", title: "Hits", about: "Blocks that were found in the cache", width: 72, number: true, sort: (r) => r.hit_ratio, show: (r) => (r.hit_ratio === null ? <span className="none">–</span> : percent(r.hit_ratio * 100)) },
+  { key: "on", title: "Server", width: 92, sort: (r) => r.on, show: (r) => <Cut>{r.on}</Cut> },
 ];
 
 export function Statements() {
@@ -68,7 +66,8 @@ function List({ data, node, search }: { data: Said; node: string; search: string
       detail={(r) => (
         <>
           <pre className="sql"><Text layout>{r.query}</Text></pre>
-          <p className="detail-text faint">{r.calls > 0 && <>On average <Count value={r.rows / r.calls} /> rows a call. </>}Text of <Bytes value={new Blob([r.query]).size} />.</p>
+          <p className="detail-text faint">
+            By <Text>{r.user}</Text> in <Text>{r.database}</Text>.{" "}{r.calls > 0 && <>On average <Count value={r.rows / r.calls} /> rows a call. </>}Text of <Bytes value={new Blob([r.query]).size} />.</p>
         </>
       )}
     />
@@ -82,8 +81,4 @@ function Part({ value }: { value: number }) {
       <span className="number">{percent(Math.round(value * 1000) / 10)}</span>
     </span>
   );
-}
-
-export function oneLine(query: string): string {
-  return query.replace(/[\r\n\t ]+/g, " ").trim();
 }

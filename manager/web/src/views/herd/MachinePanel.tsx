@@ -1,3 +1,4 @@
+import { useEffect, useRef } from "react";
 import { Guards } from "../../actions/Guards";
 import { HerdMenu } from "../../actions/NodeActions";
 import type { Failover } from "../../api/types";
@@ -54,8 +55,14 @@ function Steps({ state, under }: { state: string; under: Failover | undefined })
   const spent = new Map(under?.steps.map((step) => [step.state, step.seconds]));
   const known = at >= 0 || aside.includes(state);
   const extra = known ? aside : [...aside, state];
+  const row = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    // On a phone the row is scrolled: the present step is brought into sight, and the page stays where it is.
+    const now = row.current?.querySelector<HTMLElement>("[aria-current]");
+    if (row.current && now) row.current.scrollLeft = now.offsetLeft - row.current.clientWidth / 2 + now.offsetWidth / 2;
+  }, [state]);
   return (
-    <div className="steps-row">
+    <div className="steps-row" ref={row} tabIndex={0} role="group" aria-label="State of the failover machine">
       <ol className="steps" aria-label="Steps of a failover">
         {failoverPath.map((step, i) => (
           <Step key={step} name={step} now={step === state} before={i < at || (i > 0 && spent.has(step) && step !== state)} seconds={spent.get(step)} />

@@ -27,7 +27,7 @@ export interface Picture {
   replication: (Arrow & { from: number })[];
 }
 
-export const cardHeight = 116;
+export const cardHeight = 124;
 const gap = 24;
 
 /** The primary first, then the standbys by number: nobody changes place but by a promotion. */
@@ -38,7 +38,7 @@ export function ordered(nodes: HerdNode[]): HerdNode[] {
 
 /** Where everything is drawn in a picture of this width. */
 export function layout(width: number, nodes: HerdNode[]): Picture {
-  return width < 720 ? narrow(width, ordered(nodes)) : wide(width, ordered(nodes));
+  return width < 900 ? narrow(width, ordered(nodes)) : wide(width, ordered(nodes));
 }
 
 function wide(width: number, nodes: HerdNode[]): Picture {

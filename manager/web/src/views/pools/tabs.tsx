@@ -38,6 +38,8 @@ const state: Column<Row> = {
 const waitMillis = (r: Row) => (number(r.wait) ?? number(r.maxwait) ?? 0) * 1000 + (number(r.wait_us) ?? number(r.maxwait_us) ?? 0) / 1000;
 const wait = (title: string): Column<Row> => ({ key: "wait", title, width: 100, number: true, sort: waitMillis, show: (r) => (waitMillis(r) > 0 ? <Millis value={waitMillis(r)} /> : <span className="none">–</span>) });
 
+const id: Column<Row> = { key: "id", title: "Id", width: 68, sort: (r) => number(r.id), show: (r) => <span className="number">{String(r.id)}</span> };
+
 const address: Column<Row> = { key: "addr", title: "Address", width: 160, sort: (r) => text(r.addr) ?? "", show: (r) => <Cut className="mono">{r.addr == null ? null : `${r.addr}:${r.port ?? ""}`}</Cut> };
 
 const yes = (key: string, title: string, tone: Tone): Column<Row> => ({
@@ -71,8 +73,8 @@ export const tabs: Tab[] = [
     none: "No client is connected.",
     id: (r) => String(r.id ?? r.ptr),
     columns: [
-      figure("id", "Id", 72), state, words("user", "User"), words("database", "Database"), words("application_name", "Application"), address, wait("Waits for"),
-      words("pinned", "Pinned", 110), words("tls", "TLS", 96), { key: "act", title: "", width: 60, show: (r) => <ClientActions row={r} /> },
+      id, state, words("user", "User"), words("database", "Database"), words("application_name", "Application"), address, wait("Waits for"),
+      words("pinned", "Pinned", 100), { key: "act", title: "", width: 60, show: (r) => <ClientActions row={r} /> },
     ],
     first: { by: "id", down: false },
   },
@@ -83,7 +85,7 @@ export const tabs: Tab[] = [
     about: "Connections to the servers, lent or idle.",
     none: "There is no server connection.",
     id: (r) => String(r.ptr ?? `${r.addr} ${r.port} ${r.remote_pid}`),
-    columns: [figure("remote_pid", "Process", 88), state, words("user", "User"), words("database", "Database"), address, words("application_name", "Lent to"), figure("prepared_statements", "Prepared", 92), yes("close_needed", "Closing", "warning")],
+    columns: [words("remote_pid", "Process", 92), state, words("user", "User"), words("database", "Database"), address, words("application_name", "Lent to"), figure("prepared_statements", "Prepared", 92), yes("close_needed", "Closing", "warning")],
     first: { by: "state", down: false },
   },
   {
@@ -93,7 +95,7 @@ export const tabs: Tab[] = [
     about: "Sessions that keep their server connection beyond a transaction, and why.",
     none: "No session is pinned: all server connections can be shared.",
     id: (r) => String(r.id),
-    columns: [figure("id", "Id", 72), words("reason", "Reason", 150), words("user", "User"), words("database", "Database"), words("application_name", "Application"), words("server", "Server", 150, true), figure("server_pid", "Process", 88), { key: "act", title: "", width: 60, show: (r) => <ClientActions row={r} /> }],
+    columns: [id, words("reason", "Reason", 150), words("user", "User"), words("database", "Database"), words("application_name", "Application"), words("server", "Server", 150, true), figure("server_pid", "Process", 88), { key: "act", title: "", width: 60, show: (r) => <ClientActions row={r} /> }],
   },
   {
     path: "routing",
