@@ -1,0 +1,121 @@
+import { useMemo, useState } from "react";
+import type { Activity as Said, ServerSession } from "../api/types";
+import { duration } from "../state/format";
+import { useManager, useWhyNot } from "../state/manager";
+import { useResource } from "../state/resource";
+import { visible } from "../state/visible";
+import { Button, SearchBox, Segmented, Select } from "../ui/controls";
+import { Badge, Empty, Facts, Loaded, Note, PageHead, Panel, type Tone } from "../ui/parts";
+import { type Column, Table, matching } from "../ui/Table";
+import { Cut, Moment, Sql, Text } from "../ui/Text";
+
+type Listed = ServerSession & { on: string; node: number };
+
+const tones: Record<string, Tone> = { active: "accent", "idle in transaction": "warning", "idle in transaction (aborted)": "error" };
+
+const columns: Column<Listed>[] = [
+  { key: "pid", title: "Process", width: 76, sort: (r) => r.pid, show: (r) => r.pid },
+  { key: "on", title: "Server", width: 84, sort: (r) => r.on, show: (r) => <Cut>{r.on}</Cut> },
+  { key: "state", title: "State", width: 142, sort: (r) => r.state, show: (r) => <Badge tone={tones[r.state ?? ""] ?? "plain"}><Cut>{r.state}</Cut></Badge> },
+  { key: "xact", title: "Transaction", width: 100, number: true, sort: (r) => r.xact_seconds, show: (r) => <Seconds value={r.xact_seconds} /> },
+  { key: "query_time", title: "Query", width: 76, number: true, sort: (r) => (r.state === "active" ? r.query_seconds : null), show: (r) => <Seconds value={r.state === "active" ? r.query_seconds : null} /> },
+  { key: "wait", title: "Waits for", width: 150, sort: (r) => r.wait, show: (r) => <Waits row={r} /> },
+  { key: "query", title: "Statement", show: (r) => <Sql>{r.query}</Sql> },
+  { key: "user", title: "User", width: 110, sort: (r) => r.user, show: (r) => <Cut>{r.user}</Cut> },
+  { key: "act", title: "", width: 88, show: (r) => <Acts row={r} /> },
+];
+
+type Which = "busy" | "waiting" | "all";
+
+export function Activity() {
+  const [node, setNode] = useState("");
+  const [search, setSearch] = useState("");
+  const [which, setWhich] = useState<Which>("busy");
+  const said = useResource<Said>("activity", 2);
+  return (
+    <>
+      <PageHead title="Activity" about="What the servers do right now: pg_stat_activity of all of them." />
+      <Loaded of={said}>
+        {(data) => (
+          <>
+            {data.nodes.filter((n) => n.error !== null).map((n) => (
+              <Note key={n.node} tone="warning"><b><Text>{n.name}</Text>:</b> <Text>{n.error}</Text></Note>
+            ))}
+            <Panel flush>
+              <div className="toolbar">
+                <SearchBox label="Search sessions" value={search} onChange={setSearch} />
+                <Select label="Server" value={node} options={[["", "All servers"], ...data.nodes.map((n) => [String(n.node), visible(n.name)] as const)]} onChange={setNode} />
+                <Segmented label="Which" value={which} options={[["busy", "At work"], ["waiting", "Waiting"], ["all", "All"]]} onChange={setWhich} />
+              </div>
+              <List data={data} node={node} which={which} search={search} />
+            </Panel>
+          </>
+        )}
+      </Loaded>
+    </>
+  );
+}
+
+function List({ data, node, which, search }: { data: Said; node: string; which: Which; search: string }) {
+  const all = useMemo(() => data.nodes.flatMap((n) => n.sessions.map((s) => ({ ...s, on: n.name, node: n.node }))), [data]);
+  const rows = all.filter((r) => (node === "" || String(r.node) === node) && (which === "all" || (which === "busy" ? r.state !== null && r.state !== "idle" : r.blocked_by.length > 0)));
+  const none = { busy: "Nobody is at work.", waiting: "Nobody waits for a lock.", all: "There is no session." }[which];
+  return (
+    <Table
+      label="Sessions"
+      columns={columns}
+      rows={matching(rows, search, (r) => [r.pid, r.on, r.state, r.user, r.database, r.application_name, r.client_addr, r.query, r.wait])}
+      id={(r) => `${r.node} ${r.pid}`}
+      first={{ by: "xact", down: true }}
+      empty={<Empty icon={search ? "search" : "ok"} title={search ? "Nothing matches." : none} />}
+      detail={(r) => <Detail row={r} />}
+    />
+  );
+}
+
+function Detail({ row }: { row: Listed }) {
+  return (
+    <>
+      {row.query && <pre className="sql"><Text layout>{row.query}</Text></pre>}
+      <Facts
+        rows={[
+          ["Application", <Text key="n">{row.application_name}</Text>],
+          ["Database", <Text key="d">{row.database}</Text>],
+          ["Address", <Text key="a">{row.client_addr}</Text>],
+          ["Connected", <Moment key="b" at={row.backend_start} />],
+          ["Transaction began", <Moment key="x" at={row.xact_start} />],
+          ["Client of pgherd", row.client ?? "–"],
+        ]}
+      />
+    </>
+  );
+}
+
+function Seconds({ value }: { value: number | null }) {
+  if (value === null) return <span className="none">–</span>;
+  return <span className={`number ${value >= 60 ? "warn-text" : ""}`} title={`${value} s`}>{duration(value)}</span>;
+}
+
+function Waits({ row }: { row: Listed }) {
+  if (row.blocked_by.length > 0) {
+    const [first, ...others] = row.blocked_by;
+    return (
+      <span title={`Blocked by ${row.blocked_by.join(", ")}`}>
+        <Badge tone="error">blocked by {first}{others.length > 0 && ` +${others.length}`}</Badge>
+      </span>
+    );
+  }
+  return <Cut>{row.wait}</Cut>;
+}
+
+function Acts({ row }: { row: Listed }) {
+  const manager = useManager();
+  const whyNot = useWhyNot();
+  const give = (action: string) => manager.ask({ action, node: row.node, pid: row.pid });
+  return (
+    <span className="row-acts">
+      <Button small kind="quiet" icon="stop" aria-label={`Cancel the query of ${row.pid}`} title="Cancel the query" whyNot={whyNot ?? (row.state === "active" ? null : "It runs no query")} onClick={() => give("cancel")} />
+      <Button small kind="quiet" icon="close" aria-label={`Terminate ${row.pid}`} title="Terminate the session" whyNot={whyNot} onClick={() => give("terminate")} />
+    </span>
+  );
+}
