@@ -5,9 +5,10 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     println!("cargo::rustc-check-cfg=cfg(has_page)");
-    println!("cargo::rerun-if-changed=web/dist");
+    // A directory that is not there would be looked for at each build: the page's build touches this file instead.
+    println!("cargo::rerun-if-changed=build.rs");
     let out = env::var("OUT_DIR").map_err(io::Error::other)?;
-    let (built, page) = (Path::new("web/dist/page"), Path::new(&out).join("page"));
+    let (built, page) = (Path::new("web/dist"), Path::new(&out).join("page"));
     if page.exists() {
         fs::remove_dir_all(&page)?;
     }
