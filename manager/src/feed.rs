@@ -59,7 +59,12 @@ impl Feed {
 impl<S: Source> Manager<S> {
     /// The herd at this moment.
     pub(crate) fn herd(&self) -> Herd {
-        Herd { traffic: self.feed.points.lock().latest(), ..self.source.herd() }
+        let traffic = self.feed.points.lock().latest();
+        let mut herd = self.source.herd();
+        for node in &mut herd.nodes {
+            node.reads_per_second = traffic.as_ref().and_then(|it| it.reads.get(&node.id).copied());
+        }
+        Herd { traffic, ..herd }
     }
 
     /// What has happened, and what was ordered here, the newest first.

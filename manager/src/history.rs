@@ -65,9 +65,14 @@ fn point(now: &Counts, before: &Counts, seconds: f64) -> Point {
         waiting: now.waiting,
         active: now.active,
         idle: now.idle,
+        reads: now.reads.iter().map(|(node, reads)| (*node, rate(*reads, reads_of(before, *node)))).collect(),
         lag_bytes: now.lag.iter().map(|(node, bytes, _)| (*node, *bytes)).collect::<BTreeMap<_, _>>(),
         lag_seconds: now.lag.iter().map(|(node, _, seconds)| (*node, rounded(*seconds))).collect(),
     }
+}
+
+fn reads_of(counts: &Counts, node: u32) -> u64 {
+    counts.reads.iter().find(|(it, _)| *it == node).map_or(0, |(_, reads)| *reads)
 }
 
 /// With as many digits as are worth sending.

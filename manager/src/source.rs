@@ -68,6 +68,8 @@ pub struct Counts {
     pub active: usize,
     /// Server connections that nobody has.
     pub idle: usize,
+    /// Queries of each server that only read.
+    pub reads: Vec<(u32, u64)>,
     /// How far each standby's replay is behind: bytes and seconds.
     pub lag: Vec<(u32, u64, f64)>,
 }

@@ -26,11 +26,12 @@ pub(super) struct Which {
 
 type Asked = Result<Query<Which>, QueryRejection>;
 
-/// An object for each server that is asked: its number, its name, and either the answer under `field` or the error.
+/// An object for each server that is asked: its number, its name, the error if there is one, and the answer: itself, or under the one name that
+/// `empty` has, which stands for it where there is none.
 async fn of_all<S, F>(
     manager: &Manager<S>,
     asked: Asked,
-    field: Option<&str>,
+    empty: Value,
     ask: impl Fn(Node) -> F,
 ) -> Result<Vec<Value>, Refusal>
 where
@@ -49,22 +50,22 @@ where
     let wanted = nodes.into_iter().filter(|node| only.is_none_or(|id| node.id == id));
     let answers = wanted.map(|node| {
         let (id, name, up) = (node.id, node.name.clone(), node.up);
-        let asking = ask(node);
+        let (asking, empty) = (ask(node), &empty);
         async move {
             let answer = if up {
                 asking.await
             } else {
                 asking.await.map_err(|why| format!("it does not answer: {why}"))
             };
-            let mut shown = json!({ "node": id, "name": name, "error": answer.as_ref().err() });
-            if let (Ok(answer), Some(fields)) = (answer, shown.as_object_mut()) {
-                match (field, answer) {
-                    (Some(field), answer) => {
-                        fields.insert(field.to_owned(), answer);
-                    }
-                    (None, Value::Object(answer)) => fields.extend(answer),
-                    (None, _) => {}
-                }
+            let error = answer.as_ref().err().cloned();
+            let fields = match (answer, empty.as_object().and_then(|empty| empty.keys().next())) {
+                (Ok(Value::Object(fields)), _) => Value::Object(fields),
+                (Ok(list), Some(name)) => json!({ name: list }),
+                (Ok(_), None) | (Err(_), _) => empty.clone(),
+            };
+            let mut shown = json!({ "node": id, "name": name, "error": error });
+            if let (Some(shown), Value::Object(fields)) = (shown.as_object_mut(), fields) {
+                shown.extend(fields);
             }
             shown
         }
@@ -88,7 +89,8 @@ pub(super) async fn replication<S: Source>(
     asked: Asked,
 ) -> Result<Json<Value>, Refusal> {
     let ask = |node: Node| manager.ask(node.id, queries::REPLICATION);
-    let nodes = of_all(&manager, asked, None, ask).await?;
+    let empty = json!({ "senders": [], "receiver": null, "slots": [] });
+    let nodes = of_all(&manager, asked, empty, ask).await?;
     Ok(Json(json!({ "primary": manager.source.herd().writes.node, "nodes": nodes })))
 }
 
@@ -112,7 +114,7 @@ pub(super) async fn activity<S: Source>(
         }
         Ok(sessions)
     };
-    let nodes = of_all(&manager, asked, Some("sessions"), |node| ask(node.id)).await?;
+    let nodes = of_all(&manager, asked, json!({ "sessions": [] }), |node| ask(node.id)).await?;
     Ok(Json(json!({ "nodes": nodes })))
 }
 
@@ -132,7 +134,7 @@ pub(super) async fn statements<S: Source>(
         };
         manager.ask(id, &queries::statements(&schema)).await
     };
-    let nodes = of_all(&manager, asked, Some("statements"), |node| ask(node.id)).await?;
+    let nodes = of_all(&manager, asked, json!({ "statements": [] }), |node| ask(node.id)).await?;
     Ok(Json(json!({ "source": "pg_stat_statements", "nodes": nodes })))
 }
 
@@ -163,7 +165,8 @@ pub(super) async fn checks<S: Source>(
     _: Visitor,
     asked: Asked,
 ) -> Result<Json<Value>, Refusal> {
-    let nodes = of_all(&manager, asked, None, |node| manager.source.checks(node.id)).await?;
+    let empty = json!({ "programs": [], "disks": [], "repmgr": [] });
+    let nodes = of_all(&manager, asked, empty, |node| manager.source.checks(node.id)).await?;
     Ok(Json(json!({ "nodes": nodes })))
 }
 
@@ -175,6 +178,7 @@ pub(super) async fn backups<S: Source>(
     _: Visitor,
     asked: Asked,
 ) -> Result<Json<Value>, Refusal> {
-    let nodes = of_all(&manager, asked, Some("backups"), |node| manager.source.backups(node.id)).await?;
+    let nodes =
+        of_all(&manager, asked, json!({ "backups": [] }), |node| manager.source.backups(node.id)).await?;
     Ok(Json(json!({ "nodes": nodes })))
 }

@@ -150,6 +150,8 @@ pub struct Node {
     pub connections: usize,
     /// Those that clients have.
     pub lent: usize,
+    /// Queries a second there that only read.
+    pub reads_per_second: Option<f64>,
     /// How long the shortest of its last probes took.
     pub round_trip_ms: Option<f64>,
     /// The server that it gets its WAL from.

@@ -45,6 +45,8 @@ pub struct Point {
     pub active: usize,
     /// Server connections that nobody has.
     pub idle: usize,
+    /// Queries a second of each server that only read.
+    pub reads: BTreeMap<u32, f64>,
     /// How far each standby's replay is behind.
     pub lag_bytes: BTreeMap<u32, u64>,
     /// For how long it has been.

@@ -13,6 +13,7 @@ use crate::console::show_holds;
 use crate::server::table::{Table, Target};
 use crate::shared::Shared;
 use crate::survey::servers::{place, role, state};
+use crate::traffic::Counter;
 
 pub(super) fn herd(shared: &Shared, clock: &Clock) -> Herd {
     let topology = Arc::clone(&shared.control.topology.borrow());
@@ -142,6 +143,7 @@ fn nodes(
             since: member.and_then(|member| member.seen.as_ref()).map(|seen| clock.show(seen.since)),
             connections: own.map(|(_, _, pool)| pool.connections()).sum(),
             lent,
+            reads_per_second: None,
             round_trip_ms: shared.backends.round_trip(node.id).map(|it| it.as_secs_f64() * 1000.0),
             upstream: receiving.and_then(|receiving| receiving.from).map(|id| id.0),
             receiver: receiving.map(|receiving| receiving.status.clone()),
@@ -153,6 +155,13 @@ fn nodes(
 
 fn behind(head: Option<Lsn>, lsn: Option<Lsn>) -> Option<u64> {
     Some(head?.bytes_since(lsn?))
+}
+
+/// Queries of each server that only read.
+pub(super) fn reads(shared: &Shared) -> Vec<(u32, u64)> {
+    let nodes = Arc::clone(&shared.control.routing.borrow().nodes);
+    let reads = |id| shared.backends.account(id).sums().of(Counter::Reads);
+    nodes.iter().map(|node| (node.id.0, reads(node.id))).collect()
 }
 
 /// How far each standby's replay is behind.

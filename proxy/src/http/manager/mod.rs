@@ -135,6 +135,7 @@ impl Source for Proxy {
             waiting: total(|pool| pool.waiting),
             active: total(|pool| pool.active),
             idle: total(|pool| pool.idle),
+            reads: herd::reads(shared),
             lag: herd::lags(shared),
         }
     }
