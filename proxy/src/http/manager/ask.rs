@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pgherd_health::{Login, Node, NodeId, Session};
+use pgherd_health::{ConnectFailure, Login, Node, NodeId, Session};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
@@ -97,9 +97,14 @@ async fn open(node: &Node, config: &Config) -> Result<Session, String> {
     let opened = timeout(WITHIN, login.at(&node.host, node.port)).await;
     opened
         .unwrap_or_else(|_| {
-            Err(pgherd_health::ConnectFailure::Refused(format!("no login within {} s", WITHIN.as_secs())))
+            let why = format!("{}:{}: no login within {} s", node.host, node.port, WITHIN.as_secs());
+            Err(ConnectFailure::Refused(why))
         })
-        .map_err(|failure| format!("{}:{}: {failure}", node.host, node.port))
+        .map_err(|failure| match failure {
+            ConnectFailure::Rejected { .. } => format!("{}:{}: {failure}", node.host, node.port),
+            // They name it themselves.
+            failure => failure.to_string(),
+        })
 }
 
 async fn one_text(session: &Session, query: &str, numbers: &[i32]) -> Result<String, String> {

@@ -75,13 +75,13 @@ fn alert(status: &Status, writes: &Writes, nodes: &[model::Node]) -> Option<Aler
     let said = |level, text: String, advice: Option<String>| Some(Alert { level, text, advice });
     let sentence = |text: &str| format!("{}.", text.trim_end_matches('.'));
     if status.state == StateName::Hold {
-        let text = format!("pgherd holds, and writes wait: {}", sentence(&status.reason));
+        let text = format!("pgherd holds, and writes wait: {}", with_names(&sentence(&status.reason), nodes));
         return said(Level::Error, text, status.advice.clone());
     }
     if let Some(reason) = &writes.reason {
         let advice =
             status.advice.clone().or_else(|| Some("pgherd is at work: nothing needs to be done.".to_owned()));
-        return said(Level::Error, format!("Writes wait: {}", sentence(reason)), advice);
+        return said(Level::Error, format!("Writes wait: {}", with_names(&sentence(reason), nodes)), advice);
     }
     if status.paused {
         let advice = "Resume failover when the work on the servers is done.";
@@ -89,11 +89,29 @@ fn alert(status: &Status, writes: &Writes, nodes: &[model::Node]) -> Option<Aler
         return said(Level::Warning, text.to_owned(), Some(advice.to_owned()));
     }
     if let Some(warning) = status.warnings.first() {
-        return said(Level::Warning, sentence(warning), status.advice.clone());
+        return said(Level::Warning, with_names(&sentence(warning), nodes), status.advice.clone());
     }
     let unused = nodes.iter().find(|node| node.used_for == "no" && !node.detached)?;
     let why = unused.why_not.as_deref().unwrap_or("it is not fit to be read");
     said(Level::Warning, format!("{} is used for nothing: {}", unused.name, sentence(why)), None)
+}
+
+/// Servers by their names, and not only by their numbers.
+fn with_names(text: &str, nodes: &[model::Node]) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("node ") {
+        let digits = after.find(|it: char| !it.is_ascii_digit()).unwrap_or(after.len());
+        let (number, behind) = after.split_at(digits);
+        let name = nodes.iter().find(|node| number.parse() == Ok(node.id)).map(|node| node.name.as_str());
+        shown.push_str(before);
+        match name {
+            Some(name) => shown.push_str(name),
+            None => shown.extend(["node ", number]),
+        }
+        rest = behind;
+    }
+    shown + rest
 }
 
 fn nodes(
@@ -104,6 +122,7 @@ fn nodes(
     let nodes = Arc::clone(&shared.control.routing.borrow().nodes);
     let primary = topology.leadership.primary().and_then(|id| topology.member(id));
     let head = primary.and_then(Member::furthest);
+    let leader = topology.leadership.primary();
     let positions = shared.backends.positions();
     let pools = shared.backends.pools(None);
     let node = |node: &pgherd_health::Node| {
@@ -127,7 +146,10 @@ fn nodes(
             name: repmgr.map_or_else(|| node.host.clone(), |row| row.node_name.clone()),
             host: node.host.clone(),
             port: node.port,
-            role: member.map_or("unknown", role),
+            // What a server that is gone said last is void once another leads.
+            role: member
+                .filter(|it| it.is_alive() || leader.is_none_or(|id| id == node.id))
+                .map_or("unknown", role),
             state: member.map_or_else(|| "unknown".to_owned(), state),
             up: member.is_some_and(Member::is_alive),
             used_for,
