@@ -42,7 +42,7 @@ use crate::places::By;
 use crate::reload::{self, Reload, Reloader};
 use crate::sequences::AllSequences;
 use crate::server::table::{Backends, Target};
-use crate::server::{distance, marks};
+use crate::server::{distance, marks, probes};
 use crate::shared::{Ending, Shared};
 use crate::strangers::Strangers;
 use crate::tls::{self, ClientTls};
@@ -131,6 +131,7 @@ impl Process {
         tasks.spawn(reloader.run(stop.clone()));
         tasks.spawn(marks::keep(control.clone(), Arc::clone(&shared.backends)));
         tasks.spawn(distance::keep(control.clone(), Arc::clone(&shared.backends)));
+        tasks.spawn(probes::keep(control.clone(), Arc::clone(&shared.probes)));
         let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared)));
         let broken = CancellationToken::new();
         let (crew, inboxes) = Crew::new(config.runtime.workers.get());
@@ -306,6 +307,7 @@ fn build(
         clients_by_database: By::default(),
         replication: Arc::default(),
         waiting: Arc::default(),
+        probes: Arc::default(),
         control,
         reload,
     };

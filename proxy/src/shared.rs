@@ -31,6 +31,7 @@ use crate::reload::Reload;
 use crate::roster::Roster;
 use crate::seat::Seat;
 use crate::sequences::AllSequences;
+use crate::server::probes::Probes;
 use crate::server::table::Backends;
 use crate::strangers::Strangers;
 use crate::tls::ClientTls;
@@ -101,6 +102,8 @@ pub(crate) struct Shared {
     pub(crate) replication: Arc<Gauge>,
     /// Clients that wait for a primary.
     pub(crate) waiting: Arc<Gauge>,
+    /// How probes ended.
+    pub(crate) probes: Arc<Probes>,
     /// The control loop.
     pub(crate) control: Control,
     /// Has the configuration read again.

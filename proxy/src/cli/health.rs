@@ -37,12 +37,18 @@ pub(super) fn run(args: &HealthArgs) -> io::Result<ExitCode> {
             |why: &str| Failure::Unreachable(format!("{scheme}://{address}{path} (http.address): {why}"));
         let asked = async {
             let stream = TcpStream::connect(address).await?;
-            if has_tls { ask(encrypted(stream, address).await?, address, path).await } else { ask(stream, address, path).await }
+            if has_tls {
+                ask(encrypted(stream, address).await?, address, path).await
+            } else {
+                ask(stream, address, path).await
+            }
         };
         match timeout(ANSWERS_WITHIN, asked).await {
             Ok(Ok(answer)) if !answer.is_of_pgherd => Err(unreachable("who answers there is no pgherd")),
             Ok(Ok(answer)) if answer.status.is_success() => Ok(Ok(ExitCode::SUCCESS)),
-            Ok(Ok(answer)) => Err(Failure::Refused(format!("{scheme}://{address}{path} says {}", answer.status))),
+            Ok(Ok(answer)) => {
+                Err(Failure::Refused(format!("{scheme}://{address}{path} says {}", answer.status)))
+            }
             Ok(Err(error)) => Err(unreachable(&error.to_string())),
             Err(_) => Err(unreachable(&format!("no answer within {} s", ANSWERS_WITHIN.as_secs()))),
         }

@@ -9,6 +9,7 @@ pub(crate) mod lease;
 pub(crate) mod marks;
 pub(crate) mod operate;
 pub(crate) mod pool;
+pub(crate) mod probes;
 pub(crate) mod quota;
 pub(crate) mod secure;
 pub(crate) mod table;

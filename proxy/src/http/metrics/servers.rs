@@ -29,6 +29,10 @@ pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fm
         })
         .collect();
     encode_all(&of_servers(), &servers, encoder)?;
+    let probes: Vec<_> = servers.iter().flat_map(|server| server.probes(shared)).collect();
+    let count =
+        Family::counter("probes", "Probes by how they ended", |it: &Ended<'_>| Some(it.probes as f64));
+    encode_all(&[count], &probes, encoder)?;
 
     let status = Arc::clone(&shared.control.status.borrow());
     let state = |name: StateName| State { name: name.to_string(), is_current: name == status.state };
@@ -79,6 +83,26 @@ impl<'a> Server<'a> {
             lag,
             round_trip,
         }
+    }
+}
+
+impl Server<'_> {
+    fn probes(&self, shared: &Shared) -> impl Iterator<Item = Ended<'_>> {
+        let counts = shared.probes.of(self.node.id).into_iter();
+        counts.map(move |(result, probes)| Ended { server: self, result, probes })
+    }
+}
+
+/// Probes of a server that ended in the same way.
+struct Ended<'a> {
+    server: &'a Server<'a>,
+    result: &'static str,
+    probes: u64,
+}
+
+impl Subject for Ended<'_> {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        self.server.labels().into_iter().chain([("result", self.result)]).collect()
     }
 }
 
