@@ -1,4 +1,4 @@
-import { type MouseEvent, useEffect } from "react";
+import { type MouseEvent, useEffect, useRef } from "react";
 import { useManaged } from "../state/manager";
 import { navigate } from "../state/route";
 import { duration } from "../state/format";
@@ -9,9 +9,11 @@ import { Mark } from "./Mark";
 import { pages } from "./pages";
 
 export function Nav({ current, open, onClose }: { current: string; open: boolean; onClose(): void }) {
+  const list = useRef<HTMLUListElement>(null);
   const cluster = useManaged((s) => s.session?.cluster ?? null);
   useEffect(() => {
     if (!open) return;
+    list.current?.querySelector<HTMLElement>("[aria-current]")?.focus();
     const onKey = (event: KeyboardEvent) => event.key === "Escape" && onClose();
     document.addEventListener("keydown", onKey);
     return () => document.removeEventListener("keydown", onKey);
@@ -27,10 +29,10 @@ export function Nav({ current, open, onClose }: { current: string; open: boolean
             {cluster && <Cut className="nav-cluster">{cluster}</Cut>}
           </div>
         </div>
-        <ul>
+        <ul ref={list}>
           {pages.map((page) => (
             <li key={page.path}>
-              <a href={`/${page.path}`} aria-current={page.path === current ? "page" : undefined} onClick={(event) => go(event, `/${page.path}`)}>
+              <a href={`/${page.path}`} aria-current={page.path === current ? "page" : undefined} onClick={(event) => { go(event, `/${page.path}`); onClose(); }}>
                 <Icon name={page.icon} />
                 {page.title}
               </a>

@@ -1,4 +1,4 @@
-import { useEffect, useState } from "react";
+import { useCallback, useEffect, useState } from "react";
 import { ActionDialog } from "../actions/ActionDialog";
 import { Console } from "../actions/Console";
 import { useManaged } from "../state/manager";
@@ -12,6 +12,7 @@ export function Shell() {
   const [first = ""] = useRoute();
   const page = pages.find((p) => p.path === first) ?? pages[0];
   const [menu, setMenu] = useState(false);
+  const closeMenu = useCallback(() => setMenu(false), []);
   const stale = useManaged((s) => s.link.state === "lost");
   const consoleOpen = useManaged((s) => s.console.open);
   useTitle(page?.title ?? "");
@@ -24,7 +25,7 @@ export function Shell() {
   return (
     <div className={`shell ${consoleOpen ? "with-console" : ""}`}>
       <a className="skip" href="#main">Skip to the content</a>
-      <Nav current={page.path} open={menu} onClose={() => setMenu(false)} />
+      <Nav current={page.path} open={menu} onClose={closeMenu} />
       <div className="stage">
         <TopBar menu={menu} onMenu={() => setMenu(!menu)} />
         <main id="main" tabIndex={-1} className={stale ? "stale" : ""} aria-label={page.title}>

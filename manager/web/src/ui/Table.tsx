@@ -1,6 +1,6 @@
 import { type ReactNode, memo, useMemo, useState } from "react";
 import { count } from "../state/format";
-import { Button } from "./controls";
+import { Button, Select } from "./controls";
 import { Empty } from "./parts";
 
 export interface Column<R> {
@@ -16,13 +16,18 @@ export interface Column<R> {
   width?: number;
 }
 
+interface Order {
+  by: string;
+  down: boolean;
+}
+
 interface TableProps<R> {
   label: string;
   /** The same array as long as nothing of it changes: rows are then not drawn anew. */
   columns: Column<R>[];
   rows: R[];
   id(row: R): string;
-  first?: { by: string; down: boolean };
+  first?: Order;
   empty?: ReactNode;
   /** Drawn below a row when that is opened. */
   detail?(row: R): ReactNode;
@@ -33,13 +38,14 @@ const least = 130;
 
 /** Widths are fixed, so that numbers that change do not move what stands beside them. */
 export function Table<R>({ label, columns, rows, id, first, empty, detail }: TableProps<R>) {
-  const [order, setOrder] = useState(first ?? null);
+  const [order, setOrder] = useState<Order | null>(first ?? null);
   const [limit, setLimit] = useState(step);
   const sorted = useMemo(() => sort(rows, columns, order), [rows, columns, order]);
   const wide = columns.reduce((sum, column) => sum + (column.width ?? least), detail ? 36 : 0);
   if (rows.length === 0) return <>{empty ?? <Empty title="There are none." />}</>;
   return (
     <>
+      {rows.length > 5 && <Sorting columns={columns} order={order} onSort={setOrder} />}
       <div className="table-scroll" role="region" aria-label={label} tabIndex={0}>
         <table className="table" ref={(table) => { table?.style.setProperty("min-width", `${wide}px`); }}>
           <caption className="unseen">{label}</caption>
@@ -78,9 +84,23 @@ export function Table<R>({ label, columns, rows, id, first, empty, detail }: Tab
   );
 }
 
+/** On a phone rows are cards, and there is no head to sort by. */
+function Sorting<R>({ columns, order, onSort }: { columns: Column<R>[]; order: Order | null; onSort(order: Order): void }) {
+  const options = columns.filter((c) => c.sort).map((c) => [c.key, c.title] as const);
+  if (options.length < 2) return null;
+  const down = order?.down ?? false;
+  const by = order?.by ?? "";
+  return (
+    <div className="table-sorting">
+      <Select label="Sort by" value={by} options={by ? options : [["", "Sort by…"], ...options]} onChange={(key) => onSort({ by: key, down: columns.find((c) => c.key === key)?.number ?? false })} />
+      <Button icon="down" className={down ? "" : "turned"} aria-label={down ? "Sorted downwards" : "Sorted upwards"} onClick={() => onSort({ by: by || (options[0]?.[0] ?? ""), down: !down })} />
+    </div>
+  );
+}
+
 interface HeadProps<R> {
   column: Column<R>;
-  order: { by: string; down: boolean } | null;
+  order: Order | null;
   onSort(down: boolean): void;
 }
 
@@ -119,14 +139,14 @@ const Line = memo(function Line({ row, columns, detail }: LineProps) {
   const [open, setOpen] = useState(false);
   return (
     <>
-      <tr className={open ? "opened" : ""}>
+      <tr className={open ? "opened" : undefined}>
         {detail && (
           <td className="opener">
             <Button kind="quiet" small icon="down" className={open ? "turned" : ""} aria-expanded={open} aria-label={open ? "Hide details" : "Show details"} onClick={() => setOpen(!open)} />
           </td>
         )}
         {columns.map((column) => (
-          <td key={column.key} className={classOf(column)}>
+          <td key={column.key} className={classOf(column)} data-label={column.title}>
             {column.show(row)}
           </td>
         ))}
@@ -140,7 +160,7 @@ const Line = memo(function Line({ row, columns, detail }: LineProps) {
   );
 });
 
-function sort<R>(rows: R[], columns: Column<R>[], order: { by: string; down: boolean } | null): R[] {
+function sort<R>(rows: R[], columns: Column<R>[], order: Order | null): R[] {
   const by = columns.find((column) => column.key === order?.by)?.sort;
   if (!by || !order) return rows;
   const turn = order.down ? -1 : 1;

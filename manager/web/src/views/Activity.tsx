@@ -1,5 +1,5 @@
 import { useMemo, useState } from "react";
-import type { Activity as Said, ServerSession } from "../api/types";
+import type { Activity as Said, ServerSession } from "../api/reports";
 import { duration } from "../state/format";
 import { useManager, useWhyNot } from "../state/manager";
 import { useResource } from "../state/resource";

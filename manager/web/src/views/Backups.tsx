@@ -1,5 +1,5 @@
 import { useMemo } from "react";
-import type { Backup, Backups as Said } from "../api/types";
+import type { Backup, Backups as Said } from "../api/reports";
 import { useManaged, useManager, useWhyNot } from "../state/manager";
 import { useResource } from "../state/resource";
 import { visible } from "../state/visible";

@@ -1,4 +1,5 @@
-import type { Checks, HerdNode, NodeChecks } from "../api/types";
+import type { Checks, NodeChecks } from "../api/reports";
+import type { HerdNode } from "../api/types";
 import { HerdMenu, NodeMenu } from "../actions/NodeActions";
 import { bytes, count, millis, percent } from "../state/format";
 import { useManaged } from "../state/manager";

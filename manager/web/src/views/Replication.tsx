@@ -1,5 +1,5 @@
 import { useMemo } from "react";
-import type { Receiver, Replication as Said, Repmgr, Sender, Slot } from "../api/types";
+import type { Receiver, Replication as Said, Repmgr, Sender, Slot } from "../api/reports";
 import { Plots } from "../charts/panels";
 import { useManaged } from "../state/manager";
 import { useResource } from "../state/resource";

@@ -1,5 +1,5 @@
 import { useMemo, useState } from "react";
-import type { Setting } from "../api/types";
+import type { Setting } from "../api/reports";
 import { useManaged, useManager, useWhyNot } from "../state/manager";
 import { useResource } from "../state/resource";
 import { visible } from "../state/visible";

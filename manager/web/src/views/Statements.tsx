@@ -1,5 +1,5 @@
 import { useMemo, useState } from "react";
-import type { Statement, Statements as Said } from "../api/types";
+import type { Statement, Statements as Said } from "../api/reports";
 import { useResource } from "../state/resource";
 import { visible } from "../state/visible";
 import { SearchBox, Select } from "../ui/controls";

@@ -1,4 +1,4 @@
-import type { Swarm as Said } from "../api/types";
+import type { Swarm as Said } from "../api/reports";
 import { useResource } from "../state/resource";
 import { Badge, Empty, Loaded, PageHead, Panel, type Tone } from "../ui/parts";
 import { type Column, Table } from "../ui/Table";

@@ -18,7 +18,7 @@ export const ServerCard = memo(
     const tone = toneOf(node);
     const wrong = node.why_not ?? (node.up ? null : node.state);
     return (
-      <article className={`card server-card ${tone} ${node.role}`} style={placed(box)} aria-label={`Server ${visible(node.name)}`}>
+      <article className={`card server-card ${tone} ${node.role}`} style={placed(box)} data-node={node.id} aria-label={`Server ${visible(node.name)}`}>
         <header>
           <Dot tone={tone} />
           <h3><Cut>{node.name}</Cut></h3>

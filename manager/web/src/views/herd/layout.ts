@@ -80,8 +80,8 @@ function wide(width: number, nodes: HerdNode[]): Picture {
 }
 
 function narrow(width: number, nodes: HerdNode[]): Picture {
-  const left = 26;
-  const right = 66;
+  const left = 30;
+  const right = 74;
   const apps = { x: 0, y: 0, w: width, h: 64 };
   const endpoint = { x: 0, y: apps.h + 44, w: width, h: 104 };
   const top = endpoint.y + endpoint.h + 28;
@@ -89,7 +89,8 @@ function narrow(width: number, nodes: HerdNode[]): Picture {
   const servers = new Map(nodes.map((node, i) => [node.id, { x: left, y: top + i * (cardHeight + between), w: width - left - right, h: cardHeight }]));
   const routes = nodes.map((node, i) => {
     const y = top + i * (cardHeight + between) + cardHeight / 2;
-    return { node: node.id, path: `M9 ${endpoint.y + endpoint.h}V${y - 8}Q9 ${y} 17 ${y}H${left - 6}`, label: { x: 0, y: 0 } };
+    const x = node.role === "primary" ? 5 : 13;
+    return { node: node.id, path: `M${x} ${endpoint.y + endpoint.h}V${y - 8}Q${x} ${y} ${x + 8} ${y}H${left - 6}`, label: { x: 0, y: 0 } };
   });
   return {
     narrow: true,
@@ -99,7 +100,7 @@ function narrow(width: number, nodes: HerdNode[]): Picture {
     servers,
     inbound: { path: `M${width / 2} ${apps.h}V${endpoint.y - 7}`, label: { x: width / 2 + 12, y: apps.h + 22 } },
     routes,
-    replication: rails(nodes, servers, 12, 6),
+    replication: rails(nodes, servers, 18, 6),
   };
 }
 

@@ -1,5 +1,5 @@
 import { type MouseEvent, useState } from "react";
-import type { Row } from "../../api/types";
+import type { Row } from "../../api/reports";
 import { go } from "../../app/Nav";
 import { Plots } from "../../charts/panels";
 import { useResource } from "../../state/resource";

@@ -1,4 +1,4 @@
-import type { Row } from "../../api/types";
+import type { Row } from "../../api/reports";
 import { useManager, useWhyNot } from "../../state/manager";
 import { visible } from "../../state/visible";
 import { Button } from "../../ui/controls";

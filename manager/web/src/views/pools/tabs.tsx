@@ -1,4 +1,4 @@
-import type { Row } from "../../api/types";
+import type { Row } from "../../api/reports";
 import { Badge, type Tone } from "../../ui/parts";
 import type { Column } from "../../ui/Table";
 import { Count, Cut, Millis } from "../../ui/Text";
