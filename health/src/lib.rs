@@ -28,7 +28,7 @@ pub use member::{Member, MemberState, Receiving};
 pub use node::{Node, NodeId, fit_host, is_fit_directory};
 pub use prober::{
     Asked, ConnectFailure, Login, Password, Probe, Prober, ProberSettings, Sample, Samples, Session, connect,
-    is_exhausted, parse_history,
+    drive, is_exhausted, parse_history,
 };
 pub use report::{
     FROZEN_CONNINFO, HistoryEntry, Position, ProbeOutcome, ReplicationSlot, RepmgrNode, RepmgrNodeType,

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Node, NodeId, ProbeOutcome};
-pub use connection::{ConnectFailure, Session, connect, is_exhausted};
+pub use connection::{ConnectFailure, Session, connect, drive, is_exhausted};
 pub use history::parse_history;
 pub use login::Login;
 pub use samples::{Asked, Sample, Samples};

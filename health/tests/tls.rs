@@ -42,6 +42,7 @@ async fn failed(mode: Mode, answer: &'static [u8]) -> (ConnectFailure, usize) {
         application_name: "test",
         options: "",
         tls: &tls,
+        notice: None,
     };
     let failure = login.at(&address.ip().to_string(), address.port()).await.err().unwrap();
     (failure, connections.load(Ordering::SeqCst))

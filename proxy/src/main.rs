@@ -22,6 +22,7 @@ mod identities;
 mod listener;
 mod log;
 mod naming;
+mod narrator;
 mod one_copy;
 mod peer;
 mod places;

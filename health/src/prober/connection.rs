@@ -2,14 +2,16 @@
 
 use std::error::Error as _;
 use std::fmt::Display;
+use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Connection};
+use tokio_postgres::{AsyncMessage, Client, Connection};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::transport::Transport;
@@ -91,10 +93,12 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(client: Client, connection: Connection<Transport, Transport>) -> Self {
-        let driver =
-            tokio::spawn(async move { connection.await.err().map(|error| ConnectFailure::of(&error)) });
-        Self { client, driver: AbortOnDropHandle::new(driver) }
+    pub(super) fn new(
+        client: Client,
+        connection: Connection<Transport, Transport>,
+        notice: Option<fn(&str)>,
+    ) -> Self {
+        Self { client, driver: AbortOnDropHandle::new(tokio::spawn(drive(connection, notice))) }
     }
 
     /// Sends statements.
@@ -122,6 +126,25 @@ impl Session {
     }
 }
 
+/// Serves a connection to its end, and hands on the messages of notices. Gives the error that ended it, if one did.
+pub async fn drive<S, T>(mut connection: Connection<S, T>, notice: Option<fn(&str)>) -> Option<ConnectFailure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match poll_fn(|cx| connection.poll_message(cx)).await? {
+            Ok(AsyncMessage::Notice(said)) => {
+                if let Some(notice) = notice {
+                    notice(said.message());
+                }
+            }
+            Ok(_) => {}
+            Err(error) => return Some(ConnectFailure::of(&error)),
+        }
+    }
+}
+
 /// Connects to `node` and logs in as the monitor user. Not bounded in time: the caller's timeout is.
 ///
 /// # Errors
@@ -134,6 +157,7 @@ pub async fn connect(node: &Node, settings: &ProberSettings) -> Result<Session, 
         application_name: "pgherd",
         options: OPTIONS,
         tls: &settings.tls,
+        notice: None,
     };
     login.at(&node.host, node.port).await
 }

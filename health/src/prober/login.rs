@@ -32,6 +32,8 @@ pub struct Login<'a> {
     pub options: &'a str,
     /// How servers are connected to.
     pub tls: &'a ServerTls,
+    /// What is done with the messages of notices; none if nobody wants them.
+    pub notice: Option<fn(&str)>,
 }
 
 /// An attempt that failed, and whether another one, with TLS or without, may go better.
@@ -62,7 +64,7 @@ impl Login<'_> {
             };
             let Failed { why, kind } = match self.attempt(attempts.now(), stream, (host, address.ip())).await
             {
-                Ok((client, connection)) => return Ok(Session::new(client, connection)),
+                Ok((client, connection)) => return Ok(Session::new(client, connection, self.notice)),
                 Err(failed) => failed,
             };
             let server = format!("{host}:{port}");

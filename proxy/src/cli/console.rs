@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use pgherd_health::{ConnectFailure, Login, Session};
+use pgherd_health::{ConnectFailure, Login, Session, drive};
 use pgherd_tls::{Authorities, Mode, ServerTls, Settings};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -17,6 +17,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Access;
+use super::herd::plain;
 use crate::check::{CONFIGURATION_ERROR, print_problems};
 use crate::config::{self, Config};
 use crate::listener;
@@ -215,6 +216,7 @@ async fn connect(place: &Place, user: &str, password: Option<&str>) -> Result<Ki
                 application_name: "pgherd",
                 options: "",
                 tls: &tls,
+                notice: Some(show_notice),
             };
             login.at(host, *port).await.map(Kind::Tcp).map_err(|why| why.to_string())
         }
@@ -228,10 +230,15 @@ async fn connect(place: &Place, user: &str, password: Option<&str>) -> Result<Ki
             }
             let opened = config.connect_raw(stream, NoTls).await;
             let (client, connection) = opened.map_err(|error| ConnectFailure::of(&error).to_string())?;
-            let driver = tokio::spawn(async move { drop(connection.await) });
+            let driver = tokio::spawn(async { drop(drive(connection, Some(show_notice)).await) });
             Ok(Kind::Unix { client, _driver: AbortOnDropHandle::new(driver) })
         }
     }
+}
+
+/// How an order goes, as it goes; what it came to is printed apart.
+fn show_notice(message: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", plain(message));
 }
 
 /// TLS as libpq's variables say: PGSSLMODE and PGSSLROOTCERT.

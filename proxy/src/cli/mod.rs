@@ -4,6 +4,7 @@ mod console;
 mod events;
 mod health;
 mod herd;
+mod man;
 mod status;
 
 use std::io;
@@ -11,9 +12,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{check, daemon};
+
+/// What the program is called.
+const NAME: &str = "pgherd";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -33,7 +37,7 @@ pub(crate) struct Cli {
     run: RunArgs,
 }
 
-/// What to do. All but the first two ask the running pgherd, on its console or by HTTP.
+/// What to do. All but the first two and the last two ask the running pgherd, on its console or by HTTP.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve clients until SIGTERM or SIGINT (the default).
@@ -53,6 +57,15 @@ enum Command {
     Events(EventsArgs),
     #[command(flatten)]
     Order(Order),
+    /// Print what completes the command line in a shell.
+    #[command(after_help = EXIT_CODES)]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, for man(1).
+    #[command(after_help = EXIT_CODES)]
+    Man,
 }
 
 /// What the running pgherd is to do.
@@ -225,6 +238,16 @@ impl Cli {
             Command::Events(args) => events::run(&args),
             Command::Order(Order::Failover(args)) if args.explain => herd::explain(),
             Command::Order(order) => herd::run(order),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), NAME, &mut script);
+                herd::print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
+            }
+            Command::Man => {
+                let mut page = Vec::new();
+                man::render(&mut page)?;
+                herd::print(&String::from_utf8_lossy(&page)).map(|()| ExitCode::SUCCESS)
+            }
         }
     }
 }

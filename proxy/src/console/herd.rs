@@ -1,6 +1,7 @@
 //! Orders about the herd: who is the primary, and what becomes of the other servers.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use pgherd_failover::{Check, Holds, Order, Rehearsal, Terms};
@@ -13,6 +14,7 @@ use super::command::{Mistake, Words};
 use super::dialogue::{Dialogue, Reply};
 use crate::config::PoolMode;
 use crate::naming;
+use crate::narrator::Narrator;
 use crate::seat::Business;
 use crate::shared::Shared;
 
@@ -123,10 +125,29 @@ impl Dialogue {
     pub(super) async fn rule(&mut self, order: &HerdOrder) -> Result<Reply, ClientError> {
         let given = self.resolve(order)?;
         let control = self.worker.shared.control.clone();
-        let ended = self.wait_for(async move { control.order(given).await }).await;
-        match ended
-            .map_err(|error| error.detail("The order stands: SHOW FAILOVER says what becomes of it."))?
-        {
+        let mut narrator = Narrator::from_now(&control);
+        let mut ordered = pin!(async move { control.order(given).await });
+        let ended = loop {
+            let step = self.wait_for(async {
+                tokio::select! {
+                    biased;
+                    ended = &mut ordered => Err(ended),
+                    lines = narrator.next() => Ok(lines),
+                }
+            });
+            let step = step
+                .await
+                .map_err(|error| error.detail("The order stands: SHOW FAILOVER says what becomes of it."))?;
+            match step {
+                Err(ended) => break ended,
+                Ok(lines) => {
+                    lines.iter().for_each(|line| self.notice(line, ""));
+                    // Who has gone is noticed by the wait.
+                    let _ = self.flush().await;
+                }
+            }
+        };
+        match ended {
             Ok(done) => {
                 let rows = vec![vec![done.into()]].into_iter();
                 Ok(Reply { columns: DONE, rows, tag: order.tag() })

@@ -149,6 +149,7 @@ async fn open(
         application_name: "pgherd passwords",
         options: &options,
         tls: &settings.tls,
+        notice: None,
     };
     login.at(&endpoint.host, endpoint.port).await
 }

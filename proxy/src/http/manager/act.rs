@@ -1,7 +1,6 @@
 //! What the manager orders.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgherd_failover::{Order, Terms};
 use pgherd_health::{NodeId, TimelineId};
@@ -13,6 +12,7 @@ use super::herd::check;
 use super::{Proxy, tools};
 use crate::config::{Change, FailoverMode, Refusal};
 use crate::console::{is_console, keeping};
+use crate::narrator::Narrator;
 use crate::server::table::Target;
 
 /// How often it is looked whether what is waited for has come.
@@ -51,10 +51,18 @@ impl Proxy {
         lines: mpsc::Sender<String>,
     ) -> Result<String, String> {
         if let Some(order) = self.order(action) {
-            let told = self.tell(lines);
+            let mut narrator = Narrator::from_now(&self.shared.control);
+            let told = async {
+                loop {
+                    for line in narrator.next().await {
+                        // Nobody has to listen.
+                        let _ = lines.send(line).await;
+                    }
+                }
+            };
             return tokio::select! {
                 ended = self.shared.control.order(order) => ended,
-                never = told => never,
+                () = told => Err("nobody tells how it goes any more".to_owned()),
             };
         }
         if let Some((node, tool)) = tools::tool(action) {
@@ -92,29 +100,6 @@ impl Proxy {
                 Ok(format!("the session of client {id} ends"))
             }
             other => Err(unknown(other)),
-        }
-    }
-
-    /// Tells each decision and each event from now on. Never ends.
-    async fn tell(&self, lines: mpsc::Sender<String>) -> ! {
-        let mut chronicle = self.shared.control.chronicle.clone();
-        let (mut decided, mut happened) = (Instant::now(), Instant::now());
-        loop {
-            let now = Arc::clone(&chronicle.borrow_and_update());
-            for decision in now.decisions.iter().filter(|it| it.at > decided) {
-                // Nobody has to listen.
-                let _ = lines.send(format!("{}: {}", decision.to, decision.seen)).await;
-            }
-            for event in now.events.iter().filter(|it| it.at > happened) {
-                let how = if event.successful { "" } else { " failed" };
-                let _ =
-                    lines.send(format!("node {}: {}{how}: {}", event.node, event.event, event.details)).await;
-            }
-            decided = now.decisions.last().map_or(decided, |it| it.at.max(decided));
-            happened = now.events.last().map_or(happened, |it| it.at.max(happened));
-            if chronicle.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
         }
     }
 

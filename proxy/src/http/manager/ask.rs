@@ -93,6 +93,7 @@ async fn open(node: &Node, config: &Config) -> Result<Session, String> {
         application_name: "pgherd manager",
         options: OPTIONS,
         tls: &config.server_tls,
+        notice: None,
     };
     let opened = timeout(WITHIN, login.at(&node.host, node.port)).await;
     opened
