@@ -95,7 +95,7 @@ const REPLACED: &[(&[&str], &str, Replaced)] = &[
         "listen",
         Elsewhere("it is `listen.address` here, address and port in one"),
     ),
-    (&["listen_backlog"], "log", Elsewhere("it is `listen.backlog` here")),
+    (&["listen_backlog"], "listen", Elsewhere("it is `listen.backlog` here")),
     (&["unix_socket_"], "listen", Elsewhere("see `listen.unix`")),
     (&["client_tls_", "client_tls13_"], "listen.tls", Elsewhere("see section `listen.tls`")),
     (&["server_tls_", "server_tls13_"], "backends.tls", Elsewhere("see section `backends.tls`")),

@@ -2,6 +2,7 @@
 
 mod names;
 
+pub(crate) use super::legacy::switch;
 pub(crate) use names::{Known, Replacement, To, look_up};
 
 use super::environment::Environment;
