@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
+mod page;
 mod pgbouncer;
 mod pgpool;
 mod shipped;
