@@ -22,7 +22,8 @@ up: setup ## Start three PostgreSQL servers with pgherd before them, until Ctrl-
 	@$(CARGO) build --release --bin pgherd --bin pgherd-up
 	@$(CARGO) run --quiet --release --bin pgherd-up -- $(ARGS)
 
-test: setup ## Check the formatting and the lints, then run every test on real servers
+test: ## Check the formatting and the lints, then run every test on real servers
+	@scripts/setup test
 	@echo "==> formatting"
 	@$(CARGO) fmt --all --check
 	@echo "==> lints"

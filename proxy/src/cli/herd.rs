@@ -76,7 +76,7 @@ async fn rehearse(console: &Console, order: &str) -> Result<io::Result<ExitCode>
 }
 
 /// Prints to standard output; whoever has seen enough of it may have gone.
-pub(super) fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -85,7 +85,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 }
 
 /// What servers say, or whoever writes into repmgr's tables, as one line in which a terminal finds nothing to obey.
-pub(super) fn plain(text: &str) -> Cow<'_, str> {
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return text.into();
     }

@@ -12,9 +12,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::{check, daemon};
+pub(crate) use herd::{plain, print};
+
+use crate::{check, daemon, migrate};
 
 /// What the program is called.
 const NAME: &str = "pgherd";
@@ -22,7 +24,7 @@ const NAME: &str = "pgherd";
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all is well, or it was done
-  1  the configuration has errors; pgherd could not serve or was told twice to end; or an order was refused or has failed; health: it lets nobody in
+  1  the configuration has errors, or migrate could make none that has not; pgherd could not serve or was told twice to end; or an order was refused or has failed; health: it lets nobody in
   2  the command line is wrong
   3  the running pgherd can't be reached
   4  status: there is no primary that takes writes";
@@ -37,7 +39,7 @@ pub(crate) struct Cli {
     run: RunArgs,
 }
 
-/// What to do. All but the first two and the last two ask the running pgherd, on its console or by HTTP.
+/// What to do. All but the first three and the last two ask the running pgherd, on its console or by HTTP.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve clients until SIGTERM or SIGINT (the default).
@@ -46,6 +48,9 @@ enum Command {
     /// Read the configuration, say what is wrong with it and what is in force. No server is contacted.
     #[command(after_help = EXIT_CODES)]
     Check(CheckArgs),
+    /// Make a configuration of pgpool's or PgBouncer's, with what has no equal explained in it. No server is contacted.
+    #[command(after_help = EXIT_CODES)]
+    Migrate(MigrateArgs),
     /// Say how the herd is: who is the primary, what each server does, what is wrong and what to do about it.
     #[command(after_help = EXIT_CODES)]
     Status(StatusArgs),
@@ -111,6 +116,38 @@ pub(crate) struct CheckArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Arguments of `migrate`.
+#[derive(Args, Debug)]
+pub(crate) struct MigrateArgs {
+    /// pgpool.conf or pgbouncer.ini, whatever it is called.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Whose file it is [default: it is told by what stands in it].
+    #[arg(long, value_enum, value_name = "PEER")]
+    pub(crate) from: Option<Peer>,
+    /// pool_hba.conf, or another file with rules for logins [default: the one beside pgpool.conf if pgpool uses it, or that of auth_hba_file].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hba: Option<PathBuf>,
+    /// Where it is written; files for the passwords that were found are written beside it. `-` is standard output [default: -].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite what is there.
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+    /// Print what became of each setting as one JSON object, and nothing else; without --output the configuration is in it.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Whose configuration is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// pgpool-II.
+    Pgpool,
+    /// PgBouncer.
+    Pgbouncer,
 }
 
 /// Where the running pgherd is, and who asks it. By default the configuration says both.
@@ -233,6 +270,7 @@ impl Cli {
         match self.command.unwrap_or(Command::Run(self.run)) {
             Command::Run(args) => daemon::run(&args),
             Command::Check(args) => check::run(&args),
+            Command::Migrate(args) => migrate::run(&args),
             Command::Status(args) => status::run(&args),
             Command::Health(args) => health::run(&args),
             Command::Events(args) => events::run(&args),

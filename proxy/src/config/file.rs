@@ -13,9 +13,8 @@ use super::raw::{Item, Layer, Raw, Setting, Value};
 
 /// Adds what the file at `path` says to `raw`.
 pub(crate) fn read(path: &Path, raw: &mut Raw) {
-    let place = Place { path: path.into(), text: "" };
     match std::fs::read_to_string(path).map(Zeroizing::new) {
-        Ok(text) => parse(&Place { text: &text, ..place }, raw),
+        Ok(text) => parse(&text, path, raw),
         Err(error) => {
             raw.unreadable = true;
             let message = format!("{}: can't be read: {error}", path.display());
@@ -34,19 +33,27 @@ pub(crate) fn inline_value(text: &str, origin: &Origin) -> Result<Value, String>
 struct Place<'a> {
     path: Arc<Path>,
     text: &'a str,
+    /// Where each line begins: a file of ten thousand exceptions has as many places.
+    lines: Vec<usize>,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    fn new(path: &Path, text: &'a str) -> Self {
+        let lines = [0].into_iter().chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { path: path.into(), text, lines }
+    }
+
     fn origin(&self, offset: usize) -> Origin {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line = before.matches('\n').count() + 1;
-        let column = before.get(line_start..).map_or(0, |line| line.chars().count()) + 1;
+        let line = self.lines.partition_point(|start| *start <= offset);
+        let start = line.checked_sub(1).and_then(|index| self.lines.get(index)).copied().unwrap_or_default();
+        let column = self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1;
         Origin::File { path: Arc::clone(&self.path), line, column }
     }
 }
 
-fn parse(place: &Place<'_>, raw: &mut Raw) {
+/// Adds what a text says to `raw`, as if it stood in the file at `path`.
+pub(crate) fn parse(text: &str, path: &Path, raw: &mut Raw) {
+    let place = &Place::new(path, text);
     let (table, errors) = DeTable::parse_recoverable(place.text);
     if errors.is_empty() {
         section("", table.get_ref(), place, raw);

@@ -2,6 +2,7 @@
 
 use super::nearest;
 use super::pgbouncer::{self, Replaced};
+use super::units;
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -231,7 +232,25 @@ pub(crate) fn look_up(name: &str) -> Known {
     }
 }
 
+/// Looks up a name that may stand without its section, as PgBouncer's do.
+pub(crate) fn look_up_bare(name: &str) -> Known {
+    let is_bare = !name.contains('.');
+    if let Some(key) = KEYS.iter().find(|key| is_bare && key.alias == Some(name)) {
+        return Known::Key(key);
+    }
+    match look_up(name) {
+        Known::Section => Known::Section,
+        _ if is_bare => look_up(&format!("pool.{name}")),
+        known => known,
+    }
+}
+
 impl Key {
+    /// PgBouncer has a number of seconds for it.
+    pub(crate) fn is_in_seconds(&self) -> bool {
+        self.name.starts_with("pool.") && self.default.is_some_and(units::is_duration)
+    }
+
     /// The full name with the other last part.
     pub(crate) fn alias_name(&self) -> Option<String> {
         let (section, _) = self.name.rsplit_once('.')?;

@@ -112,7 +112,7 @@ pub(super) fn warn(raw: &mut Raw, name: &str, message: impl Into<String>) {
 }
 
 /// pgpool's way to write a boolean.
-pub(super) fn switch(text: &str) -> Option<bool> {
+pub(crate) fn switch(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "yes" | "true" | "1" => Some(true),
         "off" | "no" | "false" | "0" => Some(false),

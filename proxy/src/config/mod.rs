@@ -10,15 +10,15 @@ mod describe;
 mod environment;
 mod file;
 mod http;
-mod keys;
+pub(crate) mod keys;
 mod legacy;
 mod listen;
 mod live;
-mod nearest;
+pub(crate) mod nearest;
 mod nodes;
 mod overrides;
-mod pgbouncer;
-mod pgpool;
+pub(crate) mod pgbouncer;
+pub(crate) mod pgpool;
 mod pool;
 mod problem;
 mod raw;
@@ -33,7 +33,7 @@ mod tables;
 mod tcp;
 #[cfg(test)]
 mod tests;
-mod units;
+pub(crate) mod units;
 mod user_maps;
 mod value;
 
@@ -129,6 +129,15 @@ fn load_from(
             Err(Rejected { errors: raw.errors, file, warnings: raw.warnings })
         }
     }
+}
+
+/// What is wrong with a text, and what is doubtful, if it were the file at `path` and there were no other source.
+pub(crate) fn check_text(text: &str, path: &Path) -> (Vec<Problem>, Vec<Problem>) {
+    let mut raw = Raw::default();
+    file::parse(text, path, &mut raw);
+    let doubts = resolve::resolve(&mut raw).map(|(config, _)| doubts(&config)).unwrap_or_default();
+    raw.errors.sort_by_key(Problem::place);
+    (raw.errors, raw.warnings.into_iter().chain(doubts).collect())
 }
 
 /// What the same sources say of `http`, also where something else of them is wrong: it is not changed before a restart, so that a pgherd

@@ -11,41 +11,48 @@ pub(crate) enum Replaced {
 
 use Replaced::{Elsewhere, Needless};
 
-/// By the beginnings of the names; the first that fits counts.
-const REPLACED: &[(&[&str], Replaced)] = &[
+/// By the beginnings of the names, with the section in which somebody would look for them here; the first that fits counts.
+const REPLACED: &[(&[&str], &str, Replaced)] = &[
     (
         &["ignore_startup_parameters", "track_extra_parameters"],
+        "pool",
         Needless("every run-time parameter of a session is in force wherever it is served"),
     ),
     (
         &["server_reset_query", "server_fast_close"],
+        "pool",
         Needless(
             "what a session leaves on a server connection is undone before another gets it, in every mode",
         ),
     ),
     (
         &["server_check_query", "server_check_delay"],
+        "pool",
         Needless("whether a server connection has ended is seen each time that it is lent, without a query"),
     ),
     (
         &["max_packet_size", "pkt_buf", "sbuf_loopcnt", "tcp_socket_buffer"],
+        "pool",
         Needless("messages of any length pass through buffers of a fixed size, and the kernel sizes its own"),
     ),
     (
         &["tcp_defer_accept"],
+        "listen",
         Needless("a connection that says nothing costs little, and ends at `pool.client_login_timeout`"),
     ),
     (
         &["so_reuseport", "peer_id"],
+        "runtime",
         Needless("one pgherd uses as many cores as it needs; see `runtime.workers`"),
     ),
     (
         &["autodb_idle_timeout", "pool_idle_timeout"],
+        "pool",
         Needless(
             "every database of the servers can be connected to, and a pool that nobody uses is forgotten",
         ),
     ),
-    (&["dns_", "resolv_conf"], Needless("names are resolved again at every connect")),
+    (&["dns_", "resolv_conf"], "backends", Needless("names are resolved again at every connect")),
     (
         &[
             "stats_period",
@@ -55,43 +62,65 @@ const REPLACED: &[(&[&str], Replaced)] = &[
             "log_pooler_errors",
             "syslog",
         ],
+        "log",
         Needless("see `log.level` and `log.format`"),
     ),
     (
         &["logfile", "verbose"],
+        "log",
         Needless("pgherd logs to its standard output; see `log.level` and `log.format`"),
     ),
     (
         &["pidfile", "user", "service_name", "job_name", "conffile", "suspend_timeout"],
+        "runtime",
         Needless("pgherd does not put itself in the background: that is for what starts it"),
     ),
-    (&["query_wait_notify", "login_notify_message"], Needless("clients get no notices of pgherd's own")),
-    (&["scram_iterations"], Needless("passwords are checked against the verifiers that the servers hold")),
+    (
+        &["query_wait_notify", "login_notify_message"],
+        "pool",
+        Needless("clients get no notices of pgherd's own"),
+    ),
+    (
+        &["scram_iterations"],
+        "auth",
+        Needless("passwords are checked against the verifiers that the servers hold"),
+    ),
     (
         &["application_name_add_host"],
+        "log",
         Needless("pgherd's log names the address of a client; application_name stays what the client says"),
     ),
-    (&["listen_addr", "listen_port"], Elsewhere("it is `listen.address` here, address and port in one")),
-    (&["listen_backlog"], Elsewhere("it is `listen.backlog` here")),
-    (&["unix_socket_"], Elsewhere("see `listen.unix`")),
-    (&["client_tls_", "client_tls13_"], Elsewhere("see section `listen.tls`")),
-    (&["server_tls_", "server_tls13_"], Elsewhere("see section `backends.tls`")),
+    (
+        &["listen_addr", "listen_port"],
+        "listen",
+        Elsewhere("it is `listen.address` here, address and port in one"),
+    ),
+    (&["listen_backlog"], "listen", Elsewhere("it is `listen.backlog` here")),
+    (&["unix_socket_"], "listen", Elsewhere("see `listen.unix`")),
+    (&["client_tls_", "client_tls13_"], "listen.tls", Elsewhere("see section `listen.tls`")),
+    (&["server_tls_", "server_tls13_"], "backends.tls", Elsewhere("see section `backends.tls`")),
     (
         &["auth_"],
+        "auth",
         Elsewhere("who may log in, and how, is said in section `auth`, or by the servers themselves"),
     ),
-    (&["admin_users", "stats_users"], Elsewhere("see section `admin`")),
-    (&["disable_pqexec"], Elsewhere("pgherd has nothing like it")),
+    (&["admin_users", "stats_users"], "admin", Elsewhere("see section `admin`")),
+    (&["disable_pqexec"], "pool", Elsewhere("pgherd has nothing like it")),
 ];
 
 /// What becomes of PgBouncer's setting of this name, if it is one and no key here.
 pub(crate) fn replaced(name: &str) -> Option<Replaced> {
-    let fits = |(starts, _): &&(&[&str], Replaced)| {
+    find(name).map(|(_, what)| what)
+}
+
+/// The same, and before it the section in which somebody would look for it here.
+pub(crate) fn find(name: &str) -> Option<(&'static str, Replaced)> {
+    let fits = |(starts, ..): &&(&[&str], &str, Replaced)| {
         starts
             .iter()
             .any(|start| if start.ends_with('_') { name.starts_with(start) } else { is_of(name, start) })
     };
-    REPLACED.iter().find(fits).map(|(_, what)| *what)
+    REPLACED.iter().find(fits).map(|(_, section, what)| (*section, *what))
 }
 
 /// True for the name itself, and where more words follow.

@@ -1,6 +1,6 @@
 //! Settings that an administrator changes while pgherd runs, on top of what the sources said when they were read.
 
-use super::keys::{self, KEYS, Key, Known};
+use super::keys::{self, Key, Known};
 use super::problem::{Origin, Problem};
 use super::raw::{Item, Layer, Raw, Setting, Value};
 use super::{Config, FIXED, doubts, file, resolve, units};
@@ -53,11 +53,7 @@ impl Change {
     /// # Errors
     /// Why there is nothing to change.
     pub(crate) fn new(name: &str, text: Option<&str>) -> Result<Self, Refusal> {
-        let is_bare = !name.contains('.');
-        let aliased = KEYS.iter().find(|key| is_bare && key.alias == Some(name)).map(Known::Key);
-        let is_section = matches!(keys::look_up(name), Known::Section);
-        let full = if is_bare && !is_section { format!("pool.{name}") } else { name.to_owned() };
-        let key = match aliased.unwrap_or_else(|| keys::look_up(&full)) {
+        let key = match keys::look_up_bare(name) {
             Known::Key(key) => key,
             Known::Needless(why) => return Err(Refusal::Needless(why)),
             Known::Unknown(why) => return Err(Refusal::Unknown(why)),
@@ -70,10 +66,11 @@ impl Change {
             return Err(Refusal::Program(key.name));
         }
         let Some(text) = text else { return Ok(Self { key, value: None }) };
+        let is_bare = !name.contains('.');
         let value = if key.takes_toml(text) {
             file::inline_value(text, &ORIGIN)
                 .map_err(|why| Refusal::Unreadable(key.name, format!("is not a valid TOML array: {why}")))?
-        } else if is_bare && key.name.starts_with("pool.") && key.default.is_some_and(units::is_duration) {
+        } else if is_bare && key.is_in_seconds() {
             Value::plain(units::from_pgbouncer(text))
         } else {
             Value::plain(text)

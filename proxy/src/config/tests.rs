@@ -11,6 +11,7 @@ use super::keys::KEYS;
 use super::*;
 
 const REFERENCE: &str = include_str!("../../../docs/configure.md");
+const MIGRATION: &str = include_str!("../../../docs/migrate.md");
 
 pub(crate) fn load_with(variables: &[(&str, &str)]) -> Loaded {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
@@ -58,7 +59,8 @@ fn the_reference_names_no_key_that_is_not_known() {
     let known: BTreeSet<String> =
         KEYS.iter().flat_map(|key| [Some(key.name.to_owned()), key.alias_name()]).flatten().collect();
     let sections: BTreeSet<&str> = KEYS.iter().filter_map(|key| key.name.split('.').next()).collect();
-    for code in REFERENCE.split('`').skip(1).step_by(2) {
+    let named = [REFERENCE, MIGRATION].into_iter().flat_map(|page| page.split('`').skip(1).step_by(2));
+    for code in named {
         let plain = !code.is_empty() && code.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '.');
         if plain && code.split_once('.').is_some_and(|(section, _)| sections.contains(section)) {
             let is_section = known.iter().any(|key| key.rsplit_once('.').is_some_and(|(it, _)| it == code));

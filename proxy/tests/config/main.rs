@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use serde_json::Value as Json;
 
 mod auth;
+mod migrate;
 mod monitoring;
 mod packaging;
 mod sources;
