@@ -279,12 +279,12 @@ impl Cli {
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), NAME, &mut script);
-                herd::print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
+                print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
             }
             Command::Man => {
                 let mut page = Vec::new();
                 man::render(&mut page)?;
-                herd::print(&String::from_utf8_lossy(&page)).map(|()| ExitCode::SUCCESS)
+                print(&String::from_utf8_lossy(&page)).map(|()| ExitCode::SUCCESS)
             }
         }
     }

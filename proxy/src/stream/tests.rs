@@ -68,6 +68,7 @@ fn bytes_go_both_ways_at_once_however_many_there_are() {
         executor.spawn(async {
             let bytes: Vec<u8> = (0..10_000_000_u32).map(|at| (at % 251) as u8).collect();
             let expected = bytes.clone();
+            let (all_is_read, stays) = std::sync::mpsc::channel::<()>();
             let mut stream = secured(move |mut far| {
                 let mut seen = vec![0; expected.len()];
                 // Reads little by little, so that there is no room again and again.
@@ -80,6 +81,8 @@ fn bytes_go_both_ways_at_once_however_many_there_are() {
                     }
                 }
                 assert!(seen == expected);
+                // Not gone before the other side has read all: it may have an answer to new keys to write still.
+                let _ = stays.recv();
             })
             .await;
             let (mut sent, mut seen) = (0, vec![0; bytes.len()]);
@@ -101,6 +104,7 @@ fn bytes_go_both_ways_at_once_however_many_there_are() {
             })
             .await;
             assert!(seen == bytes);
+            drop(all_is_read);
         });
         assert_eq!(executor.next_ended().await, Some(Ok(())));
     });
