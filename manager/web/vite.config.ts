@@ -1,5 +1,5 @@
 import react from "@vitejs/plugin-react";
-import { defineConfig } from "vite";
+import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   plugins: [react()],
@@ -10,5 +10,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     license: { fileName: "licenses.md" },
   },
+  // Those in tests/ drive a browser, and are run by node.
+  test: { include: ["src/**/*.test.ts"] },
   server: { proxy: { "/api": { target: process.env.PGHERD_URL ?? "http://127.0.0.1:8080", ws: true } } },
 });

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 import { share } from "./share";
-import { useManager } from "./manager";
+import { useManaged, useManager } from "./manager";
 
 export interface Resource<T> {
   data: T | null;
@@ -15,6 +15,16 @@ interface Read<T> {
   data: T | null;
   error: string | null;
   at: number | null;
+}
+
+/** Reads again when an order of these actions has ended. */
+export function useReloadAfter(actions: string[], reload: () => void): void {
+  const ended = useManaged((s) => s.known.orders.filter((o) => o.state !== "running" && actions.includes(o.action)).length);
+  const before = useRef(ended);
+  useEffect(() => {
+    if (before.current !== ended) reload();
+    before.current = ended;
+  }, [ended, reload]);
 }
 
 /** Reads a path of the API now and every so often while the page can be seen. */

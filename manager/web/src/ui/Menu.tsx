@@ -73,7 +73,6 @@ export function Menu({ label, items, icon = "more", text, small = true }: MenuPr
             }}
           >
             {item.label}
-            {item.whyNot && <span className="unseen">. Not possible: {item.whyNot}</span>}
           </button>
         ))}
       </div>

@@ -5,7 +5,7 @@ interface ButtonProps extends ButtonHTMLAttributes<HTMLButtonElement> {
   kind?: "plain" | "primary" | "danger" | "quiet";
   icon?: IconName;
   small?: boolean;
-  /** Why it cannot be used. The button then still takes the focus, so that the reason can be read. */
+  /** Why it cannot be used. The button still takes the focus then, and is described by its title: the reason. */
   whyNot?: string | null;
   children?: ReactNode;
 }
@@ -25,7 +25,6 @@ export function Button({ kind = "plain", icon, small, whyNot, children, classNam
     >
       {icon && <Icon name={icon} />}
       {children}
-      {whyNot && <span className="unseen">. Not possible: {whyNot}</span>}
     </button>
   );
 }

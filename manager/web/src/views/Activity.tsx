@@ -16,12 +16,11 @@ const tones: Record<string, Tone> = { active: "accent", "idle in transaction": "
 const columns: Column<Listed>[] = [
   { key: "pid", title: "Process", width: 76, sort: (r) => r.pid, show: (r) => r.pid },
   { key: "on", title: "Server", width: 84, sort: (r) => r.on, show: (r) => <Cut>{r.on}</Cut> },
-  { key: "state", title: "State", width: 142, sort: (r) => r.state, show: (r) => <Badge tone={tones[r.state ?? ""] ?? "plain"}><Cut>{r.state}</Cut></Badge> },
+  { key: "state", title: "State", about: "And what it waits for", width: 164, sort: (r) => r.state, show: (r) => <State row={r} /> },
   { key: "xact", title: "Transaction", width: 100, number: true, sort: (r) => r.xact_seconds, show: (r) => <Seconds value={r.xact_seconds} /> },
   { key: "query_time", title: "Query", width: 76, number: true, sort: (r) => (r.state === "active" ? r.query_seconds : null), show: (r) => <Seconds value={r.state === "active" ? r.query_seconds : null} /> },
-  { key: "wait", title: "Waits for", width: 150, sort: (r) => r.wait, show: (r) => <Waits row={r} /> },
   { key: "query", title: "Statement", show: (r) => <Sql>{r.query}</Sql> },
-  { key: "user", title: "User", width: 110, sort: (r) => r.user, show: (r) => <Cut>{r.user}</Cut> },
+  { key: "user", title: "User", about: "And application", width: 130, sort: (r) => r.user, show: (r) => <User row={r} /> },
   { key: "act", title: "", width: 88, show: (r) => <Acts row={r} /> },
 ];
 
@@ -96,16 +95,30 @@ function Seconds({ value }: { value: number | null }) {
   return <span className={`number ${value >= 60 ? "warn-text" : ""}`} title={`${value} s`}>{duration(value)}</span>;
 }
 
-function Waits({ row }: { row: Listed }) {
-  if (row.blocked_by.length > 0) {
-    const [first, ...others] = row.blocked_by;
-    return (
-      <span title={`Blocked by ${row.blocked_by.join(", ")}`}>
-        <Badge tone="error">blocked by {first}{others.length > 0 && ` +${others.length}`}</Badge>
-      </span>
-    );
-  }
-  return <Cut>{row.wait}</Cut>;
+function State({ row }: { row: Listed }) {
+  const [first, ...others] = row.blocked_by;
+  return (
+    <>
+      <Badge tone={tones[row.state ?? ""] ?? "plain"}><Cut>{row.state}</Cut></Badge>
+      {first !== undefined ? (
+        <span className="second error-text" title={`Blocked by ${row.blocked_by.join(", ")}`}>
+          blocked by {first}
+          {others.length > 0 && ` and ${others.length} more`}
+        </span>
+      ) : (
+        row.wait && row.state !== "idle" && <Cut className="second faint">{row.wait}</Cut>
+      )}
+    </>
+  );
+}
+
+function User({ row }: { row: Listed }) {
+  return (
+    <>
+      <Cut>{row.user}</Cut>
+      {row.application_name && <Cut className="second faint">{row.application_name}</Cut>}
+    </>
+  );
 }
 
 function Acts({ row }: { row: Listed }) {

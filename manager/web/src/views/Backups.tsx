@@ -1,7 +1,7 @@
 import { useMemo } from "react";
 import type { Backup, Backups as Said } from "../api/reports";
-import { useManaged, useManager, useWhyNot } from "../state/manager";
-import { useResource } from "../state/resource";
+import { useManager, useWhyNot } from "../state/manager";
+import { useReloadAfter, useResource } from "../state/resource";
 import { visible } from "../state/visible";
 import { Button } from "../ui/controls";
 import { Badge, Empty, Loaded, Note, PageHead, Panel } from "../ui/parts";
@@ -20,14 +20,15 @@ const columns: Column<Listed>[] = [
   { key: "act", title: "", width: 92, show: (r) => <Acts row={r} /> },
 ];
 
+const changing = ["backup", "backup_delete"];
+
 export function Backups() {
   const said = useResource<Said>("backups", 30);
-  // A backup that has just been taken or deleted is not waited for.
-  const finished = useManaged((s) => s.known.orders.filter((o) => o.action.startsWith("backup") && o.state !== "running").length);
+  useReloadAfter(changing, said.reload);
   return (
     <>
       <PageHead title="Backups" about="Base backups and dumps, on the servers where they lie." />
-      <Loaded of={said} key={finished}>
+      <Loaded of={said}>
         {(data) => data.nodes.length === 0 ? <Panel><Empty icon="backups" title="No server has a place for backups." /></Panel> : data.nodes.map((node) => <Of key={node.node} node={node} />)}
       </Loaded>
     </>

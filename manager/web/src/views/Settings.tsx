@@ -1,7 +1,7 @@
 import { useMemo, useState } from "react";
 import type { Setting } from "../api/reports";
-import { useManaged, useManager, useWhyNot } from "../state/manager";
-import { useResource } from "../state/resource";
+import { useManager, useWhyNot } from "../state/manager";
+import { useReloadAfter, useResource } from "../state/resource";
 import { visible } from "../state/visible";
 import { Button, SearchBox, Segmented } from "../ui/controls";
 import { Badge, Empty, Loaded, PageHead, Panel } from "../ui/parts";
@@ -10,6 +10,8 @@ import { Cut } from "../ui/Text";
 
 const say = (value: Setting["value"]) => (value === null || value === "" ? null : String(value));
 const changed = (row: Setting) => say(row.value) !== say(row.default);
+
+const changing = ["set", "reload"];
 
 const columns: Column<Setting>[] = [
   { key: "key", title: "Setting", width: 300, sort: (r) => r.key, show: (r) => <Cut className="mono">{r.key}</Cut> },
@@ -21,7 +23,6 @@ const columns: Column<Setting>[] = [
 ];
 
 export function Settings() {
-  const applied = useManaged((s) => s.known.orders.filter((o) => (o.action === "set" || o.action === "reload") && o.state !== "running").length);
   const manager = useManager();
   const whyNot = useWhyNot();
   return (
@@ -29,13 +30,14 @@ export function Settings() {
       <PageHead title="Settings" about="What pgherd runs with, and where each value comes from. Secrets are never shown.">
         <Button icon="restore" whyNot={whyNot} onClick={() => manager.ask({ action: "reload" })}>Reload</Button>
       </PageHead>
-      <List key={applied} />
+      <List />
     </>
   );
 }
 
 function List() {
   const said = useResource<Setting[]>("settings", 0);
+  useReloadAfter(changing, said.reload);
   const [search, setSearch] = useState("");
   const [which, setWhich] = useState<"all" | "changed" | "restart">("all");
   return (
