@@ -12,7 +12,7 @@ endif
 SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 
 .DEFAULT_GOAL := help
-.PHONY: help up test setup bench bench-quick instructions faults mutants pgpool soak regress corpus reads drivers $(SUITES) images page test-images deb fmt lint clean
+.PHONY: help up test setup bench bench-quick instructions faults mutants pgpool soak regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -102,6 +102,12 @@ test-images: ## Test the images with a real engine: compose/three.yml, kills, wr
 
 page: ## Build the manager's web page, which the next build of pgherd takes in (needs Node.js 20)
 	@cd manager/web && npm ci --no-audit --no-fund && npm run build
+
+browser: page ## Look at the manager's page with a real browser, under load and while the primary is killed (ARGS=--smoke)
+	@scripts/setup browser
+	@cd manager/web && npm run check && npx tsc -p tests
+	@$(CARGO) build --bin pgherd --bin pgherd-browser
+	@$(CARGO) run --quiet --bin pgherd-browser -- $(ARGS)
 
 deb: ## Build a package for Debian, with systemd units (needs cargo-deb: cargo install cargo-deb)
 	@$(CARGO) deb --package pgherd
