@@ -146,7 +146,14 @@ fn map(environment: &Environment, raw: &mut Raw, name: &str, to: To) {
     match mapped {
         Some(mapped) => set(raw, name, key, Layer::Legacy, mapped),
         None => {
-            let message = format!("takes what pgpool.conf takes without a unit, got {}", quoted(text));
+            let takes = match to {
+                To::Same(_) => "a value",
+                To::Seconds(_) => "a number of seconds, without a unit",
+                To::Milliseconds(_) => "a number of milliseconds, without a unit",
+                To::Level(_) => "one of PostgreSQL's levels, such as warning",
+                To::Switch(..) => "on or off",
+            };
+            let message = format!("takes {takes}, got {}", quoted(text));
             raw.errors.push(Problem::at(Origin::Variable(name.to_owned()), message));
         }
     }
