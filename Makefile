@@ -39,6 +39,8 @@ test: setup ## Check the formatting and the lints, then run every test on real s
 	@CARGO="$(CARGO)" scripts/hot-path-instructions
 	@echo "==> a part of asyncpg's own suite"
 	@scripts/suites/smoke
+	@echo "==> the images' scripts, without an engine"
+	@scripts/test-images --without-engine
 
 setup: ## Install the Debian packages that are missing
 	@scripts/setup
@@ -96,7 +98,7 @@ $(SUITES): setup
 images: ## Build the images pgherd and pgherd-postgres (ARGS=--offline where no registry of images can be reached)
 	@images/build.sh $(ARGS)
 
-test-images: ## Test the images with a real engine: compose/three.yml, kills, wrong variables (DEBIAN=bookworm)
+test-images: ## Test the images with a real engine: every compose file, kills, wrong variables (DEBIAN=bookworm; ARGS=name...)
 	@scripts/test-images $(ARGS)
 
 deb: ## Build a package for Debian, with systemd units (needs cargo-deb: cargo install cargo-deb)
