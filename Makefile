@@ -40,6 +40,8 @@ test: ## Check the formatting and the lints, then run every test on real servers
 	@CARGO="$(CARGO)" scripts/hot-path-instructions
 	@echo "==> a part of asyncpg's own suite"
 	@scripts/suites/smoke
+	@echo "==> the images' scripts, without an engine"
+	@scripts/test-images --without-engine
 
 setup: ## Install the Debian packages that are missing
 	@scripts/setup
@@ -97,7 +99,7 @@ $(SUITES): setup
 images: ## Build the images pgherd and pgherd-postgres (ARGS=--offline where no registry of images can be reached)
 	@images/build.sh $(ARGS)
 
-test-images: ## Test the images with a real engine: compose/three.yml, kills, wrong variables (DEBIAN=bookworm)
+test-images: ## Test the images with a real engine: every compose file, kills, wrong variables (DEBIAN=bookworm; ARGS=name...)
 	@scripts/test-images $(ARGS)
 
 page: ## Build the manager's web page, which the next build of pgherd takes in (needs Node.js 20)

@@ -47,14 +47,15 @@ fi
 # In the host's network: where a proxy is on the way, only that may reach the package registries.
 build() { docker build --network host "$@"; }
 
+labels=(--build-arg "VERSION=$version" --build-arg "REVISION=$revision")
 name=pgherd-postgres
 tags=(-t "$registry$name:$version-$debian")
 if [ "$debian" = trixie ]; then tags+=(-t "$registry$name:$version" -t "$registry$name:latest"); fi
-build "${tags[@]}" --build-arg "BASE=$base" "$root/images/postgres"
+build "${tags[@]}" "${labels[@]}" --build-arg "BASE=$base" "$root/images/postgres"
 
 name=pgherd
 tags=(-t "$registry$name:$version" -t "$registry$name:latest")
-arguments=(--build-arg "VERSION=$version" --build-arg "REVISION=$revision" -f "$root/images/pgherd/Dockerfile")
+arguments=("${labels[@]}" -f "$root/images/pgherd/Dockerfile")
 if [ -n "$offline" ] && [ -z "$binary" ]; then binary=$("$root/images/pgherd/compile"); fi
 if [ -n "$binary" ]; then
   context=$(mktemp -d)

@@ -35,7 +35,7 @@ fn map(environment: &Environment, raw: &mut Raw, name: &str, to: To) {
     match to.value(text) {
         Some(mapped) => set(raw, name, to.key(), Layer::Legacy, mapped),
         None => {
-            let message = format!("takes what pgpool.conf takes, got {}", quoted(text));
+            let message = format!("takes {}, got {}", to.takes(), quoted(text));
             raw.errors.push(Problem::at(Origin::Variable(name.to_owned()), message));
         }
     }

@@ -20,15 +20,22 @@ fn the_packaged_configuration_needs_no_more_than_its_password() {
     assert!(errors.iter().all(|error| error.contains("/etc/pgherd/repmgr.password")), "{errors:#?}");
 }
 
-/// The variables of pgherd's service in a compose file.
+/// The variables of pgherd's services in a compose file, and those that they take from elsewhere in it.
 fn variables(compose: &str) -> Vec<(&str, &str)> {
-    let service = compose.split("\n  pgherd:\n").nth(1).unwrap();
-    let environment = service.split("    environment:\n").nth(1).unwrap();
-    environment
-        .lines()
-        .map_while(|line| line.strip_prefix("      "))
-        .map(|line| line.split_once(": ").unwrap())
-        .collect()
+    let mut found = Vec::new();
+    let anchored = compose.split("\nx-lease: &lease\n").skip(1).flat_map(|block| indented(block, "  "));
+    found.extend(anchored);
+    for service in compose.split("\n  pgherd").skip(1) {
+        let Some(environment) = service.split("    environment:\n").nth(1) else { continue };
+        found.extend(indented(environment, "      ").filter(|(name, _)| *name != "<<"));
+    }
+    found.iter_mut().for_each(|(_, value)| *value = value.trim_matches('"'));
+    found
+}
+
+/// The lines of a block, as names and values.
+fn indented<'a>(block: &'a str, by: &'static str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    block.lines().map_while(move |line| line.strip_prefix(by)).map(|line| line.split_once(": ").unwrap())
 }
 
 /// The variables of pgherd's container in a manifest for Kubernetes.
@@ -43,6 +50,18 @@ fn variables_of_container(manifest: &str) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// As compose does where nobody has set a variable.
+fn with_defaults(text: &str) -> String {
+    let mut parts = text.split("${");
+    let mut filled = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (variable, rest) = part.split_once('}').unwrap();
+        filled += variable.split_once(":-").map_or("", |(_, default)| default);
+        filled += rest;
+    }
+    filled
+}
+
 /// Checks a file's variables, whose secrets stand elsewhere.
 fn are_right(file: &Path, variables: fn(&str) -> Vec<(&str, &str)>) {
     let keys = tempfile::tempdir().unwrap();
@@ -51,7 +70,13 @@ fn are_right(file: &Path, variables: fn(&str) -> Vec<(&str, &str)>) {
     }
     let keys = format!("{}/", keys.path().display());
     let text = fs::read_to_string(file).unwrap().replace("/run/secrets/", &keys).replace("/keys/", &keys);
-    let variables = variables(&text);
+    let text = with_defaults(&text);
+    let three = include_str!("../../../compose/three.yml").replace("/keys/", &keys);
+    let mut variables = variables(&text);
+    if !variables.iter().any(|(name, _)| *name == "PG_BACKEND_NODE_LIST") {
+        // It is laid over another file, which has the rest.
+        variables.splice(0..0, self::variables(&three));
+    }
     assert!(variables.iter().any(|(name, _)| *name == "PG_BACKEND_NODE_LIST"), "{}", file.display());
     let (json, code) = check("", &variables);
     assert_eq!((code, lines(&json, "warnings")), (0, Vec::new()), "{}: {json:#}", file.display());
@@ -63,7 +88,7 @@ fn the_variables_of_compose_files_and_manifests_are_right() {
     let is_compose = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "yml");
     let files: Vec<_> =
         fs::read_dir(directory).unwrap().map(|file| file.unwrap().path()).filter(is_compose).collect();
-    assert!(files.len() > 3, "{files:?}");
+    assert!(files.len() > 9, "{files:?}");
     files.iter().for_each(|file| are_right(file, variables));
     are_right(&directory.join("kubernetes/herd.yml"), variables_of_container);
 }

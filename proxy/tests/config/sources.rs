@@ -188,7 +188,15 @@ fn the_old_systems_variables_work_as_they_are() {
 fn pgpools_load_balancing_has_reads_on_all_servers_where_it_is_on() {
     assert_eq!(value("", &[NODES, ("PGPOOL_LOAD_BALANCE_MODE", "on")], "routing.reads"), "any");
     assert_eq!(value("", &[NODES, ("PGPOOL_LOAD_BALANCE_MODE", "False")], "routing.reads"), "primary");
-    assert_eq!(check("", &[NODES, ("PGPOOL_LOAD_BALANCE_MODE", "maybe")]).1, 1);
+    for (name, takes) in [
+        ("PGPOOL_LOAD_BALANCE_MODE", "takes on or off"),
+        ("PGPOOL_CLIENT_IDLE_LIMIT", "takes a number of seconds"),
+        ("PGPOOL_CONNECT_TIMEOUT", "takes a number of milliseconds"),
+        ("PGPOOL_LOG_MIN_MESSAGES", "takes one of PostgreSQL's levels, such as warning"),
+    ] {
+        let errors = lines(&check("", &[NODES, (name, "maybe")]).0, "errors");
+        assert_eq!(errors, [format!("{name}: {takes}, got `maybe`")]);
+    }
 }
 
 #[test]

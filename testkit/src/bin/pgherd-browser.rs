@@ -137,17 +137,22 @@ impl Stage<'_> {
         let mut watch = self.node(&["tests/built/watch.js"], &[])?;
         let mut watch = watch.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(watch.stdout.take().context("no output")?).lines();
-        until(&mut lines, "the page shows that all is well", |it| it["state"] == "Steady" && it["level"] != "error").await?;
+        until(&mut lines, "the page shows that all is well", |it| {
+            it["state"] == "Steady" && it["level"] != "error"
+        })
+        .await?;
         let primary = self.cluster.primary().await?;
         let killed_at = SystemTime::now();
         primary.kill9().await?;
-        let is_seen = |it: &Json| it["state"] != "Steady" || it["level"] == "error" || it["level"] == "warning";
+        let is_seen =
+            |it: &Json| it["state"] != "Steady" || it["level"] == "error" || it["level"] == "warning";
         let seen = until(&mut lines, "the page shows that something is wrong", is_seen).await?;
         let after = moment(&seen)?.duration_since(killed_at).unwrap_or_default();
         println!("==> seen on the page {} ms after the kill: {seen}", after.as_millis());
         ensure!(after <= SEEN_WITHIN, "that took longer than {SEEN_WITHIN:?}");
         let old = primary.backend_id().to_string();
-        let is_over = |it: &Json| it["state"] == "Steady" && it["primary"].as_str().is_some_and(|id| id != old);
+        let is_over =
+            |it: &Json| it["state"] == "Steady" && it["primary"].as_str().is_some_and(|id| id != old);
         let over = until(&mut lines, "the page shows the new primary", is_over).await?;
         let after = moment(&over)?.duration_since(killed_at).unwrap_or_default();
         println!("==> the new primary is on the page after {} ms", after.as_millis());
@@ -204,7 +209,9 @@ fn moment(shown: &Json) -> Result<SystemTime> {
 
 fn test_files(built: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(built).with_context(|| format!("{}: npm run browser-build", built.display()))? {
+    for entry in
+        std::fs::read_dir(built).with_context(|| format!("{}: npm run browser-build", built.display()))?
+    {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name.ends_with(".test.js") {
             files.push(format!("tests/built/{name}"));

@@ -265,6 +265,17 @@ impl To {
         }
     }
 
+    /// What it takes, for who gave something else.
+    pub(crate) const fn takes(self) -> &'static str {
+        match self {
+            Self::Same(_) => "a value",
+            Self::Seconds(_) => "a number of seconds",
+            Self::Milliseconds(_) => "a number of milliseconds",
+            Self::Level(_) => "one of PostgreSQL's levels, such as warning",
+            Self::Switch(..) => "on or off",
+        }
+    }
+
     /// The value of the key, or none if pgpool would not take this text either.
     pub(crate) fn value(self, text: &str) -> Option<String> {
         match self {
