@@ -9,7 +9,7 @@ import { Note, Skeleton } from "../ui/parts";
 import { Text } from "../ui/Text";
 import { Guards } from "./Guards";
 import { OrderFields } from "./OrderFields";
-import { catalogue, complete, target } from "./catalogue";
+import { catalogue, complete, sent, target } from "./catalogue";
 
 /** Shows what the order would do, and gives it when that is confirmed. */
 export function ActionDialog() {
@@ -32,14 +32,15 @@ function Asked({ asked }: { asked: OrderRequest }) {
   const does = spec.does(target(order, (id) => visible(nodes?.find((n) => n.id === id)?.name ?? `node ${id}`)));
   const ready = dry.said !== null && dry.said.refused === null;
   const dangerous = ready && dry.said?.dangerous === true;
-  const named = !dangerous || (node !== undefined && typed === node.name);
+  const toType = dry.said?.confirm ?? node?.name ?? null;
+  const named = !dangerous || (toType !== null && typed.trim() === toType.trim());
 
   const close = () => manager.ask(null);
   const send = async () => {
     setSending(true);
     setFailed(null);
     try {
-      manager.took(await manager.api.order(dangerous && node ? { ...order, confirm: node.name } : order));
+      manager.took(await manager.api.order(dangerous && toType !== null ? { ...sent(order), confirm: toType } : sent(order)));
     } catch (error) {
       setFailed((error as Error).message);
       setSending(false);
@@ -67,13 +68,12 @@ function Asked({ asked }: { asked: OrderRequest }) {
         {complete(order) && !dry.said && !dry.failed && <Skeleton rows={3} />}
         {dry.said && <Said said={dry.said} />}
       </div>
-      {dangerous && node && (
-        <Field label="Data may be lost. Type the server's name to go on">
-          <code className="to-type"><Text>{node.name}</Text></code>
-          <input value={typed} onChange={(event) => setTyped(event.target.value)} autoComplete="off" spellCheck={false} aria-label={`Type ${visible(node.name)} to go on`} />
+      {dangerous && toType !== null && (
+        <Field label={`Data may be lost. Type ${node ? "the server's name" : "this"} to go on`}>
+          <code className="to-type"><Text>{toType}</Text></code>
+          <input value={typed} onChange={(event) => setTyped(event.target.value)} autoComplete="off" spellCheck={false} aria-label={`Type ${visible(toType)} to go on`} />
         </Field>
       )}
-      {dangerous && !node && <Note tone="warning">Data may be lost. Choose the server first.</Note>}
       {failed && <Note tone="error"><Text>{failed}</Text></Note>}
     </Dialog>
   );
@@ -129,7 +129,7 @@ function useDryRun(order: OrderRequest): Dry {
     setDry({ said: null, failed: null, busy: true });
     const timer = window.setTimeout(async () => {
       try {
-        const said = await api.dryRun(order, abort.signal);
+        const said = await api.dryRun(sent(order), abort.signal);
         setDry({ said, failed: null, busy: false });
       } catch (error) {
         if (!abort.signal.aborted) setDry({ said: null, failed: (error as Error).message, busy: false });

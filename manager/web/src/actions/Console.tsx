@@ -5,7 +5,8 @@ import { useManaged, useManager } from "../state/manager";
 import { visible } from "../state/visible";
 import { Button } from "../ui/controls";
 import { Dot, Empty } from "../ui/parts";
-import { Ago, Text } from "../ui/Text";
+import { Ago, Cut, Text } from "../ui/Text";
+import { catalogue, target } from "./catalogue";
 
 const tones = { running: "accent", done: "ok", failed: "error" } as const;
 const states = { running: "Running", done: "Done", failed: "Failed" } as const;
@@ -58,14 +59,11 @@ export function Console() {
 }
 
 function OrderName({ order }: { order: Order }) {
-  const name = useManaged((s) => s.known.herd?.nodes.find((n) => n.id === order.node)?.name);
-  const words = order.action.replaceAll("_", " ");
-  return (
-    <span className="order-name">
-      {words}
-      {name !== undefined && <> <Text>{name}</Text></>}
-    </span>
-  );
+  const nodes = useManaged((s) => s.known.herd?.nodes);
+  const nameOf = (id: number) => visible(nodes?.find((n) => n.id === id)?.name ?? `node ${id}`);
+  const request = order.request ?? { action: order.action, ...(order.node === null ? {} : { node: order.node }) };
+  const says = catalogue[order.action]?.does(target(request, nameOf)) ?? order.action;
+  return <Cut className="order-name">{says}</Cut>;
 }
 
 function Outcome({ order }: { order: Order }) {

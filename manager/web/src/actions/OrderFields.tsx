@@ -17,7 +17,10 @@ export function OrderFields({ order, onChange, fixed }: Props) {
   if (shown.length === 0) return null;
   const set = (name: string, value: unknown) => {
     const { [name]: _, ...rest } = order;
-    onChange(value === undefined ? { ...rest, action: order.action } : { ...order, [name]: value });
+    const next = value === undefined ? { ...rest, action: order.action } : { ...order, [name]: value };
+    // A base backup is of all databases: the field is hidden then, and what was typed there must not be sent.
+    if (next.action === "backup" && next.kind !== "dump") delete next.database;
+    onChange(next);
   };
   return (
     <div className="order-fields">

@@ -112,6 +112,12 @@ export function target(order: OrderRequest, nameOf: (node: number) => string): s
   }
 }
 
+/** As it is sent: a setting that is taken back has no value. */
+export function sent(order: OrderRequest): OrderRequest {
+  const takesBack = order.action === "set" && typeof order.value === "string" && order.value.trim().toUpperCase() === "DEFAULT";
+  return takesBack ? { ...order, value: null } : order;
+}
+
 /** Whether all is there that the order needs. */
 export function complete(order: OrderRequest): boolean {
   const fields = catalogue[order.action]?.fields ?? [];

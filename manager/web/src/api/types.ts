@@ -34,6 +34,7 @@ export interface Traffic {
 }
 
 export interface Point extends Traffic {
+  /** By server; one of which it is not known is left out. */
   lag_bytes: Record<string, number | null>;
   lag_seconds: Record<string, number | null>;
 }
@@ -73,7 +74,7 @@ export interface HerdNode {
   since: string | null;
   connections: number;
   lent: number;
-  reads_per_second: number;
+  reads_per_second: number | null;
   round_trip_ms: number | null;
   upstream: number | null;
   receiver: string | null;
@@ -86,10 +87,11 @@ export interface Herd {
   uptime_seconds: number;
   cluster: { system_identifier: string | null; timeline: number | null };
   machine: Machine;
-  writes: { open: boolean; node: number | null; reason: string | null; since: string | null };
+  writes: { open: boolean; node: number | null; reason: string | null };
   alert: { level: "error" | "warning"; text: string; advice: string | null } | null;
   nodes: HerdNode[];
-  traffic: Traffic;
+  /** Null until it has been counted once. */
+  traffic: Traffic | null;
 }
 
 export interface HerdEvent {
@@ -130,6 +132,8 @@ export interface History {
 export interface Order {
   id: number;
   action: string;
+  /** What was asked for. */
+  request?: { action: string; [field: string]: unknown };
   node: number | null;
   by: string;
   at: string;
@@ -144,6 +148,8 @@ export interface DryRun {
   guards: Guard[];
   consequences: string[];
   dangerous: boolean;
+  /** What has to be typed where it is dangerous. */
+  confirm?: string | null;
 }
 
 export type LiveMessage = {

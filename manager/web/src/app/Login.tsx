@@ -44,7 +44,7 @@ export function Login() {
         <div className="gate-error" aria-live="assertive">{error && <Note tone="error"><Text>{error}</Text></Note>}</div>
         <Button type="submit" kind="primary" disabled={busy}>{busy ? "Logging in…" : "Log in"}</Button>
         {session?.anonymous && <Button kind="quiet" onClick={() => manager.askLogin(false)}>Look without logging in</Button>}
-        {session && <p className="gate-foot"><Text>{session.version}</Text></p>}
+        {session && <p className="gate-foot"><Text>{`pgherd ${session.version.replace(/^pgherd /, "")}`}</Text></p>}
       </form>
     </main>
   );

@@ -54,7 +54,7 @@ function Version() {
   const up = uptime === null || at === null ? null : uptime + Math.max(0, (now - Date.parse(at)) / 1000);
   return (
     <div className="nav-foot">
-      <Text>{version}</Text>
+      <Text>{version === null ? null : `pgherd ${version.replace(/^pgherd /, "")}`}</Text>
       {up !== null && <span className="number" title={`${Math.round(up)} s`}>up {duration(up)}</span>}
       {version !== null && loaded !== null && version !== loaded && <a href="">Another version: load it</a>}
     </div>

@@ -75,9 +75,10 @@ function LagPlot({ time, seconds }: { time: boolean; seconds: number }) {
   const points = useManaged((s) => s.known.points);
   const nodes = useManaged((s) => s.known.herd?.nodes);
   const ids = useMemo(() => {
-    const last = points.at(-1);
-    return last ? Object.keys(last.lag_bytes).sort((a, b) => Number(a) - Number(b)) : [];
-  }, [points]).join(",");
+    // A server that is down now had a lag before.
+    const all = new Set(points.flatMap((p) => Object.keys(p.lag_bytes)));
+    return [...all].sort((a, b) => Number(a) - Number(b)).join(",");
+  }, [points]);
   const names = (nodes ?? []).map((n) => `${n.id} ${n.name}`).join("\n");
   const series = useMemo<Series[]>(
     () =>

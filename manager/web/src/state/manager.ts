@@ -115,6 +115,16 @@ export class Manager {
     const was = this.store.get().link.state;
     this.change((s) => ({ ...s, link }));
     if (link.state === "live" && was !== "live") void this.catchUp();
+    if (link.state === "lost") void this.recheck();
+  }
+
+  /** A browser is not told why a WebSocket was refused: perhaps the session is over. */
+  private async recheck(): Promise<void> {
+    const turn = this.begun;
+    const session = await this.api.session().catch(() => null);
+    const before = this.store.get().session;
+    if (!session || turn !== this.begun) return;
+    if (session.user !== before?.user || session.role !== before?.role) this.entered(session);
   }
 
   /** What is pushed only when it changes, or a piece at a time, was missed while there was no connection. */

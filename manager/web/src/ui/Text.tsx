@@ -1,5 +1,5 @@
 import { memo } from "react";
-import { ago, bytes, count, millis, moment, short } from "../state/format";
+import { age, ago, bytes, count, duration, millis, moment, short } from "../state/format";
 import { useServerNow } from "../state/now";
 import { pieces, visible } from "../state/visible";
 
@@ -52,10 +52,10 @@ export function Sql({ children }: { children: string | null }) {
 export function Ago({ at, plain = false }: { at: string | null | undefined; plain?: boolean }) {
   const now = useServerNow();
   if (!at) return <span className="none">–</span>;
-  const text = ago(at, now);
+  const text = plain ? duration(Math.floor(age(at, now) ?? 0)) : ago(at, now);
   return (
     <time className="number" dateTime={at} title={at}>
-      {plain ? text.replace(/ ago$/, "") : text}
+      {text}
     </time>
   );
 }

@@ -8,8 +8,8 @@ import type { Box } from "./layout";
 export const placed = ({ x, y, w, h }: Box) => ({ left: x, top: y, width: w, height: h });
 
 export function AppsCard({ box }: { box: Box }) {
-  const clients = useManaged((s) => s.known.herd?.traffic.clients ?? null);
-  const waiting = useManaged((s) => s.known.herd?.traffic.waiting ?? null);
+  const clients = useManaged((s) => s.known.herd?.traffic?.clients ?? null);
+  const waiting = useManaged((s) => s.known.herd?.traffic?.waiting ?? null);
   return (
     <article className="card apps-card" style={placed(box)}>
       <h3><Icon name="apps" /> Applications</h3>
@@ -21,10 +21,10 @@ export function AppsCard({ box }: { box: Box }) {
 
 export function EndpointCard({ box }: { box: Box }) {
   const open = useManaged((s) => s.known.herd?.writes.open ?? false);
-  const queries = useManaged((s) => s.known.herd?.traffic.queries ?? null);
-  const p99 = useManaged((s) => s.known.herd?.traffic.p99_ms ?? null);
-  const active = useManaged((s) => s.known.herd?.traffic.active ?? null);
-  const idle = useManaged((s) => s.known.herd?.traffic.idle ?? null);
+  const queries = useManaged((s) => s.known.herd?.traffic?.queries ?? null);
+  const p99 = useManaged((s) => s.known.herd?.traffic?.p99_ms ?? null);
+  const active = useManaged((s) => s.known.herd?.traffic?.active ?? null);
+  const idle = useManaged((s) => s.known.herd?.traffic?.idle ?? null);
   return (
     <article className="card endpoint-card" style={placed(box)}>
       <h3><Mark /> pgherd</h3>

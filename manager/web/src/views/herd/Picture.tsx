@@ -73,8 +73,8 @@ function Arrows({ picture, nodes, width }: { picture: Layout; nodes: HerdNode[];
 }
 
 function Inbound({ picture }: { picture: Layout }) {
-  const rate = useManaged((s) => s.known.herd?.traffic.transactions ?? null);
-  const clients = useManaged((s) => s.known.herd?.traffic.clients ?? null);
+  const rate = useManaged((s) => s.known.herd?.traffic?.transactions ?? null);
+  const clients = useManaged((s) => s.known.herd?.traffic?.clients ?? null);
   const { path, label } = picture.inbound;
   return (
     <g>
@@ -93,7 +93,7 @@ function Inbound({ picture }: { picture: Layout }) {
 
 function Route({ path, label, node }: { path: string; label: { x: number; y: number } | null; node: HerdNode }) {
   const open = useManaged((s) => s.known.herd?.writes.open ?? false);
-  const rate = useManaged((s) => s.known.herd?.traffic.transactions ?? null);
+  const rate = useManaged((s) => s.known.herd?.traffic?.transactions ?? null);
   const primary = node.role === "primary";
   const writes = node.used_for === "writes";
   const reads = node.used_for === "reads";
