@@ -3,7 +3,7 @@
 // It talks to whoever runs it.
 #![allow(clippy::print_stdout)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +26,12 @@ const SEEN_WITHIN: Duration = Duration::from_secs(1);
 const HOSTILE: &str = "\"><img src=x onerror=alert(1)>'; DROP TABLE t;--\n<script>alert(2)</script>";
 /// Who may look and not touch.
 const VIEWER: &str = "watcher";
+
+/// That the page lets an operator in and act, and shows hostile names as they are.
+const SMOKE: [&str; 3] =
+    ["tests/built/session.test.js", "tests/built/actions.test.js", "tests/built/hostile.test.js"];
+/// That every view opens, in every form, and a failover is told step by step.
+const VIEWS: [&str; 2] = ["tests/built/views.test.js", "tests/built/events.test.js"];
 
 /// Drives the manager's page with a real browser.
 #[derive(Debug, Parser)]
@@ -64,11 +70,10 @@ async fn drive(options: &Options) -> Result<()> {
     let stage = Stage { options, cluster, pgherd };
     let _hostile = stage.hostile_client().await?;
     if options.smoke {
-        return stage.test(&[]).await;
+        return stage.test(&SMOKE, &[]).await;
     }
-    let workload = stage.workload().await?;
-    stage.lose_the_primary(&workload).await?;
-    stage.switch_over(&workload).await
+    stage.lose_the_primary(&stage.workload().await?).await?;
+    stage.switch_over(&stage.workload().await?).await
 }
 
 /// What there is to look at.
@@ -117,13 +122,9 @@ impl Stage<'_> {
     }
 
     /// Runs the browser tests.
-    async fn test(&self, more: &[(&str, &str)]) -> Result<()> {
+    async fn test(&self, files: &[&str], more: &[(&str, &str)]) -> Result<()> {
         println!("==> browser tests");
-        let built = self.options.web.join("tests/built");
-        let mut files = test_files(&built)?;
-        let mut arguments = vec!["--test", "--test-concurrency=1"];
-        files.sort();
-        arguments.extend(files.iter().map(String::as_str));
+        let arguments = [&["--test", "--test-concurrency=1"], files].concat();
         let status = timeout(TESTS_WITHIN, self.node(&arguments, more)?.status()).await??;
         ensure!(status.success(), "a browser test has failed\n{}", self.pgherd.log().join("\n"));
         Ok(())
@@ -170,7 +171,7 @@ impl Stage<'_> {
         let running = workload.start().await?;
         running.wait_acknowledged(100, PATIENCE).await?;
         let began = Instant::now();
-        self.test(&[("PGHERD_SWITCHOVER", "1"), ("PGHERD_FAILOVER", "1")]).await?;
+        self.test(&[&SMOKE[..], &VIEWS[..]].concat(), &[("PGHERD_SWITCHOVER", "1")]).await?;
         running.wait_acknowledged(100, PATIENCE).await?;
         let report = Report::compare(&running.stop().await?, self.cluster.primary().await?.history().await?);
         println!("==> under load, with a switchover from the page: {report}");
@@ -205,18 +206,4 @@ async fn until(
 fn moment(shown: &Json) -> Result<SystemTime> {
     let milliseconds = shown["at"].as_u64().context("no time")?;
     Ok(SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds))
-}
-
-fn test_files(built: &Path) -> Result<Vec<String>> {
-    let mut files = Vec::new();
-    for entry in
-        std::fs::read_dir(built).with_context(|| format!("{}: npm run browser-build", built.display()))?
-    {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".test.js") {
-            files.push(format!("tests/built/{name}"));
-        }
-    }
-    ensure!(!files.is_empty(), "there are no tests in {}", built.display());
-    Ok(files)
 }

@@ -108,7 +108,11 @@ export interface Repmgr {
   events: { node_id: number; event: string; successful: boolean; at: string; details: string | null }[];
 }
 
+/** Of each list: why there is none, if that is known. */
 export interface NodeChecks extends OfNode {
+  programs_error?: string | null;
+  disks_error?: string | null;
+  repmgr_error?: string | null;
   programs: { name: string; state: string; detail: string | null }[];
   disks: {
     path: string;

@@ -47,8 +47,8 @@ const colors = ["--series-1", "--series-2", "--series-3", "--series-4", "--serie
 
 const ranges = [["300", "5 min"], ["900", "15 min"], ["3600", "1 hour"]] as const;
 
-export function Plots({ plots, title = "The last hour" }: { plots: Plot[]; title?: string }) {
-  const [range, setRange] = useState<"300" | "900" | "3600">("3600");
+export function Plots({ plots, title = "Over time" }: { plots: Plot[]; title?: string }) {
+  const [range, setRange] = useState<"300" | "900" | "3600">("900");
   return (
     <Panel title={title} aside={<Segmented label="Time shown" value={range} options={ranges} onChange={setRange} />}>
       <div className="plots">

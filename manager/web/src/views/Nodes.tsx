@@ -65,7 +65,7 @@ function Checked({ checks }: { checks: NodeChecks }) {
       <div className="check-columns">
         <section>
           <h3>Programs</h3>
-          {checks.programs.length === 0 && <p className="faint">Nothing is known of them.</p>}
+          {checks.programs.length === 0 && <Nothing why={checks.programs_error} />}
           <ul className="check-list">
             {checks.programs.map((program) => (
               <li key={program.name}>
@@ -79,7 +79,7 @@ function Checked({ checks }: { checks: NodeChecks }) {
         </section>
         <section>
           <h3>repmgr</h3>
-          {checks.repmgr.length === 0 && <p className="faint">Nothing is known of it.</p>}
+          {checks.repmgr.length === 0 && <Nothing why={checks.repmgr_error} />}
           <ul className="check-list">
             {checks.repmgr.map((check) => (
               <li key={check.check} className={check.ok ? "" : "error"}>
@@ -93,7 +93,7 @@ function Checked({ checks }: { checks: NodeChecks }) {
         </section>
         <section>
           <h3>Disks</h3>
-          {checks.disks.length === 0 && <p className="faint">Nothing is known of them.</p>}
+          {checks.disks.length === 0 && <Nothing why={checks.disks_error} />}
           <ul className="disks">
             {checks.disks.map((disk) => (
               <li key={disk.path}>
@@ -111,6 +111,11 @@ function Checked({ checks }: { checks: NodeChecks }) {
       </div>
     </>
   );
+}
+
+/** Why there is nothing to show. */
+function Nothing({ why }: { why: string | null | undefined }) {
+  return <p className="faint">{why ? <Text>{why}</Text> : "Nothing is known."}</p>;
 }
 
 function programTone(state: string): Tone {
