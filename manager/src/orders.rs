@@ -17,10 +17,12 @@ const KEPT: usize = 100;
 const RUNNING: usize = 20;
 /// Lines that are kept of an order; the first and the last.
 const LINES: usize = 1000;
-/// Longest line, in characters.
+/// Longest line, and longest result, in characters.
 const LINE: usize = 2000;
 /// Lines that may wait to be noted.
 const QUEUE: usize = 64;
+/// What is shown in place of a setting's value.
+const HIDDEN: &str = "***";
 
 /// All orders that are remembered.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl Orders {
         let order = Arc::new(Order {
             id: book.last,
             action: action.name(),
-            request: action.clone(),
+            request: shown(action),
             node: action.node(),
             by: by.to_owned(),
             at: show_time(SystemTime::now()),
@@ -147,7 +149,7 @@ impl Orders {
 /// Takes an order: it is carried out whether or not somebody waits for it. None if too many are under way.
 pub(crate) fn give<S: Source>(manager: &Arc<Manager<S>>, action: Action, by: &str) -> Option<Arc<Order>> {
     let order = manager.orders.begin(&action, by)?;
-    tracing::info!(user = by, order = order.id, action = ?Shown(&action), "an order at the manager");
+    tracing::info!(user = by, order = order.id, action = ?order.request, "an order at the manager");
     let manager = Arc::clone(manager);
     let id = order.id;
     tokio::spawn(async move {
@@ -160,7 +162,7 @@ pub(crate) fn give<S: Source>(manager: &Arc<Manager<S>>, action: Action, by: &st
         };
         let (result, ()) = tokio::join!(performed, noted);
         let state = if result.is_ok() { OrderState::Done } else { OrderState::Failed };
-        let told = result.unwrap_or_else(|why| why);
+        let told: String = result.unwrap_or_else(|why| why).chars().take(LINE).collect();
         tracing::info!(order = id, ?state, told, "the order has ended");
         manager.orders.change(id, |order| (order.state, order.result) = (state, Some(told)));
     });
@@ -181,15 +183,13 @@ impl<S: Source> Manager<S> {
     }
 }
 
-/// An action as the log has it: of a setting not its value, which may be a password.
-struct Shown<'a>(&'a Action);
-
-impl std::fmt::Debug for Shown<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Action::Set { key, .. } => write!(f, "Set {{ key: {key:?} }}"),
-            other => other.fmt(f),
+/// An action as the log has it, and whoever may look: of a setting not its value, which may be a password.
+fn shown(action: &Action) -> Action {
+    match action {
+        Action::Set { key, value: Some(_) } => {
+            Action::Set { key: key.clone(), value: Some(HIDDEN.to_owned()) }
         }
+        other => other.clone(),
     }
 }
 
@@ -235,8 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn the_log_has_no_value_of_a_setting() {
+    fn an_order_has_no_value_of_a_setting() {
         let action = Action::Set { key: "monitor.password".into(), value: Some("secret".into()) };
-        assert_eq!(format!("{:?}", Shown(&action)), "Set { key: \"monitor.password\" }");
+        let order = Orders::default().begin(&action, "ann").unwrap();
+        let hidden = Action::Set { key: "monitor.password".into(), value: Some(HIDDEN.into()) };
+        assert_eq!(order.request, hidden);
     }
 }

@@ -19,8 +19,8 @@ use axum::routing::{get, post};
 use crate::access::Refusal;
 use crate::{Manager, Source, live, page};
 
-/// Longest body of a request.
-const LONGEST: usize = 64 * 1024;
+/// Longest body of a request: a few names, or a password. A hundred orders are kept, and shown to all.
+const LONGEST: usize = 8 * 1024;
 
 pub(crate) fn routes<S: Source>(manager: &Arc<Manager<S>>) -> Router {
     let api = Router::new()

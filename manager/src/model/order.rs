@@ -273,7 +273,7 @@ pub struct Order {
     pub id: u64,
     /// The action's name.
     pub action: &'static str,
-    /// All of it.
+    /// All of it, but for the value of a setting, which may be a password.
     pub request: Action,
     /// The server that it is about.
     pub node: Option<u32>,

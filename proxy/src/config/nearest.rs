@@ -32,8 +32,11 @@ fn closest<'a>(
 ) -> Option<&'a str> {
     let wanted = name.to_ascii_lowercase();
     // A third of the letters may be wrong, two always: `sise`, `userr`, `max_clinets`. All of them never.
-    let most = (name.chars().count() / 3).max(2);
+    let letters = name.chars().count();
+    let most = (letters / 3).max(2);
     known
+        // It takes as many changes as one is longer: a name of thousands of letters, which somebody has sent, is not even compared.
+        .filter(|k| compared(k).chars().count().abs_diff(letters) <= most)
         .map(|k| (strsim::damerau_levenshtein(&wanted, &compared(k).to_ascii_lowercase()), k))
         .filter(|(distance, k)| *distance <= most && *distance < compared(k).len())
         .min_by_key(|(distance, _)| *distance)

@@ -148,6 +148,9 @@ impl Proxy {
             Action::Set { key, value } => {
                 Change::new(key, value.as_deref()).map_err(|refusal| refused(key, refusal))?;
                 match value {
+                    Some(_) if key.ends_with("password") => {
+                        format!("Set {key} to what was sent until the next reload or restart.")
+                    }
                     Some(value) => format!("Set {key} to {value} until the next reload or restart."),
                     None => format!("Set {key} to what the configuration says."),
                 }
@@ -247,7 +250,12 @@ impl Proxy {
         let change = Change::new(key, value).map_err(|refusal| refused(key, refusal))?;
         let key = change.key();
         match self.shared.reload.clone().set(change).await {
-            Ok(_) => Ok(format!("{key} was set, until the next reload or restart")),
+            Ok(_) => {
+                let described = self.shared.config.load().describe();
+                let now = described.into_iter().find(|(name, _)| *name == key).and_then(|(_, value)| value);
+                let now = now.unwrap_or_else(|| "unset".to_owned());
+                Ok(format!("{key} is {now} now, until the next reload or restart"))
+            }
             Err(problems) => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
         }
     }
