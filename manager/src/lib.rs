@@ -26,6 +26,7 @@ pub use access::{Access, Peer, TrustedProxy};
 pub use source::{Counts, Decided, Denial, Distribution, Role, Source};
 
 use feed::Feed;
+use live::Places;
 use logins::Logins;
 use orders::Orders;
 
@@ -40,6 +41,7 @@ pub struct Manager<S> {
     logins: Logins,
     feed: Feed,
     orders: Orders,
+    places: Places,
 }
 
 impl<S: Source> Manager<S> {
@@ -51,6 +53,7 @@ impl<S: Source> Manager<S> {
             logins: Logins::default(),
             feed: Feed::default(),
             orders: Orders::default(),
+            places: Places::default(),
         })
     }
 

@@ -1,16 +1,16 @@
 //! The WebSocket: what has changed is pushed to whoever looks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use futures_util::StreamExt;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::access::{Refusal, Visitor, is_from_here, session_cookie};
@@ -27,21 +27,19 @@ const LONGEST: usize = 1024;
 /// Close code for a session that is over.
 const OVER: u16 = 4401;
 
-static PAGES: AtomicUsize = AtomicUsize::new(0);
+/// The places that pages take.
+#[derive(Debug)]
+pub(crate) struct Places(Arc<Semaphore>);
 
-/// One page's place.
-struct Place;
-
-impl Place {
-    fn take() -> Option<Self> {
-        let room = |there: usize| (there < MOST).then_some(there + 1);
-        PAGES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok().map(|_| Self)
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MOST)))
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        PAGES.fetch_sub(1, Ordering::Relaxed);
+impl Places {
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
     }
 }
 
@@ -50,15 +48,18 @@ pub(crate) async fn open<S: Source>(
     State(manager): State<Arc<Manager<S>>>,
     visitor: Visitor,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     is_from_here(&headers)?;
-    let place = Place::take().ok_or_else(|| {
+    let upgrade = upgrade.map_err(|error| Refusal::new(error.status(), error.body_text()))?;
+    let place = manager.places.take().ok_or_else(|| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("{MOST} pages are open already: close some."))
     })?;
     let cookie = session_cookie(&headers).map(str::to_owned);
     let page = Page { manager, visitor, cookie, _place: place };
     let upgrade = upgrade.max_message_size(LONGEST).max_frame_size(LONGEST);
+    // Of the defaults, 128 KiB each, a page needs nothing: it is sent whole frames, and says none.
+    let upgrade = upgrade.read_buffer_size(LONGEST).write_buffer_size(0);
     Ok(upgrade.on_upgrade(move |socket| page.serve(socket)))
 }
 
@@ -67,7 +68,7 @@ struct Page<S> {
     manager: Arc<Manager<S>>,
     visitor: Visitor,
     cookie: Option<String>,
-    _place: Place,
+    _place: OwnedSemaphorePermit,
 }
 
 impl<S: Source> Page<S> {
@@ -92,7 +93,7 @@ impl<S: Source> Page<S> {
             json!({ "failovers": self.manager.feed.failovers() }),
         ];
         for frame in first {
-            send(socket, frame.to_string()).await?;
+            self.send(socket, frame.to_string()).await?;
         }
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -109,7 +110,7 @@ impl<S: Source> Page<S> {
                     seen = change;
                     orders.mark_unchanged();
                     for order in changed {
-                        send(socket, json!({ "order": *order }).to_string()).await?;
+                        self.send(socket, json!({ "order": *order }).to_string()).await?;
                     }
                     continue;
                 }
@@ -118,16 +119,27 @@ impl<S: Source> Page<S> {
                     Some(Ok(_)) => continue,
                 },
                 _ = looks.tick() => {
-                    if !self.is_allowed() {
-                        let over = CloseFrame { code: OVER, reason: "the session is over".into() };
-                        return deliver(socket, Message::Close(Some(over))).await;
-                    }
-                    deliver(socket, Message::Ping(Vec::new().into())).await?;
+                    self.deliver(socket, Message::Ping(Vec::new().into())).await?;
                     continue;
                 }
             };
-            send(socket, frame).await?;
+            self.send(socket, frame).await?;
         }
+    }
+
+    async fn send(&self, socket: &mut WebSocket, frame: String) -> Option<()> {
+        self.deliver(socket, Message::Text(frame.into())).await
+    }
+
+    /// None if the page does not read it, or may not.
+    async fn deliver(&self, socket: &mut WebSocket, message: Message) -> Option<()> {
+        if !self.is_allowed() {
+            let over = CloseFrame { code: OVER, reason: "the session is over".into() };
+            // It is over in any case.
+            let _ = timeout(READ_WITHIN, socket.send(Message::Close(Some(over)))).await;
+            return None;
+        }
+        timeout(READ_WITHIN, socket.send(message)).await.ok()?.ok()
     }
 
     /// True if whoever looks still may.
@@ -141,13 +153,4 @@ impl<S: Source> Page<S> {
 
 fn latest(feed: &mut watch::Receiver<Arc<str>>) -> String {
     feed.borrow_and_update().as_ref().to_owned()
-}
-
-async fn send(socket: &mut WebSocket, frame: String) -> Option<()> {
-    deliver(socket, Message::Text(frame.into())).await
-}
-
-/// None if the page does not read it.
-async fn deliver(socket: &mut WebSocket, message: Message) -> Option<()> {
-    timeout(READ_WITHIN, socket.send(message)).await.ok()?.ok()
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::Value;
@@ -62,8 +63,9 @@ pub(super) async fn views<S: Source>(
 pub(super) async fn show<S: Source>(
     State(manager): State<Arc<Manager<S>>>,
     visitor: Visitor,
-    Path(view): Path<String>,
+    view: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Refusal> {
+    let Path(view) = view.map_err(|error| Refusal::new(error.status(), error.body_text()))?;
     let rows = manager.source.show(&view, visitor.role);
     rows.map(Json).ok_or_else(|| {
         Refusal::new(
