@@ -1,11 +1,12 @@
 //! Another configuration while pgherd runs: read again, or with one setting changed. All of it is taken, or nothing.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pgherd_failover::actor::Taken;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Change, Config, Loaded, Problem, Sources};
@@ -30,9 +31,22 @@ pub(crate) struct Reloaded {
 
 type Outcome = Result<Reloaded, Vec<Problem>>;
 
+/// Where the value of each key comes from.
+type Origins = Arc<BTreeMap<&'static str, String>>;
+
 /// Asks for another configuration, from any thread; cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Reload(mpsc::Sender<Asked>);
+pub(crate) struct Reload {
+    asked: mpsc::Sender<Asked>,
+    origins: watch::Receiver<Origins>,
+}
+
+/// What [`Reloader`] hears, and where it says what is in force.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    asked: mpsc::Receiver<Asked>,
+    origins: watch::Sender<Origins>,
+}
 
 /// What somebody asks for, and where the answer goes.
 #[derive(Debug)]
@@ -44,9 +58,15 @@ pub(crate) struct Asked {
 
 impl Reload {
     /// The handle, and what [`Reloader`] hears of it.
-    pub(crate) fn channel() -> (Self, mpsc::Receiver<Asked>) {
+    pub(crate) fn channel() -> (Self, Asking) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        (Self(sender), receiver)
+        let (tell, origins) = watch::channel(Origins::default());
+        (Self { asked: sender, origins }, Asking { asked: receiver, origins: tell })
+    }
+
+    /// Where the value of each key that is in force comes from, as of the last change.
+    pub(crate) fn origins(&self) -> Origins {
+        Arc::clone(&self.origins.borrow())
     }
 
     /// Has the configuration read again; ready when it is in force. The log says the same.
@@ -67,7 +87,7 @@ impl Reload {
 
     async fn ask(&self, change: Option<Change>) -> Outcome {
         let (reply, answer) = oneshot::channel();
-        let asked = self.0.try_send(Asked { change, reply });
+        let asked = self.asked.try_send(Asked { change, reply });
         match (asked, answer.await) {
             (Ok(()), Ok(outcome)) => outcome,
             _ => Err(vec![general("pgherd is ending, or is asked for a reload too often")]),
@@ -95,7 +115,7 @@ pub(crate) struct Reloader {
     sources: Sources,
     shared: Arc<Shared>,
     log: Log,
-    asked: mpsc::Receiver<Asked>,
+    asking: Asking,
 }
 
 impl Reloader {
@@ -104,14 +124,17 @@ impl Reloader {
         (file, sources): (Option<PathBuf>, Sources),
         shared: Arc<Shared>,
         log: Log,
-        asked: mpsc::Receiver<Asked>,
+        asking: Asking,
     ) -> Self {
-        Self { file, sources, shared, log, asked }
+        asking.origins.send_replace(Arc::new(sources.origins()));
+        Self { file, sources, shared, log, asking }
     }
 
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        while let Some(Some(Asked { change, reply })) = stop.run_until_cancelled(self.asked.recv()).await {
+        while let Some(Some(Asked { change, reply })) =
+            stop.run_until_cancelled(self.asking.asked.recv()).await
+        {
             let outcome = match change {
                 None => {
                     let outcome = self.reload().await;
@@ -142,7 +165,7 @@ impl Reloader {
             read.await.map_err(|error| vec![general(error.to_string())])??;
         let reloaded = self.take(config).await.map_err(|problem| vec![problem])?;
         self.shared.tls.replace(acceptor);
-        self.sources = sources;
+        self.keep(sources);
         Ok(Reloaded { doubts: warnings, ..reloaded })
     }
 
@@ -162,8 +185,13 @@ impl Reloader {
         if let Some(acceptor) = acceptor {
             self.shared.tls.replace(acceptor);
         }
-        self.sources = sources;
+        self.keep(sources);
         Ok(Reloaded { doubts, ..reloaded })
+    }
+
+    fn keep(&mut self, sources: Sources) {
+        self.asking.origins.send_replace(Arc::new(sources.origins()));
+        self.sources = sources;
     }
 
     /// Puts a valid configuration into force.

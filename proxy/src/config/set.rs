@@ -1,5 +1,7 @@
 //! Settings that an administrator changes while pgherd runs, on top of what the sources said when they were read.
 
+use std::collections::BTreeMap;
+
 use super::keys::{self, Key, Known};
 use super::problem::{Origin, Problem};
 use super::raw::{Item, Layer, Raw, Setting, Value};
@@ -100,6 +102,13 @@ impl Sources {
             item: Item { origin: ORIGIN, value },
         }));
         self
+    }
+
+    /// Where the value of each key that they give comes from.
+    pub(crate) fn origins(&self) -> BTreeMap<&'static str, String> {
+        let mut given: Vec<_> = self.0.iter().collect();
+        given.sort_by_key(|setting| setting.layer);
+        given.into_iter().map(|setting| (setting.key.name, setting.item.origin.to_string())).collect()
     }
 
     /// The configuration in force, `before`, with what these say of the section that the key `changed` stands in. Files that other

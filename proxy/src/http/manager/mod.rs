@@ -159,10 +159,12 @@ impl Source for Proxy {
 
     fn settings(&self) -> Json {
         let config = self.shared.config.load();
+        let origins = self.shared.reload.origins();
         let setting = |(name, value): (&'static str, Option<String>)| {
             let default = KEYS.iter().find(|key| key.name == name).and_then(|key| key.default);
+            let source = origins.get(name).map_or("default", String::as_str);
             let restart = FIXED.contains(&name);
-            json!({ "key": name, "value": value, "default": default, "restart": restart })
+            json!({ "key": name, "value": value, "default": default, "source": source, "restart": restart })
         };
         config.describe().into_iter().map(setting).collect()
     }
