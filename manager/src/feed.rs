@@ -9,13 +9,15 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::history::{EVERY, Points};
+use crate::history::{EVERY, Points, first};
 use crate::model::{Event, Failover, Herd, History};
 use crate::story::Story;
 use crate::{Manager, Source};
 
 /// Time between two looks at what changes all the time.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Time between two herds where nothing but times has changed.
+const QUIET: Duration = Duration::from_secs(1);
 /// Events that pages are told.
 const EVENTS: usize = 200;
 
@@ -24,6 +26,8 @@ const EVENTS: usize = 200;
 pub(crate) struct Feed {
     points: Mutex<Points>,
     story: Mutex<Story>,
+    /// What was said of the herd last, and when.
+    said: Mutex<Option<(Instant, String)>>,
     pub(crate) herd: watch::Sender<Arc<str>>,
     pub(crate) events: watch::Sender<Arc<str>>,
     pub(crate) failovers: watch::Sender<Arc<str>>,
@@ -36,6 +40,7 @@ impl Default for Feed {
         Self {
             points: Mutex::default(),
             story: Mutex::default(),
+            said: Mutex::default(),
             herd: nothing(),
             events: nothing(),
             failovers: nothing(),
@@ -59,11 +64,12 @@ impl Feed {
 impl<S: Source> Manager<S> {
     /// The herd at this moment.
     pub(crate) fn herd(&self) -> Herd {
-        let traffic = self.feed.points.lock().latest();
+        let latest = self.feed.points.lock().latest();
         let mut herd = self.source.herd();
         for node in &mut herd.nodes {
-            node.reads_per_second = traffic.as_ref().and_then(|it| it.reads.get(&node.id).copied());
+            node.reads_per_second = latest.as_ref().and_then(|it| it.reads.get(&node.id).copied());
         }
+        let traffic = latest.unwrap_or_else(|| first(&self.source.counts()));
         Herd { traffic, ..herd }
     }
 
@@ -82,9 +88,29 @@ impl<S: Source> Manager<S> {
     /// Tells all of this whom it concerns, if anybody looks.
     pub(crate) fn tell_all(&self) {
         let Feed { herd, events, failovers, .. } = &self.feed;
-        tell(herd, "herd", || self.herd());
+        if herd.receiver_count() > 0 {
+            let now = self.herd();
+            if self.is_news(&now) {
+                tell(herd, "herd", || now);
+            }
+        }
         tell(events, "events", || self.events());
         tell(failovers, "failovers", || self.feed.failovers());
+    }
+
+    /// Clocks and round trips are always others: at rest it is enough to say them now and then.
+    fn is_news(&self, herd: &Herd) -> bool {
+        let mut still = Herd { at: String::new(), uptime_seconds: 0, ..herd.clone() };
+        for node in &mut still.nodes {
+            node.round_trip_ms = None;
+        }
+        let still = json!(still).to_string();
+        let mut said = self.feed.said.lock();
+        let is_news = said.as_ref().is_none_or(|(at, last)| at.elapsed() >= QUIET || *last != still);
+        if is_news {
+            *said = Some((Instant::now(), still));
+        }
+        is_news
     }
 
     fn follow(&self) {

@@ -45,6 +45,11 @@ impl Points {
     }
 }
 
+/// What there is before anything can be said of the last seconds.
+pub(crate) fn first(counts: &Counts) -> Point {
+    point(counts, counts, EVERY.as_secs_f64())
+}
+
 fn point(now: &Counts, before: &Counts, seconds: f64) -> Point {
     let rate = |now: u64, before: u64| rounded(now.wrapping_sub(before) as f64 / seconds.max(0.001));
     let query = now.query.since(&before.query);

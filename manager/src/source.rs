@@ -124,6 +124,9 @@ pub trait Source: Send + Sync + 'static {
     /// What this user may do now, who has proven to be it.
     fn role_of(&self, user: &str) -> Option<Role>;
 
+    /// The clients that hold connections to a server now: the process there, and the client's number.
+    fn clients_of(&self, node: u32) -> Vec<(u32, u64)>;
+
     /// Asks a server. The query is the manager's own; it gives one row with one JSON text.
     ///
     /// # Errors

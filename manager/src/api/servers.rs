@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use futures_util::future::join_all;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::access::{Refusal, Visitor};
 use crate::model::Node;
@@ -73,6 +73,11 @@ where
     Ok(join_all(answers).await)
 }
 
+/// The objects of a list.
+fn objects(list: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
+    list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut)
+}
+
 impl<S: Source> Manager<S> {
     async fn ask(&self, node: u32, query: &str) -> Result<Value, String> {
         let text = self.source.ask(node, query, &[]).await?;
@@ -88,9 +93,18 @@ pub(super) async fn replication<S: Source>(
     _: Visitor,
     asked: Asked,
 ) -> Result<Json<Value>, Refusal> {
-    let ask = |node: Node| manager.ask(node.id, queries::REPLICATION);
+    let herd = manager.source.herd().nodes;
+    let named = |name: &Value| herd.iter().find(|node| *name == *node.name).map(|node| node.id);
+    let ask = async |id: u32| {
+        let mut shown = manager.ask(id, queries::REPLICATION).await?;
+        for sender in shown.get_mut("senders").into_iter().flat_map(objects) {
+            let node = sender.get("application_name").and_then(named);
+            sender.insert("node".to_owned(), node.into());
+        }
+        Ok(shown)
+    };
     let empty = json!({ "senders": [], "receiver": null, "slots": [] });
-    let nodes = of_all(&manager, asked, empty, ask).await?;
+    let nodes = of_all(&manager, asked, empty, |node| ask(node.id)).await?;
     Ok(Json(json!({ "primary": manager.source.herd().writes.node, "nodes": nodes })))
 }
 
@@ -102,19 +116,21 @@ pub(super) async fn activity<S: Source>(
     visitor: Visitor,
     asked: Asked,
 ) -> Result<Json<Value>, Refusal> {
-    let ask = async |id: u32| {
-        let mut sessions = manager.ask(id, queries::ACTIVITY).await?;
-        if visitor.role < Role::Operator {
+    let ask = async |node: Node| {
+        let mut sessions = manager.ask(node.id, queries::ACTIVITY).await?;
+        let clients = manager.source.clients_of(node.id);
+        for session in objects(&mut sessions) {
+            let pid = session.get("pid").and_then(Value::as_u64);
+            let client = clients.iter().find(|(of, _)| Some(u64::from(*of)) == pid);
+            session.insert("client".to_owned(), client.map(|(_, client)| *client).into());
             // As SHOW PREPARED has it: texts may hold what their users would not show.
-            for session in sessions.as_array_mut().into_iter().flatten() {
-                if let Some(query) = session.get_mut("query") {
-                    *query = HIDDEN.into();
-                }
+            if visitor.role < Role::Operator {
+                session.insert("query".to_owned(), HIDDEN.into());
             }
         }
         Ok(sessions)
     };
-    let nodes = of_all(&manager, asked, json!({ "sessions": [] }), |node| ask(node.id)).await?;
+    let nodes = of_all(&manager, asked, json!({ "sessions": [] }), ask).await?;
     Ok(Json(json!({ "nodes": nodes })))
 }
 

@@ -24,8 +24,8 @@ pub struct Herd {
     pub alert: Option<Alert>,
     /// The servers, in the order of their numbers.
     pub nodes: Vec<Node>,
-    /// What clients did in the last seconds.
-    pub traffic: Option<Point>,
+    /// What clients did in the last seconds, and how many there are.
+    pub traffic: Point,
 }
 
 /// The cluster.

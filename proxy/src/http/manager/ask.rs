@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pgherd_health::{ConnectFailure, Login, Node, NodeId, Session};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{FromSql, ToSql, Type};
 
 use crate::config::{Config, Secret};
 use crate::shared::Shared;
@@ -19,7 +19,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Longest answer that is passed on.
 const LONGEST: usize = 8 * 1024 * 1024;
 /// Nothing here can put another function, table or operator in the place of PostgreSQL's own.
-const OPTIONS: &str = "-c default_transaction_read_only=on -c statement_timeout=5000 -c lock_timeout=1000 -c search_path=pg_catalog";
+const OPTIONS: &str = "-c default_transaction_read_only=on -c statement_timeout=5000 -c lock_timeout=1000 -c search_path=pg_catalog -c timezone=UTC";
 
 /// The connections to the servers.
 #[derive(Default)]
@@ -112,11 +112,24 @@ async fn one_text(session: &Session, query: &str, numbers: &[i32]) -> Result<Str
     let numbers: Vec<(&(dyn ToSql + Sync), Type)> =
         numbers.iter().map(|number| (number as &(dyn ToSql + Sync), Type::INT4)).collect();
     let rows = session.client().query_typed(query, &numbers).await.map_err(|error| told(&error))?;
-    let text: Option<String> = rows.first().and_then(|row| row.try_get(0).ok());
-    match text {
+    let text: Option<Lossy> = rows.first().and_then(|row| row.try_get(0).ok());
+    match text.map(|text| text.0) {
         Some(text) if text.len() <= LONGEST => Ok(text),
         Some(text) => Err(format!("the answer has {} bytes: that is too much to show", text.len())),
         None => Err("the server has no answer".to_owned()),
+    }
+}
+
+/// A text as far as it can be read: what a client of a database with another encoding runs is shown as it was sent.
+struct Lossy(String);
+
+impl<'a> FromSql<'a> for Lossy {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(String::from_utf8_lossy(raw).into_owned()))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TEXT
     }
 }
 

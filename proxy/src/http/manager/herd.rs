@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use pgherd_failover::{Check, Happened, StateName, Status};
-use pgherd_health::{Lsn, Member, Topology};
+use pgherd_health::{Lsn, Member, NodeId, Topology};
 use pgherd_manager::model;
 use pgherd_manager::model::{Alert, Cluster, Event, Herd, Level, Machine, Writes};
 
 use super::clock::{Clock, show_time};
 use crate::console::show_holds;
+use crate::seat::{Business, Seat};
 use crate::server::table::{Table, Target};
 use crate::shared::Shared;
 use crate::survey::servers::{place, role, state};
@@ -34,7 +35,7 @@ pub(super) fn herd(shared: &Shared, clock: &Clock) -> Herd {
         alert: alert(&status, &writes, &nodes),
         writes,
         nodes,
-        traffic: None,
+        traffic: model::Point::default(),
     }
 }
 
@@ -177,6 +178,20 @@ fn nodes(
 
 fn behind(head: Option<Lsn>, lsn: Option<Lsn>) -> Option<u64> {
     Some(head?.bytes_since(lsn?))
+}
+
+/// The clients that hold connections of pools to a server, by the processes there.
+pub(super) fn clients_of(shared: &Shared, id: NodeId) -> Vec<(u32, u64)> {
+    let pools = shared.backends.pools(None);
+    let own = pools.iter().filter(|(server, ..)| server.node.id == id);
+    let points: Vec<_> = own.flat_map(|(_, _, pool)| pool.glance().connections).map(|it| it.point).collect();
+    let client = |seat: Arc<Seat>| match seat.business().0 {
+        Business::Holding(held) if points.iter().any(|point| Arc::ptr_eq(point, &held)) => {
+            Some((held.pid(), seat.card().id))
+        }
+        _ => None,
+    };
+    shared.roster.all().into_iter().filter_map(client).collect()
 }
 
 /// Queries of each server that only read.

@@ -177,6 +177,10 @@ impl Source for Proxy {
         login::role_of(&self.shared.config.load(), user)
     }
 
+    fn clients_of(&self, node: u32) -> Vec<(u32, u64)> {
+        herd::clients_of(&self.shared, NodeId(node))
+    }
+
     async fn ask(&self, node: u32, query: &str, numbers: &[i32]) -> Result<String, String> {
         self.servers.ask(&self.shared, NodeId(node), query, numbers).await
     }
