@@ -46,11 +46,12 @@ pub(crate) const STATEMENTS_SCHEMA: &str =
     "SELECT coalesce((SELECT to_json(quote_ident(n.nspname)) FROM pg_extension AS e
     JOIN pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'pg_stat_statements'), 'null')::text";
 
-/// The statements that took most time, from the view in this schema. The extension normalises them: there are no literals in them.
+/// The statements that took most time, from the view in this schema. The extension normalises them, but for those that only some servers do, as
+/// ALTER ROLE with its password: they are cut where their first text begins.
 pub(crate) fn statements(schema: &str) -> String {
     format!(
         "SELECT coalesce(json_agg(q), '[]')::text FROM (
-    SELECT left(s.query, 2000) AS query, d.datname AS database, r.rolname AS user, s.calls,
+    SELECT regexp_replace(left(s.query, 2000), '(''|\\$([A-Za-z_]\\w*)?\\$).*', '...') AS query, d.datname AS database, r.rolname AS user, s.calls,
         s.total_exec_time AS total_ms, s.mean_exec_time AS mean_ms, s.max_exec_time AS max_ms, s.rows,
         s.shared_blks_hit::float8 / NULLIF(s.shared_blks_hit + s.shared_blks_read, 0) AS hit_ratio
     FROM {schema}.pg_stat_statements AS s
@@ -63,7 +64,8 @@ pub(crate) fn statements(schema: &str) -> String {
 pub(crate) const REPMGR: &str = "SELECT json_build_object(
 'nodes', (SELECT coalesce(json_agg(s), '[]') FROM (
     SELECT n.node_id, n.node_name, n.type, n.upstream_node_id, n.active, n.location, n.priority, n.slot_name, n.config_file,
-        regexp_replace(n.conninfo, '(password\\s*=\\s*)(''(\\\\.|[^''\\\\])*''|\\S+)', '\\1***', 'gi') AS conninfo
+        regexp_replace(regexp_replace(n.conninfo, '(password\\s*=\\s*)(''(\\\\.|[^''\\\\])*''|(\\\\.|[^\\s\\\\])+)', '\\1***', 'gi'),
+            '(://[^/?#@:\\s]*:)\\S*@', '\\1***@') AS conninfo
     FROM repmgr.nodes AS n ORDER BY n.node_id LIMIT 200) AS s),
 'events', (SELECT coalesce(json_agg(s), '[]') FROM (
     SELECT e.node_id, e.event, e.successful, e.event_timestamp AS at, left(e.details, 2000) AS details
