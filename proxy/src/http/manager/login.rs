@@ -6,12 +6,16 @@ use std::time::{Instant, SystemTime};
 
 use pgherd_manager::{Denial, Role};
 use pgherd_protocol::auth::{Md5Verifier, ScramVerifier, Verifier};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::failures::Bound;
 use crate::shared::Shared;
 use crate::verifiers::{LookupError, Stored};
+
+/// Passwords that are hashed at a time: whoever guesses many at once takes no more of the machine from clients.
+pub(super) const HASHED: usize = 2;
 
 /// What this user may do.
 pub(super) fn role_of(config: &Config, user: &str) -> Option<Role> {
@@ -27,7 +31,7 @@ pub(super) fn role_of(config: &Config, user: &str) -> Option<Role> {
 
 /// Checks a password against what the servers, or the userlist, have stored. Whoever fails is counted with the clients that fail.
 pub(super) async fn log_in(
-    shared: &Arc<Shared>,
+    (shared, turns): (&Arc<Shared>, &Semaphore),
     address: Option<IpAddr>,
     user: &str,
     password: &str,
@@ -39,7 +43,7 @@ pub(super) async fn log_in(
     if shut_out() {
         return Err(Denial::TooMany);
     }
-    let is_right = check(shared, &config, user, password).await?;
+    let is_right = check((shared, turns), &config, user, password).await?;
     // Of logins that are tried at the same time, only as many are judged as may fail.
     if shut_out() {
         return Err(Denial::TooMany);
@@ -55,7 +59,12 @@ pub(super) async fn log_in(
     }
 }
 
-async fn check(shared: &Shared, config: &Config, user: &str, password: &str) -> Result<bool, Denial> {
+async fn check(
+    (shared, turns): (&Shared, &Semaphore),
+    config: &Config,
+    user: &str,
+    password: &str,
+) -> Result<bool, Denial> {
     let listed = config.auth.userlist.find(user);
     let now = SystemTime::now();
     let (role, known) = match shared.verifiers.lookup(user).await {
@@ -78,6 +87,8 @@ async fn check(shared: &Shared, config: &Config, user: &str, password: &str) -> 
     };
     let secret = shared.verifiers.mock_secret();
     let (user, password) = (user.to_owned(), Zeroizing::new(password.as_bytes().to_vec()));
+    // Nobody closes it.
+    let _turn = turns.acquire().await;
     // Thousands of hashes, while which nobody else would be answered; as many if there is no such user.
     let fits = tokio::task::spawn_blocking(move || fits(stored.as_ref(), &user, &password, &secret));
     Ok(fits.await.unwrap_or(false) && may_log_in)

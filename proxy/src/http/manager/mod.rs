@@ -18,7 +18,7 @@ use pgherd_manager::model::{Action, Event, Herd, Rehearsal};
 use pgherd_manager::{Access, Counts, Decided, Denial, Distribution, Manager, Role, Source, TrustedProxy};
 use pgherd_protocol::rows::{Column, Value};
 use serde_json::{Map, Value as Json, json};
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 
 use crate::config::{FIXED, Http, KEYS};
 use crate::console::views::{self, Scene};
@@ -38,6 +38,8 @@ pub(super) struct Proxy {
     changes: Mutex<Changes>,
     servers: Servers,
     looks: Looks,
+    /// Turns to hash a password.
+    hashing: Semaphore,
 }
 
 /// What the control loop publishes.
@@ -77,6 +79,7 @@ pub(super) fn manager(shared: &Arc<Shared>, crew: &Arc<Crew>, settings: &Http) -
         changes: Mutex::new(Changes::of(&shared.control)),
         servers: Servers::default(),
         looks: Looks::default(),
+        hashing: Semaphore::new(login::HASHED),
     };
     Manager::new(proxy, access)
 }
@@ -170,7 +173,7 @@ impl Source for Proxy {
     }
 
     async fn log_in(&self, address: Option<IpAddr>, user: &str, password: &str) -> Result<Role, Denial> {
-        login::log_in(&self.shared, address, user, password).await
+        login::log_in((&self.shared, &self.hashing), address, user, password).await
     }
 
     fn role_of(&self, user: &str) -> Option<Role> {
