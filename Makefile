@@ -11,13 +11,16 @@ endif
 # The suites of drivers and frameworks; each is a script of scripts/suites, which says what it needs.
 SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 
+# The manager's web page is taken in where it can be built.
+PAGE := $(if $(shell command -v npm 2>/dev/null),page)
+
 .DEFAULT_GOAL := help
 .PHONY: help up test setup bench bench-quick instructions faults mutants pgpool soak regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
-up: setup ## Start three PostgreSQL servers with pgherd before them, until Ctrl-C (options: ARGS=--help)
+up: setup $(PAGE) ## Start three PostgreSQL servers with pgherd before them, until Ctrl-C (options: ARGS=--help)
 	@echo "==> building pgherd (release)"
 	@$(CARGO) build --release --bin pgherd --bin pgherd-up
 	@$(CARGO) run --quiet --release --bin pgherd-up -- $(ARGS)
@@ -96,7 +99,7 @@ drivers: setup ## Run the drivers' own suites directly and through pgherd, and c
 $(SUITES): setup
 	@scripts/suites/$@
 
-images: ## Build the images pgherd and pgherd-postgres (ARGS=--offline where no registry of images can be reached)
+images: $(PAGE) ## Build the images pgherd and pgherd-postgres (ARGS=--offline where no registry of images can be reached)
 	@images/build.sh $(ARGS)
 
 test-images: ## Test the images with a real engine: every compose file, kills, wrong variables (DEBIAN=bookworm; ARGS=name...)
@@ -111,7 +114,7 @@ browser: page ## Look at the manager's page with a real browser, under load and 
 	@$(CARGO) build --bin pgherd --bin pgherd-browser
 	@$(CARGO) run --quiet --bin pgherd-browser -- $(ARGS)
 
-deb: ## Build a package for Debian, with systemd units (needs cargo-deb: cargo install cargo-deb)
+deb: $(PAGE) ## Build a package for Debian, with systemd units (needs cargo-deb: cargo install cargo-deb)
 	@$(CARGO) deb --package pgherd
 
 fmt: ## Format the code

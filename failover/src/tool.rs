@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use pgherd_health::{MemberState, NodeId};
+use pgherd_health::{MemberState, NodeId, Position};
 
 use crate::{Machine, Writes};
 
@@ -148,6 +148,10 @@ pub struct Job {
     pub tool: Tool,
     /// The primary that is served, if there is one.
     pub primary: Option<NodeId>,
+    /// Why it may be started as a standby only; none if it may also come up writable.
+    pub only_as_standby: Option<String>,
+    /// It was a standby when it was last heard of: one that was promoted since is not stopped.
+    pub was_standby: bool,
 }
 
 impl Machine {
@@ -179,7 +183,7 @@ impl Machine {
                     "node {node} is the primary: another has to be, before it can be unregistered"
                 ));
             }
-            Tool::Unregister if runs => {
+            Tool::Unregister if runs || self.is_streamed_to(primary, node) => {
                 return Err(format!("node {node} runs: stop it before it is unregistered"));
             }
             Tool::Unregister if primary.is_none() => {
@@ -190,7 +194,30 @@ impl Machine {
             }
             _ => {}
         }
-        Ok(Job { node, tool, primary })
+        let was_standby = matches!(member.report().map(|it| &it.position), Some(Position::Standby { .. }));
+        Ok(Job { node, tool, primary, only_as_standby: self.only_as_standby(node), was_standby })
+    }
+
+    /// The primary sends it WAL: it runs, whether or not it can be seen from here.
+    fn is_streamed_to(&self, primary: Option<NodeId>, node: NodeId) -> bool {
+        let name =
+            self.topology.member(node).and_then(|it| it.repmgr.as_ref()).map(|row| row.node_name.as_str());
+        let primary = primary.and_then(|id| self.topology.member(id));
+        primary.zip(name).is_some_and(|(primary, name)| primary.streams_to(name))
+    }
+
+    /// Two primaries are worse than none: a server may come up writable if it is the one that took writes last, and nobody has taken its place.
+    fn only_as_standby(&self, node: NodeId) -> Option<String> {
+        let leads = match self.routing().writes {
+            Writes::Open(epoch) => Some(epoch.primary),
+            Writes::Held { .. } => self.state.epoch().map(|epoch| epoch.primary),
+        };
+        match leads {
+            Some(primary) if primary == node => None,
+            Some(primary) => Some(format!("node {primary} is the primary")),
+            None if self.topology.members.len() == 1 => None,
+            None => Some("nobody knows which server is the primary now".to_owned()),
+        }
     }
 
     /// Only the pgherd that decides starts and stops servers, and not while it is at that itself.

@@ -105,6 +105,8 @@ pub(crate) struct Visitor {
     pub(crate) role: Role,
     /// Its session at the page, if it has one.
     pub(crate) session: Option<Known>,
+    /// It has given its password with the request, which no other site's page can.
+    pub(crate) by_password: bool,
 }
 
 /// Somebody who may order something, and has meant to.
@@ -137,7 +139,7 @@ impl<S: Source> FromRequestParts<Arc<Manager<S>>> for Operator {
     async fn from_request_parts(parts: &mut Parts, manager: &Arc<Manager<S>>) -> Result<Self, Refusal> {
         is_from_here(&parts.headers)?;
         let visitor = find(parts, manager).await?;
-        let Some(Visitor { user: Some(user), role, session }) = visitor else {
+        let Some(Visitor { user: Some(user), role, session, by_password }) = visitor else {
             return Err(Refusal::new(
                 StatusCode::UNAUTHORIZED,
                 "Log in as one of admin.users to order something.",
@@ -149,7 +151,7 @@ impl<S: Source> FromRequestParts<Arc<Manager<S>>> for Operator {
             return Err(Refusal::new(StatusCode::FORBIDDEN, why));
         }
         let token = parts.headers.get(CSRF).map(|token| token.as_bytes()).unwrap_or_default();
-        let is_meant = session.map_or_else(|| has_password(&parts.headers), |it| it.is_from_page(token));
+        let is_meant = session.map_or(by_password, |it| it.is_from_page(token));
         if !is_meant {
             let why = "The request does not carry the session's token: send X-CSRF-Token as GET /api/v1/session gives it.";
             return Err(Refusal::new(StatusCode::FORBIDDEN, why));
@@ -161,20 +163,27 @@ impl<S: Source> FromRequestParts<Arc<Manager<S>>> for Operator {
 /// Who asks: by a password with the request, by the word of a proxy, by a session; else nobody, who may look where that is allowed.
 async fn find<S: Source>(parts: &mut Parts, manager: &Arc<Manager<S>>) -> Result<Option<Visitor>, Refusal> {
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
-    if let Some((user, password)) = basic(&parts.headers)? {
+    let sent = manager.access.proxy.as_ref().and_then(|proxy| proxy.user(peer, &parts.headers));
+    // A proxy that has asked for a password itself may pass that on, and it is none of ours.
+    let given = if sent.is_none() { basic(&parts.headers)? } else { None };
+    if let Some((user, password)) = given {
         let role = manager.source.log_in(peer, &user, &password).await?;
-        return Ok(Some(Visitor { user: Some(user), role, session: None }));
+        return Ok(Some(Visitor { user: Some(user), role, session: None, by_password: true }));
     }
     let session = session_cookie(&parts.headers).and_then(|it| manager.logins.find(it, Instant::now()));
-    let sent = manager.access.proxy.as_ref().and_then(|proxy| proxy.user(peer, &parts.headers));
-    // Another user of the same browser has logged in at the proxy since.
-    let session = session.filter(|it| sent.is_none_or(|sent| sent == it.user));
+    // It may have logged out at the proxy since, or another user of the same browser may have logged in.
+    let is_kept = |it: &Known| {
+        if it.by_proxy { sent == Some(&*it.user) } else { sent.is_none_or(|sent| sent == it.user) }
+    };
+    let session = session.filter(is_kept);
     let user = sent.map(str::to_owned).or_else(|| session.as_ref().map(|it| it.user.clone()));
     // Asked again each time: who is taken out of admin.users is out at once.
     let known = user.and_then(|user| Some((manager.source.role_of(&user)?, user)));
     Ok(match known {
-        Some((role, user)) => Some(Visitor { user: Some(user), role, session }),
-        None if manager.access.anonymous => Some(Visitor { user: None, role: Role::Viewer, session: None }),
+        Some((role, user)) => Some(Visitor { user: Some(user), role, session, by_password: false }),
+        None if manager.access.anonymous => {
+            Some(Visitor { user: None, role: Role::Viewer, session: None, by_password: false })
+        }
         None => None,
     })
 }
@@ -196,10 +205,6 @@ pub(crate) fn session_cookie(headers: &HeaderMap) -> Option<&str> {
     let mut pairs =
         cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == SESSION).map(|(_, value)| value)
-}
-
-fn has_password(headers: &HeaderMap) -> bool {
-    headers.contains_key(AUTHORIZATION)
 }
 
 /// User and password of HTTP Basic authentication.

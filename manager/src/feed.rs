@@ -15,7 +15,7 @@ use crate::story::Story;
 use crate::{Manager, Source};
 
 /// Time between two looks at what changes all the time.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 /// Time between two herds where nothing but times has changed.
 const QUIET: Duration = Duration::from_secs(1);
 /// Events that pages are told.

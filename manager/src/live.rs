@@ -11,9 +11,10 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::access::{Refusal, Visitor, is_from_here, session_cookie};
+use crate::feed::PAUSE;
 use crate::{Manager, Source};
 
 /// Pages at a time.
@@ -112,6 +113,8 @@ impl<S: Source> Page<S> {
                     for order in changed {
                         self.send(socket, json!({ "order": *order }).to_string()).await?;
                     }
+                    // What tells much is sent whole, and not for each of its lines.
+                    sleep(PAUSE).await;
                     continue;
                 }
                 said = socket.next() => match said {
@@ -145,7 +148,7 @@ impl<S: Source> Page<S> {
     /// True if whoever looks still may.
     fn is_allowed(&self) -> bool {
         let Some(user) = &self.visitor.user else { return self.manager.access.anonymous };
-        let session = || self.manager.logins.find(self.cookie.as_deref()?, Instant::now());
+        let session = || self.manager.logins.peek(self.cookie.as_deref()?, Instant::now());
         let has_session = self.visitor.session.is_none() || session().is_some_and(|it| it.user == *user);
         has_session && self.manager.source.role_of(user).is_some()
     }

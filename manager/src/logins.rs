@@ -11,6 +11,8 @@ use subtle::ConstantTimeEq;
 
 /// Sessions at a time; past it the one that was used longest ago ends.
 const MOST: usize = 1000;
+/// Of them, sessions of one user.
+const MOST_OF_USER: usize = 50;
 /// A session that nobody uses ends after so long.
 const IDLE: Duration = Duration::from_secs(60 * 60);
 /// A session ends after so long in any case.
@@ -27,6 +29,7 @@ pub(crate) struct Logins(Mutex<HashMap<Key, Session>>);
 struct Session {
     user: String,
     csrf: String,
+    by_proxy: bool,
     began: Instant,
     used: Instant,
 }
@@ -46,6 +49,8 @@ pub(crate) struct Known {
     pub(crate) user: String,
     /// See [`Begun::csrf`].
     pub(crate) csrf: String,
+    /// A proxy's word began it: it lasts as long as the proxy says so.
+    pub(crate) by_proxy: bool,
 }
 
 impl Known {
@@ -56,17 +61,20 @@ impl Known {
 }
 
 impl Logins {
-    /// Begins a session.
-    pub(crate) fn begin(&self, user: &str, now: Instant) -> Begun {
+    /// Begins a session, by a proxy's word or by a password.
+    pub(crate) fn begin(&self, user: &str, by_proxy: bool, now: Instant) -> Begun {
         let (cookie, csrf) = (random(), random());
         let mut sessions = self.0.lock();
         sessions.retain(|_, session| session.lives(now));
-        if sessions.len() >= MOST
-            && let Some(oldest) = sessions.iter().min_by_key(|(_, it)| it.used).map(|(key, _)| *key)
-        {
-            sessions.remove(&oldest);
+        // One user's own make place first: a script without a jar for cookies ends nobody else's.
+        let own = sessions.values().filter(|it| it.user == user).count();
+        if own >= MOST_OF_USER || sessions.len() >= MOST {
+            let mine = sessions.iter().filter(|(_, it)| own < MOST_OF_USER || it.user == user);
+            let oldest = mine.min_by_key(|(_, it)| it.used).map(|(key, _)| *key);
+            oldest.and_then(|oldest| sessions.remove(&oldest));
         }
-        let session = Session { user: user.to_owned(), csrf: csrf.clone(), began: now, used: now };
+        let csrf_token = csrf.clone();
+        let session = Session { user: user.to_owned(), csrf: csrf_token, by_proxy, began: now, used: now };
         sessions.insert(key(cookie.as_bytes()), session);
         Begun { cookie, csrf }
     }
@@ -76,7 +84,12 @@ impl Logins {
         let mut sessions = self.0.lock();
         let session = sessions.get_mut(&key(cookie.as_bytes())).filter(|it| it.lives(now))?;
         session.used = now;
-        Some(Known { user: session.user.clone(), csrf: session.csrf.clone() })
+        Some(session.known())
+    }
+
+    /// The same, without using it: a page that is open and looked at by nobody ends with its session.
+    pub(crate) fn peek(&self, cookie: &str, now: Instant) -> Option<Known> {
+        self.0.lock().get(&key(cookie.as_bytes())).filter(|it| it.lives(now)).map(Session::known)
     }
 
     /// Ends the session of this cookie.
@@ -86,6 +99,10 @@ impl Logins {
 }
 
 impl Session {
+    fn known(&self) -> Known {
+        Known { user: self.user.clone(), csrf: self.csrf.clone(), by_proxy: self.by_proxy }
+    }
+
     fn lives(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.used) < IDLE && now.saturating_duration_since(self.began) < LASTS
     }
@@ -106,7 +123,7 @@ mod tests {
     #[test]
     fn a_session_lasts_as_long_as_it_is_used_and_not_for_ever() {
         let (logins, began) = (Logins::default(), Instant::now());
-        let session = logins.begin("ann", began);
+        let session = logins.begin("ann", false, began);
         let minutes = |number: u64| began + Duration::from_secs(60 * number);
         let user = |at| logins.find(&session.cookie, at).map(|known| known.user);
         assert!(logins.find("another", began).is_none());
@@ -114,14 +131,14 @@ mod tests {
             assert_eq!(user(minutes(at)).as_deref(), Some("ann"), "after {at} minutes");
         }
         assert_eq!(user(minutes(720)), None, "twelve hours");
-        let idle = logins.begin("bob", began);
+        let idle = logins.begin("bob", false, began);
         assert!(logins.find(&idle.cookie, minutes(60)).is_none());
     }
 
     #[test]
     fn the_token_is_the_sessions_own_and_a_session_that_was_ended_is_gone() {
         let (logins, now) = (Logins::default(), Instant::now());
-        let (one, other) = (logins.begin("ann", now), logins.begin("ann", now));
+        let (one, other) = (logins.begin("ann", false, now), logins.begin("ann", false, now));
         let known = logins.find(&one.cookie, now).unwrap();
         assert!(known.is_from_page(one.csrf.as_bytes()) && !known.is_from_page(other.csrf.as_bytes()));
         assert!(!known.is_from_page(b""));
@@ -133,13 +150,13 @@ mod tests {
     fn of_too_many_the_one_that_was_used_longest_ago_ends() {
         let (logins, began) = (Logins::default(), Instant::now());
         let at = |number: usize| began + Duration::from_millis(number.try_into().unwrap());
-        let first = logins.begin("first", began);
-        let second = logins.begin("second", at(1));
+        let first = logins.begin("first", false, began);
+        let second = logins.begin("second", false, at(1));
         for number in 2..MOST {
-            logins.begin("more", at(number));
+            logins.begin(&format!("user{number}"), false, at(number));
         }
         logins.find(&first.cookie, at(MOST));
-        logins.begin("last", at(MOST + 1));
+        logins.begin("last", false, at(MOST + 1));
         assert!(logins.find(&first.cookie, at(MOST + 2)).is_some());
         assert!(logins.find(&second.cookie, at(MOST + 2)).is_none());
     }

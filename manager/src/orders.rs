@@ -152,15 +152,22 @@ pub(crate) fn give<S: Source>(manager: &Arc<Manager<S>>, action: Action, by: &st
     tracing::info!(user = by, order = order.id, action = ?order.request, "an order at the manager");
     let manager = Arc::clone(manager);
     let id = order.id;
+    let carried_out = tokio::spawn({
+        let manager = Arc::clone(&manager);
+        async move {
+            let (lines, mut told) = mpsc::channel(QUEUE);
+            let performed = manager.perform(&action, lines);
+            let noted = async {
+                while let Some(line) = told.recv().await {
+                    manager.orders.note(id, &line);
+                }
+            };
+            tokio::join!(performed, noted).0
+        }
+    });
     tokio::spawn(async move {
-        let (lines, mut told) = mpsc::channel(QUEUE);
-        let performed = manager.perform(&action, lines);
-        let noted = async {
-            while let Some(line) = told.recv().await {
-                manager.orders.note(id, &line);
-            }
-        };
-        let (result, ()) = tokio::join!(performed, noted);
+        let ended = carried_out.await;
+        let result = ended.unwrap_or_else(|error| Err(format!("a defect of pgherd has ended it: {error}")));
         let state = if result.is_ok() { OrderState::Done } else { OrderState::Failed };
         let told: String = result.unwrap_or_else(|why| why).chars().take(LINE).collect();
         tracing::info!(order = id, ?state, told, "the order has ended");

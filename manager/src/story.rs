@@ -73,7 +73,11 @@ impl Story {
             .is_some_and(|(_, state, what)| (state, what) == (&decided.to, &decided.seen))
         {
             // The same once more.
-        } else if change.steps.len() < STEPS {
+        } else {
+            if change.steps.len() >= STEPS {
+                // The beginning says what was wrong, the end how it was mended.
+                change.steps.remove(STEPS / 2);
+            }
             change.steps.push((decided.at, decided.to.clone(), decided.seen.clone()));
         }
     }

@@ -6,8 +6,8 @@ mod routed;
 mod times;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -73,7 +73,8 @@ pub(crate) struct Shard {
     counters: [AtomicU64; COUNTERS],
     /// Queries by why they ran where they did.
     routed: [AtomicU64; Reason::ALL.len()],
-    times: [Times; TIMED],
+    /// Made by the first who needs it: a worker that never serves these clients has none.
+    times: OnceLock<Box<[Times; TIMED]>>,
 }
 
 impl Shard {
@@ -82,7 +83,7 @@ impl Shard {
     pub(crate) fn add_time(&self, (counter, timed): (Counter, Timed), micros: u64, things: u64) {
         self.add(counter, micros);
         if things > 0
-            && let Some(times) = self.times.get(timed as usize)
+            && let Some(times) = self.times.get_or_init(Box::default).get(timed as usize)
         {
             times.add(micros, things);
         }
@@ -140,7 +141,8 @@ impl Account {
     /// How long things took, of all workers.
     fn times(&self, timed: Timed) -> Counts {
         let mut counts = Counts::default();
-        for times in self.shards.iter().filter_map(|shard| shard.times.get(timed as usize)) {
+        let there = self.shards.iter().filter_map(|shard| shard.times.get());
+        for times in there.filter_map(|times| times.get(timed as usize)) {
             times.sum_into(&mut counts);
         }
         counts
@@ -235,14 +237,18 @@ impl Traffic {
 
     /// The counters of each database and user.
     pub(crate) fn by_pool(&self) -> Vec<(DatabaseAndUser, Sums)> {
+        self.accounts().into_iter().map(|(names, account)| (names, account.sums())).collect()
+    }
+
+    /// All accounts. Whoever adds them up does so outside of the lock, for which logins wait.
+    fn accounts(&self) -> Vec<(DatabaseAndUser, Arc<Account>)> {
         let inner = self.inner.lock();
-        inner.accounts.iter().map(|(names, account)| (names.clone(), account.sums())).collect()
+        inner.accounts.iter().map(|(names, account)| (names.clone(), Arc::clone(account))).collect()
     }
 
     /// How long things took for each database and user.
     pub(crate) fn times(&self, timed: Timed) -> Vec<(DatabaseAndUser, Counts)> {
-        let inner = self.inner.lock();
-        inner.accounts.iter().map(|(names, account)| (names.clone(), account.times(timed))).collect()
+        self.accounts().into_iter().map(|(names, account)| (names, account.times(timed))).collect()
     }
 
     /// How many queries of each database and user ran where, and why; those that there were.

@@ -42,20 +42,44 @@ pub(super) struct Tools {
 /// What may be done on one server at a time.
 #[derive(Debug)]
 struct Bounds {
-    /// One tool that changes something.
-    change: Arc<Semaphore>,
-    /// The last one, in words.
-    changes: String,
+    /// One tool that stops or starts the server, or has it forgotten: no backup keeps it waiting.
+    moving: Turn,
+    /// One tool that changes something else.
+    change: Turn,
     /// Looks that are taken, or wait.
     looks: Arc<Semaphore>,
     /// Looks that are taken.
     turns: Arc<Semaphore>,
 }
 
+/// One tool at a time.
+#[derive(Debug)]
+struct Turn {
+    free: Arc<Semaphore>,
+    /// The last one, in words.
+    last: String,
+}
+
+impl Turn {
+    fn new() -> Self {
+        Self { free: Arc::new(Semaphore::new(1)), last: String::new() }
+    }
+
+    fn under_way(&self, node: NodeId) -> String {
+        format!("not now: {} is under way on node {node}", self.last)
+    }
+
+    fn take(&mut self, node: NodeId, tool: &Tool) -> Result<OwnedSemaphorePermit, String> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().map_err(|_| self.under_way(node))?;
+        self.last = tool.to_string();
+        Ok(permit)
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         let of = |count| Arc::new(Semaphore::new(count));
-        Self { change: of(1), changes: String::new(), looks: of(LOOKS_KNOWN), turns: of(LOOKS) }
+        Self { moving: Turn::new(), change: Turn::new(), looks: of(LOOKS_KNOWN), turns: of(LOOKS) }
     }
 }
 
@@ -66,10 +90,13 @@ impl Bounds {
             let looks = Arc::clone(&self.looks).try_acquire_owned();
             return looks.map_err(|_| format!("{LOOKS_KNOWN} looks at node {node} are under way already"));
         }
-        let change = Arc::clone(&self.change).try_acquire_owned();
-        let change = change.map_err(|_| format!("not now: {} is under way on node {node}", self.changes))?;
-        self.changes = tool.to_string();
-        Ok(change)
+        if tool.moves_servers() {
+            return self.moving.take(*node, tool);
+        }
+        if self.moving.free.available_permits() == 0 {
+            return Err(self.moving.under_way(*node));
+        }
+        self.change.take(*node, tool)
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::herd::{Herd, PATIENCE, executor, id, settings, streams_to};
 
 fn job(server: &Server, tool: Tool) -> Job {
-    Job { node: id(server), tool, primary: None }
+    Job { node: id(server), tool, primary: None, only_as_standby: None, was_standby: false }
 }
 
 /// How it ended, and what it said.
@@ -123,10 +123,13 @@ async fn a_server_is_stopped_for_good_and_started_again() -> Result<()> {
     streams_to(&primary, &standby).await?;
     refused(&herd, beside(Tool::Start), "it runs already").await?;
 
+    let mistaken = Job { was_standby: true, ..job(&primary, Tool::Stop) };
+    refused(&herd, mistaken, "has been promoted since").await?;
     done(&herd, job(&primary, Tool::Stop)).await?;
     // A pgherd that had stopped it itself would bring it back.
     ensure!(herd.take(&primary, Step::Recall).await == Outcome::Done);
-    let second = Job { primary: Some(id(&standby)), ..job(&primary, Tool::Start) };
+    let only_as_standby = Some("node 1 is the primary".to_owned());
+    let second = Job { only_as_standby, ..job(&primary, Tool::Start) };
     refused(&herd, second, "node 1 is the primary").await?;
     ensure!(primary.postmaster_pid().is_none(), "it was not started");
     done(&herd, job(&primary, Tool::Start)).await?;

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
 use crate::access::{Operator, Refusal, Visitor};
-use crate::model::{Action, Order, Rehearsal, Request};
+use crate::model::{Action, Herd, Order, Rehearsal, Request};
 use crate::{Manager, Source, orders};
 
 #[utoipa::path(post, path = "/orders", tag = "act", request_body = Request,
@@ -36,14 +36,16 @@ pub(super) async fn give<S: Source>(
     if dry_run {
         return Ok(Json(manager.rehearse(&action).await).into_response());
     }
-    if action.is_dangerous() {
+    let herd = manager.source.herd();
+    if is_to_be_confirmed(&action, &herd) {
         let rehearsal = manager.rehearse(&action).await;
         if let Some(why) = rehearsal.refused {
             return Err(Refusal::new(StatusCode::CONFLICT, why));
         }
         if confirm.is_none() || confirm != rehearsal.confirm {
             let what = rehearsal.confirm.unwrap_or_default();
-            let why = format!("Data may be lost: send \"confirm\": {what:?} if that is meant.");
+            let why =
+                format!("That may cost data, or stop all writes: send \"confirm\": {what:?} if it is meant.");
             return Err(Refusal::new(StatusCode::BAD_REQUEST, why));
         }
     }
@@ -96,11 +98,17 @@ fn read(mut body: Map<String, Value>) -> Result<Request, Refusal> {
     Ok(Request { action, dry_run, confirm })
 }
 
+/// Data may be lost by it, or it stops the server that takes the writes.
+fn is_to_be_confirmed(action: &Action, herd: &Herd) -> bool {
+    let stops_writes = matches!(action, Action::Stop { node } if herd.writes.node == Some(*node));
+    action.is_dangerous() || stops_writes
+}
+
 impl<S: Source> Manager<S> {
     async fn rehearse(&self, action: &Action) -> Rehearsal {
         let herd = self.source.herd();
         let name = |id: u32| herd.nodes.iter().find(|node| node.id == id).map(|node| node.name.clone());
-        let dangerous = action.is_dangerous();
+        let dangerous = is_to_be_confirmed(action, &herd);
         // Where no server is named, what is to be done.
         let what = || action.node().and_then(name).unwrap_or_else(|| action.name().to_owned());
         Rehearsal { dangerous, confirm: dangerous.then(what), ..self.source.rehearse(action).await }

@@ -54,7 +54,9 @@ pub(super) async fn show<S: Source>(
     let Some(visitor) = visitor else { return Json(manager.session(None)).into_response() };
     let has_proxy = manager.access.proxy.is_some();
     match &visitor.user {
-        Some(user) if visitor.session.is_none() && has_proxy => manager.begin(user, &visitor),
+        Some(user) if visitor.session.is_none() && has_proxy && !visitor.by_password => {
+            manager.begin(user, true, &visitor)
+        }
         _ => Json(manager.session(Some(&visitor))).into_response(),
     }
 }
@@ -75,9 +77,9 @@ pub(super) async fn begin<S: Source>(
     if let Some(old) = session_cookie(&headers) {
         manager.logins.end(old);
     }
-    let visitor = Visitor { user: Some(user.clone()), role, session: None };
+    let visitor = Visitor { user: Some(user.clone()), role, session: None, by_password: false };
     tracing::info!(user, role = role.name(), "somebody has logged in at the manager");
-    Ok(manager.begin(&user, &visitor))
+    Ok(manager.begin(&user, false, &visitor))
 }
 
 #[utoipa::path(delete, path = "/session", tag = "session", responses((status = 204, description = "logged out")))]
@@ -95,8 +97,8 @@ pub(super) async fn end<S: Source>(
 }
 
 impl<S: Source> Manager<S> {
-    fn begin(&self, user: &str, visitor: &Visitor) -> Response {
-        let begun = self.logins.begin(user, Instant::now());
+    fn begin(&self, user: &str, by_proxy: bool, visitor: &Visitor) -> Response {
+        let begun = self.logins.begin(user, by_proxy, Instant::now());
         let cookie = format!("{SESSION}={}; {}", begun.cookie, self.attributes());
         let session = Session { csrf: Some(begun.csrf), ..self.session(Some(visitor)) };
         ([(SET_COOKIE, cookie)], Json(session)).into_response()

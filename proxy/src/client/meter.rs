@@ -1,12 +1,13 @@
 //! What a session costs in time, measured by the clock that its event loop reads once a turn.
 
+use std::mem::take;
 use std::sync::atomic::Ordering;
 
 use super::acquire::Access;
 use super::relay::Front;
 use crate::reactor;
 use crate::server::table::Server;
-use crate::traffic::{Counter, Reason};
+use crate::traffic::{Counter, Reason, Shard, Timed};
 use crate::worker::{Stage, Worker};
 
 /// Times in microseconds of [`reactor::micros`], 0 for none.
@@ -22,6 +23,10 @@ pub(super) struct Meter {
     query_time: u64,
     /// The same of transactions.
     transaction_time: u64,
+    /// Queries that were not told yet.
+    queries: u32,
+    /// The same of transactions.
+    transactions: u32,
 }
 
 impl Meter {
@@ -52,12 +57,20 @@ impl Meter {
         }
     }
 
-    /// How long the server has worked on queries, and on transactions, since this was asked last.
+    /// So many queries and transactions have ended. Tells of them, with how long they took, as soon as the server owes nothing: how long
+    /// those of a pipeline take is known at its end only.
     #[inline]
-    pub(super) const fn take(&mut self) -> (u64, u64) {
-        let times = (self.query_time, self.transaction_time);
-        (self.query_time, self.transaction_time) = (0, 0);
-        times
+    pub(super) fn tell(&mut self, (queries, transactions): (u32, u32), shard: &Shard) {
+        self.queries = self.queries.saturating_add(queries);
+        self.transactions = self.transactions.saturating_add(transactions);
+        if self.busy_since == 0 {
+            let (query_time, transaction_time) =
+                (take(&mut self.query_time), take(&mut self.transaction_time));
+            let (queries, transactions) = (take(&mut self.queries), take(&mut self.transactions));
+            shard.add_time((Counter::QueryTime, Timed::Query), query_time, queries.into());
+            let of_transactions = (Counter::TransactionTime, Timed::Transaction);
+            shard.add_time(of_transactions, transaction_time, transactions.into());
+        }
     }
 
     /// The server connection has gone, whatever was under way.

@@ -20,7 +20,7 @@ use crate::server::connect::Presence;
 use crate::server::connection::ServerConnection;
 use crate::server::table::Server;
 use crate::stream::Stream;
-use crate::traffic::{Counter, Reason, Shard, Timed};
+use crate::traffic::{Counter, Reason, Shard};
 
 /// A client to which so many replies are owed is not read from until some of them are there; the server is told to keep
 /// none to itself.
@@ -354,10 +354,7 @@ impl Front {
         shard.add(Counter::Binds, tally.binds.into());
         shard.add(Counter::Received, std::mem::take(&mut self.up.uncounted));
         shard.add(Counter::Sent, std::mem::take(&mut self.down.uncounted));
-        let (query_time, transaction_time) = self.meter.take();
-        shard.add_time((Counter::QueryTime, Timed::Query), query_time, tally.queries.into());
-        let transactions = (Counter::TransactionTime, Timed::Transaction);
-        shard.add_time(transactions, transaction_time, tally.transactions.into());
+        self.meter.tell((tally.queries, tally.transactions), shard);
         tally.reads
     }
 

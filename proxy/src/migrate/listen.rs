@@ -10,9 +10,10 @@ use crate::config::pgpool::host_to_listen_on;
 /// What pgherd listens on where the peer listens on no address.
 const NONE: &str =
     "pgherd always listens on an address, too: on this one, where only this machine reaches it";
-const SEVERAL: &str = "pgherd listens on one address: on all of this machine's, here; name one, or keep others out by a firewall \
-                       or in auth.hba_file";
-const NO_ADDRESS: &str = "pgherd takes an address and no name: it listens on all of this machine's, here";
+const SEVERAL: &str = "pgherd listens on one address: on the first of the list, here. 0.0.0.0 is all of this machine's: keep others \
+                       out by a firewall or in auth.hba_file then";
+const NO_ADDRESS: &str =
+    "pgherd takes an address and no name: until one stands here, only this machine reaches it";
 const NO_PORT: &str = "is no port";
 
 /// Sets `listen.address`. The addresses are those of `hosts`, or of `host` where that is not given.
@@ -52,10 +53,17 @@ fn one_of(list: &str) -> (String, Option<&'static str>) {
     match hosts.as_slice() {
         [] => ("127.0.0.1".to_owned(), Some(NONE)),
         [host] if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() => (host.clone(), None),
-        [_] => (everywhere(), Some(NO_ADDRESS)),
+        [_] => ("127.0.0.1".to_owned(), Some(NO_ADDRESS)),
         several if several.iter().all(is_local) => ("127.0.0.1".to_owned(), None),
         several if several.contains(&everywhere()) => (everywhere(), None),
-        _ => (everywhere(), Some(SEVERAL)),
+        several => {
+            // Never more than the peer listened on.
+            let is_address = |host: &&String| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+            match several.iter().find(is_address) {
+                Some(first) => (first.clone(), Some(SEVERAL)),
+                None => ("127.0.0.1".to_owned(), Some(NO_ADDRESS)),
+            }
+        }
     }
 }
 
@@ -73,8 +81,9 @@ mod tests {
             ("localhost, ::1", "127.0.0.1", None),
             ("0.0.0.0,::", "0.0.0.0", None),
             ("", "127.0.0.1", Some(NONE)),
-            ("pooler.example.org", "0.0.0.0", Some(NO_ADDRESS)),
-            ("10.0.0.1,10.0.0.2", "0.0.0.0", Some(SEVERAL)),
+            ("pooler.example.org", "127.0.0.1", Some(NO_ADDRESS)),
+            ("a.example.org,b.example.org", "127.0.0.1", Some(NO_ADDRESS)),
+            ("10.0.0.1,10.0.0.2", "10.0.0.1", Some(SEVERAL)),
         ] {
             assert_eq!(one_of(list), (address.to_owned(), doubt), "{list}");
         }

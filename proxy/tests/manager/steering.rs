@@ -131,7 +131,8 @@ async fn standby_stops(herd: &Herd, operator: &Web) -> Result<()> {
 
 async fn primary_stops(herd: &Herd, operator: &Web) -> Result<()> {
     let running = herd.writers().await?;
-    operator.order(json!({ "action": "stop", "node": 1 })).await?;
+    let name = text(&operator.rehearse(json!({ "action": "stop", "node": 1 })).await?["confirm"]);
+    operator.order(json!({ "action": "stop", "node": 1, "confirm": name })).await?;
     eventually("another is the primary", PATIENCE, || async {
         let shown = operator.see("herd").await?;
         Ok((shown["writes"]["open"] == true && shown["writes"]["node"] != 1).then_some(()))

@@ -171,7 +171,11 @@ impl Stage<'_> {
         let running = workload.start().await?;
         running.wait_acknowledged(100, PATIENCE).await?;
         let began = Instant::now();
-        self.test(&[&SMOKE[..], &VIEWS[..]].concat(), &[("PGHERD_SWITCHOVER", "1")]).await?;
+        self.test(
+            &[&SMOKE[..], &VIEWS[..]].concat(),
+            &[("PGHERD_SWITCHOVER", "1"), ("PGHERD_FAILOVER", "1")],
+        )
+        .await?;
         running.wait_acknowledged(100, PATIENCE).await?;
         let report = Report::compare(&running.stop().await?, self.cluster.primary().await?.history().await?);
         println!("==> under load, with a switchover from the page: {report}");

@@ -134,7 +134,9 @@ fn introduce(cluster: &Cluster, pgherd: &Pgherd) -> Result<()> {
     println!("\nWhat runs where:");
     println!("  pgherd  {listen}  pid {pid}\n          log     {}", pgherd.log_path().display());
     println!("          config  {}", pgherd.config_path().display());
-    println!("          metrics http://{}/metrics", pgherd.http_address()?);
+    let operator = cluster.credentials().password("repmgr");
+    let http = pgherd.http_address()?;
+    println!("          manager http://{http}/ (user repmgr, password {operator}), metrics at /metrics");
     for server in cluster.servers() {
         describe(server);
     }

@@ -88,11 +88,15 @@ impl Remote {
             Tool::Disks => plan(scripts::DISKS, &[]),
             Tool::RepmgrChecks => by_repmgr(node, scripts::CHECKS, &["node", "check"]),
             Tool::Backups => plan(scripts::BACKUPS, &[]),
-            Tool::Stop => by_repmgr(node, scripts::STOP_FOR_GOOD, &["node", "service", "--action=stop"]),
+            Tool::Stop => {
+                let mut plan =
+                    by_repmgr(node, scripts::STOP_FOR_GOOD, &["node", "service", "--action=stop"])?;
+                plan.arguments.insert(0, if job.was_standby { "standby".to_owned() } else { String::new() });
+                Ok(plan)
+            }
             Tool::Start => {
-                let elsewhere = job.primary.filter(|it| *it != node).map(|it| format!("node {it}"));
                 let mut plan = by_repmgr(node, scripts::START, &["node", "service", "--action=start"])?;
-                plan.arguments.insert(0, elsewhere.unwrap_or_default());
+                plan.arguments.insert(0, job.only_as_standby.clone().unwrap_or_default());
                 Ok(plan)
             }
             Tool::Unregister => {

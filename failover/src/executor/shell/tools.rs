@@ -133,7 +133,13 @@ pub(in crate::executor) const STOP_FOR_GOOD: &str = concat!(
     bounded!(),
     runs!(),
     r#"
+was=$1
+shift
 needs "$1" dd || return 127
+if [ "$was" = standby ] && [ ! -e "$data/standby.signal" ]; then
+  echo "it was a standby, and has been promoted since: it is not stopped"
+  return 3
+fi
 ran=yes
 runs || ran=
 most=4096
@@ -161,12 +167,12 @@ pub(in crate::executor) const START: &str = concat!(
     needs!(),
     runs!(),
     r#"
-elsewhere=$1
+why=$1
 shift
 needs "$1" || return 127
 if runs; then echo "it runs already"; return 3; fi
-if [ -n "$elsewhere" ] && [ -s "$data/PG_VERSION" ] && [ ! -e "$data/standby.signal" ]; then
-  echo "it is no standby, and $elsewhere is the primary: it would take writes that are lost later. Rejoin it instead"
+if [ -n "$why" ] && [ -s "$data/PG_VERSION" ] && [ ! -e "$data/standby.signal" ]; then
+  echo "it is no standby, and $why: it would take writes that are lost later. Rejoin it instead"
   return 3
 fi
 "$@" >/dev/null 2>&1 || { status=$?; echo "it could not be started: what its log says is not seen from here"; return $status; }

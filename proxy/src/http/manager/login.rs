@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
-use crate::failures::Bound;
+use crate::failures::{Bound, Failures};
 use crate::shared::Shared;
 use crate::verifiers::{LookupError, Stored};
 
@@ -29,9 +29,10 @@ pub(super) fn role_of(config: &Config, user: &str) -> Option<Role> {
     }
 }
 
-/// Checks a password against what the servers, or the userlist, have stored. Whoever fails is counted with the clients that fail.
+/// Checks a password against what the servers, or the userlist, have stored. Whoever fails is counted apart from clients: behind a balancer
+/// both come from one address, and nobody is to shut applications out here.
 pub(super) async fn log_in(
-    (shared, turns): (&Arc<Shared>, &Semaphore),
+    (shared, turns, failures): (&Arc<Shared>, &Semaphore, &Failures),
     address: Option<IpAddr>,
     user: &str,
     password: &str,
@@ -39,7 +40,7 @@ pub(super) async fn log_in(
     let config = shared.config.load_full();
     let bound = Bound { most: config.auth.max_failures, window: config.auth.failure_window };
     let whose = (address.map_or(Ipv4Addr::LOCALHOST.into(), |it| it.to_canonical()), user);
-    let shut_out = || shared.failures.shut_out(whose, bound, Instant::now());
+    let shut_out = || failures.shut_out(whose, bound, Instant::now());
     if shut_out() {
         return Err(Denial::TooMany);
     }
@@ -51,7 +52,7 @@ pub(super) async fn log_in(
     match role_of(&config, user).filter(|_| is_right) {
         Some(role) => Ok(role),
         None => {
-            if shared.failures.count(whose, bound, Instant::now()) {
+            if failures.count(whose, bound, Instant::now()) {
                 tracing::warn!(address = %whose.0, user, "logins at the manager have failed too often: turned away for a while");
             }
             Err(Denial::Wrong)

@@ -23,6 +23,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use crate::config::{FIXED, Http, KEYS};
 use crate::console::views::{self, Scene};
 use crate::crew::Crew;
+use crate::failures::Failures;
 use crate::shared::Shared;
 use crate::survey;
 use crate::traffic::{self, Counter, Timed};
@@ -40,6 +41,7 @@ pub(super) struct Proxy {
     looks: Looks,
     /// Turns to hash a password.
     hashing: Semaphore,
+    failures: Failures,
 }
 
 /// What the control loop publishes.
@@ -80,6 +82,7 @@ pub(super) fn manager(shared: &Arc<Shared>, crew: &Arc<Crew>, settings: &Http) -
         servers: Servers::default(),
         looks: Looks::default(),
         hashing: Semaphore::new(login::HASHED),
+        failures: Failures::default(),
     };
     Manager::new(proxy, access)
 }
@@ -173,7 +176,7 @@ impl Source for Proxy {
     }
 
     async fn log_in(&self, address: Option<IpAddr>, user: &str, password: &str) -> Result<Role, Denial> {
-        login::log_in((&self.shared, &self.hashing), address, user, password).await
+        login::log_in((&self.shared, &self.hashing, &self.failures), address, user, password).await
     }
 
     fn role_of(&self, user: &str) -> Option<Role> {

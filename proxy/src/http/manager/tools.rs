@@ -1,6 +1,7 @@
 //! What a look at the servers over ssh gives, and what can be done there.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd_failover::actor::Control;
@@ -20,7 +21,7 @@ const IS_FULL: u8 = 80;
 
 /// What was seen of late.
 #[derive(Default)]
-pub(super) struct Looks(Mutex<HashMap<(NodeId, What), Seen>>);
+pub(super) struct Looks(Mutex<HashMap<(NodeId, What), Arc<Mutex<Option<Seen>>>>>);
 
 type Seen = (Instant, Result<Json, String>);
 
@@ -34,19 +35,18 @@ pub(super) enum What {
 }
 
 impl Looks {
-    /// Looks, unless that was done a moment ago.
+    /// Looks, unless that was done a moment ago. Who comes while somebody looks waits for what that one sees.
     pub(super) async fn at(&self, control: &Control, node: NodeId, what: What) -> Result<Json, String> {
-        let mut looks = self.0.lock().await;
-        looks.retain(|_, (at, _)| at.elapsed() < FRESH);
-        if let Some((_, seen)) = looks.get(&(node, what)) {
+        let look = Arc::clone(self.0.lock().await.entry((node, what)).or_default());
+        let mut last = look.lock().await;
+        if let Some((_, seen)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return seen.clone();
         }
-        drop(looks);
         let seen = match what {
             What::Checks => checks(control, node).await,
             What::Backups => backups(control, node).await,
         };
-        self.0.lock().await.insert((node, what), (Instant::now(), seen.clone()));
+        *last = Some((Instant::now(), seen.clone()));
         seen
     }
 }

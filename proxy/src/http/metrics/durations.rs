@@ -45,8 +45,10 @@ pub(super) fn encode(
         let mut family =
             encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for ((database, user), counts) in &times {
-            let of = |(names, _): &&(DatabaseAndUser, Sums)| names.0 == *database && names.1 == *user;
-            let sum = sums.iter().find(of).map_or(0, |(_, sums)| sums.of(counter));
+            let of_these =
+                |(names, _): &(DatabaseAndUser, Sums)| names.cmp(&(database.clone(), user.clone()));
+            let sum = sums.binary_search_by(of_these).ok().and_then(|at| sums.get(at));
+            let sum = sum.map_or(0, |(_, sums)| sums.of(counter));
             let labels = [("database", escaped(database)), ("user", escaped(user))];
             histogram(counts, seconds(sum), family.encode_family(&labels)?)?;
         }

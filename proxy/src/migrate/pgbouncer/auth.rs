@@ -104,10 +104,10 @@ fn admin(ini: &mut Ini, draft: &mut Draft) {
             users.push("repmgr".to_owned());
         }
         draft.set("admin.users", Toml::List(users), setting.shown());
-        draft.remark(
-            "admin",
-            "repmgr, or who is monitor.user, is among them for pgherd's own commands (docs/commands.md).",
-        );
+        let added =
+            "repmgr, or who is monitor.user, is among them for pgherd's own commands (docs/commands.md).";
+        draft.remark("admin", added);
+        draft.todo("admin", added);
         draft.became(&setting, Fate::Taken("admin.users".to_owned()));
     }
     if let Some(setting) = ini.take("stats_users") {

@@ -12,6 +12,10 @@ use crate::migrate::servers::{self, Server};
 use crate::migrate::source::{Fault, Setting};
 use crate::migrate::toml_value::Toml;
 
+/// Where the list of databases was a bound.
+const ALL_DATABASES: &str = "PgBouncer let clients into the databases of its list alone; pgherd into all that the servers have. \
+                             Rules for `hba_file` bound that.";
+
 /// PgBouncer's names of what may be different for a database or a user, and those of here; true for times.
 const FIELDS: &[(&str, &str, bool)] = &[
     ("pool_mode", "mode", false),
@@ -107,7 +111,8 @@ pub(super) fn migrate(
         }
     }
     if !entries.is_empty() && !entries.iter().any(Entry::is_fallback) {
-        draft.remark("auth", "PgBouncer let clients into the databases of its list alone; pgherd into all that the servers have. Rules for `hba_file` bound that.");
+        draft.remark("auth", ALL_DATABASES);
+        draft.todo("auth", ALL_DATABASES);
     }
     Ok(())
 }

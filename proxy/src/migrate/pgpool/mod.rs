@@ -142,7 +142,7 @@ fn tls(conf: &mut Conf, draft: &mut Draft) {
         let path = conf.path(&setting.value);
         draft.take_path(&setting, key, &path);
         if name == "ssl_ca_cert" {
-            draft.note("backends.tls", &setting, TO_SERVERS);
+            draft.must("backends.tls", &setting, TO_SERVERS);
         }
     }
     if let Some(setting) = conf.take("ssl") {
