@@ -59,24 +59,26 @@ impl Counts {
 
 /// Where so many microseconds are counted.
 #[inline]
-const fn step(micros: u64) -> usize {
-    if micros < 1 << FINE {
-        return micros as usize;
-    }
-    let power = micros.ilog2();
-    let fine = (micros >> (power - FINE)) & ((1 << FINE) - 1);
-    let step = (((power - FINE + 1) << FINE) as usize) + fine as usize;
-    if step < STEPS { step } else { STEPS - 1 }
+fn step(micros: u64) -> usize {
+    let step = if micros < 1 << FINE {
+        micros
+    } else {
+        let power = micros.ilog2();
+        let fine = (micros >> (power - FINE)) & ((1 << FINE) - 1);
+        (u64::from(power - FINE + 1) << FINE) + fine
+    };
+    usize::try_from(step).map_or(STEPS - 1, |step| step.min(STEPS - 1))
 }
 
 /// The most microseconds that are counted in a step.
 const fn most(step: usize) -> u64 {
+    let step = step as u64;
     if step < 1 << FINE {
-        return step as u64;
+        return step;
     }
-    let power = (step >> FINE) as u32 + FINE - 1;
-    let fine = (step & ((1 << FINE) - 1)) as u64;
-    let width = 1 << (power - FINE);
+    let power = (step >> FINE) + FINE as u64 - 1;
+    let fine = step & ((1 << FINE) - 1);
+    let width = 1 << (power - FINE as u64);
     (1_u64 << power) + (fine + 1) * width - 1
 }
 

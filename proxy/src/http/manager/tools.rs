@@ -21,7 +21,10 @@ const IS_FULL: u8 = 80;
 
 /// What was seen of late.
 #[derive(Default)]
-pub(super) struct Looks(Mutex<HashMap<(NodeId, What), Arc<Mutex<Option<Seen>>>>>);
+pub(super) struct Looks(Mutex<HashMap<(NodeId, What), Look>>);
+
+/// One look, by whom it is taken or was.
+type Look = Arc<Mutex<Option<Seen>>>;
 
 type Seen = (Instant, Result<Json, String>);
 
