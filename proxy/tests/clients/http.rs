@@ -107,8 +107,8 @@ async fn the_metrics_are_those_of_the_documentation() -> Result<()> {
 
 /// A histogram is several metrics.
 fn of_family(name: &str) -> &str {
-    let parts = ["_bucket", "_count", "_sum"].into_iter().filter_map(|part| name.strip_suffix(part));
-    parts.filter(|family| family.contains("_duration_")).last().unwrap_or(name)
+    let mut parts = ["_bucket", "_count", "_sum"].into_iter().filter_map(|part| name.strip_suffix(part));
+    parts.rfind(|family| family.contains("_duration_")).unwrap_or(name)
 }
 
 #[tokio::test]

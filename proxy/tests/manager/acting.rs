@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgherd_testkit::client::{ErrorFields, RawClient};
-use pgherd_testkit::{Result, ensure, eventually};
+use pgherd_testkit::{Context, Result, ensure, eventually};
 use serde_json::{Value as Json, json};
 
 use crate::access::actions;
@@ -126,7 +126,8 @@ async fn orders_about_settings_and_clients_are_carried_out() -> Result<()> {
     for order in all(&orders) {
         let name = format!("operator_{}", text(&order["action"]));
         let is_it = |it: &&Json| it["event"] == name && it["at"] == order["at"];
-        let Some(event) = all(&events).iter().find(is_it) else { panic!("{order} is not in {events:#}") };
+        let event =
+            all(&events).iter().find(is_it).with_context(|| format!("{order} is not in {events:#}"))?;
         ensure!(event["by"] == OPERATOR.0 && event["details"] == order["result"], "{event}");
         ensure!(event["successful"] == (order["state"] == "done"), "{event}");
     }

@@ -100,7 +100,8 @@ async fn replication(herd: &Herd, operator: &Web) -> Result<()> {
         let sender = find(&primary["senders"], "application_name", standby.name())?;
         let pid =
             format!("SELECT pid FROM pg_stat_replication WHERE application_name = '{}'", standby.name());
-        ensure!(sender["pid"].to_string() == herd.server(1)?.scalar(&pid).await?, "{sender}");
+        let pid: u64 = herd.server(1)?.scalar(&pid).await?.parse()?;
+        ensure!(sender["pid"] == pid, "{sender}");
         ensure!(sender["state"] == "streaming" && sender["lag_bytes"].is_u64(), "{sender}");
         ensure!(sender["node"] == standby.backend_id(), "{sender}");
         let receiver = &find(&shown["nodes"], "node", standby.backend_id())?["receiver"];

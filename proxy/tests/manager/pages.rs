@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgherd_testkit::{Context, Result, ensure, eventually};
+use pgherd_testkit::{Context, Result, bail, ensure, eventually};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
@@ -133,7 +133,7 @@ async fn crowd(herd: &Herd, operator: &Web) -> Result<()> {
                 match page {
                     Ok(page) => pages.push(page),
                     Err(503) => refused += 1,
-                    Err(status) => panic!("{status}"),
+                    Err(status) => bail!("{status}"),
                 }
             }
         }
