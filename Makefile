@@ -32,7 +32,7 @@ test: ## Check the formatting and the lints, then run every test on real servers
 	@echo "==> lints"
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@echo "==> building"
-	@$(CARGO) build --workspace --all-targets
+	@$(CARGO) build --workspace
 	@echo "==> tests"
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --workspace --no-fail-fast && $(CARGO) test --workspace --doc; \

@@ -139,7 +139,13 @@ async fn a_tool_that_takes_long_delays_no_failover() -> Result<()> {
         Ok(matches!(&routing.writes, Writes::Open(epoch) if epoch.primary == id(&standby)).then_some(()))
     })
     .await?;
-    says(use_tool(&control, &primary, Tool::Start).await, "Rejoin it instead")?;
+    // Until all that belongs to the failover has ended.
+    let refused = eventually("nothing else is under way", PATIENCE, || async {
+        let answer = use_tool(&control, &primary, Tool::Start).await;
+        Ok((!answer.as_ref().is_err_and(|why| why.contains("not now"))).then_some(answer))
+    })
+    .await?;
+    says(refused, "Rejoin it instead")?;
     ensure!(!standby.is_in_recovery().await?);
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(crate) struct Http {
     /// Where an authenticating proxy asks from.
     pub(crate) proxies: Vec<IpNet>,
     /// The header in which it says for whom, in small letters.
-    pub(crate) user_header: Option<String>,
+    pub(crate) user_header: String,
     /// The certificate that is shown, and its key; none for HTTP without TLS. They could be used when the configuration was read.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     /// The Unix socket of the docker engine, if the swarm is to be shown.
@@ -39,14 +39,6 @@ impl Bridge<'_> {
         let (certificate, key) =
             (self.get("http.tls.cert", value::path), self.get("http.tls.key", value::path));
         let docker_socket = self.get("http.docker_socket", value::absolute_path);
-        if let (Some(proxies), None) = (&proxies, &user_header)
-            && !proxies.is_empty()
-        {
-            self.report(
-                "http.user_header",
-                "is required: the header in which http.trusted_proxies say who asks".to_owned(),
-            );
-        }
         let tls = match (certificate, key) {
             (Some(certificate), Some(key)) => {
                 if let Err(fault) = tls::load(&certificate, &key) {
@@ -71,7 +63,7 @@ impl Bridge<'_> {
             (None, None) => None,
         };
         let is_default = self.origins.get("http.address") == Some(&Origin::Default);
-        let (address, anonymous, proxies) = (address?, anonymous?, proxies?);
+        let (address, anonymous, proxies, user_header) = (address?, anonymous?, proxies?, user_header?);
         Some(Http { address, is_default, anonymous, proxies, user_header, tls, docker_socket })
     }
 }
@@ -84,7 +76,7 @@ impl Http {
             ("http.address", Some(self.address.map_or_else(|| "off".to_owned(), |at| at.to_string()))),
             ("http.anonymous", Some(self.anonymous.to_string())),
             ("http.trusted_proxies", Some(show_networks(&self.proxies))),
-            ("http.user_header", self.user_header.clone()),
+            ("http.user_header", Some(self.user_header.clone())),
             ("http.tls.cert", path(self.tls.as_ref().map(|(certificate, _)| certificate))),
             ("http.tls.key", path(self.tls.as_ref().map(|(_, key)| key))),
             ("http.docker_socket", path(self.docker_socket.as_ref())),

@@ -153,7 +153,7 @@ pub(crate) static KEYS: &[Key] = &[
     key("http.address", "127.0.0.1:8080"),
     key("http.anonymous", "false"),
     key("http.trusted_proxies", "off"),
-    bare("http.user_header"),
+    key("http.user_header", "x-forwarded-user"),
     bare("http.tls.cert"),
     bare("http.tls.key"),
     bare("http.docker_socket"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Steps in each power of two.
 const FINE: u32 = 2;
-/// Powers of two: the last step is for all that took longer than two minutes.
+/// Powers of two: the last step is for all that took longer than four minutes.
 const POWERS: usize = 28;
 /// Steps.
 pub(crate) const STEPS: usize = (POWERS - 1) << FINE;
@@ -95,7 +95,7 @@ mod tests {
             assert!(at == 0 || micros > most(at - 1), "{micros} in step {at}");
             assert!(most(at) as f64 <= micros as f64 * 1.25 + 1.0, "{micros} in step {at}");
         }
-        assert_eq!((step(u64::MAX), step(200_000_000)), (STEPS - 1, STEPS - 1));
+        assert_eq!((step(u64::MAX), step(300_000_000)), (STEPS - 1, STEPS - 1));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::web::{PATIENCE, Web, all, text};
 
 /// Pages that are open, and for how long it is measured what they cost, and what it costs without them.
 const PAGES: usize = 200;
-const WHILE: Duration = Duration::from_secs(10);
-const WITHOUT: Duration = Duration::from_secs(4);
+const WHILE: Duration = Duration::from_secs(5);
+const WITHOUT: Duration = Duration::from_secs(2);
 /// The most that they may cost, of one core.
 const SHARE: f64 = 0.05;
 

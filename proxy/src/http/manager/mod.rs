@@ -68,11 +68,10 @@ pub(super) fn manager(shared: &Arc<Shared>, crew: &Arc<Crew>, settings: &Http) -
     let access = Access {
         anonymous: settings.anonymous,
         is_secure: settings.tls.is_some(),
-        proxy: settings
-            .user_header
-            .clone()
-            .filter(|_| !settings.proxies.is_empty())
-            .map(|header| TrustedProxy { header, addresses: settings.proxies.clone() }),
+        proxy: (!settings.proxies.is_empty()).then(|| TrustedProxy {
+            header: settings.user_header.clone(),
+            addresses: settings.proxies.clone(),
+        }),
     };
     let proxy = Proxy {
         shared: Arc::clone(shared),
