@@ -15,7 +15,7 @@ SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 PAGE := $(if $(shell command -v npm 2>/dev/null),page)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test setup bench bench-quick instructions faults mutants pgpool soak regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
+.PHONY: help up test thorough setup bench bench-quick instructions faults mutants pgpool soak regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -29,8 +29,8 @@ test: ## Check the formatting and the lints, then run every test on real servers
 	@scripts/setup test
 	@echo "==> formatting"
 	@$(CARGO) fmt --all --check
-	@echo "==> lints"
-	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@echo "==> lints (make lint: those of the tests, too)"
+	@$(CARGO) clippy --workspace -- -D warnings
 	@echo "==> building"
 	@$(CARGO) build --workspace
 	@echo "==> tests"
@@ -45,6 +45,10 @@ test: ## Check the formatting and the lints, then run every test on real servers
 	@scripts/suites/smoke
 	@echo "==> the images' scripts, without an engine"
 	@scripts/test-images --without-engine
+
+thorough: ## Run every test, also those that CI has no time for
+	@scripts/setup test
+	@$(CARGO) nextest run --workspace --no-fail-fast --ignore-default-filter
 
 setup: ## Install the Debian packages that are missing
 	@scripts/setup
