@@ -229,7 +229,8 @@ mod tests {
         }
         assert_eq!(story.all(at(1000)).len(), KEPT);
         for number in 0..2 * STEPS as u64 {
-            story.take(&[decided(1000 + number, "Hold", "Confirm")]);
+            let to = if number % 2 == 0 { "Confirm" } else { "Fence" };
+            story.take(&[decided(1000 + number, "Hold", to)]);
         }
         assert_eq!(story.all(at(9000))[0].steps.len(), STEPS);
     }
