@@ -109,7 +109,6 @@ impl<S: Source> Page<S> {
                 _ = orders.changed() => {
                     let (change, changed) = self.manager.orders.since(seen);
                     seen = change;
-                    orders.mark_unchanged();
                     for order in changed {
                         self.send(socket, json!({ "order": *order }).to_string()).await?;
                     }
