@@ -12,6 +12,7 @@ endif
 SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 
 # The manager's web page is taken in where it can be built.
+BUILT_PAGE := manager/web/dist/index.html
 PAGE := $(if $(shell command -v npm 2>/dev/null),page)
 
 .DEFAULT_GOAL := help
@@ -109,7 +110,10 @@ images: $(PAGE) ## Build the images pgherd and pgherd-postgres (ARGS=--offline w
 test-images: ## Test the images with a real engine: every compose file, kills, wrong variables (DEBIAN=bookworm; ARGS=name...)
 	@scripts/test-images $(ARGS)
 
-page: ## Build the manager's web page, which the next build of pgherd takes in (needs Node.js 20)
+page: $(BUILT_PAGE) ## Build the manager's web page, which the next build of pgherd takes in (needs Node.js 20)
+
+# Only when it has changed: pgherd is compiled anew with it.
+$(BUILT_PAGE): $(shell find manager/web -path '*/node_modules' -prune -o -path '*/dist' -prune -o -path '*/tests' -prune -o -type f -print)
 	@cd manager/web && npm ci --no-audit --no-fund && npm run build
 
 browser: page ## Look at the manager's page with a real browser, under load and while the primary is killed (ARGS=--smoke)

@@ -3,9 +3,9 @@ import type { Activity as Said, ServerSession } from "../api/reports";
 import { duration } from "../state/format";
 import { useManager, useWhyNot } from "../state/manager";
 import { useResource } from "../state/resource";
-import { visible } from "../state/visible";
-import { Button, SearchBox, Segmented, Select } from "../ui/controls";
-import { Badge, Empty, Facts, Loaded, Note, PageHead, Panel, type Tone } from "../ui/parts";
+import { Button, SearchBox, Segmented } from "../ui/controls";
+import { Badge, Empty, Facts, Loaded, PageHead, Panel, type Tone } from "../ui/parts";
+import { ServerSelect, Unanswered } from "../ui/servers";
 import { type Column, Table, matching } from "../ui/Table";
 import { Cut, Moment, Sql, Text } from "../ui/Text";
 
@@ -37,13 +37,11 @@ export function Activity() {
       <Loaded of={said}>
         {(data) => (
           <>
-            {data.nodes.filter((n) => n.error !== null).map((n) => (
-              <Note key={n.node} tone="warning"><b><Text>{n.name}</Text>:</b> <Text>{n.error}</Text></Note>
-            ))}
+            <Unanswered nodes={data.nodes} />
             <Panel flush>
               <div className="toolbar">
                 <SearchBox label="Search sessions" value={search} onChange={setSearch} />
-                <Select label="Server" value={node} options={[["", "All servers"], ...data.nodes.map((n) => [String(n.node), visible(n.name)] as const)]} onChange={setNode} />
+                <ServerSelect value={node} servers={data.nodes.map((n) => ({ id: n.node, name: n.name }))} onChange={setNode} />
                 <Segmented label="Which" value={which} options={[["busy", "At work"], ["waiting", "Waiting"], ["all", "All"]]} onChange={setWhich} />
               </div>
               <List data={data} node={node} which={which} search={search} />

@@ -4,6 +4,7 @@ import { Plots } from "../charts/panels";
 import { useManaged } from "../state/manager";
 import { useResource } from "../state/resource";
 import { Badge, Empty, Loaded, Note, PageHead, Panel, type Tone } from "../ui/parts";
+import { Unanswered } from "../ui/servers";
 import { type Column, Table } from "../ui/Table";
 import { Bytes, Cut, Millis, Moment, Text } from "../ui/Text";
 
@@ -107,9 +108,7 @@ function Streams({ data }: { data: Said }) {
   );
   return (
     <>
-      {data.nodes.filter((n) => n.error !== null).map((n) => (
-        <Note key={n.node} tone="warning"><b><Text>{n.name}</Text>:</b> <Text>{n.error}</Text></Note>
-      ))}
+      <Unanswered nodes={data.nodes} />
       <Panel title="Senders" flush>
         <Table label="Senders" columns={senders} rows={rows.senders} id={(r) => `${r.on} ${r.pid}`} empty={<Empty icon={count > 1 ? "warning" : "ok"} title="Nobody streams." />} />
       </Panel>

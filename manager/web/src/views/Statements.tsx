@@ -1,9 +1,9 @@
 import { useMemo, useState } from "react";
 import type { Statement, Statements as Said } from "../api/reports";
 import { useResource } from "../state/resource";
-import { visible } from "../state/visible";
-import { SearchBox, Select } from "../ui/controls";
-import { Empty, Loaded, Note, PageHead, Panel } from "../ui/parts";
+import { SearchBox } from "../ui/controls";
+import { Empty, Loaded, PageHead, Panel } from "../ui/parts";
+import { ServerSelect, Unanswered } from "../ui/servers";
 import { type Column, Table, matching } from "../ui/Table";
 import { Bytes, Count, Cut, Millis, Short, Sql, Text } from "../ui/Text";
 import { percent } from "../state/format";
@@ -32,13 +32,11 @@ export function Statements() {
       <Loaded of={said}>
         {(data) => (
           <>
-            {data.nodes.filter((n) => n.error !== null).map((n) => (
-              <Note key={n.node} tone="warning"><b><Text>{n.name}</Text>:</b> <Text>{n.error}</Text></Note>
-            ))}
+            <Unanswered nodes={data.nodes} />
             <Panel flush>
               <div className="toolbar">
                 <SearchBox label="Search statements" value={search} onChange={setSearch} />
-                <Select label="Server" value={node} options={[["", "All servers"], ...data.nodes.map((n) => [String(n.node), visible(n.name)] as const)]} onChange={setNode} />
+                <ServerSelect value={node} servers={data.nodes.map((n) => ({ id: n.node, name: n.name }))} onChange={setNode} />
               </div>
               <List data={data} node={node} search={search} />
             </Panel>

@@ -1,11 +1,11 @@
 import { useMemo, useState } from "react";
 import type { HerdEvent } from "../../api/types";
 import { useManaged } from "../../state/manager";
-import { SearchBox, Segmented, Select } from "../../ui/controls";
+import { SearchBox, Segmented } from "../../ui/controls";
 import { Badge, Empty, PageHead, Panel, Skeleton } from "../../ui/parts";
+import { ServerSelect } from "../../ui/servers";
 import { type Column, Table, matching } from "../../ui/Table";
 import { Cut, Moment, Text } from "../../ui/Text";
-import { visible } from "../../state/visible";
 import { FailoverList } from "./FailoverList";
 
 const columns: Column<HerdEvent>[] = [
@@ -31,7 +31,6 @@ export function Events() {
     );
     return matching(some, search, (e) => [e.event, e.name, e.details, e.by]);
   }, [events, search, node, which]);
-  const servers = [["", "All servers"], ...(nodes ?? []).map((n) => [String(n.id), visible(n.name)])] as [string, string][];
   return (
     <>
       <PageHead title="Events" about="What has happened to the herd, what pgherd did about it, and what operators ordered." />
@@ -39,7 +38,7 @@ export function Events() {
       <Panel title="All events" flush>
         <div className="toolbar">
           <SearchBox label="Search events" value={search} onChange={setSearch} />
-          <Select label="Server" value={node} options={servers} onChange={setNode} />
+          <ServerSelect value={node} servers={nodes ?? []} onChange={setNode} />
           <Segmented label="Which" value={which} options={[["all", "All"], ["failed", "Failed"], ["operators", "By operators"]]} onChange={setWhich} />
         </div>
         {events === null ? (
