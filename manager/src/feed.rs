@@ -74,9 +74,8 @@ impl<S: Source> Manager<S> {
     }
 
     /// What has happened, and what was ordered here, the newest first.
-    pub(crate) fn events(&self) -> Vec<Event> {
-        let herd = self.source.herd();
-        let name = |id: u32| herd.nodes.iter().find(|node| node.id == id).map(|node| node.name.clone());
+    pub(crate) fn events(&self, herd: &Herd) -> Vec<Event> {
+        let name = |id: u32| herd.node(id).map(|node| node.name.clone());
         let mut events = self.source.events();
         events.extend(self.orders.events(name));
         // RFC 3339 in UTC sorts as text.
@@ -88,14 +87,16 @@ impl<S: Source> Manager<S> {
     /// Tells all of this whom it concerns, if anybody looks.
     pub(crate) fn tell_all(&self) {
         let Feed { herd, events, failovers, .. } = &self.feed;
-        if herd.receiver_count() > 0 {
-            let now = self.herd();
-            if self.is_news(&now) {
-                tell(herd, "herd", || now);
-            }
+        // Whoever looks looks at all of it.
+        if herd.receiver_count() == 0 {
+            return;
         }
-        tell(events, "events", || self.events());
+        let now = self.herd();
+        tell(events, "events", || self.events(&now));
         tell(failovers, "failovers", || self.feed.failovers());
+        if self.is_news(&now) {
+            tell(herd, "herd", || now);
+        }
     }
 
     /// Clocks and round trips are always others: at rest it is enough to say them now and then.
@@ -115,10 +116,10 @@ impl<S: Source> Manager<S> {
 
     fn follow(&self) {
         let decisions = self.source.decisions();
-        let writes = self.source.herd().writes;
+        let writes = self.source.writes();
         let mut story = self.feed.story.lock();
         story.take(&decisions);
-        story.writes(writes.node.filter(|_| writes.open), SystemTime::now());
+        story.writes(writes, SystemTime::now());
     }
 
     fn add_point(&self) {
@@ -164,6 +165,7 @@ pub(crate) async fn keep<S: Source>(manager: &Manager<S>) {
 }
 
 /// As all times here are written: RFC 3339 in UTC, with milliseconds.
-pub(crate) fn show_time(time: SystemTime) -> String {
+#[must_use]
+pub fn show_time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }

@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use page::page;
 
+pub use feed::show_time;
+
 pub use access::{Access, Peer, TrustedProxy};
 pub use source::{Counts, Decided, Denial, Distribution, Role, Source};
 

@@ -88,9 +88,10 @@ impl<S: Source> Page<S> {
         }
         let mut orders = self.manager.orders.watch();
         let mut seen = *orders.borrow_and_update();
+        let herd = self.manager.herd();
         let first = [
-            json!({ "herd": self.manager.herd() }),
-            json!({ "events": self.manager.events() }),
+            json!({ "herd": herd }),
+            json!({ "events": self.manager.events(&herd) }),
             json!({ "failovers": self.manager.feed.failovers() }),
         ];
         for frame in first {

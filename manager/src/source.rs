@@ -92,6 +92,9 @@ pub trait Source: Send + Sync + 'static {
     /// The herd at this moment, but for its traffic.
     fn herd(&self) -> Herd;
 
+    /// The server that takes writes; none while they wait.
+    fn writes(&self) -> Option<u32>;
+
     /// Ready when it may have changed since this was called last.
     fn changed(&self) -> impl Future<Output = ()> + Send;
 

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
+use super::no_server;
 use crate::access::{Operator, Refusal, Visitor};
 use crate::model::{Action, Herd, Order, Rehearsal, Request};
 use crate::{Manager, Source, orders};
@@ -25,20 +26,15 @@ pub(super) async fn give<S: Source>(
 ) -> Result<Response, Refusal> {
     let Json(body) = body.map_err(|error| Refusal::new(error.status(), error.body_text()))?;
     let Request { action, dry_run, confirm } = read(body)?;
-    if let Some(node) = action.node()
-        && manager.source.herd().nodes.iter().all(|it| it.id != node)
-    {
-        return Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            format!("There is no server {node}: see /api/v1/herd."),
-        ));
+    let herd = manager.source.herd();
+    if let Some(node) = action.node().filter(|node| herd.node(*node).is_none()) {
+        return Err(no_server(node));
     }
     if dry_run {
-        return Ok(Json(manager.rehearse(&action).await).into_response());
+        return Ok(Json(manager.rehearse(&action, &herd).await).into_response());
     }
-    let herd = manager.source.herd();
     if is_to_be_confirmed(&action, &herd) {
-        let rehearsal = manager.rehearse(&action).await;
+        let rehearsal = manager.rehearse(&action, &herd).await;
         if let Some(why) = rehearsal.refused {
             return Err(Refusal::new(StatusCode::CONFLICT, why));
         }
@@ -105,10 +101,9 @@ fn is_to_be_confirmed(action: &Action, herd: &Herd) -> bool {
 }
 
 impl<S: Source> Manager<S> {
-    async fn rehearse(&self, action: &Action) -> Rehearsal {
-        let herd = self.source.herd();
-        let name = |id: u32| herd.nodes.iter().find(|node| node.id == id).map(|node| node.name.clone());
-        let dangerous = is_to_be_confirmed(action, &herd);
+    async fn rehearse(&self, action: &Action, herd: &Herd) -> Rehearsal {
+        let name = |id: u32| herd.node(id).map(|node| node.name.clone());
+        let dangerous = is_to_be_confirmed(action, herd);
         // Where no server is named, what is to be done.
         let what = || action.node().and_then(name).unwrap_or_else(|| action.name().to_owned());
         Rehearsal { dangerous, confirm: dangerous.then(what), ..self.source.rehearse(action).await }

@@ -24,7 +24,7 @@ pub(super) async fn events<S: Source>(
     State(manager): State<Arc<Manager<S>>>,
     _: Visitor,
 ) -> Json<Vec<Event>> {
-    Json(manager.events())
+    Json(manager.events(&manager.source.herd()))
 }
 
 #[utoipa::path(get, path = "/failovers", tag = "look", responses((status = 200, body = Vec<Failover>)))]

@@ -57,6 +57,11 @@ async fn fresh(mut response: Response) -> Response {
     response
 }
 
+/// Why a request about a server is refused that is not there.
+fn no_server(node: u32) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, format!("There is no server {node}: see /api/v1/herd."))
+}
+
 async fn nothing() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "There is no such path: see /api/v1/openapi.json.")
 }

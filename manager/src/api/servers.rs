@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::no_server;
 use crate::access::{Refusal, Visitor};
 use crate::model::Node;
 use crate::{Manager, Role, Source, servers as queries};
@@ -40,14 +40,11 @@ where
 {
     let Query(Which { node: only }) =
         asked.map_err(|error| Refusal::new(error.status(), error.body_text()))?;
-    let nodes = manager.source.herd().nodes;
-    if let Some(id) = only.filter(|id| nodes.iter().all(|node| node.id != *id)) {
-        return Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            format!("There is no server {id}: see /api/v1/herd."),
-        ));
+    let herd = manager.source.herd();
+    if let Some(id) = only.filter(|id| herd.node(*id).is_none()) {
+        return Err(no_server(id));
     }
-    let wanted = nodes.into_iter().filter(|node| only.is_none_or(|id| node.id == id));
+    let wanted = herd.nodes.into_iter().filter(|node| only.is_none_or(|id| node.id == id));
     let answers = wanted.map(|node| {
         let (id, name, up) = (node.id, node.name.clone(), node.up);
         let (asking, empty) = (ask(node), &empty);
@@ -93,8 +90,9 @@ pub(super) async fn replication<S: Source>(
     _: Visitor,
     asked: Asked,
 ) -> Result<Json<Value>, Refusal> {
-    let herd = manager.source.herd().nodes;
-    let named = |name: &Value| herd.iter().find(|node| *name == *node.name).map(|node| node.id);
+    let herd = manager.source.herd();
+    let primary = herd.writes.node;
+    let named = |name: &Value| herd.nodes.iter().find(|node| *name == *node.name).map(|node| node.id);
     let ask = async |id: u32| {
         let mut shown = manager.ask(id, queries::REPLICATION).await?;
         for sender in shown.get_mut("senders").into_iter().flat_map(objects) {
@@ -105,7 +103,7 @@ pub(super) async fn replication<S: Source>(
     };
     let empty = json!({ "senders": [], "receiver": null, "slots": [] });
     let nodes = of_all(&manager, asked, empty, |node| ask(node.id)).await?;
-    Ok(Json(json!({ "primary": manager.source.herd().writes.node, "nodes": nodes })))
+    Ok(Json(json!({ "primary": primary, "nodes": nodes })))
 }
 
 #[utoipa::path(get, path = "/activity", tag = "servers", params(("node" = Option<u32>, Query, description = "only this server")),

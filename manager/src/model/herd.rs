@@ -28,6 +28,14 @@ pub struct Herd {
     pub traffic: Point,
 }
 
+impl Herd {
+    /// The server of this number.
+    #[must_use]
+    pub fn node(&self, id: u32) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+}
+
 /// The cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Cluster {

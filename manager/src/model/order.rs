@@ -213,6 +213,18 @@ impl Action {
         }
     }
 
+    /// The database whose clients or connections it is about; none for all, and where it is about something else.
+    #[must_use]
+    pub fn database(&self) -> Option<&str> {
+        match self {
+            Self::Pause { database } | Self::Resume { database } | Self::Reconnect { database } => {
+                database.as_deref()
+            }
+            Self::Disable { database } | Self::Enable { database } => Some(database),
+            _ => None,
+        }
+    }
+
     /// Data may be lost by it: whoever orders it is to say what it is about.
     #[must_use]
     pub const fn is_dangerous(&self) -> bool {

@@ -3,7 +3,7 @@
 mod names;
 
 pub(crate) use super::legacy::switch;
-pub(crate) use names::{Known, Replacement, To, look_up};
+pub(crate) use names::{Known, Replacement, To, WATCHDOG, look_up};
 
 use super::environment::Environment;
 use super::legacy::{set, warn};

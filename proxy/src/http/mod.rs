@@ -1,4 +1,4 @@
-//! HTTP: what orchestrators, balancers and Prometheus ask.
+//! HTTP: what orchestrators, balancers and Prometheus ask, and the manager.
 //!
 //! On a thread and a runtime of its own: whoever asks delays neither clients nor the control loop.
 
@@ -37,8 +37,8 @@ use crate::shared::Shared;
 
 /// What answers call themselves.
 pub(crate) const NAME: &str = "pgherd";
-/// Connections at a time. For one more the oldest makes place: an answer takes milliseconds, so that one says nothing or does not read, and a
-/// health check that had to wait for it would say that pgherd hangs.
+/// Connections at a time. For one more the oldest makes place: nearly all answers take milliseconds, so that one says nothing or does not read, and
+/// a health check that had to wait for it would say that pgherd hangs.
 const CONNECTIONS: usize = 256;
 /// How long a request's head may take, and the next request of a connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use pgherd_failover::actor::Control;
 use pgherd_health::{Dated, NodeId, Topology};
 
+use super::probes;
 use super::table::Backends;
 
 /// So many of the last probes count; as many as make it seldom that all of them were slow.
@@ -26,16 +27,12 @@ const SHORT_READ: Duration = Duration::from_millis(1);
 
 /// Measures, until the control loop ends.
 pub(crate) async fn keep(control: Control, backends: Arc<Backends>) {
-    let mut topology = control.topology.clone();
     let mut distances = Distances::default();
-    loop {
-        let seen = Arc::clone(&topology.borrow_and_update());
-        distances.observe(&seen);
+    let look = |topology: &Topology| {
+        distances.observe(topology);
         backends.set_round_trips(distances.shortest());
-        if topology.changed().await.is_err() {
-            return;
-        }
-    }
+    };
+    probes::at_each(&control, look).await;
 }
 
 /// The round trips of the last probes.

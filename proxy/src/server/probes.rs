@@ -21,10 +21,15 @@ struct Counted {
 
 /// Counts, until the control loop ends.
 pub(crate) async fn keep(control: Control, probes: Arc<Probes>) {
+    at_each(&control, |topology| probes.observe(topology)).await;
+}
+
+/// Has a look at what is known of the servers, now and whenever a probe has ended, until the control loop ends.
+pub(super) async fn at_each(control: &Control, mut look: impl FnMut(&Topology)) {
     let mut topology = control.topology.clone();
     loop {
         let seen = Arc::clone(&topology.borrow_and_update());
-        probes.observe(&seen);
+        look(&seen);
         if topology.changed().await.is_err() {
             return;
         }

@@ -54,6 +54,26 @@ const fn to(section: &'static str, starts: &'static [&'static str], why: &'stati
     Replacement { starts, section, why }
 }
 
+/// How settings of the watchdog begin.
+pub(crate) const WATCHDOG: &[&str] = &[
+    "use_watchdog",
+    "wd_",
+    "delegate_ip",
+    "trusted_server",
+    "heartbeat",
+    "hostname",
+    "pgpool_port",
+    "if_",
+    "ifconfig_path",
+    "arping_",
+    "other_",
+    "ping_path",
+    "failover_when_quorum_exists",
+    "failover_require_consensus",
+    "allow_multiple_failover_requests",
+    "enable_consensus",
+];
+
 /// By the beginnings of the names; the first that fits counts.
 const REPLACED: &[Replacement] = &[
     to(
@@ -123,24 +143,7 @@ const REPLACED: &[Replacement] = &[
     ),
     to(
         "failover",
-        &[
-            "use_watchdog",
-            "wd_",
-            "delegate_ip",
-            "trusted_server",
-            "heartbeat",
-            "hostname",
-            "pgpool_port",
-            "if_",
-            "ifconfig_path",
-            "arping_",
-            "other_",
-            "ping_path",
-            "failover_when_quorum_exists",
-            "failover_require_consensus",
-            "allow_multiple_failover_requests",
-            "enable_consensus",
-        ],
+        WATCHDOG,
         "there is no watchdog; run one replica under swarm, which starts it again elsewhere, or several that agree in \
          etcd (`failover.etcd.endpoints`)",
     ),

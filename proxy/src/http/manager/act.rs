@@ -8,12 +8,11 @@ use pgherd_manager::model::{Action, Rehearsal};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::herd::check;
+use super::herd::{check, takes_writes};
 use super::{Proxy, tools};
 use crate::config::{Change, FailoverMode, Refusal};
 use crate::console::{is_console, keeping};
 use crate::narrator::Narrator;
-use crate::server::table::Target;
 
 /// How often it is looked whether what is waited for has come.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -69,25 +68,24 @@ impl Proxy {
             let done = format!("done: {}", tools::would(node, &tool));
             return self.shared.control.tool(node, tool, lines).await.map(|()| done);
         }
+        ordinary(action)?;
         let backends = &self.shared.backends;
         let all = |database: &Option<String>| database.clone().unwrap_or_else(|| "all databases".to_owned());
         match action {
             Action::Reload {} => self.reload().await,
             Action::Set { key, value } => self.set(key, value.as_deref()).await,
-            Action::Pause { database } => self.pause(ordinary(database.as_deref())?, lines).await,
+            Action::Pause { database } => self.pause(database.as_deref(), lines).await,
             Action::Resume { database } => {
-                let name = ordinary(database.as_deref())?;
-                if !backends.resume(name) {
+                if !backends.resume(database.as_deref()) {
                     return Err(format!("{} is not paused", all(database)));
                 }
                 Ok(format!("server connections of {} are lent again", all(database)))
             }
             Action::Reconnect { database } => {
-                backends.renew(ordinary(database.as_deref())?);
+                backends.renew(database.as_deref());
                 Ok(format!("server connections of {} are replaced as they come back", all(database)))
             }
             Action::Disable { database } | Action::Enable { database } => {
-                ordinary(Some(database))?;
                 let is_disabled = matches!(action, Action::Disable { .. });
                 backends.gates.disable(database, is_disabled);
                 let how = if is_disabled { "no client is let in to" } else { "clients are let in again to" };
@@ -105,7 +103,7 @@ impl Proxy {
 
     /// The order about the servers that an action is.
     fn order(&self, action: &Action) -> Option<Order> {
-        let is_served = || matches!(self.shared.backends.load().writes, Target::Open(_));
+        let is_served = || takes_writes(&self.shared).is_some();
         let standby = |node: u32, accept_data_loss, reclone| Order::Rejoin {
             node: NodeId(node),
             accept_data_loss,
@@ -133,6 +131,7 @@ impl Proxy {
 
     /// What an action that is no order about the servers would do.
     async fn would(&self, action: &Action) -> Result<String, String> {
+        ordinary(action)?;
         if let Some((node, tool)) = tools::tool(action) {
             let would = tools::would(node, &tool);
             return self.shared.control.rehearse_tool(node, tool).await.map(|()| would);
@@ -156,18 +155,13 @@ impl Proxy {
                 }
             }
             Action::Pause { database } => {
-                ordinary(database.as_deref())?;
                 format!("Lend no more server connections {}, and wait until none is in use.", named(database))
             }
             Action::Resume { database } => format!("Lend server connections {} again.", named(database)),
             Action::Reconnect { database } => {
-                ordinary(database.as_deref())?;
                 format!("Close server connections {} as soon as they come back.", named(database))
             }
-            Action::Disable { database } => {
-                ordinary(Some(database))?;
-                format!("Let no more clients in to database {database}.")
-            }
+            Action::Disable { database } => format!("Let no more clients in to database {database}."),
             Action::Enable { database } => format!("Let clients in to database {database}."),
             Action::KillClient { id } => {
                 let seat = self.shared.roster.find(*id).ok_or_else(|| no_client(*id))?;
@@ -185,7 +179,6 @@ impl Proxy {
     /// What comes of an action beside what it does.
     fn consequences(&self, action: &Action) -> Vec<String> {
         let mut told = Vec::new();
-        let takes_writes = |node: u32| matches!(&self.shared.backends.load().writes, Target::Open(server) if server.node.id.0 == node);
         match action {
             Action::Switchover { .. } | Action::Promote { .. } => {
                 told.push(
@@ -206,7 +199,7 @@ impl Proxy {
             Action::Rejoin { allow_data_loss: true, .. } => {
                 told.push("What it has written that the primary has not is given up.".to_owned());
             }
-            Action::Stop { node } if takes_writes(*node) => {
+            Action::Stop { node } if takes_writes(&self.shared) == Some(*node) => {
                 told.push(match self.shared.config.load().failover.mode {
                     FailoverMode::Automatic => "It takes the writes: pgherd promotes a standby in its place.".to_owned(),
                     FailoverMode::Manual => "It takes the writes, and failover.mode is manual: writes wait until somebody orders a failover.".to_owned(),
@@ -297,11 +290,11 @@ fn no_client(id: u64) -> String {
     format!("there is no client {id}: SHOW CLIENTS has the numbers in its column id")
 }
 
-/// A name, unless it is the console's own.
-fn ordinary(database: Option<&str>) -> Result<Option<&str>, String> {
-    match database {
+/// No action is about the console's own databases.
+fn ordinary(action: &Action) -> Result<(), String> {
+    match action.database() {
         Some(name) if is_console(name) => Err(format!("database {name} is pgherd's console")),
-        name => Ok(name),
+        _ => Ok(()),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Instant, SystemTime};
 
+use pgherd_manager::show_time;
+
 /// Both clocks at one moment. It is kept, so that the same moment is always the same time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
@@ -28,9 +30,4 @@ impl Clock {
     pub(super) fn show(&self, instant: Instant) -> String {
         show_time(self.time_of(instant))
     }
-}
-
-/// A time as it is shown.
-pub(super) fn show_time(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
 }

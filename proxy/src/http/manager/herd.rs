@@ -7,8 +7,9 @@ use pgherd_failover::{Check, Happened, StateName, Status};
 use pgherd_health::{Lsn, Member, NodeId, Topology};
 use pgherd_manager::model;
 use pgherd_manager::model::{Alert, Cluster, Event, Herd, Level, Machine, Writes};
+use pgherd_manager::show_time;
 
-use super::clock::{Clock, show_time};
+use super::clock::Clock;
 use crate::console::show_holds;
 use crate::seat::{Business, Seat};
 use crate::server::table::{Table, Target};
@@ -47,6 +48,14 @@ fn writes(table: &Table) -> Writes {
             node: keep.as_ref().map(|server| server.node.id.0),
             reason: Some(reason.to_string()),
         },
+    }
+}
+
+/// The server that takes writes.
+pub(super) fn takes_writes(shared: &Shared) -> Option<u32> {
+    match &shared.backends.load().writes {
+        Target::Open(server) => Some(server.node.id.0),
+        Target::Held { .. } => None,
     }
 }
 

@@ -91,6 +91,10 @@ impl Source for Proxy {
         herd::herd(&self.shared, &self.clock)
     }
 
+    fn writes(&self) -> Option<u32> {
+        herd::takes_writes(&self.shared)
+    }
+
     async fn changed(&self) {
         let mut changes = self.changes.lock().await;
         let Changes { routing, topology, status, chronicle } = &mut *changes;

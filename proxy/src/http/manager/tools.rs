@@ -8,10 +8,9 @@ use pgherd_failover::actor::Control;
 use pgherd_failover::{Backup, Disk, NodeCheck, Program, Tool};
 use pgherd_health::NodeId;
 use pgherd_manager::model::{Action, BackupKind};
+use pgherd_manager::show_time;
 use serde_json::{Value as Json, json};
 use tokio::sync::Mutex;
-
-use super::clock::show_time;
 
 /// What was seen is good for so long: however many look, it is looked once.
 const FRESH: Duration = Duration::from_secs(3);

@@ -12,7 +12,7 @@ use super::draft::{Draft, Fate};
 use super::listen;
 use super::source::Setting;
 use crate::config::nearest;
-use crate::config::pgpool::{Known, look_up, switch};
+use crate::config::pgpool::{Known, WATCHDOG, look_up, switch};
 
 /// pgpool's port, as its developers and most packages have it.
 const PORT: u16 = 9999;
@@ -221,27 +221,9 @@ struct Off(Vec<(&'static [&'static str], &'static str)>);
 
 impl Off {
     fn new(conf: &Conf) -> Self {
-        const PARTS: [(&str, &[&str]); 4] = [
-            (
-                "use_watchdog",
-                &[
-                    "wd_",
-                    "delegate_ip",
-                    "trusted_server",
-                    "heartbeat",
-                    "hostname",
-                    "pgpool_port",
-                    "if_",
-                    "arping_",
-                    "other_",
-                    "ping_path",
-                    "failover_when_quorum",
-                    "failover_require_consensus",
-                    "allow_multiple_failover",
-                    "enable_consensus",
-                    "clear_memqcache",
-                ],
-            ),
+        const PARTS: [(&str, &[&str]); 5] = [
+            ("use_watchdog", WATCHDOG),
+            ("use_watchdog", &["clear_memqcache"]),
             ("memory_cache_enabled", &["memqcache_", "cache_safe_", "cache_unsafe_"]),
             ("ssl", &["ssl_"]),
             (
@@ -261,7 +243,7 @@ impl Off {
     fn of(&self, name: &str) -> Option<&'static str> {
         self.0
             .iter()
-            .find(|(starts, _)| starts.iter().any(|start| name.starts_with(start)))
+            .find(|(starts, switch)| name != *switch && starts.iter().any(|start| name.starts_with(start)))
             .map(|(_, switch)| *switch)
     }
 }
