@@ -173,9 +173,11 @@ async fn pools(herd: &Herd, operator: &Web) -> Result<()> {
         open.batch_execute("COMMIT").await?;
         let ended = operator.ended(&pause).await?;
         ensure!(ended["state"] == "done", "{ended:#}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let waiting = find(&operator.see("show/pools").await?, "database", "app")?.clone();
-        ensure!(waiting["cl_waiting"] == 1, "{waiting}");
+        eventually("one client waits", PATIENCE, || async {
+            let pools = operator.see("show/pools").await?;
+            Ok((find(&pools, "database", "app")?["cl_waiting"] == 1).then_some(()))
+        })
+        .await?;
         operator.order(json!({ "action": "resume" })).await
     };
     let (query, rest) = tokio::join!(query, rest);

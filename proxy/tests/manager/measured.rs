@@ -16,8 +16,8 @@ use crate::web::{PATIENCE, Web, all, text};
 const PAGES: usize = 200;
 const WHILE: Duration = Duration::from_secs(10);
 const WITHOUT: Duration = Duration::from_secs(4);
-/// The most that they may cost, of one core. What is not optimised costs several times as much.
-const SHARE: f64 = if cfg!(debug_assertions) { 0.1 } else { 0.05 };
+/// The most that they may cost, of one core.
+const SHARE: f64 = 0.05;
 
 #[tokio::test]
 async fn pages_cost_little_and_know_at_once_that_the_primary_is_lost() -> Result<()> {
