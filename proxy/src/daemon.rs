@@ -46,6 +46,7 @@ use crate::server::{distance, marks, probes};
 use crate::shared::{Ending, Shared};
 use crate::strangers::Strangers;
 use crate::tls::{self, ClientTls};
+use crate::traces::{self, Traces};
 use crate::traffic::Traffic;
 use crate::verifiers::{Endpoint, Reader, Timing, Verifiers};
 use crate::worker::{WorkerHandle, WorkerId};
@@ -124,7 +125,8 @@ impl Process {
         let clients = Arc::<Backends>::clone(&backends);
         let (control, control_thread) = actor::start(settings, clients, stop.clone())?;
         let (reload, reloads) = Reload::channel();
-        let (shared, reader) = build(config, tls, (live, backends), (control.clone(), reload));
+        let (traces, told) = Traces::new(&config.trace);
+        let (shared, reader) = build(config, tls, (live, backends), (control.clone(), reload), traces);
         let tasks = TaskTracker::new();
         tasks.spawn(reader.run(stop.clone()));
         let reloader = Reloader::new(read, Arc::clone(&shared), log, reloads);
@@ -132,6 +134,8 @@ impl Process {
         tasks.spawn(marks::keep(control.clone(), Arc::clone(&shared.backends)));
         tasks.spawn(distance::keep(control.clone(), Arc::clone(&shared.backends)));
         tasks.spawn(probes::keep(control.clone(), Arc::clone(&shared.probes)));
+        tasks.spawn(traces::follow(control.clone(), Arc::clone(&shared)));
+        tasks.spawn(traces::export(told, Arc::clone(&shared), stop.clone()));
         let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared)));
         let broken = CancellationToken::new();
         let (crew, inboxes) = Crew::new(config.runtime.workers.get());
@@ -264,6 +268,7 @@ fn build(
     tls: ClientTls,
     (live, backends): (Arc<Live>, Arc<Backends>),
     (control, reload): (Control, Reload),
+    traces: Traces,
 ) -> (Arc<Shared>, Reader) {
     let epoch = Instant::now();
     let (known, now) = (Arc::clone(&backends), Arc::clone(&live));
@@ -293,6 +298,7 @@ fn build(
         cancel_keys: Arc::new(CancelKeys::default()),
         roster: Arc::default(),
         traffic: Traffic::new(config.runtime.workers.get(), epoch),
+        traces,
         epoch,
         welcomes: Welcomes::default(),
         strangers: Strangers::default(),

@@ -40,6 +40,7 @@ mod strangers;
 mod stream;
 mod survey;
 mod tls;
+mod traces;
 mod traffic;
 mod userlist;
 mod verifiers;

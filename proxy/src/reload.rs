@@ -215,6 +215,7 @@ impl Reloader {
         let servers = control.routing.borrow().nodes.len().max(config.nodes.len());
         descriptors.share_out(servers, config.pool.most_connections());
         self.log.change(config.log);
+        self.shared.traces.reconfigure(&config.trace);
         live.replace(config);
         backends.resize_pools();
         catalogues.reconfigure(&live.load());

@@ -35,6 +35,7 @@ use crate::server::probes::Probes;
 use crate::server::table::Backends;
 use crate::strangers::Strangers;
 use crate::tls::ClientTls;
+use crate::traces::Traces;
 use crate::traffic::Traffic;
 use crate::verifiers::{Stored, Verifiers};
 
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) roster: Arc<Roster>,
     /// What they do.
     pub(crate) traffic: Traffic,
+    /// What of it is traced.
+    pub(crate) traces: Traces,
     /// When the process began: what event loops count microseconds from.
     pub(crate) epoch: Instant,
     /// What clients are told at login.

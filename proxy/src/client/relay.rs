@@ -10,7 +10,7 @@ use pgherd_protocol::session::{Refusal, Session as Machine, Transaction};
 use pgherd_protocol::write;
 
 use super::blocks::KeepsBlocks;
-use super::meter::Meter;
+use super::meter::{Ended, Lead, Meter};
 use super::own_work::HeldOver;
 use super::pipe::{Filled, Pipe};
 use super::reads::Reads;
@@ -20,6 +20,7 @@ use crate::server::connect::Presence;
 use crate::server::connection::ServerConnection;
 use crate::server::table::Server;
 use crate::stream::Stream;
+use crate::traces::context_in;
 use crate::traffic::{Counter, Reason, Shard};
 
 /// A client to which so many replies are owed is not read from until some of them are there; the server is told to keep
@@ -343,8 +344,8 @@ impl Front {
         self.machine.has_ended_transaction() || self.up.uncounted + self.down.uncounted > MOST_UNCOUNTED
     }
 
-    /// Counts what was not counted yet, which ran for this reason; and says how many statements only read.
-    pub(super) fn count(&mut self, shard: &Shard, reason: Reason) -> u32 {
+    /// Counts what was not counted yet, which ran for this reason; and says how many statements only read, and what has ended.
+    pub(super) fn count(&mut self, shard: &Shard, reason: Reason) -> (u32, Ended) {
         let tally = self.machine.take_tally();
         shard.add_routed(reason, tally.queries.into());
         shard.add(Counter::Transactions, tally.transactions.into());
@@ -354,8 +355,15 @@ impl Front {
         shard.add(Counter::Binds, tally.binds.into());
         shard.add(Counter::Received, std::mem::take(&mut self.up.uncounted));
         shard.add(Counter::Sent, std::mem::take(&mut self.down.uncounted));
-        self.meter.tell((tally.queries, tally.transactions), shard);
-        tally.reads
+        let ended = self.meter.tell((tally.queries, tally.transactions), shard);
+        (tally.reads, ended)
+    }
+
+    /// A trace may begin with what the client has sent.
+    #[cold]
+    pub(super) fn lead(&mut self) {
+        let (_, (messages, _), _) = self.up.uncut();
+        self.meter.lead = Some(Box::new(Lead { parent: context_in(messages), waited: 0 }));
     }
 
     /// True if the next transaction of a session that keeps its connection waits: a switchover waits for the end of all

@@ -237,6 +237,9 @@ impl Session {
     async fn lease(&mut self) -> Result<Held, Turn> {
         let asked_at = reactor::micros();
         self.access.seat.card().asked_at.store(asked_at, Ordering::Relaxed);
+        if self.worker.shared.traces.is_on() {
+            self.front.lead();
+        }
         match self.try_standby() {
             // Its own connection need not be waited for.
             Ok(Attempt::Queued(_)) if self.access.home.is_some() => {
@@ -276,8 +279,12 @@ impl Session {
 
     async fn wait_for(&mut self, attempt: Attempt, asked_at: u64) -> Result<Held, Turn> {
         let got = self.persist(attempt).await;
+        let waited = reactor::micros() - asked_at;
         if let Some(shard) = self.access.account.shard(self.worker.id) {
-            shard.add_time((Counter::WaitTime, Timed::Wait), reactor::micros() - asked_at, 1);
+            shard.add_time((Counter::WaitTime, Timed::Wait), waited, 1);
+        }
+        if let Some(lead) = &mut self.front.meter.lead {
+            lead.waited = waited;
         }
         match got {
             Ok(held) => Ok(held),
@@ -415,7 +422,7 @@ impl Session {
                     access.standbys.note_written();
                 }
                 if front.is_to_be_counted() {
-                    count(front, (&*access, &**worker, &*held.server), 0);
+                    count(front, (&*access, &**worker, &held.server), 0);
                 }
                 if pinned && front.machine.is_at_rest() {
                     front.reason = Reason::Pinned;

@@ -42,6 +42,7 @@ impl Config {
             ("log.level", Some(self.log.level.word().to_owned())),
             ("log.format", Some(self.log.format.word().to_owned())),
         ]);
+        rows.extend(self.trace.describe());
         rows
     }
 

@@ -164,6 +164,9 @@ pub(crate) static KEYS: &[Key] = &[
     bare("admin.stats_users"),
     key("log.level", "info"),
     key("log.format", "text"),
+    bare("trace.endpoint"),
+    key("trace.ratio", "0.01"),
+    key("trace.service", "pgherd"),
 ];
 
 /// Keys and sections that the design has and this version has not. A name stands for all that is below it, too.

@@ -33,6 +33,7 @@ mod tables;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod trace;
 pub(crate) mod units;
 mod user_maps;
 mod value;
@@ -66,6 +67,7 @@ pub(crate) use set::{Change, Refusal, Sources};
 pub(crate) use tcp::Tcp;
 #[cfg(test)]
 pub(crate) use tests::load_with;
+pub(crate) use trace::Trace;
 pub(crate) use units::as_pgbouncer;
 pub(crate) use value::Choice;
 

@@ -89,6 +89,7 @@ impl Bridge<'_> {
         let runtime = self.runtime();
         let admin = self.admin(monitor.as_ref());
         let log = self.log();
+        let trace = self.trace();
         Some(Config {
             listen: listen?,
             nodes: nodes?,
@@ -103,6 +104,7 @@ impl Bridge<'_> {
             runtime: runtime?,
             admin: admin?,
             log: log?,
+            trace: trace?,
         })
     }
 
@@ -127,6 +129,7 @@ impl Bridge<'_> {
             "http" => config.http = self.http()?,
             "runtime" => config.runtime = self.runtime()?,
             "log" => config.log = self.log()?,
+            "trace" => config.trace = self.trace()?,
             _ => return None,
         }
         Some(config)

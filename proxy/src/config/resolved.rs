@@ -10,7 +10,7 @@ use pgherd_health::Node;
 use pgherd_tls::{Authorities, ServerTls};
 
 use super::value::Choice;
-use super::{Auth, Http, Listen, Pool, Routing, Secret};
+use super::{Auth, Http, Listen, Pool, Routing, Secret, Trace};
 
 /// All settings. Whoever holds one need not check anything again.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     /// `[log]`
     pub(crate) log: Log,
+    /// `[trace]`
+    pub(crate) trace: Trace,
 }
 
 /// Whether servers that are not in `backends.nodes` are found in `repmgr.nodes`.

@@ -133,6 +133,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("http.docker_socket", "/run/docker.sock"),
     ("log.level", "warn"),
     ("log.format", "json"),
+    ("trace.endpoint", "http://collector:4318/v1/traces"),
+    ("trace.ratio", "0.5"),
     ("monitor.password", "<set>"),
     ("failover.executor", "sql"),
     ("failover.command.promote", "[\"/bin/x\", \"{host}\"]"),

@@ -52,6 +52,7 @@ mod timeouts;
 mod tls;
 mod tls_hostile;
 mod tools;
+mod traces;
 mod unix_socket;
 mod unnamed;
 mod vacate;

@@ -9,12 +9,31 @@ use prometheus_client::registry::Unit;
 use super::family::{Family, Subject, encode as encode_all};
 use super::float;
 use crate::shared::Shared;
+use crate::traces::{Fate, Traces};
 
 pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let info = Unit::Other("info".to_owned());
     let build = Family::gauge_in(info, "build", "The version that runs; always 1", |_| Some(1.0));
     encode_all(&[build], &[Build], encoder)?;
-    encode_all(&families(), &[Process(shared)], encoder)
+    encode_all(&families(), &[Process(shared)], encoder)?;
+    let spans =
+        Family::counter("trace_spans", "Spans of traces, by what became of them", |it: &Spans<'_>| {
+            Some(float(it.traces.counted(it.fate)))
+        });
+    let told = if shared.traces.is_on() { &Fate::ALL[..] } else { &[] };
+    let told: Vec<_> = told.iter().map(|&fate| Spans { traces: &shared.traces, fate }).collect();
+    encode_all(&[spans], &told, encoder)
+}
+
+struct Spans<'a> {
+    traces: &'a Traces,
+    fate: Fate,
+}
+
+impl Subject for Spans<'_> {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        vec![("result", self.fate.word())]
+    }
 }
 
 struct Build;
