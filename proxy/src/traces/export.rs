@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::courier::Courier;
 use super::spans::spans_of;
 use super::{Fate, Told};
 use crate::config::Trace;
@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// That it does not is told so often.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// Sends all that is told, until `stop`; and then what is left.
+/// Sends all that is told, until `stop`; and then what is left, as far as the collector takes it at once.
 pub(crate) async fn export(mut told: mpsc::Receiver<Told>, shared: Arc<Shared>, stop: CancellationToken) {
     let mut exporter = Exporter::default();
     let mut batch = Vec::new();
@@ -33,9 +33,13 @@ pub(crate) async fn export(mut told: mpsc::Receiver<Told>, shared: Arc<Shared>, 
         exporter.send(&mut batch, &shared).await;
     }
     told.close();
-    while told.recv_many(&mut batch, AT_ONCE).await > 0 {
-        exporter.send(&mut batch, &shared).await;
-    }
+    let rest = async {
+        while told.recv_many(&mut batch, AT_ONCE).await > 0 {
+            exporter.send(&mut batch, &shared).await;
+        }
+    };
+    // The end of the process waits for no collector for longer than that.
+    let _ = tokio::time::timeout(TIMEOUT, rest).await;
 }
 
 /// Takes more, until it is enough. Cancel-safe: what was taken is in the batch.
@@ -83,7 +87,7 @@ impl Exporter {
         if self.made.as_ref().is_none_or(|(made_for, _)| made_for != config) {
             let mut exporter = SpanExporter::builder()
                 .with_http()
-                .with_http_client(HyperClient::with_default_connector(TIMEOUT, None))
+                .with_http_client(Courier { timeout: TIMEOUT })
                 .with_protocol(Protocol::HttpBinary)
                 .with_endpoint(endpoint)
                 .with_timeout(TIMEOUT)

@@ -3,6 +3,7 @@
 
 mod changes;
 mod context;
+mod courier;
 mod export;
 mod spans;
 
