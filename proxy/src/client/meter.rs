@@ -50,7 +50,7 @@ pub(super) struct Lead {
 pub(super) struct Ended {
     queries: u32,
     transactions: u32,
-    /// How long the transactions took together, in microseconds.
+    /// How long the transactions took together, in microseconds; from the moment when they had a server connection.
     time: u64,
 }
 
@@ -142,7 +142,7 @@ fn trace(
     traces.tell(Told::Transaction(Box::new(Transaction {
         parent,
         ended: SystemTime::now(),
-        took: Duration::from_micros(ended.time.max(waited)),
+        took: Duration::from_micros(waited + ended.time),
         waited: Duration::from_micros(waited),
         database: Arc::clone(access.database()),
         user: Arc::clone(access.user()),
