@@ -38,6 +38,12 @@ impl Trace {
 fn endpoint(value: &Value) -> Read<String> {
     let text = value::text(value)?;
     let uri: Option<hyper::Uri> = text.parse().ok();
+    if uri.as_ref().and_then(|uri| uri.authority()).is_some_and(|authority| authority.as_str().contains('@'))
+    {
+        return Err("takes a URL without a name and a password, which everybody could see; headers that a collector asks for \
+                    go into OTEL_EXPORTER_OTLP_HEADERS"
+            .to_owned());
+    }
     match uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.host()?))) {
         Some(("http", host)) if !host.is_empty() => Ok(text),
         Some(("https", _)) => {
@@ -57,4 +63,37 @@ fn ratio(value: &Value) -> Read<f64> {
     };
     let ratio = text.and_then(|text| text.parse().ok()).filter(|ratio| (0.0..=1.0).contains(ratio));
     ratio.ok_or_else(|| format!("takes a number from 0 to 1, such as 0.01, got {}", value.shown()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_url_that_can_be_sent_to_and_has_no_secret() {
+        for good in ["http://collector:4318/v1/traces", "http://[::1]/x", "http://10.0.0.1:4318/"] {
+            assert_eq!(endpoint(&Value::plain(good)).as_deref(), Ok(good));
+        }
+        for (bad, why) in [
+            ("https://collector/v1/traces", "with http://"),
+            ("http://user:s3cr3t@collector/", "without a name and a password"),
+            ("collector:4318", "the URL of a collector"),
+            ("http://", "the URL of a collector"),
+            ("/v1/traces", "the URL of a collector"),
+            ("http://a b/", "the URL of a collector"),
+        ] {
+            let told = endpoint(&Value::plain(bad)).unwrap_err();
+            assert!(told.contains(why) && !told.contains("s3cr3t"), "{bad}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_a_part_of_all() {
+        let other = |text: &str| Value::Other("a float", text.to_owned());
+        assert_eq!(ratio(&other("0.25")), Ok(0.25));
+        assert_eq!(ratio(&Value::Integer("1".to_owned())), Ok(1.0));
+        for bad in ["1.01", "-0.1", "nan", "inf", "x", ""] {
+            assert!(ratio(&other(bad)).is_err() && ratio(&Value::plain(bad)).is_err(), "{bad}");
+        }
+    }
 }
