@@ -37,6 +37,7 @@ use crate::strangers::Strangers;
 use crate::tls::ClientTls;
 use crate::traffic::Traffic;
 use crate::verifiers::{Stored, Verifiers};
+use crate::vitals::Vitals;
 
 /// Shared by all workers; nothing in it is locked on the path of a query.
 pub(crate) struct Shared {
@@ -104,6 +105,8 @@ pub(crate) struct Shared {
     pub(crate) waiting: Arc<Gauge>,
     /// How probes ended.
     pub(crate) probes: Arc<Probes>,
+    /// How the threads are.
+    pub(crate) vitals: Arc<Vitals>,
     /// The control loop.
     pub(crate) control: Control,
     /// Has the configuration read again.

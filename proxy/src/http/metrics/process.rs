@@ -14,7 +14,24 @@ pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fm
     let info = Unit::Other("info".to_owned());
     let build = Family::gauge_in(info, "build", "The version that runs; always 1", |_| Some(1.0));
     encode_all(&[build], &[Build], encoder)?;
-    encode_all(&families(), &[Process(shared)], encoder)
+    encode_all(&families(), &[Process(shared)], encoder)?;
+    let tasks =
+        shared.vitals.tasks().into_iter().map(|(thread, tasks)| ThreadTasks(thread.to_string(), tasks));
+    let family = Family::gauge(
+        "tasks",
+        "Tasks of a thread that have not ended: sessions, logins, probes",
+        |it: &ThreadTasks| Some(float(it.1)),
+    );
+    encode_all(&[family], &tasks.collect::<Vec<_>>(), encoder)
+}
+
+/// The tasks of a thread, by its name.
+struct ThreadTasks(String, usize);
+
+impl Subject for ThreadTasks {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        vec![("thread", self.0.as_str())]
+    }
 }
 
 struct Build;
@@ -33,7 +50,7 @@ impl Subject for Process<'_> {
     }
 }
 
-fn families<'a>() -> [Family<Process<'a>>; 5] {
+fn families<'a>() -> [Family<Process<'a>>; 7] {
     [
         Family::gauge_in(Unit::Seconds, "uptime", "How long the process has run", |it| {
             Some(it.0.epoch.elapsed().as_secs_f64())
@@ -47,6 +64,14 @@ fn families<'a>() -> [Family<Process<'a>>; 5] {
         Family::gauge("clients_waiting_for_primary", "Clients that wait until there is a primary", |it| {
             Some(float(it.0.waiting.count()))
         }),
+        Family::counter("session_panics", "Sessions that have ended by a defect of pgherd", |it| {
+            Some(it.0.vitals.panics() as f64)
+        }),
+        Family::gauge(
+            "threads_stuck",
+            "Threads that have not turned for five seconds: a defect of pgherd",
+            |it| Some(float(it.0.vitals.stuck().len())),
+        ),
         Family::gauge_in(
             Unit::Seconds,
             "tls_certificate_expiry_timestamp",
