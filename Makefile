@@ -16,7 +16,7 @@ BUILT_PAGE := manager/web/dist/index.html
 PAGE := $(if $(shell command -v npm 2>/dev/null),page)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test thorough setup bench bench-quick instructions faults kills mutants pgpool soak sbom audit reproducible coverage regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
+.PHONY: help up test thorough setup bench bench-quick instructions faults kills mutants pgpool soak sbom audit regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -97,12 +97,6 @@ sbom: ## Write what pgherd is made of to target/pgherd.cdx.json, in CycloneDX's 
 
 audit: ## Hold all dependencies against deny.toml and RustSec's advisories (needs a network, and cargo-deny: cargo install cargo-deny)
 	@$(CARGO) deny check
-
-reproducible: ## Build what is committed twice, in different places, and compare the programs byte by byte (PROFILE=release)
-	@CARGO="$(CARGO)" scripts/reproducible $${PROFILE:-release}
-
-coverage: setup ## Which lines of protocol, health and failover their tests run, in per cent (needs cargo-llvm-cov and rustup's llvm-tools)
-	@scripts/coverage
 
 regress: setup ## Run PostgreSQL's own regression suite directly and through pgherd, and compare
 	@scripts/regress
