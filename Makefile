@@ -16,7 +16,7 @@ BUILT_PAGE := manager/web/dist/index.html
 PAGE := $(if $(shell command -v npm 2>/dev/null),page)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test thorough setup bench bench-quick instructions faults mutants pgpool soak regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
+.PHONY: help up test thorough setup bench bench-quick instructions faults kills mutants pgpool soak sbom audit regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -82,10 +82,21 @@ pgpool: ## pgpool and pgherd lose their primaries side by side (PGPOOL=5 times i
 mutants: setup ## Take each safeguard out of the decision machine: does the simulation notice? (half an hour; PGHERD_MUTANT=text)
 	@$(CARGO) test --package pgherd-failover --test mutants -- --ignored --nocapture
 
-soak: setup ## Ten minutes of cancel storms, aborted clients and used up pools (SOAK_SECONDS=600, SOAK_SEED=1)
+kills: setup ## Kill pgherd with SIGKILL again and again under a workload that checks itself (KILLS=100)
+	@PGHERD_KILLS=$${KILLS:-100} $(CARGO) test --package pgherd --test failover killed:: -- --nocapture
+
+soak: setup ## Storms of clients, then all kinds of work over a herd that fails; everything has to add up (MINUTES=10, SOAK_SEED=1)
 	@echo "==> building (release)"
 	@$(CARGO) build --release --bin pgherd --bin pgherd-soak
 	@$(CARGO) run --quiet --release --bin pgherd-soak -- $(ARGS)
+
+sbom: ## Write what pgherd is made of to target/pgherd.cdx.json, in CycloneDX's form
+	@mkdir -p target
+	@$(CARGO) run --quiet --bin pgherd-sbom > target/pgherd.cdx.json
+	@echo "==> target/pgherd.cdx.json"
+
+audit: ## Hold all dependencies against deny.toml and RustSec's advisories (needs a network, and cargo-deny: cargo install cargo-deny)
+	@$(CARGO) deny check
 
 regress: setup ## Run PostgreSQL's own regression suite directly and through pgherd, and compare
 	@scripts/regress

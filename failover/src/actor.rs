@@ -4,6 +4,7 @@
 //! machine does.
 
 mod journal;
+mod pulse;
 mod request;
 mod tie;
 mod tools;
@@ -12,7 +13,7 @@ mod work;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgherd_health::{Node, NodeId, Probe, Prober, ProberSettings, Samples, Topology};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,6 +26,7 @@ use crate::{
     Order, Rehearsal, RepmgrRows, Routing, Ruling, Settings, Status, Tool,
 };
 use journal::Journal;
+pub use pulse::Pulse;
 pub use request::Taken;
 use request::{Request, Wishes};
 use tie::Tie;
@@ -35,6 +37,8 @@ use work::Work;
 const QUEUE: usize = 256;
 /// Lines of a look that may wait for whoever takes them.
 const LINES: usize = 64;
+/// The loop turns at least as often, so that it can be seen to turn.
+const LONGEST_TICK: Duration = Duration::from_secs(1);
 /// What an operator is told whom nobody answers.
 const HAS_ENDED: &str = "the control loop has ended";
 /// Decisions that are told.
@@ -85,6 +89,8 @@ pub struct Control {
     pub chronicle: watch::Receiver<Arc<Chronicle>>,
     /// Positions between two probes, for whoever waits for one. They decide nothing.
     pub samples: Samples,
+    /// Whether the loop turns.
+    pub pulse: Pulse,
     hints: mpsc::Sender<NodeId>,
     requests: mpsc::Sender<Request>,
 }
@@ -200,7 +206,8 @@ pub fn start(
     cancel: CancellationToken,
 ) -> io::Result<(Control, std::thread::JoinHandle<()>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (control, actor) = Actor::new(settings, clients);
+    let (mut control, actor) = Actor::new(settings, clients);
+    control.pulse.within(runtime.metrics());
     let thread = std::thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || runtime.block_on(actor.run(cancel)))?;
@@ -220,6 +227,7 @@ pub struct Actor {
     status: watch::Sender<Arc<Status>>,
     chronicle: watch::Sender<Arc<Chronicle>>,
     samples: Samples,
+    pulse: Pulse,
     hints: mpsc::Receiver<NodeId>,
     requests: mpsc::Receiver<Request>,
     wishes: Wishes,
@@ -278,10 +286,12 @@ impl Actor {
             status: status_seen,
             chronicle: chronicle_seen,
             samples: Samples::default(),
+            pulse: Pulse::default(),
             hints: hint_sender,
             requests: request_sender,
         };
         let (cadence, samples) = (machine.cadence(), control.samples.clone());
+        let pulse = control.pulse.clone();
         let actor = Self {
             machine,
             executor,
@@ -293,6 +303,7 @@ impl Actor {
             status,
             chronicle,
             samples,
+            pulse,
             hints,
             requests,
             wishes: Wishes::none(settings.aside),
@@ -312,7 +323,9 @@ impl Actor {
         let mut contacts = self.contact(&cancel);
         self.pace(&contacts.prober, true);
         loop {
-            match self.wake(&mut contacts.probes, &cancel).await {
+            let woken = self.wake(&mut contacts.probes, &cancel).await;
+            self.pulse.beat();
+            match woken {
                 Woken::Cancelled => break,
                 Woken::Probed(Probe { node, asked_at, answered_at, outcome }) => {
                     self.journal.probed(node, &outcome);
@@ -375,7 +388,7 @@ impl Actor {
 
     /// Waits for the next thing to happen. Cancel safety: whatever is not picked stays in its queue.
     async fn wake(&mut self, probes: &mut mpsc::Receiver<Probe>, cancel: &CancellationToken) -> Woken {
-        let next_tick = self.last_tick + self.cadence.tick;
+        let next_tick = self.last_tick + self.cadence.tick.min(LONGEST_TICK);
         tokio::select! {
             () = cancel.cancelled() => Woken::Cancelled,
             Some(event) = self.work.ended() => Woken::Ended(event),

@@ -19,6 +19,7 @@ use pgherd_tls::ServerTls;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use crate::{Node, NodeId, ProbeOutcome};
 pub use connection::{ConnectFailure, Session, connect, drive, is_exhausted};
@@ -27,15 +28,15 @@ pub use login::Login;
 pub use samples::{Asked, Sample, Samples};
 use server::Server;
 
-/// A password that no log and no `Debug` shows.
+/// A password that no log and no `Debug` shows, wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
+pub struct Password(Zeroizing<String>);
 
 impl Password {
     /// Takes it as it was configured.
     #[must_use]
-    pub const fn new(text: String) -> Self {
-        Self(text)
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
     }
 
     /// The text, for the login alone.

@@ -1,6 +1,7 @@
 //! Who has logged in at the page: sessions in memory, each with a cookie and a token against requests from other sites.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -8,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// Sessions at a time; past it the one that was used longest ago ends.
 const MOST: usize = 1000;
@@ -21,6 +23,36 @@ const LASTS: Duration = Duration::from_secs(12 * 60 * 60);
 /// The hash of a cookie: what is in memory lets nobody in.
 type Key = [u8; 32];
 
+/// What is worth a session, or part of it: never printed, compared in constant time, wiped from memory when dropped.
+#[derive(Clone)]
+pub(crate) struct Token(Zeroizing<String>);
+
+impl Token {
+    fn random() -> Self {
+        let bytes = Zeroizing::new(rand::random::<[u8; 32]>());
+        Self(Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes)))
+    }
+
+    /// The text, for whose it is.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for Token {}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
 /// All sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Logins(Mutex<HashMap<Key, Session>>);
@@ -28,7 +60,7 @@ pub(crate) struct Logins(Mutex<HashMap<Key, Session>>);
 #[derive(Clone, Debug)]
 struct Session {
     user: String,
-    csrf: String,
+    csrf: Token,
     by_proxy: bool,
     began: Instant,
     used: Instant,
@@ -37,9 +69,9 @@ struct Session {
 /// A session that has just begun. Its cookie is a secret.
 pub(crate) struct Begun {
     /// What the browser is to send.
-    pub(crate) cookie: String,
+    pub(crate) cookie: Token,
     /// What the page is to send with whatever changes something.
-    pub(crate) csrf: String,
+    pub(crate) csrf: Token,
 }
 
 /// Whose session it is.
@@ -48,7 +80,7 @@ pub(crate) struct Known {
     /// The user.
     pub(crate) user: String,
     /// See [`Begun::csrf`].
-    pub(crate) csrf: String,
+    pub(crate) csrf: Token,
     /// A proxy's word began it: it lasts as long as the proxy says so.
     pub(crate) by_proxy: bool,
 }
@@ -56,14 +88,14 @@ pub(crate) struct Known {
 impl Known {
     /// True if this is the session's token.
     pub(crate) fn is_from_page(&self, token: &[u8]) -> bool {
-        self.csrf.as_bytes().ct_eq(token).into()
+        self.csrf.reveal().as_bytes().ct_eq(token).into()
     }
 }
 
 impl Logins {
     /// Begins a session, by a proxy's word or by a password.
     pub(crate) fn begin(&self, user: &str, by_proxy: bool, now: Instant) -> Begun {
-        let (cookie, csrf) = (random(), random());
+        let (cookie, csrf) = (Token::random(), Token::random());
         let mut sessions = self.0.lock();
         sessions.retain(|_, session| session.lives(now));
         // One user's own make place first: a script without a jar for cookies ends nobody else's.
@@ -75,7 +107,7 @@ impl Logins {
         }
         let csrf_token = csrf.clone();
         let session = Session { user: user.to_owned(), csrf: csrf_token, by_proxy, began: now, used: now };
-        sessions.insert(key(cookie.as_bytes()), session);
+        sessions.insert(key(cookie.reveal().as_bytes()), session);
         Begun { cookie, csrf }
     }
 
@@ -112,10 +144,6 @@ fn key(cookie: &[u8]) -> Key {
     Sha256::digest(cookie).into()
 }
 
-fn random() -> String {
-    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,25 +153,32 @@ mod tests {
         let (logins, began) = (Logins::default(), Instant::now());
         let session = logins.begin("ann", false, began);
         let minutes = |number: u64| began + Duration::from_secs(60 * number);
-        let user = |at| logins.find(&session.cookie, at).map(|known| known.user);
+        let user = |at| logins.find(session.cookie.reveal(), at).map(|known| known.user);
         assert!(logins.find("another", began).is_none());
         for at in (0..720).step_by(59) {
             assert_eq!(user(minutes(at)).as_deref(), Some("ann"), "after {at} minutes");
         }
         assert_eq!(user(minutes(720)), None, "twelve hours");
         let idle = logins.begin("bob", false, began);
-        assert!(logins.find(&idle.cookie, minutes(60)).is_none());
+        assert!(logins.find(idle.cookie.reveal(), minutes(60)).is_none());
     }
 
     #[test]
     fn the_token_is_the_sessions_own_and_a_session_that_was_ended_is_gone() {
         let (logins, now) = (Logins::default(), Instant::now());
         let (one, other) = (logins.begin("ann", false, now), logins.begin("ann", false, now));
-        let known = logins.find(&one.cookie, now).unwrap();
-        assert!(known.is_from_page(one.csrf.as_bytes()) && !known.is_from_page(other.csrf.as_bytes()));
+        let known = logins.find(one.cookie.reveal(), now).unwrap();
+        assert!(
+            known.is_from_page(one.csrf.reveal().as_bytes())
+                && !known.is_from_page(other.csrf.reveal().as_bytes())
+        );
         assert!(!known.is_from_page(b""));
-        logins.end(&one.cookie);
-        assert!(logins.find(&one.cookie, now).is_none() && logins.find(&other.cookie, now).is_some());
+        assert!(!format!("{logins:?}").contains(one.csrf.reveal()), "{logins:?}");
+        logins.end(one.cookie.reveal());
+        assert!(
+            logins.find(one.cookie.reveal(), now).is_none()
+                && logins.find(other.cookie.reveal(), now).is_some()
+        );
     }
 
     #[test]
@@ -155,9 +190,9 @@ mod tests {
         for number in 2..MOST {
             logins.begin(&format!("user{number}"), false, at(number));
         }
-        logins.find(&first.cookie, at(MOST));
+        logins.find(first.cookie.reveal(), at(MOST));
         logins.begin("last", false, at(MOST + 1));
-        assert!(logins.find(&first.cookie, at(MOST + 2)).is_some());
-        assert!(logins.find(&second.cookie, at(MOST + 2)).is_none());
+        assert!(logins.find(first.cookie.reveal(), at(MOST + 2)).is_some());
+        assert!(logins.find(second.cookie.reveal(), at(MOST + 2)).is_none());
     }
 }

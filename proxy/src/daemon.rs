@@ -49,11 +49,15 @@ use crate::tls::{self, ClientTls};
 use crate::traces::{self, Traces};
 use crate::traffic::Traffic;
 use crate::verifiers::{Endpoint, Reader, Timing, Verifiers};
+use crate::vitals::Vitals;
+use crate::watchdog::Watchdog;
 use crate::worker::{WorkerHandle, WorkerId};
 
 /// The file that the command line names, and what it and the other sources said.
 type Read = (Option<PathBuf>, Sources);
 
+/// How often the main thread shows that it turns.
+const TURNS_EVERY: Duration = Duration::from_millis(500);
 /// How long a pgherd that takes over waits until it knows the primary.
 const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 
@@ -111,8 +115,9 @@ struct Process {
     tasks: TaskTracker,
     /// Ends all that is not a worker.
     stop: CancellationToken,
-    /// A worker has ended that should not.
+    /// A worker has ended that should not, or a task.
     broken: CancellationToken,
+    watchdog: Watchdog,
 }
 
 impl Process {
@@ -128,22 +133,24 @@ impl Process {
         let (traces, told) = Traces::new(&config.trace);
         let (shared, reader) = build(config, tls, (live, backends), (control.clone(), reload), traces);
         let tasks = TaskTracker::new();
-        tasks.spawn(reader.run(stop.clone()));
-        let reloader = Reloader::new(read, Arc::clone(&shared), log, reloads);
-        tasks.spawn(reloader.run(stop.clone()));
-        tasks.spawn(marks::keep(control.clone(), Arc::clone(&shared.backends)));
-        tasks.spawn(distance::keep(control.clone(), Arc::clone(&shared.backends)));
-        tasks.spawn(probes::keep(control.clone(), Arc::clone(&shared.probes)));
-        tasks.spawn(traces::follow(control.clone(), Arc::clone(&shared)));
-        tasks.spawn(traces::export(told, Arc::clone(&shared), stop.clone()));
-        let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared)));
         let broken = CancellationToken::new();
+        tasks.spawn(vital(broken.clone(), reader.run(stop.clone())));
+        let reloader = Reloader::new(read, Arc::clone(&shared), log, reloads);
+        tasks.spawn(vital(broken.clone(), reloader.run(stop.clone())));
+        tasks.spawn(vital(broken.clone(), marks::keep(control.clone(), Arc::clone(&shared.backends))));
+        tasks.spawn(vital(broken.clone(), distance::keep(control.clone(), Arc::clone(&shared.backends))));
+        tasks.spawn(vital(broken.clone(), probes::keep(control.clone(), Arc::clone(&shared.probes))));
+        tasks.spawn(vital(broken.clone(), traces::follow(control.clone(), Arc::clone(&shared))));
+        tasks.spawn(vital(broken.clone(), traces::export(told, Arc::clone(&shared), stop.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(turn(Arc::clone(&shared.vitals))));
+        let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared)));
         let (crew, inboxes) = Crew::new(config.runtime.workers.get());
         let start = |(id, inbox)| {
             WorkerHandle::start(WorkerId(id), Arc::clone(&shared), (Arc::clone(&crew), inbox), broken.clone())
         };
         let workers = inboxes.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
-        Ok(Self { shared, crew, workers, control, control_thread, publishing, tasks, stop, broken })
+        let watchdog = Watchdog::start(Arc::clone(&shared.vitals))?;
+        Ok(Self { shared, crew, workers, control, control_thread, publishing, tasks, stop, broken, watchdog })
     }
 
     /// Serves until it is told to end or another has taken over, then drains.
@@ -184,7 +191,7 @@ impl Process {
             () = tls::watch(&shared.tls) => {}
             // Better to be started again than to serve by a table that nobody keeps.
             _ = &mut self.publishing => return Err(io::Error::other("the control thread has ended: a defect of pgherd")),
-            () = self.broken.cancelled() => return Err(io::Error::other("a worker thread has ended: a defect of pgherd")),
+            () = self.broken.cancelled() => return Err(io::Error::other("a worker thread, or a task that all need, has ended: a defect of pgherd")),
             passed = &mut passing => {
                 newer = Some(passed?);
                 tracing::info!("draining: another pgherd has taken over");
@@ -232,6 +239,8 @@ impl Process {
                 never = signals.end() => never,
             }
         }
+        // From here on threads end, and do not turn any more.
+        drop(self.watchdog);
         self.stop.cancel();
         let _ = self.publishing.await;
         let joined = task::spawn_blocking(|| self.control_thread.join()).await;
@@ -243,6 +252,25 @@ impl Process {
         self.tasks.close();
         self.tasks.wait().await;
         Ok(())
+    }
+}
+
+/// A task that all sessions need: if it ends by a panic, the process ends.
+fn vital<F: Future>(broken: CancellationToken, task: F) -> impl Future<Output = F::Output> {
+    let told = broken.drop_guard();
+    async move {
+        let output = task.await;
+        // Where it has ended in time there is nothing to tell.
+        told.disarm();
+        output
+    }
+}
+
+/// Shows that the main thread turns. Never ends.
+async fn turn(vitals: Arc<Vitals>) {
+    loop {
+        vitals.main_turns();
+        tokio::time::sleep(TURNS_EVERY).await;
     }
 }
 
@@ -314,6 +342,7 @@ fn build(
         replication: Arc::default(),
         waiting: Arc::default(),
         probes: Arc::default(),
+        vitals: Arc::new(Vitals::new(config.runtime.workers.get(), control.pulse.clone())),
         control,
         reload,
     };

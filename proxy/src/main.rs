@@ -27,6 +27,7 @@ mod narrator;
 mod one_copy;
 mod peer;
 mod places;
+mod provoke;
 mod reactor;
 mod refill;
 mod reload;
@@ -44,6 +45,8 @@ mod traces;
 mod traffic;
 mod userlist;
 mod verifiers;
+mod vitals;
+mod watchdog;
 mod worker;
 
 use std::io::{self, Write};

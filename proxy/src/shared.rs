@@ -38,6 +38,7 @@ use crate::tls::ClientTls;
 use crate::traces::Traces;
 use crate::traffic::Traffic;
 use crate::verifiers::{Stored, Verifiers};
+use crate::vitals::Vitals;
 
 /// Shared by all workers; nothing in it is locked on the path of a query.
 pub(crate) struct Shared {
@@ -107,6 +108,8 @@ pub(crate) struct Shared {
     pub(crate) waiting: Arc<Gauge>,
     /// How probes ended.
     pub(crate) probes: Arc<Probes>,
+    /// How the threads are.
+    pub(crate) vitals: Arc<Vitals>,
     /// The control loop.
     pub(crate) control: Control,
     /// Has the configuration read again.

@@ -203,7 +203,9 @@ impl WorkerHandle {
         let serve = move || {
             let _told_whatever_ends_it = ended.drop_guard();
             let _timers = runtime.enter();
+            let beat = shared.vitals.worker(id.0);
             let served = Executor::new(shared.epoch)
+                .map(|executor| executor.tells(beat))
                 .and_then(|executor| executor.block_on(run(id, shared, crew, inbox, &executor)));
             if let Err(error) = served {
                 tracing::error!(worker = id.0, %error, "a worker has no event loop");
@@ -369,7 +371,10 @@ impl Clients<'_> {
             Ok(TaskEnd::Session(session)) => self.begin(session),
             Ok(TaskEnd::Leaves(session, to)) => self.send_away(session, to),
             Ok(TaskEnd::Nothing) => {}
-            Err(Panicked) => tracing::error!("a session ended by a panic; this is a defect of pgherd"),
+            Err(Panicked) => {
+                self.worker.shared.vitals.note_panic();
+                tracing::error!("a session ended by a panic; this is a defect of pgherd");
+            }
         }
     }
 

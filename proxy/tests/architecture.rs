@@ -159,19 +159,58 @@ fn the_architecture_has_a_line_for_each_crate_with_what_it_may_use() {
     }
 }
 
-#[test]
-fn every_test_that_the_pains_name_is_there() {
-    let page = fs::read_to_string(root().join("docs/pains.md")).unwrap();
+/// Tests that a page names between backquotes and that are not there; those that it names must be so many at least.
+fn missing_tests(name: &str, least: usize) -> Vec<String> {
+    let page = fs::read_to_string(root().join(name)).unwrap();
     let named: Vec<&str> =
         page.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 2).collect();
-    assert!(named.len() > 50, "{named:?}");
+    assert!(named.len() > least, "{name}: {named:?}");
     let code: String = rust_files(&root())
         .iter()
         .map(|path| fs::read_to_string(path).unwrap())
         .collect::<Vec<_>>()
         .join("\n");
-    let missing: Vec<_> = named.into_iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
-    assert!(missing.is_empty(), "docs/pains.md names tests that are not there: {missing:?}");
+    let missing = named.into_iter().filter(|name| !code.contains(&format!("fn {name}(")));
+    missing.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_test_that_the_pains_and_the_threat_model_name_is_there() {
+    for (page, least) in [("docs/pains.md", 50), ("docs/security.md", 40)] {
+        let missing = missing_tests(page, least);
+        assert!(missing.is_empty(), "{page} names tests that are not there: {missing:?}");
+    }
+}
+
+/// Where unsafe code is allowed: nowhere. Each crate goes by the workspace's lints, which forbid it.
+#[test]
+fn no_crate_has_unsafe_code() {
+    let workspace: toml::Table = fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let forbidden = &workspace["workspace"]["lints"]["rust"]["unsafe_code"];
+    assert_eq!(forbidden.as_str(), Some("forbid"));
+    for member in workspace["workspace"]["members"].as_array().unwrap() {
+        let manifest = root().join(member.as_str().unwrap()).join("Cargo.toml");
+        let manifest: toml::Table = fs::read_to_string(&manifest).unwrap().parse().unwrap();
+        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{member}");
+    }
+}
+
+/// A lock that a panic poisons makes one session's end that of others: locks are parking_lot's, and where one is not, it says what becomes of it.
+#[test]
+fn no_lock_is_poisoned_by_a_panic() {
+    let mut looked_at = 0;
+    for directory in ["protocol/src", "tls/src", "health/src", "failover/src", "manager/src", "proxy/src"] {
+        for file in rust_files(&root().join(directory)) {
+            let text = product_text(&file);
+            looked_at += 1;
+            let is_std = text.lines().any(|line| {
+                let line = line.trim();
+                line.starts_with("use std::sync::") && (line.contains("Mutex") || line.contains("RwLock"))
+            });
+            assert!(!is_std || text.contains("PoisonError::into_inner"), "{}", file.display());
+        }
+    }
+    assert!(looked_at > 200, "{looked_at}");
 }
 
 /// The targets of the links of a page, but for those to other sites.
@@ -193,7 +232,7 @@ fn anchors(page: &str) -> Vec<String> {
 #[test]
 fn every_link_between_pages_leads_to_a_heading() {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let names = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|name| root().join(name));
+    let names = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md"].map(|name| root().join(name));
     let pages = docs.chain(names).filter(|path| path.extension().is_some_and(|it| it == "md"));
     let pages: BTreeMap<PathBuf, String> =
         pages.map(|path| (path.canonicalize().unwrap(), fs::read_to_string(path).unwrap())).collect();

@@ -15,6 +15,8 @@ use spdx::{Expression, Licensee, ParseMode};
 #[serde(deny_unknown_fields)]
 struct Policy {
     graph: Graph,
+    /// Only cargo-deny can check these: `make audit`.
+    advisories: Advisories,
     licenses: Licenses,
     bans: Bans,
     sources: Sources,
@@ -24,6 +26,14 @@ struct Policy {
 #[serde(deny_unknown_fields)]
 struct Graph {
     targets: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Advisories {
+    yanked: String,
+    unmaintained: String,
+    ignore: Vec<toml::Value>,
 }
 
 #[derive(Deserialize)]
@@ -213,11 +223,16 @@ fn every_dependency_keeps_to_the_policy() {
 #[test]
 fn the_policy_denies_where_it_could_only_warn_and_gives_a_reason_for_each_exception() {
     let policy = Policy::read();
-    for setting in
-        [policy.bans.multiple_versions, policy.sources.unknown_registry, policy.sources.unknown_git]
-    {
+    for setting in [
+        policy.advisories.yanked,
+        policy.bans.multiple_versions,
+        policy.sources.unknown_registry,
+        policy.sources.unknown_git,
+    ] {
         assert_eq!(setting, "deny");
     }
+    assert_eq!(policy.advisories.unmaintained, "all");
+    assert!(policy.advisories.ignore.is_empty(), "{:?}", policy.advisories.ignore);
     for named in policy.bans.skip.iter().chain(&policy.bans.deny) {
         assert!(!named.reason.trim().is_empty(), "{} lacks a reason", named.spec);
     }

@@ -25,6 +25,7 @@ pub mod client;
 mod cluster;
 mod command;
 mod credentials;
+pub mod endurance;
 mod etcd;
 pub mod faults;
 mod files;

@@ -99,8 +99,8 @@ pub(super) async fn end<S: Source>(
 impl<S: Source> Manager<S> {
     fn begin(&self, user: &str, by_proxy: bool, visitor: &Visitor) -> Response {
         let begun = self.logins.begin(user, by_proxy, Instant::now());
-        let cookie = format!("{SESSION}={}; {}", begun.cookie, self.attributes());
-        let session = Session { csrf: Some(begun.csrf), ..self.session(Some(visitor)) };
+        let cookie = format!("{SESSION}={}; {}", begun.cookie.reveal(), self.attributes());
+        let session = Session { csrf: Some(begun.csrf.reveal().to_owned()), ..self.session(Some(visitor)) };
         ([(SET_COOKIE, cookie)], Json(session)).into_response()
     }
 
@@ -116,7 +116,7 @@ impl<S: Source> Manager<S> {
         Session {
             user: visitor.and_then(|it| it.user.clone()),
             role: visitor.map(|it| it.role.name()),
-            csrf: visitor.and_then(|it| it.session.as_ref()).map(|it| it.csrf.clone()),
+            csrf: visitor.and_then(|it| it.session.as_ref()).map(|it| it.csrf.reveal().to_owned()),
             anonymous: self.access.anonymous.then_some("viewer"),
             version: env!("CARGO_PKG_VERSION"),
             cluster: visitor.and_then(|_| self.source.herd().cluster.system_identifier),

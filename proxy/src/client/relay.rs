@@ -1,8 +1,9 @@
 //! A session joined to a server connection: one task, both sockets, nothing in between.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Poll, ready};
 
-use pgherd_protocol::error::ErrorFields;
+use pgherd_protocol::error::{ClientError, ErrorFields, Severity};
 use pgherd_protocol::flow::Stop;
 use pgherd_protocol::frame::FrameError;
 use pgherd_protocol::prepared::Lookup;
@@ -16,6 +17,7 @@ use super::pipe::{Filled, Pipe};
 use super::reads::Reads;
 use super::watch::Overdue;
 use crate::buffer::Buffers;
+use crate::provoke;
 use crate::server::connect::Presence;
 use crate::server::connection::ServerConnection;
 use crate::server::table::Server;
@@ -174,6 +176,7 @@ impl Front {
             if let Poll::Ready(event) = self.poll_up(server, (buffers, lookup), place) {
                 return Poll::Ready(event);
             }
+            provoke::at(format_args!("asked-{}", self.pid));
             let was_stalled = self.machine.is_stalled();
             if let Poll::Ready(event) = self.poll_down(server, (buffers, lookup)) {
                 return Poll::Ready(event);
@@ -381,9 +384,30 @@ impl Front {
         self.stream.poll_closed()
     }
 
+    /// What a client is told whose session ends by a panic. In the middle of a message nothing would be understood.
+    fn say_defect(&mut self) {
+        let buffers = Buffers::default();
+        self.down.forget_uncut(&buffers);
+        if !self.down.flow.is_inside_message() {
+            ClientError::new("XX000", "the session has ended by a defect of pgherd")
+                .detail("Whether the last statement took effect is not known. pgherd's log says more.")
+                .write(self.down.append(), Severity::Fatal);
+        }
+        let _ = self.poll_flush(&buffers);
+    }
+
     /// Writes out what waits for the client.
     pub(super) fn poll_flush(&mut self, buffers: &Buffers) -> Poll<std::io::Result<()>> {
         self.down.poll_flush(&mut self.stream, buffers)
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // One more panic within this one would end the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.say_defect()));
+        }
     }
 }
 

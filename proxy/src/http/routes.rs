@@ -47,9 +47,12 @@ struct Asked {
     draining: Arc<AtomicBool>,
 }
 
-/// That it answers is the answer: who does not get it may start the process again.
-async fn alive() -> &'static str {
-    "ok\n"
+/// That it answers, and that all threads turn: who does not hear so may start the process again.
+async fn alive(State(Asked { shared, .. }): State<Asked>) -> Response {
+    match shared.vitals.stuck().first() {
+        Some(stuck) => unavailable(&stuck.to_string()),
+        None => "ok\n".into_response(),
+    }
 }
 
 /// Whether clients are let in. That there is no primary for a while is no reason to send them elsewhere: they wait here.

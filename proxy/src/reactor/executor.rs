@@ -8,7 +8,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,28 @@ pub(crate) struct Executor<T> {
     deadline: Cell<Option<Instant>>,
     /// What microseconds are counted from.
     epoch: Instant,
+    beat: Arc<Beat>,
+}
+
+/// What an event loop says of itself to other threads; on a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Beat {
+    /// When the present turn began, in microseconds since the epoch, from 1 on; 0 while the loop waits.
+    turn: AtomicU64,
+    tasks: AtomicUsize,
+}
+
+impl Beat {
+    /// Something that is another in each turn; none while the loop waits.
+    pub(crate) fn turn(&self) -> Option<u64> {
+        Some(self.turn.load(Ordering::Relaxed)).filter(|turn| *turn > 0)
+    }
+
+    /// Tasks that have not ended.
+    pub(crate) fn tasks(&self) -> usize {
+        self.tasks.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -119,7 +141,13 @@ impl<T: 'static> Executor<T> {
             deadline: Cell::new(None),
             epoch,
             reactor,
+            beat: Arc::default(),
         })
+    }
+
+    /// Tells there how it is.
+    pub(crate) fn tells(self, beat: Arc<Beat>) -> Self {
+        Self { beat, ..self }
     }
 
     /// Starts a task. It is polled when whoever calls this rests.
@@ -177,6 +205,7 @@ impl<T: 'static> Executor<T> {
             if main_is_due || !self.ended.borrow().is_empty() {
                 begin(TaskId::MAIN);
                 if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    self.beat.turn.store(0, Ordering::Relaxed);
                     return Ok(output);
                 }
                 self.tasks.borrow_mut().main_is_due |= has_spent_all();
@@ -188,12 +217,16 @@ impl<T: 'static> Executor<T> {
                     break;
                 }
             }
+            self.beat.tasks.store(self.tasks.borrow().all.len(), Ordering::Relaxed);
+            self.beat.turn.store(0, Ordering::Relaxed);
             self.reactor.wait(&mut events, self.wait_timeout())?;
             let now = Instant::now();
             let since = now.saturating_duration_since(self.epoch);
+            let micros = since.as_secs() * 1_000_000 + u64::from(since.subsec_micros());
+            self.beat.turn.store(micros + 1, Ordering::Relaxed);
             CURRENT.with(|current| {
                 current.now.set(Some(now));
-                current.micros.set(since.as_secs() * 1_000_000 + u64::from(since.subsec_micros()));
+                current.micros.set(micros);
             });
             let mut tasks = self.tasks.borrow_mut();
             self.reactor.dispatch(&events, |id| tasks.set_due(id));

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 use slab::Slab;
 
-pub(crate) use executor::{Executor, Panicked};
+pub(crate) use executor::{Beat, Executor, Panicked};
 pub(crate) use socket::Socket;
 
 /// Events that are taken at once.

@@ -13,7 +13,7 @@ use crate::front::{Front, PATIENCE};
 use crate::tls;
 
 /// The status and the body of the answer to GET.
-async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(address).await?;
     stream
         .write_all(format!("GET {path} HTTP/1.1\r\nHost: pgherd\r\nConnection: close\r\n\r\n").as_bytes())

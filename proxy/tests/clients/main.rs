@@ -15,6 +15,7 @@ mod console_set;
 mod copy;
 mod copy_fails;
 mod custom;
+mod defects;
 mod drain;
 mod front;
 mod hidden;

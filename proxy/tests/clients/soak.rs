@@ -1,4 +1,4 @@
-//! A few seconds of what `make soak` does for ten minutes.
+//! A few seconds of the storms that `make soak` begins with.
 
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::{check, lines};
 
@@ -91,4 +92,64 @@ fn the_variables_of_compose_files_and_manifests_are_right() {
     assert!(files.len() > 9, "{files:?}");
     files.iter().for_each(|file| are_right(file, variables));
     are_right(&directory.join("kubernetes/herd.yml"), variables_of_container);
+}
+
+/// What the unit of systemd says of each of these.
+const UNIT: &[&str] = &[
+    "User=pgherd",
+    "CapabilityBoundingSet=",
+    "LockPersonality=yes",
+    "MemoryDenyWriteExecute=yes",
+    "NoNewPrivileges=yes",
+    "PrivateDevices=yes",
+    "PrivateMounts=yes",
+    "PrivateTmp=yes",
+    "ProcSubset=pid",
+    "ProtectControlGroups=yes",
+    "ProtectHome=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectProc=invisible",
+    "ProtectSystem=strict",
+    "RestrictNamespaces=yes",
+    "RestrictSUIDSGID=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged",
+    "UMask=0077",
+    "WatchdogSec=15s",
+];
+
+#[test]
+fn the_unit_and_the_containers_may_do_little() {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd/pgherd.service"));
+    let unit = fs::read_to_string(path).unwrap();
+    for line in UNIT {
+        assert!(unit.lines().any(|it| it == *line), "{line}");
+    }
+    // Where systemd is, it says what it thinks of it: in tenths of its points, of which the fewest are the best.
+    match Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=17"])
+        .arg(path)
+        .output()
+    {
+        Ok(said) => assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout)),
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
+    }
+    let image = include_str!("../../../images/pgherd/Dockerfile");
+    assert!(image.contains("\nFROM scratch\n") && image.contains("\nUSER 50010:50010\n"), "{image}");
+    let mut services = 0;
+    for file in fs::read_dir(path.ancestors().nth(3).unwrap().join("compose")).unwrap() {
+        let Ok(text) = fs::read_to_string(file.unwrap().path()) else { continue };
+        let is_stack = text.contains("docker stack deploy");
+        for service in text.split("\n\n").filter(|it| it.contains("}pgherd:${PGHERD_TAG")) {
+            services += 1;
+            for line in ["read_only: true", "cap_drop: [ALL]", "security_opt: [\"no-new-privileges:true\"]"] {
+                let is_there = service.contains(line) || (is_stack && line.starts_with("security_opt"));
+                assert!(is_there, "{line} is missing in\n{service}");
+            }
+        }
+    }
+    assert!(services > 4, "{services}");
 }

@@ -14,5 +14,6 @@ mod names;
 mod pages;
 mod proxies;
 mod schema;
+mod secrets;
 mod steering;
 mod web;

@@ -12,7 +12,7 @@ use crate::client::RawClient;
 use crate::cluster::Cluster;
 use crate::history::Running;
 use crate::network::{Network, Party};
-use crate::pgherd::Pgherd;
+use crate::pgherd::{Pgherd, PgherdBuilder};
 use crate::server::Server;
 
 /// How long writes may be away before the campaign ends.
@@ -26,26 +26,32 @@ const SOME: usize = 60;
 
 /// A cluster whose network can be cut, and pgherd before it.
 #[derive(Debug)]
-pub(super) struct Field {
-    pub(super) cluster: Cluster,
-    pub(super) pgherd: Pgherd,
+pub(crate) struct Field {
+    pub(crate) cluster: Cluster,
+    pub(crate) pgherd: Pgherd,
 }
 
 impl Field {
-    pub(super) async fn start(synchronous: u8) -> Result<Self> {
+    pub(crate) async fn start(synchronous: u8) -> Result<Self> {
+        Self::start_with(synchronous, |_, pgherd| Ok(pgherd)).await
+    }
+
+    /// With more settings of pgherd.
+    pub(crate) async fn start_with(
+        synchronous: u8,
+        set: impl FnOnce(&Cluster, PgherdBuilder) -> Result<PgherdBuilder>,
+    ) -> Result<Self> {
         let cluster =
             Cluster::builder().network(Network::Namespaces).synchronous(synchronous).start().await?;
-        let pgherd = Pgherd::builder(&cluster)
-            .set("failover.min_interval", "0s")
-            .set("failover.cold_grace", "2s")
-            .start()
-            .await?;
+        let pgherd =
+            Pgherd::builder(&cluster).set("failover.min_interval", "0s").set("failover.cold_grace", "2s");
+        let pgherd = set(&cluster, pgherd)?.start().await?;
         pgherd.wait_log("writes are open", PATIENCE).await?;
         Ok(Self { cluster, pgherd })
     }
 
     /// Does it, waits until writes go on, and heals it; but for servers that are down, which [`Field::make_whole`] starts.
-    pub(super) async fn suffer(&mut self, kind: Kind, running: &Running, chance: &mut Chance) -> Result<()> {
+    pub(crate) async fn suffer(&mut self, kind: Kind, running: &Running, chance: &mut Chance) -> Result<()> {
         let primary = self.cluster.primary().await?;
         let standbys = self.cluster.standbys().await;
         let one = usize::try_from(chance.below(standbys.len().try_into()?))?;
@@ -112,7 +118,7 @@ impl Field {
     }
 
     /// Drops packets between a server and another party.
-    pub(super) async fn part(&self, packets: Packets, other: Party, server: &Server) -> Result<()> {
+    pub(crate) async fn part(&self, packets: Packets, other: Party, server: &Server) -> Result<()> {
         let server = Party::Server(server.id());
         match packets {
             Packets::All => self.cluster.partition(other, server).await,
@@ -190,7 +196,7 @@ impl Field {
     }
 
     /// Starts servers that stay down, and waits until one is the primary, all others stream from it, and pgherd says so too.
-    pub(super) async fn make_whole(&self) -> Result<()> {
+    pub(crate) async fn make_whole(&self) -> Result<()> {
         let deadline = Instant::now() + WHOLE_WITHIN;
         let mut down = BTreeMap::new();
         loop {
@@ -227,6 +233,6 @@ impl Field {
 }
 
 /// A time by chance, in milliseconds.
-pub(super) fn between(least: u64, most: u64, chance: &mut Chance) -> Duration {
+pub(crate) fn between(least: u64, most: u64, chance: &mut Chance) -> Duration {
     Duration::from_millis(least + chance.below(most - least))
 }

@@ -7,7 +7,7 @@ use crate::chance::Chance;
 
 /// Which packets are dropped between two parties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Packets {
+pub(crate) enum Packets {
     All,
     /// Those to the primary.
     There,
@@ -17,7 +17,7 @@ pub(super) enum Packets {
 
 /// Where a failover, or a switchover, is when pgherd is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     Suspect,
     Fence,
     Freeze,
@@ -33,7 +33,7 @@ pub(super) enum Stage {
 
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     KillPostmaster,
     KillPrimary,
     StopPrimary,
@@ -54,7 +54,7 @@ pub(super) enum Kind {
 }
 
 /// All that may come.
-pub(super) const KINDS: [Kind; 31] = [
+pub(crate) const KINDS: [Kind; 31] = [
     Kind::KillPostmaster,
     Kind::KillPrimary,
     Kind::StopPrimary,
@@ -88,13 +88,36 @@ pub(super) const KINDS: [Kind; 31] = [
     Kind::KillAll,
 ];
 
+/// Those that pgherd lives through.
+pub(crate) const LASTING: [Kind; 19] = [
+    Kind::KillPostmaster,
+    Kind::KillPrimary,
+    Kind::StopPrimary,
+    Kind::RestartPrimary,
+    Kind::FreezePrimary,
+    Kind::IsolatePrimary,
+    Kind::PartPrimaryFromPgherd(Packets::All),
+    Kind::PartPrimaryFromPgherd(Packets::There),
+    Kind::PartPrimaryFromPgherd(Packets::Back),
+    Kind::PartPrimaryFromStandbys(Packets::All),
+    Kind::PartPrimaryFromStandbys(Packets::There),
+    Kind::PartPrimaryFromStandbys(Packets::Back),
+    Kind::KillStandby,
+    Kind::StopStandby,
+    Kind::FreezeStandby,
+    Kind::IsolateStandby,
+    Kind::PartStandbyFromPgherd,
+    Kind::KillPrimaryAndStandby,
+    Kind::KillAll,
+];
+
 /// The most common of them, for a short campaign.
-pub(super) const SHORT: [Kind; 4] =
+pub(crate) const SHORT: [Kind; 4] =
     [Kind::KillPostmaster, Kind::IsolateStandby, Kind::KillPgherdIn(Stage::Promote), Kind::KillPrimary];
 
 /// What was promised of the time without a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Promise {
+pub(crate) enum Promise {
     /// Half a second at the median, a second at worst.
     Killed,
     /// `failover.confirm` and a second.
@@ -103,7 +126,7 @@ pub(super) enum Promise {
 
 impl Kind {
     /// How many promotions there may be.
-    pub(super) const fn promotions(self) -> RangeInclusive<u32> {
+    pub(crate) const fn promotions(self) -> RangeInclusive<u32> {
         match self {
             Self::KillPostmaster
             | Self::KillPrimary
@@ -118,12 +141,12 @@ impl Kind {
     }
 
     /// pgherd lives on, and with it every client's connection.
-    pub(super) const fn keeps_connections(self) -> bool {
+    pub(crate) const fn keeps_connections(self) -> bool {
         !matches!(self, Self::KillPgherd | Self::KillPgherdIn(_))
     }
 
     /// No client notices it.
-    pub(super) const fn is_unnoticed(self) -> bool {
+    pub(crate) const fn is_unnoticed(self) -> bool {
         matches!(
             self,
             Self::KillStandby
@@ -134,7 +157,7 @@ impl Kind {
         )
     }
 
-    pub(super) const fn promise(self) -> Option<Promise> {
+    pub(crate) const fn promise(self) -> Option<Promise> {
         match self {
             Self::KillPostmaster | Self::KillPrimary | Self::StopPrimary => Some(Promise::Killed),
             Self::FreezePrimary | Self::IsolatePrimary => Some(Promise::Silent),
@@ -174,7 +197,7 @@ impl fmt::Display for Kind {
 
 impl Stage {
     /// What pgherd's log says when it is there.
-    pub(super) const fn sign(self) -> &'static str {
+    pub(crate) const fn sign(self) -> &'static str {
         match self {
             Self::Suspect => "to=Suspect",
             Self::Fence => "to=Fence",
@@ -208,7 +231,7 @@ impl Stage {
 }
 
 /// So many faults of `kinds`, each kind about as often as any other, in an order by chance.
-pub(super) fn deal(kinds: &[Kind], faults: usize, chance: &mut Chance) -> Vec<Kind> {
+pub(crate) fn deal(kinds: &[Kind], faults: usize, chance: &mut Chance) -> Vec<Kind> {
     let mut dealt = Vec::new();
     while dealt.len() < faults {
         let mut deck = kinds.to_vec();

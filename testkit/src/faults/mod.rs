@@ -20,8 +20,9 @@ use crate::history::{Report, Workload};
 use crate::log_tail::LogTail;
 pub use beside::{Beside, BesideReport};
 pub use cut_off::CutOff;
-use field::Field;
-use kind::{KINDS, Kind, Promise, SHORT, deal};
+pub(crate) use field::Field;
+use kind::{KINDS, Promise, SHORT};
+pub(crate) use kind::{Kind, LASTING, deal};
 pub use switchovers::{SwitchoverReport, Switchovers};
 use tally::Tally;
 

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 pub use report::{Report, Row};
 pub use workload::{Commit, Running, Workload};
+pub(crate) use workload::{End, commit};
 
 /// What became of one attempt, as the client knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -219,8 +219,8 @@ struct Writer {
 }
 
 /// An attempt's end: its outcome, and whether the connection can be used further.
-struct End {
-    outcome: Outcome,
+pub(crate) struct End {
+    pub(crate) outcome: Outcome,
     connected: bool,
 }
 
@@ -299,7 +299,7 @@ async fn in_transaction(connection: &mut RawClient, row: Row, transfer: Option<[
 }
 
 /// Judges the answer of the statement that commits.
-fn commit(answer: Result<Answer>, expected: &str) -> End {
+pub(crate) fn commit(answer: Result<Answer>, expected: &str) -> End {
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {

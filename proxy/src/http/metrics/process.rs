@@ -22,7 +22,15 @@ pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fm
         });
     let told = if shared.traces.is_on() { &Fate::ALL[..] } else { &[] };
     let told: Vec<_> = told.iter().map(|&fate| Spans { traces: &shared.traces, fate }).collect();
-    encode_all(&[spans], &told, encoder)
+    encode_all(&[spans], &told, encoder)?;
+    let tasks =
+        shared.vitals.tasks().into_iter().map(|(thread, tasks)| ThreadTasks(thread.to_string(), tasks));
+    let family = Family::gauge(
+        "tasks",
+        "Tasks of a thread that have not ended: sessions, logins, probes",
+        |it: &ThreadTasks| Some(float(it.1)),
+    );
+    encode_all(&[family], &tasks.collect::<Vec<_>>(), encoder)
 }
 
 struct Spans<'a> {
@@ -33,6 +41,15 @@ struct Spans<'a> {
 impl Subject for Spans<'_> {
     fn labels(&self) -> Vec<(&'static str, &str)> {
         vec![("result", self.fate.word())]
+    }
+}
+
+/// The tasks of a thread, by its name.
+struct ThreadTasks(String, usize);
+
+impl Subject for ThreadTasks {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        vec![("thread", self.0.as_str())]
     }
 }
 
@@ -52,7 +69,7 @@ impl Subject for Process<'_> {
     }
 }
 
-fn families<'a>() -> [Family<Process<'a>>; 5] {
+fn families<'a>() -> [Family<Process<'a>>; 7] {
     [
         Family::gauge_in(Unit::Seconds, "uptime", "How long the process has run", |it| {
             Some(it.0.epoch.elapsed().as_secs_f64())
@@ -66,6 +83,14 @@ fn families<'a>() -> [Family<Process<'a>>; 5] {
         Family::gauge("clients_waiting_for_primary", "Clients that wait until there is a primary", |it| {
             Some(float(it.0.waiting.count()))
         }),
+        Family::counter("session_panics", "Sessions that have ended by a defect of pgherd", |it| {
+            Some(it.0.vitals.panics() as f64)
+        }),
+        Family::gauge(
+            "threads_stuck",
+            "Threads that have not turned for five seconds: a defect of pgherd",
+            |it| Some(float(it.0.vitals.stuck().len())),
+        ),
         Family::gauge_in(
             Unit::Seconds,
             "tls_certificate_expiry_timestamp",
