@@ -16,7 +16,7 @@ BUILT_PAGE := manager/web/dist/index.html
 PAGE := $(if $(shell command -v npm 2>/dev/null),page)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test thorough setup bench bench-quick instructions faults kills mutants pgpool soak sbom audit regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
+.PHONY: help up test thorough setup bench bench-quick instructions faults kills mutants pgpool soak fuzz fuzz-seeds sbom audit regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -53,6 +53,12 @@ thorough: ## Run every test, also those that CI has no time for
 
 setup: ## Install the Debian packages that are missing
 	@scripts/setup
+
+fuzz: ## Campaigns of libFuzzer: each target, or TARGET alone, for MINUTES (1); MERGE=1 makes the corpora small
+	@scripts/fuzz
+
+fuzz-seeds: setup ## Record seeds for the fuzzer: what psql and pgbench say to a PostgreSQL
+	@$(CARGO) test --package pgherd-fuzz --test thrown -- --ignored seeds_are_recorded
 
 bench: ## Measure pgherd beside pgbouncer, pgpool, haproxy and a plain relay (options: ARGS=--help)
 	@scripts/setup bench

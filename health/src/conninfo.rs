@@ -123,7 +123,12 @@ fn uri(text: &str) -> Option<Conninfo> {
     let mut found: Vec<(String, String)> = given.map(|(name, value)| (name.to_owned(), value)).collect();
     for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
         let (keyword, value) = parameter.split_once('=')?;
-        found.push((decode(keyword)?, decode(value)?));
+        // Whatever is written in the other form is to be read there as it was here.
+        let keyword = decode(keyword)?;
+        if keyword.is_empty() || !keyword.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_') {
+            return None;
+        }
+        found.push((keyword, decode(value)?));
     }
     Some(Conninfo(found))
 }
@@ -188,6 +193,8 @@ mod tests {
             "postgresql://",
             "postgresql://pg%0/x",
             "postgresql://[::1/x",
+            "postgresql://pg01/x?a%3D1%20host=pg02",
+            "postgresql://pg01/x?=pg02",
             "host=a\\",
         ] {
             assert_eq!(host_and_port(conninfo), None, "{conninfo}");

@@ -44,8 +44,12 @@ impl ClientError {
         let fields = ErrorFields::parse(body);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| text(bytes));
+        // Drivers take it for five letters and digits without a look.
+        let is_plain = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+        let is_sqlstate = fields.sqlstate.len() == 5 && fields.sqlstate.iter().all(is_plain);
+        let sqlstate = some(fields.sqlstate).filter(|_| is_sqlstate);
         Self {
-            sqlstate: some(fields.sqlstate).map_or(Cow::Borrowed("XX000"), Cow::Owned),
+            sqlstate: sqlstate.map_or(Cow::Borrowed("XX000"), Cow::Owned),
             message: text(fields.message),
             detail: some(fields.detail),
             hint: some(fields.hint).map(Cow::Owned),
@@ -178,5 +182,22 @@ mod tests {
         let fields = ErrorFields::parse(frame.body);
         assert!(frame.is_complete() && fields.ends_session());
         assert_eq!((fields.sqlstate, fields.message), (&b"53300"[..], &b"too many"[..]));
+    }
+
+    #[test]
+    fn what_is_no_sqlstate_is_not_passed_on_as_one() {
+        for (said, told) in [
+            ("57P03", "57P03"),
+            ("401", "XX000"),
+            ("", "XX000"),
+            ("57P0300", "XX000"),
+            ("5\u{1b}P03", "XX000"),
+        ] {
+            let body = [b"SFATAL\0C".as_slice(), said.as_bytes(), b"\0Mno\0\0"].concat();
+            let mut out = Vec::new();
+            ClientError::from_server(&body).write(&mut out, Severity::Fatal);
+            let frame = Frame::new(backend_header(&out).unwrap().unwrap(), &out);
+            assert_eq!(ErrorFields::parse(frame.body).sqlstate, told.as_bytes(), "{said}");
+        }
     }
 }

@@ -15,7 +15,7 @@ mod legacy;
 mod listen;
 mod live;
 pub(crate) mod nearest;
-mod nodes;
+pub(crate) mod nodes;
 mod overrides;
 pub(crate) mod pgbouncer;
 pub(crate) mod pgpool;
@@ -114,7 +114,8 @@ pub(crate) fn load(file: Option<&Path>) -> Result<Loaded, Rejected> {
     load_from(file, Path::new(DEFAULT_FILE), std::env::vars_os())
 }
 
-fn load_from(
+/// The same, of other sources.
+pub(crate) fn load_from(
     file: Option<&Path>,
     default_file: &Path,
     variables: impl Iterator<Item = (OsString, OsString)>,

@@ -41,6 +41,11 @@ pub(crate) fn read(value: &Value) -> Result<Vec<Node>, Vec<Fault>> {
     if faults.is_empty() { Ok(nodes) } else { Err(faults) }
 }
 
+/// Reads the list as an environment variable has it.
+pub(crate) fn read_text(text: &str) -> Result<Vec<Node>, Vec<String>> {
+    read(&Value::plain(text)).map_err(|faults| faults.into_iter().map(|fault| fault.message).collect())
+}
+
 fn twice(nodes: &[Node]) -> Option<Fault> {
     let earlier = |at: usize, node: &Node| {
         let others = nodes.iter().take(at);
@@ -189,8 +194,7 @@ mod tests {
     use super::*;
 
     fn list(text: &str) -> Result<Vec<Node>, String> {
-        read(&Value::plain(text))
-            .map_err(|faults| faults.iter().map(|f| f.message.clone()).collect::<Vec<_>>().join("\n"))
+        read_text(text).map_err(|faults| faults.join("\n"))
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `command.rs`, what is shown comes from `views`, and `act.rs` does what is ordered, `herd.rs` what is ordered of the servers.
 
 mod act;
-mod command;
+pub(crate) mod command;
 mod dialogue;
 mod herd;
 mod lexer;

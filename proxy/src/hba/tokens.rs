@@ -1,12 +1,16 @@
 //! Cuts the text of `pg_hba.conf`, `pg_ident.conf` and the files that they name into lines of fields of tokens, as PostgreSQL's
 //! `tokenize_auth_file` does.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use super::Mistake;
 
 /// Files within files, at most (PostgreSQL's `CONF_FILE_MAX_DEPTH`).
 const DEEPEST: usize = 10;
+/// What the files of names may have in all, each as often as it is named: two that name each other twice in a line would be read a thousand times,
+/// and more with every further time.
+const MOST_NAMED: usize = 16 * 1024 * 1024;
 
 /// Gives the text of a file, or why it cannot be read.
 pub(crate) type ReadFile<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
@@ -54,14 +58,33 @@ pub(super) fn lines(path: &Path, read: ReadFile<'_>) -> Result<Vec<Line>, Vec<Mi
     let mistake = |line, message| Mistake { path: path.into(), line, message };
     let text = read(path).map_err(|why| vec![mistake(1, why)])?;
     let (mut lines, mut mistakes) = (Vec::new(), Vec::new());
+    let named = Named { read, left: Cell::new(MOST_NAMED) };
     for (number, text) in joined(&text) {
-        match fields(&text, path, read, 0) {
+        match fields(&text, path, &named, 0) {
             Ok(fields) if fields.is_empty() => {}
             Ok(fields) => lines.push(Line { number, fields }),
             Err(message) => mistakes.push(mistake(number, message)),
         }
     }
     if mistakes.is_empty() { Ok(lines) } else { Err(mistakes) }
+}
+
+/// Reads files of names, and not too much of them.
+struct Named<'a> {
+    read: ReadFile<'a>,
+    left: Cell<usize>,
+}
+
+impl Named<'_> {
+    fn read(&self, file: &Path) -> Result<String, String> {
+        let text = (self.read)(file)?;
+        // An empty file is read in vain, too.
+        let left = self.left.get().checked_sub(text.len() + 1);
+        let left =
+            left.ok_or_else(|| format!("{}: files of names have more than 16 MiB in all", file.display()))?;
+        self.left.set(left);
+        Ok(text)
+    }
 }
 
 /// Lines with their numbers; one that ends with a backslash goes on in the next.
@@ -81,15 +104,15 @@ fn joined(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
-fn fields(text: &str, path: &Path, read: ReadFile<'_>, depth: usize) -> Result<Vec<Field>, String> {
+fn fields(text: &str, path: &Path, named: &Named<'_>, depth: usize) -> Result<Vec<Field>, String> {
     let mut rest = Rest(text);
     let mut fields = Vec::new();
     while let Some((first, mut more)) = rest.token() {
         let mut field = Vec::new();
-        expand(first, path, read, depth, &mut field)?;
+        expand(first, path, named, depth, &mut field)?;
         while more {
             let Some((token, comma)) = rest.token() else { break };
-            expand(token, path, read, depth, &mut field)?;
+            expand(token, path, named, depth, &mut field)?;
             more = comma;
         }
         // A file of names may be empty.
@@ -99,13 +122,7 @@ fn fields(text: &str, path: &Path, read: ReadFile<'_>, depth: usize) -> Result<V
 }
 
 /// Adds a token, or those of the file that it names.
-fn expand(
-    token: Token,
-    path: &Path,
-    read: ReadFile<'_>,
-    depth: usize,
-    out: &mut Field,
-) -> Result<(), String> {
+fn expand(token: Token, path: &Path, named: &Named<'_>, depth: usize, out: &mut Field) -> Result<(), String> {
     let Some(name) = token.after('@').filter(|name| !name.is_empty()) else {
         out.push(token);
         return Ok(());
@@ -114,8 +131,8 @@ fn expand(
     if depth >= DEEPEST {
         return Err(format!("{}: files name each other more than {DEEPEST} deep", file.display()));
     }
-    for (_, line) in joined(&read(&file)?) {
-        out.extend(fields(&line, &file, read, depth + 1)?.into_iter().flatten());
+    for (_, line) in joined(&named.read(&file)?) {
+        out.extend(fields(&line, &file, named, depth + 1)?.into_iter().flatten());
     }
     Ok(())
 }
@@ -214,5 +231,20 @@ mod tests {
         assert_eq!(cut("x \"@names\""), [vec!["x", "'@names'"]]);
         assert_eq!(cut("x\ny @gone"), [vec!["/etc/main:2: /etc/gone: is not there"]]);
         assert!(cut("@loop")[0][0].contains("more than 10 deep"));
+    }
+
+    #[test]
+    fn files_that_name_others_again_and_again_are_not_read_without_end() {
+        // Ten files, of which each names the next twenty times.
+        let read = |path: &Path| {
+            let number = path
+                .to_str()
+                .and_then(|path| path.strip_prefix("/etc/f"))
+                .map_or(0, |it| it.parse().unwrap());
+            let last = || format!("ada # {}", "x".repeat(64 * 1024));
+            Ok(if number < 10 { format!("@f{} ", number + 1).repeat(20) } else { last() })
+        };
+        let mistakes = lines(Path::new("/etc/main"), &read).unwrap_err();
+        assert!(mistakes[0].message.ends_with("have more than 16 MiB in all"), "{}", mistakes[0]);
     }
 }

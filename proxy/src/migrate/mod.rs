@@ -101,6 +101,18 @@ fn migrate(args: &MigrateArgs) -> Result<Made, Fault> {
     Ok(Made { out, summary, is_accepted: errors.is_empty() })
 }
 
+/// What a file becomes on standard output, and what is wrong with that.
+///
+/// # Errors
+/// Why nothing becomes of it.
+pub(crate) fn page_of(file: &Path) -> Result<(String, Vec<String>), String> {
+    let file = file.to_owned();
+    let args = MigrateArgs { file, from: None, hba: None, output: None, force: false, json: false };
+    let made = migrate(&args).map_err(|fault| fault.to_string())?;
+    let (errors, _) = config::check_text(&made.out, Path::new("-"));
+    Ok((made.out, errors.into_iter().map(|error| error.message).collect()))
+}
+
 /// Whose file it is: PgBouncer's has sections, and comments that pgpool's has not.
 fn detect(file: &Path) -> Result<Peer, Fault> {
     let text = Files::default().read(file)?;
@@ -126,10 +138,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("source");
         std::fs::write(&file, text).unwrap();
-        let args = MigrateArgs { file, from: None, hba: None, output: None, force: false, json: false };
-        let made = migrate(&args).ok()?;
-        let (errors, _) = config::check_text(&made.out, Path::new("-"));
-        Some((made.out, errors.into_iter().map(|error| error.message).collect()))
+        page_of(&file).ok()
     }
 
     const OF_PGPOOL: [&str; 16] = [
