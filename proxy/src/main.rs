@@ -21,6 +21,7 @@ mod http;
 mod identities;
 mod listener;
 mod log;
+mod memory;
 mod migrate;
 mod naming;
 mod narrator;

@@ -8,13 +8,34 @@ use prometheus_client::registry::Unit;
 
 use super::family::{Family, Subject, encode as encode_all};
 use super::float;
+use crate::memory;
 use crate::shared::Shared;
+use crate::strangers::Refused;
 
 pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let info = Unit::Other("info".to_owned());
     let build = Family::gauge_in(info, "build", "The version that runs; always 1", |_| Some(1.0));
     encode_all(&[build], &[Build], encoder)?;
-    encode_all(&families(), &[Process(shared)], encoder)
+    encode_all(&families(), &[Process(shared)], encoder)?;
+    let refused = Family::counter(
+        "logins_turned_away",
+        "Connections that were refused before they had said anything",
+        |it: &Away<'_>| Some(it.count as f64),
+    );
+    let away = Refused::ALL.map(|(why, reason)| Away { count: shared.strangers.refused(why), reason });
+    encode_all(&[refused], &away, encoder)
+}
+
+/// Strangers that were not let in for one reason.
+struct Away<'a> {
+    count: u64,
+    reason: &'a str,
+}
+
+impl Subject for Away<'_> {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        vec![("reason", self.reason)]
+    }
 }
 
 struct Build;
@@ -33,7 +54,7 @@ impl Subject for Process<'_> {
     }
 }
 
-fn families<'a>() -> [Family<Process<'a>>; 5] {
+fn families<'a>() -> [Family<Process<'a>>; 8] {
     [
         Family::gauge_in(Unit::Seconds, "uptime", "How long the process has run", |it| {
             Some(it.0.epoch.elapsed().as_secs_f64())
@@ -43,6 +64,16 @@ fn families<'a>() -> [Family<Process<'a>>; 5] {
         }),
         Family::gauge("clients_max", "The most clients: pool.max_clients", |it| {
             Some(float(it.0.config.load().pool.max_clients))
+        }),
+        Family::gauge("clients_logging_in", "Connections whose clients have not logged in yet", |it| {
+            Some(float(it.0.strangers.count()))
+        }),
+        Family::gauge_in(Unit::Bytes, "resident_memory", "Resident memory of the process", |it| {
+            let _ = it;
+            memory::resident().map(|bytes| bytes as f64)
+        }),
+        Family::gauge_in(Unit::Bytes, "memory_limit", "memory.limit", |it| {
+            it.0.config.load().memory_limit.map(|bytes| bytes as f64)
         }),
         Family::gauge("clients_waiting_for_primary", "Clients that wait until there is a primary", |it| {
             Some(float(it.0.waiting.count()))
