@@ -16,7 +16,7 @@ BUILT_PAGE := manager/web/dist/index.html
 PAGE := $(if $(shell command -v npm 2>/dev/null),page)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test thorough setup bench bench-quick instructions faults kills mutants pgpool soak fuzz fuzz-seeds sbom audit regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
+.PHONY: help up test thorough setup bench bench-quick instructions faults kills mutants pgpool soak differential hostile fuzz fuzz-seeds sbom audit regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -103,6 +103,16 @@ sbom: ## Write what pgherd is made of to target/pgherd.cdx.json, in CycloneDX's 
 
 audit: ## Hold all dependencies against deny.toml and RustSec's advisories (needs a network, and cargo-deny: cargo install cargo-deny)
 	@$(CARGO) deny check
+
+differential: setup ## The same messages, by chance, to PostgreSQL and through pgherd: what is not answered alike (SEQUENCES=100000 SEED=1 MODES=...)
+	@echo "==> building (release)"
+	@$(CARGO) build --release --bin pgherd --bin pgherd-differential
+	@$(CARGO) run --quiet --release --bin pgherd-differential -- $(ARGS)
+
+hostile: setup ## Attacks of every kind, the memory that they take, and what well-behaved clients notice (HOSTILE_SECONDS=30)
+	@echo "==> building (release)"
+	@$(CARGO) build --release --bin pgherd --bin pgherd-hostile
+	@$(CARGO) run --quiet --release --bin pgherd-hostile -- $(ARGS)
 
 regress: setup ## Run PostgreSQL's own regression suite directly and through pgherd, and compare
 	@scripts/regress

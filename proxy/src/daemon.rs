@@ -37,6 +37,7 @@ use crate::http::{self, Http};
 use crate::identities::Identities;
 use crate::listener::{self, Listeners};
 use crate::log::Log;
+use crate::memory::Memory;
 use crate::one_copy::{Few, OneCopy};
 use crate::places::By;
 use crate::reload::{self, Reload, Reloader};
@@ -330,6 +331,7 @@ fn build(
         epoch,
         welcomes: Welcomes::default(),
         strangers: Strangers::default(),
+        memory: Memory::default(),
         failures: Failures::default(),
         identities: Identities::default(),
         hosts: Hosts::default(),

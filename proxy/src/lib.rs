@@ -22,6 +22,7 @@ mod identities;
 pub mod input;
 mod listener;
 mod log;
+mod memory;
 mod migrate;
 mod naming;
 mod narrator;

@@ -25,6 +25,7 @@ use crate::failures::Failures;
 use crate::hidden::Catalogues;
 use crate::hosts::Hosts;
 use crate::identities::Identities;
+use crate::memory::Memory;
 use crate::one_copy::{Few, OneCopy};
 use crate::places::{By, Gauge};
 use crate::reload::Reload;
@@ -84,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) welcomes: Welcomes,
     /// Those who have not proven who they are.
     pub(crate) strangers: Strangers,
+    /// How much memory there is.
+    pub(crate) memory: Memory,
     /// Failed logins.
     pub(crate) failures: Failures,
     /// Whom the users' names stand for.

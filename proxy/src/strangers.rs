@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use parking_lot::Mutex;
 
 use crate::peer::{PeerAddress, network};
-use crate::places::{By, Counted};
+use crate::places::{By, Counted, Gauge};
 
 /// The log says no more than it may in this time...
 const WINDOW: Duration = Duration::from_secs(10);
@@ -16,29 +19,78 @@ const OF_ONE: u32 = 10;
 /// ...and so many of all.
 const OF_ALL: u32 = 100;
 
+/// So many of all may be there at once where memory is short, so that who has a password still finds a way in.
+const WHERE_MEMORY_IS_SHORT: usize = 64;
+
 /// Strangers of this process.
 #[derive(Debug, Default)]
 pub(crate) struct Strangers {
+    all: Arc<Gauge>,
+    refused: [AtomicU64; 2],
     places: By<IpAddr>,
     told: Mutex<Told>,
 }
 
-/// A place of an address, as long as this lives. None where nothing is bounded.
-#[derive(Debug, Default)]
+/// A place among strangers, as long as this lives.
+#[derive(Debug)]
 pub(crate) struct Place {
-    _held: Option<Counted>,
+    _of_all: Counted,
+    /// None where those of an address are not bounded.
+    _of_address: Option<Counted>,
+}
+
+/// Why a stranger was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// There are too many of its address.
+    Address,
+    /// The process has as much memory as it may.
+    Memory,
+}
+
+impl Refused {
+    /// All of them, by the names that they have in metrics.
+    pub(crate) const ALL: [(Self, &str); 2] = [(Self::Address, "address"), (Self::Memory, "memory")];
 }
 
 impl Strangers {
-    /// One more from this address, where `most` may be at once, 0 for no bound; none if there are so many. Who is on this machine
-    /// has a socket of its own, of which a file's permissions say who may use it.
-    pub(crate) fn enter(&self, address: &PeerAddress, most: usize) -> Option<Place> {
-        let PeerAddress::Tcp(address) = address else { return Some(Place::default()) };
-        if most == 0 {
-            return Some(Place::default());
-        }
-        let held = self.places.enter(&network(address.ip()), Some(most))?;
-        Some(Place { _held: Some(held) })
+    /// One more from this address, where `most` may be at once, 0 for no bound. Who is on this machine has a socket of its own, of which
+    /// a file's permissions say who may use it.
+    pub(crate) fn enter(
+        &self,
+        address: &PeerAddress,
+        most: usize,
+        memory_is_short: bool,
+    ) -> Result<Place, Refused> {
+        let most_of_all = if memory_is_short { WHERE_MEMORY_IS_SHORT } else { usize::MAX };
+        let of_all = self.all.enter(most_of_all).ok_or_else(|| self.refuse(Refused::Memory))?;
+        let of_address = match address {
+            PeerAddress::Tcp(address) if most > 0 => {
+                let held = self.places.enter(&network(address.ip()), Some(most));
+                Some(held.ok_or_else(|| self.refuse(Refused::Address))?)
+            }
+            _ => None,
+        };
+        Ok(Place { _of_all: of_all, _of_address: of_address })
+    }
+
+    fn refuse(&self, why: Refused) -> Refused {
+        let [of_address, for_memory] = &self.refused;
+        let count = if why == Refused::Address { of_address } else { for_memory };
+        count.fetch_add(1, Ordering::Relaxed);
+        why
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.all.count()
+    }
+
+    /// How many were not let in.
+    pub(crate) fn refused(&self, why: Refused) -> u64 {
+        let [of_address, for_memory] = &self.refused;
+        let count = if why == Refused::Address { of_address } else { for_memory };
+        count.load(Ordering::Relaxed)
     }
 
     /// True if the log may have a line about a stranger at this address. What it must not have is counted, and told of later.
@@ -157,11 +209,27 @@ mod tests {
     fn an_address_has_so_many_places_and_a_network_of_ipv6_is_one() {
         let (strangers, here) =
             (Strangers::default(), |ip: &str| PeerAddress::Tcp((ip.parse::<IpAddr>().unwrap(), 1).into()));
-        let held = [strangers.enter(&here("2001:db8::1"), 2), strangers.enter(&here("2001:db8::2"), 2)];
-        assert!(held.iter().all(Option::is_some) && strangers.enter(&here("2001:db8::3"), 2).is_none());
-        assert!(strangers.enter(&here("192.0.2.1"), 2).is_some());
-        assert!(strangers.enter(&here("2001:db8::3"), 0).is_some(), "no bound");
+        let held = [
+            strangers.enter(&here("2001:db8::1"), 2, false),
+            strangers.enter(&here("2001:db8::2"), 2, false),
+        ];
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(strangers.enter(&here("2001:db8::3"), 2, false).err(), Some(Refused::Address));
+        assert!(strangers.enter(&here("192.0.2.1"), 2, false).is_ok());
+        assert!(strangers.enter(&here("2001:db8::3"), 0, false).is_ok(), "no bound");
         drop(held);
-        assert!(strangers.enter(&here("2001:db8::3"), 2).is_some());
+        assert!(strangers.enter(&here("2001:db8::3"), 2, false).is_ok());
+        assert_eq!((strangers.count(), strangers.refused(Refused::Address)), (0, 1));
+    }
+
+    #[test]
+    fn where_memory_is_short_some_may_still_log_in() {
+        let (strangers, here) = (Strangers::default(), PeerAddress::Tcp(([192, 0, 2, 1], 1).into()));
+        let held: Vec<_> = (0..100).map(|_| strangers.enter(&here, 0, true)).collect();
+        assert_eq!(held.iter().flatten().count(), WHERE_MEMORY_IS_SHORT);
+        assert_eq!(strangers.refused(Refused::Memory), 36);
+        assert!(strangers.enter(&here, 0, false).is_ok());
+        drop(held);
+        assert!(strangers.enter(&here, 0, true).is_ok());
     }
 }

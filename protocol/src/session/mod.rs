@@ -291,6 +291,8 @@ enum Stall {
     Transaction,
     /// The server says whether it can read it: see [`exit`].
     Exit,
+    /// The server answers the batches before: then it is known what a name means.
+    Batches,
 }
 
 impl Session {
@@ -459,6 +461,7 @@ impl Session {
             Stall::Privacy => true,
             Stall::Transaction => self.may_fail_unseen(),
             Stall::Exit => !self.expected.is_empty(),
+            Stall::Batches => self.owes_batches(),
         }
     }
 

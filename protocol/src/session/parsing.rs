@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::frontend::rename;
 use super::placement::Name;
-use super::{About, Expected, Held, Kind, Pass, Placed, Session, Undo};
+use super::{About, Expected, Held, Kind, Pass, Placed, Session, Stall, Undo};
 use crate::frame::{Frame, HEADER_LEN, split_cstr};
 use crate::prepared::{Lookup, ServerStatements, Statement, mention};
 use crate::statement::{Pin, Resets, Scan};
@@ -25,6 +25,10 @@ impl Session {
         };
         if let Some(wait) = self.await_privacy(findings, self.in_batch, server) {
             return wait;
+        }
+        if self.is_taken_unless_it_failed(name) {
+            self.stall = Stall::Batches;
+            return Pass::Wait;
         }
         self.tally.client_parses += 1;
         if self.parses_in_band(name, findings.view) {
@@ -85,6 +89,11 @@ impl Session {
         };
         self.define(name, existing, statement, server, out);
         Pass::Replaced { consumed: frame.header.len }
+    }
+
+    /// True if a batch that is not answered yet gives this name a meaning, or takes it away: PostgreSQL refuses to prepare a name twice.
+    fn is_taken_unless_it_failed(&self, name: &[u8]) -> bool {
+        !name.is_empty() && self.names.get(name).is_some() && self.is_unsure(name) && self.owes_batches()
     }
 
     /// PostgreSQL refuses to prepare a name twice, if it finds nothing else amiss; lets the server say so.

@@ -98,6 +98,11 @@ impl Session {
         }
     }
 
+    /// True if the server has not answered all batches before this one.
+    pub(super) fn owes_batches(&self) -> bool {
+        self.expected.iter().any(|e| e.kind.ends_batch())
+    }
+
     /// Finds what a statement's name means and sees to it that the server has it. `None` while it is not known whether that is
     /// what it was.
     pub(super) fn resolve(

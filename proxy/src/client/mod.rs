@@ -40,7 +40,7 @@ use tokio::time::Instant;
 use crate::console::{self, Visitor};
 use crate::crew::Connected;
 use crate::peer::{Peer, PeerAddress};
-use crate::strangers::Strangers;
+use crate::strangers::{Refused, Strangers};
 use crate::stream::Stream;
 use crate::worker::{Worker, WorkerId};
 use login::{Admitted, LoginFailure};
@@ -145,10 +145,16 @@ async fn open(
         return Ok(Opened::Nothing);
     }
     // Not sooner: all that a load balancer connects for are at its address.
-    let most = worker.shared.config.load().listen.max_unauthenticated_per_address;
-    let Some(place) = strangers.enter(&peer.address, most) else {
-        turn_away(stream, peer, strangers).await?;
-        return Ok(Opened::Nothing);
+    let config = worker.shared.config.load();
+    let most = config.listen.max_unauthenticated_per_address;
+    let is_short = worker.shared.memory.has_reached(config.memory_limit);
+    drop(config);
+    let place = match strangers.enter(&peer.address, most, is_short) {
+        Ok(place) => place,
+        Err(why) => {
+            turn_away(stream, peer, strangers, why).await?;
+            return Ok(Opened::Nothing);
+        }
     };
     let startup = match startup::receive(stream, peer, &worker.shared).await? {
         Opening::Startup(startup) => startup,
@@ -186,13 +192,30 @@ async fn open(
     }
 }
 
-/// Closes a connection from an address that has as many before their logins as it may. What it has sent is not waited for.
-async fn turn_away(stream: &mut Stream, peer: &Peer, strangers: &Strangers) -> std::io::Result<()> {
-    if strangers.may_be_told_of(&peer.address) {
-        let limit = "listen.max_unauthenticated_per_address";
-        tracing::warn!(%peer, limit, "too many connections of one address that have not logged in");
-    }
-    let error = ClientError::new("53300", "sorry, too many clients already")
-        .detail("Too many connections from this address have not logged in yet.");
+/// Closes a stranger's connection. What it has sent is not waited for.
+async fn turn_away(
+    stream: &mut Stream,
+    peer: &Peer,
+    strangers: &Strangers,
+    why: Refused,
+) -> std::io::Result<()> {
+    let may_be_told_of = strangers.may_be_told_of(&peer.address);
+    let error = match why {
+        Refused::Address => {
+            if may_be_told_of {
+                let limit = "listen.max_unauthenticated_per_address";
+                tracing::warn!(%peer, limit, "too many connections of one address that have not logged in");
+            }
+            ClientError::new("53300", "sorry, too many clients already")
+                .detail("Too many connections from this address have not logged in yet.")
+        }
+        Refused::Memory => {
+            if may_be_told_of {
+                tracing::warn!(%peer, limit = "memory.limit", "no memory for more connections that log in");
+            }
+            ClientError::new("53200", "out of memory")
+                .detail("pgherd has as much memory as it may, and others are logging in.")
+        }
+    };
     stream.write_all(&error.last_words()).await
 }

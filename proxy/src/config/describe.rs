@@ -31,6 +31,7 @@ impl Config {
         rows.extend(self.describe_etcd());
         rows.extend(self.http.describe());
         rows.extend([
+            ("memory.limit", Some(self.memory_limit.map_or_else(|| "off".to_owned(), show_size))),
             ("runtime.workers", Some(self.runtime.workers.to_string())),
             ("runtime.drain_timeout", Some(show_duration(self.runtime.drain_timeout))),
             ("runtime.handover", self.runtime.handover.as_ref().map(|path| path.display().to_string())),

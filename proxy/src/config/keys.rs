@@ -157,6 +157,7 @@ pub(crate) static KEYS: &[Key] = &[
     bare("http.tls.cert"),
     bare("http.tls.key"),
     bare("http.docker_socket"),
+    key("memory.limit", "1GiB"),
     bare("runtime.workers"),
     key("runtime.drain_timeout", "30s"),
     bare("runtime.handover"),

@@ -86,6 +86,7 @@ impl Bridge<'_> {
         let auth = self.auth();
         let failover = self.failover();
         let http = self.http();
+        let memory_limit = self.memory_limit();
         let runtime = self.runtime();
         let admin = self.admin(monitor.as_ref());
         let log = self.log();
@@ -101,6 +102,7 @@ impl Bridge<'_> {
             auth: auth?,
             failover: failover?,
             http: http?,
+            memory_limit: memory_limit?,
             runtime: runtime?,
             admin: admin?,
             log: log?,
@@ -127,6 +129,7 @@ impl Bridge<'_> {
             "auth" => config.auth = self.auth()?,
             "failover" => config.failover = self.failover()?,
             "http" => config.http = self.http()?,
+            "memory" => config.memory_limit = self.memory_limit()?,
             "runtime" => config.runtime = self.runtime()?,
             "log" => config.log = self.log()?,
             "trace" => config.trace = self.trace()?,
@@ -296,6 +299,10 @@ impl Bridge<'_> {
             stop: self.get("failover.command.stop", value::command(false)),
             start: self.get("failover.command.start", value::command(false)),
         }
+    }
+
+    fn memory_limit(&mut self) -> Option<Option<u64>> {
+        self.get("memory.limit", value::size_or_off)
     }
 
     fn runtime(&mut self) -> Option<Runtime> {

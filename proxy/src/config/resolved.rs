@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) failover: Failover,
     /// `[http]`
     pub(crate) http: Http,
+    /// `memory.limit`: where the process has so many bytes, few strangers are let in.
+    pub(crate) memory_limit: Option<u64>,
     /// `[runtime]`
     pub(crate) runtime: Runtime,
     /// `[admin]`

@@ -298,6 +298,14 @@ pub(crate) fn size(value: &Value) -> Read<u64> {
     read.map_err(|what| format!("takes {what}; got {}", value.shown()))
 }
 
+/// The same, or `off`.
+pub(crate) fn size_or_off(value: &Value) -> Read<Option<u64>> {
+    match value.text() {
+        Some("off") => Ok(None),
+        _ => size(value).map(Some).map_err(|why| format!("{why} (\"off\" is without end)")),
+    }
+}
+
 /// An address to listen on, with its port.
 pub(crate) fn address(value: &Value) -> Read<SocketAddr> {
     value.text().and_then(|text| text.parse().ok()).ok_or_else(|| {

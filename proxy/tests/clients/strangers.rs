@@ -125,3 +125,25 @@ async fn a_flood_of_handshakes_and_logins_that_fail_fills_no_log() -> Result<()>
     ensure!(lines <= 20 && lines + left_out == 201, "{lines} told, {left_out} left out");
     Ok(())
 }
+
+#[tokio::test]
+async fn where_memory_is_short_few_log_in_at_a_time_and_who_has_a_password_still_does() -> Result<()> {
+    // Less than pgherd has from the start.
+    let front = Front::with(|pgherd| pgherd.set("memory.limit", "1MiB")).await?;
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        silent.push(connect(&front, HERE).await?);
+    }
+    // Each has its place when it is known to pgherd, which may be a moment later.
+    let refused = eventually("one is refused", PATIENCE, || async {
+        let mut client = connect(&front, THERE).await?;
+        let told = tokio::time::timeout(Duration::from_millis(200), client.read_to_end()).await;
+        Ok(told.ok().and_then(|told| told.ok()?.first()?.error_fields()))
+    });
+    let refused = refused.await?;
+    ensure!(refused.code() == "53200" && refused.severity() == "FATAL", "{refused}");
+    drop(silent);
+    let mut client = eventually("there is room", PATIENCE, || async { Ok(front.raw().await.ok()) }).await?;
+    ensure!(client.query("SELECT 1").await?.error().is_none());
+    Ok(())
+}

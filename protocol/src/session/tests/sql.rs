@@ -251,6 +251,20 @@ fn why_a_statement_cannot_be_prepared_elsewhere_is_told_in_answer_to_its_execute
 }
 
 #[test]
+fn a_name_is_taken_as_soon_as_a_batch_is_sent_that_takes_it() {
+    let mut world = transaction_mode();
+    world.sends(A, [[parse("s", "select 'a'"), sync(), parse("s", "select 'b'"), sync()].concat()]);
+    let exists = "ErrorResponse 42P05 prepared statement \"s\" already exists";
+    world.gets(A, ["ParseComplete", "ReadyForQuery I", exists, "ReadyForQuery I"]);
+    // What has taken it may have failed, and what lets it go, too.
+    world.sends(A, [[parse("t", "nonsense"), sync(), parse("t", "select 'a'"), sync()].concat()]);
+    let refused = "ErrorResponse 42601 syntax error";
+    world.gets(A, [refused, "ReadyForQuery I", "ParseComplete", "ReadyForQuery I"]);
+    world.sends(A, [[query("deallocate all"), parse("s", "select 'c'"), sync()].concat()]);
+    world.gets(A, ["CommandComplete DEALLOCATE ALL", "ReadyForQuery I", "ParseComplete", "ReadyForQuery I"]);
+}
+
+#[test]
 fn a_failed_part_of_a_text_takes_back_what_was_to_follow_and_nothing_else() {
     let mut world = transaction_mode();
     world.sends(A, [query("prepare a as select 'a'; select fail(); prepare b as select 'b'")]);

@@ -8,7 +8,9 @@ use prometheus_client::registry::Unit;
 
 use super::family::{Family, Subject, encode as encode_all};
 use super::float;
+use crate::memory;
 use crate::shared::Shared;
+use crate::strangers::Refused;
 use crate::traces::{Fate, Traces};
 
 pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -30,7 +32,26 @@ pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fm
         "Tasks of a thread that have not ended: sessions, logins, probes",
         |it: &ThreadTasks| Some(float(it.1)),
     );
-    encode_all(&[family], &tasks.collect::<Vec<_>>(), encoder)
+    encode_all(&[family], &tasks.collect::<Vec<_>>(), encoder)?;
+    let refused = Family::counter(
+        "logins_turned_away",
+        "Connections that were refused before they had said anything",
+        |it: &Away<'_>| Some(it.count as f64),
+    );
+    let away = Refused::ALL.map(|(why, reason)| Away { count: shared.strangers.refused(why), reason });
+    encode_all(&[refused], &away, encoder)
+}
+
+/// Strangers that were not let in for one reason.
+struct Away<'a> {
+    count: u64,
+    reason: &'a str,
+}
+
+impl Subject for Away<'_> {
+    fn labels(&self) -> Vec<(&'static str, &str)> {
+        vec![("reason", self.reason)]
+    }
 }
 
 struct Spans<'a> {
@@ -69,7 +90,7 @@ impl Subject for Process<'_> {
     }
 }
 
-fn families<'a>() -> [Family<Process<'a>>; 7] {
+fn families<'a>() -> [Family<Process<'a>>; 10] {
     [
         Family::gauge_in(Unit::Seconds, "uptime", "How long the process has run", |it| {
             Some(it.0.epoch.elapsed().as_secs_f64())
@@ -79,6 +100,16 @@ fn families<'a>() -> [Family<Process<'a>>; 7] {
         }),
         Family::gauge("clients_max", "The most clients: pool.max_clients", |it| {
             Some(float(it.0.config.load().pool.max_clients))
+        }),
+        Family::gauge("clients_logging_in", "Connections whose clients have not logged in yet", |it| {
+            Some(float(it.0.strangers.count()))
+        }),
+        Family::gauge_in(Unit::Bytes, "resident_memory", "Resident memory of the process", |it| {
+            let _ = it;
+            memory::resident().map(|bytes| bytes as f64)
+        }),
+        Family::gauge_in(Unit::Bytes, "memory_limit", "memory.limit", |it| {
+            it.0.config.load().memory_limit.map(|bytes| bytes as f64)
         }),
         Family::gauge("clients_waiting_for_primary", "Clients that wait until there is a primary", |it| {
             Some(float(it.0.waiting.count()))

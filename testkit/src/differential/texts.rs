@@ -1,0 +1,286 @@
+//! What clients say in SQL. Nothing here tells the time, the process or where a row lies, which would not be the same twice.
+
+/// Who says it: a role whose password is stored as md5, so that a hundred thousand logins are no matter.
+pub(super) const USER: &str = "legacy";
+
+/// What may be said anywhere.
+pub(super) const PLAIN: &[&str] = &[
+    "SELECT 1",
+    "SELECT a, b, c FROM t ORDER BY a LIMIT 3",
+    "SELECT count(*) FROM t",
+    "SELECT generate_series(1, 5) AS n",
+    "SELECT 1/0",
+    "SELECT nothing FROM t",
+    "SELECT * FROM nothing",
+    "SELEC 1",
+    "",
+    " ; ",
+    "-- only a remark",
+    "SELECT 1; SELECT 'two'",
+    "SELECT 1; SELECT 1/0; SELECT 3",
+    "SELECT 1; SELEC 2",
+    "SELECT repeat('x', 20000)",
+    "SELECT n, repeat('y', 500) FROM generate_series(1, 200) AS n",
+    "/* a remark; */ SELECT $$a;b$$, E'it\\'s' -- and the end",
+    "SELECT null::text, ''::text, 'ü'::text, 1.5::float8, true",
+    "SELECT date '01/02/2003', timestamptz '2003-02-01 12:00+00', interval '1 day'",
+    "SELECT current_user, session_user, current_schema()",
+    "SELECT current_setting('work_mem'), current_setting('datestyle'), current_setting('application_name')",
+    "SELECT current_setting('custom.one', true) = 'x'",
+    "SHOW search_path",
+    "SHOW work_mem",
+    "SHOW transaction_isolation",
+    "SHOW transaction_read_only",
+    "SHOW nothing",
+    "VALUES (1, 'a'), (2, 'b')",
+    "INSERT INTO t (a, b) VALUES (nextval('s'), 'new')",
+    "INSERT INTO t (a, b) VALUES (nextval('s'), 'returned') RETURNING a, b, c",
+    "INSERT INTO t (a) VALUES (1)",
+    "INSERT INTO t (a, c) VALUES (99, '2003-01-31'); SELECT count(*) FROM t",
+    "UPDATE t SET b = b || '!' WHERE a <= 3",
+    "UPDATE t SET b = b || '?' WHERE a = 2 RETURNING a, b",
+    "DELETE FROM t WHERE a = 5",
+    "DELETE FROM t WHERE a > 10; INSERT INTO t (a) VALUES (11), (11)",
+    "WITH w AS (INSERT INTO t (a, b) VALUES (nextval('s'), 'w') RETURNING a) SELECT count(*) FROM w",
+    "DO $$ BEGIN RAISE NOTICE 'noticed'; END $$",
+    "DO $$ BEGIN RAISE EXCEPTION 'raised' USING DETAIL = 'why', HINT = 'what'; END $$",
+    "SELECT shouts('loud')",
+    "SELECT nextval('s')",
+    "EXPLAIN (COSTS OFF) SELECT 1",
+    "CALL writes('called')",
+    "VACUUM nothing",
+    "SELECT pg_catalog.pg_typeof($1)",
+    "SELECT lo_get(1)",
+];
+
+/// Transactions, and what is said in them.
+pub(super) const BLOCKS: &[&str] = &[
+    "BEGIN",
+    "BEGIN",
+    "BEGIN",
+    "START TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "BEGIN READ ONLY",
+    "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE",
+    "COMMIT",
+    "COMMIT",
+    "END",
+    "ROLLBACK",
+    "ROLLBACK",
+    "ABORT",
+    "COMMIT AND CHAIN",
+    "ROLLBACK AND CHAIN",
+    "SAVEPOINT p",
+    "SAVEPOINT p",
+    "ROLLBACK TO p",
+    "RELEASE p",
+    "BEGIN; INSERT INTO t (a, b) VALUES (nextval('s'), 'block'); COMMIT",
+    "BEGIN; SELECT 1/0; COMMIT",
+    "ROLLBACK; SELECT 'after'",
+    "COMMIT; BEGIN; SELECT 'in the next'",
+    "INSERT INTO t (a, b) VALUES (nextval('s'), 'lost'); ROLLBACK",
+    "SELECT 'implicit'; BEGIN",
+    "SET TRANSACTION READ ONLY",
+    "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    "SET CONSTRAINTS ALL DEFERRED",
+    "PREPARE TRANSACTION 'two phases'",
+    "LOCK TABLE t IN SHARE MODE",
+    "SELECT a FROM t WHERE a = 1 FOR UPDATE",
+    "DECLARE c CURSOR FOR SELECT a FROM t ORDER BY a",
+    "DECLARE c SCROLL CURSOR FOR SELECT a, b FROM t ORDER BY a",
+    "FETCH 2 FROM c",
+    "FETCH BACKWARD 1 FROM c",
+    "MOVE 1 IN c",
+    "FETCH ALL FROM c",
+    "CLOSE c",
+    "SET LOCAL work_mem = '5MB'",
+    "SET LOCAL datestyle = 'German'",
+    "CREATE TEMP TABLE dropped (a int) ON COMMIT DROP",
+];
+
+/// What changes the session.
+pub(super) const SETTINGS: &[&str] = &[
+    "SET work_mem = '2MB'",
+    "SET datestyle = 'ISO, DMY'",
+    "SET datestyle TO german",
+    "SET TIME ZONE 'Europe/Vienna'",
+    "SET client_encoding = 'LATIN1'",
+    "SET client_encoding = 'UTF8'",
+    "SET application_name = 'set later'",
+    "SET search_path = pg_catalog, public",
+    "SET search_path = nowhere",
+    "SET extra_float_digits = 0",
+    "SET default_transaction_read_only = on",
+    "SET default_transaction_isolation = 'serializable'",
+    "SET nothing = 1",
+    "SET work_mem = 'much'",
+    "SET custom.one = 'x'",
+    "SELECT set_config('work_mem', '3MB', false)",
+    "SELECT set_config('work_mem', '4MB', true)",
+    "SELECT set_config('custom.one', 'y', false)",
+    "RESET work_mem",
+    "RESET datestyle",
+    "RESET client_encoding",
+    "RESET default_transaction_read_only",
+    "RESET ALL",
+    "DISCARD ALL",
+    "DISCARD PLANS",
+    "DISCARD TEMP",
+    "SET SESSION AUTHORIZATION DEFAULT",
+    "SET ROLE legacy",
+    "SET ROLE nobody_such",
+    "RESET ROLE",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "SET standard_conforming_strings = off",
+    "SET bytea_output = 'escape'",
+    "SET statement_timeout = '60s'",
+];
+
+/// What stays in the session.
+pub(super) const KEPT: &[&str] = &[
+    "PREPARE s1 AS SELECT $1::int + 1 AS more",
+    "PREPARE s2 (text) AS SELECT upper($1)",
+    "PREPARE s1 AS INSERT INTO t (a, b) VALUES (nextval('s'), $1) RETURNING a, b",
+    "PREPARE s2 AS SELECT nothing",
+    "EXECUTE s1(2)",
+    "EXECUTE s2('x')",
+    "EXECUTE s1",
+    "EXECUTE s3",
+    "EXPLAIN (COSTS OFF) EXECUTE s1(3)",
+    "PREPARE s3 AS SELECT 3; EXECUTE s3; DEALLOCATE s3",
+    "ROLLBACK; EXECUTE s1(5)",
+    "DEALLOCATE s1",
+    "DEALLOCATE PREPARE s2",
+    "DEALLOCATE ALL",
+    "DECLARE h CURSOR WITH HOLD FOR SELECT a FROM t ORDER BY a",
+    "FETCH 2 FROM h",
+    "CLOSE h",
+    "CLOSE ALL",
+    "LISTEN heard",
+    "LISTEN \"Other\"",
+    "UNLISTEN heard",
+    "UNLISTEN *",
+    "NOTIFY heard",
+    "NOTIFY heard, 'said'",
+    "SELECT pg_notify('Other', 'by a function')",
+    "SELECT pg_notify(c, 'both') FROM (VALUES ('heard'), ('Other')) AS v (c)",
+    "SELECT * FROM pg_listening_channels() ORDER BY 1",
+    "CREATE TEMP TABLE temporary (a int, b text DEFAULT 'temporary')",
+    "INSERT INTO temporary VALUES (1)",
+    "SELECT * FROM temporary",
+    "DROP TABLE temporary",
+    "CREATE TEMP TABLE t (a int, b text DEFAULT 'hides', c date)",
+    "SELECT leaves_a_table()",
+    "SELECT * FROM left_over",
+    "SELECT pg_advisory_lock(7)",
+    "SELECT pg_try_advisory_lock(7)",
+    "SELECT pg_advisory_unlock(7)",
+    "SELECT pg_advisory_unlock_all()",
+    "SELECT pg_advisory_xact_lock(8)",
+    "CREATE TABLE x (a int)",
+    "CREATE TABLE x (a int, b text)",
+    "DROP TABLE x",
+    "DROP TABLE IF EXISTS x",
+    "ALTER TABLE x ADD d text DEFAULT 'added'",
+    "INSERT INTO x VALUES (1)",
+    "SELECT * FROM x",
+];
+
+/// What begins a COPY.
+pub(super) const COPIES: &[&str] = &[
+    "COPY (SELECT a, b FROM t ORDER BY a) TO STDOUT",
+    "COPY (SELECT a, b FROM t ORDER BY a) TO STDOUT WITH (FORMAT csv, HEADER)",
+    "COPY (SELECT a FROM t ORDER BY a) TO STDOUT WITH (FORMAT binary)",
+    "COPY (SELECT 1/(3 - n) FROM generate_series(1, 5) n) TO STDOUT",
+    "COPY t (a, b) FROM STDIN",
+    "COPY t (a, b) FROM STDIN",
+    "COPY t (a, b) FROM STDIN",
+    "COPY t (a, b) FROM STDIN WITH (FORMAT csv)",
+    "COPY t (a) FROM STDIN WITH (FORMAT binary)",
+    "COPY nothing FROM STDIN",
+    "COPY t FROM '/nowhere'",
+    "COPY t (a, b) FROM STDIN; SELECT 'behind the copy'",
+    "SELECT 'before the copy'; COPY (VALUES (1), (2)) TO STDOUT",
+];
+
+/// What is parsed, with the number of its parameters.
+pub(super) const PARSED: &[(&str, usize)] = &[
+    ("SELECT 1", 0),
+    ("SELECT a, b FROM t ORDER BY a", 0),
+    ("SELECT a, b, c FROM t WHERE a = $1", 1),
+    ("SELECT $1::int + 1, $2::text", 2),
+    ("SELECT 7 / ($1::int - 7)", 1),
+    ("SELECT generate_series(1, least($1::int, 40)) AS n", 1),
+    ("SELECT n, repeat('z', 300) FROM generate_series(1, 100) AS n", 0),
+    ("SELECT nothing FROM t WHERE a = $1", 1),
+    ("SELEC $1", 1),
+    ("", 0),
+    ("SELECT 1; SELECT 2", 0),
+    ("INSERT INTO t (a, b) VALUES (nextval('s'), $1)", 1),
+    ("INSERT INTO t (a, b) VALUES ($1, $2) RETURNING a, b", 2),
+    ("UPDATE t SET b = $1 WHERE a < 4 RETURNING a", 1),
+    ("DELETE FROM t WHERE a > $1", 1),
+    ("SELECT $1", 1),
+    ("SELECT $1::bytea, $2::float8", 2),
+    ("VALUES ($1::int), (3)", 1),
+    ("SHOW work_mem", 0),
+    ("SET work_mem = '6MB'", 0),
+    ("SELECT current_setting('work_mem'), date '01/02/2003'", 0),
+    ("SELECT * FROM x", 0),
+    ("SELECT * FROM temporary", 0),
+    ("PREPARE s2 AS SELECT 'by parse'", 0),
+    ("EXECUTE s1(4)", 0),
+    ("DEALLOCATE s1", 0),
+    ("DEALLOCATE ALL", 0),
+    ("DISCARD ALL", 0),
+    ("COPY (SELECT a FROM t ORDER BY a) TO STDOUT", 0),
+    ("COPY t (a, b) FROM STDIN", 0),
+    ("LISTEN heard", 0),
+    ("NOTIFY heard, 'parsed'", 0),
+    ("CREATE TABLE x (a int)", 0),
+    ("DROP TABLE IF EXISTS x", 0),
+    ("WITH w AS (SELECT $1::int AS n) SELECT n * 2 FROM w", 1),
+];
+
+/// What is parsed of transactions.
+pub(super) const PARSED_BLOCKS: &[&str] = &[
+    "BEGIN",
+    "BEGIN READ ONLY",
+    "COMMIT",
+    "ROLLBACK",
+    "SAVEPOINT p",
+    "ROLLBACK TO p",
+    "DECLARE c CURSOR FOR SELECT a FROM t ORDER BY a",
+    "FETCH 2 FROM c",
+    "SET LOCAL work_mem = '7MB'",
+];
+
+/// Parameters of startup packets.
+pub(super) const STARTUP: &[(&str, &str)] = &[
+    ("application_name", "given at the start"),
+    ("options", "-c work_mem=9MB"),
+    ("options", "-c datestyle=German -c custom.one=started"),
+    ("datestyle", "ISO, DMY"),
+    ("client_encoding", "LATIN1"),
+    ("timezone", "Asia/Tokyo"),
+    ("extra_float_digits", "2"),
+];
+
+/// What each sequence begins with.
+pub(super) const WORLD: &str = "DROP TABLE IF EXISTS x, t; DROP SEQUENCE IF EXISTS s; CREATE SEQUENCE s START 100; \
+    CREATE TABLE t (a int PRIMARY KEY, b text DEFAULT 'by default', c date DEFAULT '2003-02-01'); \
+    GRANT ALL ON t, s TO legacy; INSERT INTO t (a) SELECT generate_series(1, 20); \
+    CREATE OR REPLACE FUNCTION shouts(text) RETURNS text LANGUAGE plpgsql AS \
+    $$ BEGIN RAISE WARNING 'shouted %', $1; RETURN upper($1); END $$; \
+    CREATE OR REPLACE FUNCTION leaves_a_table() RETURNS void LANGUAGE plpgsql AS \
+    $$ BEGIN CREATE TEMP TABLE left_over (a int); END $$; \
+    CREATE OR REPLACE PROCEDURE writes(text) LANGUAGE plpgsql AS \
+    $$ BEGIN INSERT INTO t (a, b) VALUES (nextval('s'), $1); COMMIT; INSERT INTO t (a, b) VALUES (nextval('s'), $1); END $$";
+
+/// Makes that again, of tables that are there.
+pub(super) const AGAIN: &str = "DROP TABLE IF EXISTS x; DELETE FROM t; \
+    INSERT INTO t (a) SELECT generate_series(1, 20); ALTER SEQUENCE s RESTART";
+
+/// What is there when a sequence has ended.
+pub(super) const STATE: &str = "SELECT concat_ws(' / ', (SELECT string_agg(t::text, ' ' ORDER BY a) FROM t), \
+    (SELECT s::text FROM (SELECT last_value, is_called FROM s) AS s), \
+    (SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = to_regclass('x') AND attnum > 0))";
