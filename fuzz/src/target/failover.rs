@@ -224,10 +224,7 @@ impl Story {
 
     fn judge_command(&mut self, command: &Command) {
         let Command { id, node, step, deadline } = command;
-        assert!(
-            self.ordered.iter().chain(self.open.values()).all(|it| it.id < *id || it.id == *id),
-            "{id:?} comes late"
-        );
+        assert!(self.ordered.iter().chain(self.open.values()).all(|it| it.id <= *id), "{id:?} comes late");
         assert!(self.open.insert(*id, command.clone()).is_none(), "{id:?} is given twice");
         assert!(!deadline.is_zero() && self.machine.nodes().iter().any(|it| it.id == *node), "{command:?}");
         let served = match &self.machine.routing().writes {

@@ -44,8 +44,7 @@ pub(crate) fn backend(input: &[u8]) {
 fn cut(input: &[u8], header_of: ReadHeader, longest: usize) -> Vec<Frame<'_>> {
     let mut frames = Vec::new();
     let mut rest = input;
-    loop {
-        let Ok(Some(header)) = header_of(rest) else { break };
+    while let Ok(Some(header)) = header_of(rest) {
         assert!((HEADER_LEN..=longest).contains(&header.len), "{header:?}");
         for len in 0..HEADER_LEN {
             assert_eq!(header_of(&rest[..len]), Ok(None), "it takes no less than a header");

@@ -141,7 +141,7 @@ impl World {
             return Ok(true);
         }
         // Not always at the end of a message.
-        let cut = if number % 3 == 0 { 7 * number } else { usize::MAX };
+        let cut = if number.is_multiple_of(3) { 7 * number } else { usize::MAX };
         tokio::join!(direct.send(&step.messages, cut), behind.send(&step.messages, cut));
         if step.then == Then::GoesOn || !step.is_answered() {
             return Ok(true);

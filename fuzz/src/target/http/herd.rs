@@ -101,7 +101,7 @@ impl Source for Herd {
     }
 
     async fn changed(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn events(&self) -> Vec<Event> {

@@ -32,7 +32,7 @@ impl Setup {
 enum Place {
     Idle,
     Joined,
-    Detached(Detached),
+    Detached(Box<Detached>),
 }
 
 /// A client, pgherd and a server.
@@ -186,7 +186,7 @@ impl Relay {
         self.tell(&out);
         self.session.detach(&mut self.server);
         self.renew();
-        self.place = detached.map_or(Place::Idle, Place::Detached);
+        self.place = detached.map_or(Place::Idle, |it| Place::Detached(Box::new(it)));
         self.cut_up();
     }
 
@@ -258,7 +258,7 @@ impl Relay {
         cut.consumed > 0
     }
 
-    fn cut_up_detached(&mut self, input: &[u8], full: bool, mut detached: Detached) -> bool {
+    fn cut_up_detached(&mut self, input: &[u8], full: bool, mut detached: Box<Detached>) -> bool {
         let Self { session, statements, up, .. } = self;
         let mut out = Vec::new();
         let cut = up.flow.cut_detached(&mut detached, session, statements, (input, full), &mut out);
