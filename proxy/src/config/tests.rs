@@ -135,6 +135,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("log.format", "json"),
     ("trace.endpoint", "http://collector:4318/v1/traces"),
     ("trace.ratio", "0.5"),
+    ("memory.limit", "33MiB"),
     ("monitor.password", "<set>"),
     ("failover.executor", "sql"),
     ("failover.command.promote", "[\"/bin/x\", \"{host}\"]"),
