@@ -141,8 +141,9 @@ impl Process {
         tasks.spawn(vital(broken.clone(), marks::keep(control.clone(), Arc::clone(&shared.backends))));
         tasks.spawn(vital(broken.clone(), distance::keep(control.clone(), Arc::clone(&shared.backends))));
         tasks.spawn(vital(broken.clone(), probes::keep(control.clone(), Arc::clone(&shared.probes))));
-        tasks.spawn(vital(broken.clone(), traces::follow(control.clone(), Arc::clone(&shared))));
-        tasks.spawn(vital(broken.clone(), traces::export(told, Arc::clone(&shared), stop.clone())));
+        // No session needs these.
+        tasks.spawn(traces::follow(control.clone(), Arc::clone(&shared)));
+        tasks.spawn(traces::export(told, Arc::clone(&shared), stop.clone()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(turn(Arc::clone(&shared.vitals))));
         let publishing = tokio::spawn(publish(control.routing.clone(), Arc::clone(&shared)));
         let (crew, inboxes) = Crew::new(config.runtime.workers.get());
