@@ -232,8 +232,14 @@ async fn a_place_that_a_pinned_session_leaves_serves_those_who_wait() -> Result<
 async fn the_connection_that_a_login_opened_serves_the_first_statement() -> Result<()> {
     let front = Front::start().await?;
     let mut client = front.raw().await?;
-    let sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'";
-    let opened = front.server()?.scalar(sql).await?;
+    // The catalogue is read there at once, in a transaction; whoever asks meanwhile would get another.
+    let sql =
+        "SELECT pid FROM pg_stat_activity WHERE usename = 'app' AND state = 'idle' AND query = 'COMMIT'";
+    let opened = eventually("the catalogue was read", PATIENCE, || async {
+        let rows = front.server()?.query(sql).await?;
+        Ok(rows.first().and_then(|row| row.get(0)).map(str::to_owned))
+    })
+    .await?;
     let used = backend(&mut client).await?;
     ensure!(used == opened, "{opened} was opened at login, {used} is used");
     Ok(())
