@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 use toml::{Table, Value};
 
 use crate::client::connection_string;
@@ -16,11 +18,12 @@ use crate::cluster::Cluster;
 use crate::command::Place;
 use crate::credentials::{Credentials, write_secret};
 use crate::log_tail::LogTail;
-use crate::processes::signal;
+use crate::processes::{self, signal};
 use crate::wait::eventually;
 
 /// Where it answers HTTP, at its own address.
 const HTTP_PORT: u16 = 8080;
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -198,6 +201,23 @@ impl Pgherd {
         self.child.as_ref().and_then(Child::id)
     }
 
+    /// Its resident memory in KiB.
+    pub fn resident(&self) -> Result<u64> {
+        processes::resident(self.pid().context("pgherd does not run")?)
+    }
+
+    /// The status and the body of its answer to GET.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut stream = TcpStream::connect(self.http_address()?).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: pgherd\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        timeout(ANSWERS_WITHIN, stream.read_to_string(&mut answer)).await??;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
+        let status = head.split(' ').nth(1).context("no status")?.parse()?;
+        Ok((status, body.to_owned()))
+    }
+
     /// Everything that it logged, over all its starts.
     pub fn log(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
@@ -228,7 +248,7 @@ impl Pgherd {
         let mut command = self.command();
         command.args(arguments).arg("--config").arg(&self.config).kill_on_drop(true);
         command.envs(environment.iter().copied());
-        let ended = tokio::time::timeout(ENDS_WITHIN, command.output()).await;
+        let ended = timeout(ENDS_WITHIN, command.output()).await;
         let output =
             ended.map_err(|_| anyhow!("pgherd {arguments:?} does not end within {ENDS_WITHIN:?}"))??;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -336,7 +356,7 @@ impl Pgherd {
 
     /// Waits for the end that it was told to come to.
     pub async fn wait_exit(&mut self) -> Result<ExitStatus> {
-        let ended = tokio::time::timeout(ENDS_WITHIN, self.ended()).await;
+        let ended = timeout(ENDS_WITHIN, self.ended()).await;
         ended.map_err(|_| anyhow!("pgherd does not end within {ENDS_WITHIN:?}"))?
     }
 

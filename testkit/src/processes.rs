@@ -42,6 +42,13 @@ pub(crate) fn state(pid: u32) -> Option<char> {
     (!matches!(state, 'Z' | 'X')).then_some(state)
 }
 
+/// The resident memory of a process in KiB.
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.split_whitespace().next().context("VmRSS is empty")?.parse()?)
+}
+
 /// Sends a signal; a process that is gone is no error.
 pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
     let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };

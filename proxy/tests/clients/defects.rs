@@ -10,7 +10,7 @@ use pgherd_testkit::client::{RawClient, frontend};
 use pgherd_testkit::{Cluster, Context, Result, ensure, eventually};
 
 use crate::front::{Front, PATIENCE, messages, says};
-use crate::http::{get, metric};
+use crate::http::metric;
 
 /// A pgherd that does what files in its cluster's directory say, before a cluster with the table `t`.
 async fn provoked(cluster: Cluster, variables: &[(&str, String)]) -> Result<Front> {
@@ -40,7 +40,7 @@ fn order(front: &Front, place: &str, what: &str) -> Result<()> {
 }
 
 async fn healthz(front: &Front) -> Result<(u16, String)> {
-    get(front.pgherd.http_address()?, "/healthz").await
+    front.pgherd.get("/healthz").await
 }
 
 #[tokio::test]

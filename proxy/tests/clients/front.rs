@@ -63,10 +63,7 @@ impl Front {
 
     /// pgherd's resident memory in KiB.
     pub(crate) fn resident(&self) -> Result<u64> {
-        let pid = self.pgherd.pid().context("pgherd does not run")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.split_whitespace().next().context("VmRSS is empty")?.parse()?)
+        self.pgherd.resident()
     }
 
     /// PostgreSQL's address and pgherd's.

@@ -1,7 +1,6 @@
 //! What Prometheus and orchestrators are answered.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use pgherd_testkit::{Cluster, Context, Pgherd, Purpose, Result, ensure, eventually};
@@ -12,22 +11,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::front::{Front, PATIENCE};
 use crate::tls;
 
-/// The status and the body of the answer to GET.
-pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nHost: pgherd\r\nConnection: close\r\n\r\n").as_bytes())
-        .await?;
-    let mut answer = String::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
-    let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok((status, body.to_owned()))
-}
-
 /// The value of one metric with these labels.
 pub(crate) async fn metric(front: &Front, name: &str) -> Result<f64> {
-    let (status, text) = get(front.pgherd.http_address()?, "/metrics").await?;
+    let (status, text) = front.pgherd.get("/metrics").await?;
     ensure!(status == 200 && text.ends_with("# EOF\n"), "{status}: {text}");
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Ok(line.with_context(|| format!("{name} is not in\n{text}"))?.parse()?)
@@ -74,7 +60,7 @@ async fn metrics_tell_of_clients_pools_servers_and_the_failover() -> Result<()> 
     client.finish().await?;
     wait_lent(0.0).await?;
     eventually("the pinned connection is not pinned any more", PATIENCE, || async {
-        let (_, text) = get(front.pgherd.http_address()?, "/metrics").await?;
+        let (_, text) = front.pgherd.get("/metrics").await?;
         Ok((!text.contains("pgherd_pool_pinned{")).then_some(()))
     })
     .await
@@ -92,7 +78,7 @@ async fn the_metrics_are_those_of_the_documentation() -> Result<()> {
         rows.filter(|name| !name.contains("_tls_") && !name.contains("_trace_")).collect();
     // Those of a standby are there once it and the primary have been asked.
     eventually("the metrics are those of the documentation", PATIENCE, || async {
-        let (_, text) = get(front.pgherd.http_address()?, "/metrics").await?;
+        let (_, text) = front.pgherd.get("/metrics").await?;
         let found: BTreeSet<&str> = text
             .lines()
             .filter(|line| !line.starts_with('#'))
@@ -123,7 +109,7 @@ async fn the_metrics_tell_how_far_the_replay_of_a_standby_is_behind() -> Result<
     let (bytes, seconds) = (of_standby("bytes"), of_standby("seconds"));
     let wait = async |what: &str, holds: fn(f64, f64) -> bool| {
         eventually(what, PATIENCE, || async {
-            let (_, text) = get(front.pgherd.http_address()?, "/metrics").await?;
+            let (_, text) = front.pgherd.get("/metrics").await?;
             if !text.contains(&seconds) {
                 return Ok(None);
             }
@@ -160,21 +146,20 @@ async fn readiness_is_whether_clients_are_let_in() -> Result<()> {
     let server = cluster.server(1)?;
     server.stop_clean().await?;
     let mut pgherd = Pgherd::builder(&cluster).set("runtime.drain_timeout", "1min").start().await?;
-    let address = pgherd.http_address()?;
-    ensure!(get(address, "/healthz").await?.0 == 200);
-    let (status, why) = get(address, "/readyz").await?;
+    ensure!(pgherd.get("/healthz").await?.0 == 200);
+    let (status, why) = pgherd.get("/readyz").await?;
     ensure!(status == 503 && !why.trim().is_empty(), "{status}: {why}");
     server.start().await?;
     eventually("it is ready", PATIENCE, || async {
-        Ok((get(address, "/readyz").await?.0 == 200).then_some(()))
+        Ok((pgherd.get("/readyz").await?.0 == 200).then_some(()))
     })
     .await?;
-    ensure!(get(address, "/nothing").await?.0 == 404);
+    ensure!(pgherd.get("/nothing").await?.0 == 404);
     let client = pgherd_testkit::client::Session::connect(&pgherd.connection_string("app", "app")).await?;
     client.batch_execute("BEGIN").await?;
     pgherd.terminate()?;
     eventually("it is not ready", PATIENCE, || async {
-        Ok((get(address, "/readyz").await?.0 == 503).then_some(()))
+        Ok((pgherd.get("/readyz").await?.0 == 503).then_some(()))
     })
     .await?;
     client.batch_execute("COMMIT").await?;
@@ -196,13 +181,13 @@ async fn who_says_nothing_or_garbage_keeps_nobody_from_asking() -> Result<()> {
         silent.push(stream);
     }
     // All places are taken by them.
-    ensure!(quickly(address).await? == 200);
+    ensure!(quickly(&front.pgherd).await? == 200);
     let mut garbage = TcpStream::connect(address).await?;
     garbage.write_all(&[0, 0, 0, 8, 4, 210, 22, 47, b'\r', b'\n', b'\r', b'\n']).await?;
     let mut answer = Vec::new();
     garbage.read_to_end(&mut answer).await?;
     ensure!(answer.starts_with(b"HTTP/1.1 400") || answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
-    ensure!(get(address, "/healthz").await?.0 == 200);
+    ensure!(front.pgherd.get("/healthz").await?.0 == 200);
     Ok(())
 }
 
@@ -221,11 +206,11 @@ async fn who_asks_and_does_not_read_keeps_nobody_from_asking() -> Result<()> {
         let _ = tokio::time::timeout(Duration::from_millis(100), stream.write_all(&request)).await;
         slow.push(stream);
     }
-    ensure!(quickly(address).await? == 200);
+    ensure!(quickly(&front.pgherd).await? == 200);
     Ok(())
 }
 
 /// The status of a health check that somebody draws conclusions from if it takes long.
-async fn quickly(address: SocketAddr) -> Result<u16> {
-    Ok(tokio::time::timeout(Duration::from_secs(5), get(address, "/healthz")).await??.0)
+async fn quickly(pgherd: &Pgherd) -> Result<u16> {
+    Ok(tokio::time::timeout(Duration::from_secs(5), pgherd.get("/healthz")).await??.0)
 }

@@ -95,9 +95,7 @@ impl Herd {
 
     /// pgherd's resident memory in KiB.
     pub(crate) fn resident(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.split_whitespace().next().context("VmRSS is empty")?.parse()?)
+        self.pgherd.resident()
     }
 
     /// Files and connections that pgherd has open.

@@ -5,8 +5,6 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::pgherd::Pgherd;
 use crate::wait::eventually;
@@ -59,7 +57,7 @@ impl State {
                 .sum(),
             descriptors: count("fd")?,
             threads: count("task")?,
-            resident: Metrics::resident(pid)?,
+            resident: pgherd.resident()?,
         })
     }
 
@@ -108,11 +106,8 @@ struct Metrics(String);
 
 impl Metrics {
     async fn of(pgherd: &Pgherd) -> Result<Self> {
-        let mut stream = TcpStream::connect(pgherd.http_address()?).await?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: pgherd\r\nConnection: close\r\n\r\n").await?;
-        let mut text = String::new();
-        tokio::time::timeout(Duration::from_secs(30), stream.read_to_string(&mut text)).await??;
-        ensure!(text.starts_with("HTTP/1.1 200") && text.ends_with("# EOF\n"), "{text}");
+        let (status, text) = pgherd.get("/metrics").await?;
+        ensure!(status == 200 && text.ends_with("# EOF\n"), "{status}: {text}");
         Ok(Self(text))
     }
 
@@ -136,11 +131,5 @@ impl Metrics {
             let value = value.split('.').next()?.parse().ok()?;
             is_it.then_some((labels, value))
         })
-    }
-
-    fn resident(pid: u32) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.split_whitespace().next().context("VmRSS is empty")?.parse()?)
     }
 }

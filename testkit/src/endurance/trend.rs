@@ -1,14 +1,14 @@
 //! How the memory of a process develops: a line through what was measured in the second half of the time.
 
 use std::fmt;
-use std::fs;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::LOOK_EVERY;
+use crate::processes;
 
 /// Resident memory over time.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ impl Trend {
     pub(super) async fn watch(pid: u32, stop: CancellationToken) -> Result<Self> {
         let (begun, mut trend) = (Instant::now(), Self::default());
         while !stop.is_cancelled() {
-            trend.points.push((begun.elapsed().as_secs_f64() / 60.0, resident(pid)?));
+            trend.points.push((begun.elapsed().as_secs_f64() / 60.0, processes::resident(pid)? as f64));
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = sleep(LOOK_EVERY) => {}
@@ -57,13 +57,6 @@ impl fmt::Display for Trend {
             "{slope:+.2} KiB a minute (standard error {error:.2}) in the second half, of {last:.0} KiB; at most {most:.0} KiB"
         )
     }
-}
-
-/// Resident memory in KiB.
-fn resident(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("pgherd has ended")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.split_whitespace().next().context("VmRSS is empty")?.parse()?)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::certificates::Authority;
 use crate::client::RawClient;
 use crate::cluster::Cluster;
 use crate::pgherd::Pgherd;
+use crate::processes;
 use crate::wait::eventually;
 
 /// How often memory is looked at.
@@ -117,7 +118,7 @@ impl Hostile {
         let mut after =
             RawClient::login(pgherd.address(), "app", "app", &password).await.context("afterwards")?;
         ensure!(after.query("SELECT 1").await?.error().is_none(), "afterwards");
-        ensure!(resident(pid).is_some(), "pgherd has ended");
+        ensure!(processes::resident(pid).is_ok(), "pgherd has ended");
         let (through, direct) = (through.map(Latencies::of), beside.map(Latencies::of));
         Ok(Siege { attack, done, through, direct, most_memory })
     }
@@ -157,14 +158,8 @@ impl Hostile {
 async fn watch_memory(pid: u32, over: watch::Receiver<bool>) -> u64 {
     let mut most = 0;
     while !*over.borrow() {
-        most = most.max(resident(pid).unwrap_or(0));
+        most = most.max(processes::resident(pid).unwrap_or(0));
         tokio::time::sleep(LOOKS_EVERY).await;
     }
     most
-}
-
-fn resident(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }

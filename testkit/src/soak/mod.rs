@@ -98,13 +98,13 @@ impl Soak {
         let mut accounts = vec![Account::default(); usize::try_from(self.clients)?];
         self.bout(&common, self.duration / 5, 0, &mut accounts).await?;
         self.settle(cluster).await.context("after the first bout")?;
-        let before = resident(pgherd)?;
+        let before = pgherd.resident()?;
         self.bout(&common, self.duration - self.duration / 5, 1, &mut accounts).await?;
         self.settle(cluster).await.context("after the last bout")?;
         audit(cluster, &accounts).await?;
         let limit = before + ALLOWANCE;
         let resident = eventually("memory is where it was", SETTLES_WITHIN, || async {
-            let now = resident(pgherd)?;
+            let now = pgherd.resident()?;
             Ok((now <= limit).then_some((before, now)))
         })
         .await?;
@@ -176,11 +176,4 @@ async fn audit(cluster: &Cluster, accounts: &[Account]) -> Result<()> {
     let halves = server.query_in("app", halves).await?;
     ensure!(halves.is_empty(), "a COPY that was cut left rows: {:?}", halves.first());
     Ok(())
-}
-
-fn resident(pgherd: &Pgherd) -> Result<u64> {
-    let pid = pgherd.pid().context("pgherd does not run")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.split_whitespace().next().context("VmRSS is empty")?.parse()?)
 }
