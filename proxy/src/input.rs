@@ -95,6 +95,9 @@ impl World for OneHost {
     }
 }
 
+/// Each key with its value; none where it has none.
+pub type InForce = Vec<(&'static str, Option<String>)>;
+
 /// The names of all keys of the configuration.
 pub fn keys() -> impl Iterator<Item = &'static str> {
     config::KEYS.iter().map(|key| key.name)
@@ -111,22 +114,24 @@ pub fn problems_of_file(text: &str) -> Vec<String> {
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn in_force_by_environment(
-    variables: &[(String, String)],
-) -> Result<Vec<(&'static str, Option<String>)>, Vec<String>> {
+pub fn in_force_by_environment(variables: &[(String, String)]) -> Result<InForce, Vec<String>> {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    match config::load_from(None, Path::new("/nowhere"), variables) {
-        Ok(loaded) => Ok(loaded.config.describe()),
-        Err(rejected) => Err(rejected.errors.iter().map(ToString::to_string).collect()),
-    }
+    in_force(None, variables)
 }
 
 /// What is in force by a file and no environment.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn in_force_by_file(file: &Path) -> Result<Vec<(&'static str, Option<String>)>, Vec<String>> {
-    match config::load_from(Some(file), Path::new("/nowhere"), std::iter::empty()) {
+pub fn in_force_by_file(file: &Path) -> Result<InForce, Vec<String>> {
+    in_force(Some(file), std::iter::empty())
+}
+
+fn in_force(
+    file: Option<&Path>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<InForce, Vec<String>> {
+    match config::load_from(file, Path::new("/nowhere"), variables) {
         Ok(loaded) => Ok(loaded.config.describe()),
         Err(rejected) => Err(rejected.errors.iter().map(ToString::to_string).collect()),
     }

@@ -29,6 +29,13 @@ pub(crate) struct Reloaded {
     pub(crate) doubts: Vec<Problem>,
 }
 
+impl Reloaded {
+    /// What somebody who has changed something should know.
+    pub(crate) fn remarks(&self) -> impl Iterator<Item = String> {
+        self.doubts.iter().map(ToString::to_string).chain(self.later.iter().cloned())
+    }
+}
+
 type Outcome = Result<Reloaded, Vec<Problem>>;
 
 /// Where the value of each key comes from.
@@ -245,8 +252,7 @@ fn tell_of_change(key: &str, outcome: &Outcome, shared: &Shared) {
         Ok(Reloaded { later, doubts, .. }) => {
             doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
             later.iter().for_each(|what| tracing::warn!("{what}"));
-            let described = shared.config.load().describe();
-            let value = described.into_iter().find(|(name, _)| *name == key).and_then(|(_, value)| value);
+            let value = shared.config.load().shown(key);
             tracing::info!(key, value, "a setting was changed until the configuration is read again");
         }
         Err(errors) => errors.iter().for_each(|error| tracing::error!("{error}")),

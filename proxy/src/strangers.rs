@@ -75,9 +75,7 @@ impl Strangers {
     }
 
     fn refuse(&self, why: Refused) -> Refused {
-        let [of_address, for_memory] = &self.refused;
-        let count = if why == Refused::Address { of_address } else { for_memory };
-        count.fetch_add(1, Ordering::Relaxed);
+        self.counter(why).fetch_add(1, Ordering::Relaxed);
         why
     }
 
@@ -88,9 +86,15 @@ impl Strangers {
 
     /// How many were not let in.
     pub(crate) fn refused(&self, why: Refused) -> u64 {
+        self.counter(why).load(Ordering::Relaxed)
+    }
+
+    const fn counter(&self, why: Refused) -> &AtomicU64 {
         let [of_address, for_memory] = &self.refused;
-        let count = if why == Refused::Address { of_address } else { for_memory };
-        count.load(Ordering::Relaxed)
+        match why {
+            Refused::Address => of_address,
+            Refused::Memory => for_memory,
+        }
     }
 
     /// True if the log may have a line about a stranger at this address. What it must not have is counted, and told of later.

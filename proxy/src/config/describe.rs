@@ -10,6 +10,11 @@ use super::value::Choice;
 use super::{Config, PoolOverride, UserMap, nodes};
 
 impl Config {
+    /// The value of this key; none where it has none.
+    pub(crate) fn shown(&self, key: &str) -> Option<String> {
+        self.describe().into_iter().find(|(name, _)| *name == key).and_then(|(_, value)| value)
+    }
+
     /// Each key with its value; none where it has none. Secrets are shown as `<set>`.
     pub(crate) fn describe(&self) -> Vec<(&'static str, Option<String>)> {
         let mut rows = self.listen.describe();

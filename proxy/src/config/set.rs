@@ -153,7 +153,7 @@ mod tests {
     fn both_names_of_a_key_are_known_and_numbers_of_pgbouncer_are_seconds() {
         let shown = |name: &str, text: &str, key: &str| {
             let config = set(&[], &[(name, Some(text))]).unwrap();
-            config.describe().into_iter().find(|(name, _)| *name == key).unwrap().1.unwrap()
+            config.shown(key).unwrap()
         };
         for (name, text, key, value) in [
             ("pool.size", "30", "pool.size", "30"),

@@ -130,8 +130,8 @@ impl Dialogue {
         };
         let key = change.key();
         match self.worker.shared.reload.clone().set(change).await {
-            Ok(Reloaded { later, doubts, .. }) => {
-                let told: Vec<_> = doubts.iter().map(ToString::to_string).chain(later).collect();
+            Ok(reloaded) => {
+                let told: Vec<_> = reloaded.remarks().collect();
                 if !told.is_empty() {
                     self.notice(&format!("\"{key}\" was set"), &told.join("\n"));
                 }

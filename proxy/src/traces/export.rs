@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{
+    ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::sync::mpsc;
@@ -84,19 +86,22 @@ impl Exporter {
 
     /// The one that is configured; made anew when that has changed.
     fn exporter(&mut self, config: &Trace, endpoint: &str) -> Result<&SpanExporter, String> {
-        if self.made.as_ref().is_none_or(|(made_for, _)| made_for != config) {
-            let mut exporter = SpanExporter::builder()
-                .with_http()
-                .with_http_client(Courier { timeout: TIMEOUT })
-                .with_protocol(Protocol::HttpBinary)
-                .with_endpoint(endpoint)
-                .with_timeout(TIMEOUT)
-                .build()
-                .map_err(|error| error.to_string())?;
-            exporter
-                .set_resource(&Resource::builder_empty().with_service_name(config.service.clone()).build());
-            self.made = Some((config.clone(), exporter));
-        }
-        self.made.as_ref().map(|(_, exporter)| exporter).ok_or_else(String::new)
+        let made = match self.made.take().filter(|(made_for, _)| made_for == config) {
+            Some(made) => made,
+            None => (config.clone(), exporter(config, endpoint).map_err(|error| error.to_string())?),
+        };
+        Ok(&self.made.insert(made).1)
     }
+}
+
+fn exporter(config: &Trace, endpoint: &str) -> Result<SpanExporter, ExporterBuildError> {
+    let mut exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(Courier { timeout: TIMEOUT })
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(endpoint)
+        .with_timeout(TIMEOUT)
+        .build()?;
+    exporter.set_resource(&Resource::builder_empty().with_service_name(config.service.clone()).build());
+    Ok(exporter)
 }

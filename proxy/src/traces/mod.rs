@@ -143,16 +143,12 @@ impl Traces {
 
     /// Has something sent. It never waits.
     pub(crate) fn tell(&self, told: Told) {
-        if let Err(mpsc::error::TrySendError::Full(told) | mpsc::error::TrySendError::Closed(told)) =
-            self.queue.try_send(told)
-        {
-            self.count(
-                Fate::Dropped,
-                match told {
-                    Told::Transaction(_) => 1,
-                    Told::Change(spans) => spans.len(),
-                },
-            );
+        if let Err(error) = self.queue.try_send(told) {
+            let dropped = match error.into_inner() {
+                Told::Transaction(_) => 1,
+                Told::Change(spans) => spans.len(),
+            };
+            self.count(Fate::Dropped, dropped);
         }
     }
 

@@ -13,7 +13,6 @@ use super::{Proxy, tools};
 use crate::config::{Change, FailoverMode, Refusal};
 use crate::console::{is_console, keeping};
 use crate::narrator::Narrator;
-use crate::reload::Reloaded;
 
 /// How often it is looked whether what is waited for has come.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -244,12 +243,9 @@ impl Proxy {
         let change = Change::new(key, value).map_err(|refusal| refused(key, refusal))?;
         let key = change.key();
         match self.shared.reload.clone().set(change).await {
-            Ok(Reloaded { later, doubts, .. }) => {
-                let described = self.shared.config.load().describe();
-                let now = described.into_iter().find(|(name, _)| *name == key).and_then(|(_, value)| value);
-                let now = now.unwrap_or_else(|| "unset".to_owned());
-                let more: String =
-                    doubts.iter().map(ToString::to_string).chain(later).map(|it| format!("; {it}")).collect();
+            Ok(reloaded) => {
+                let now = self.shared.config.load().shown(key).unwrap_or_else(|| "unset".to_owned());
+                let more: String = reloaded.remarks().map(|it| format!("; {it}")).collect();
                 Ok(format!("{key} is {now} now, until the next reload or restart{more}"))
             }
             Err(problems) => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),

@@ -1,5 +1,6 @@
 //! The process and its listener.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -11,66 +12,48 @@ use super::float;
 use crate::memory;
 use crate::shared::Shared;
 use crate::strangers::Refused;
-use crate::traces::{Fate, Traces};
+use crate::traces::Fate;
 
 pub(super) fn encode(shared: &Shared, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let info = Unit::Other("info".to_owned());
     let build = Family::gauge_in(info, "build", "The version that runs; always 1", |_| Some(1.0));
     encode_all(&[build], &[Build], encoder)?;
     encode_all(&families(), &[Process(shared)], encoder)?;
-    let spans =
-        Family::counter("trace_spans", "Spans of traces, by what became of them", |it: &Spans<'_>| {
-            Some(float(it.traces.counted(it.fate)))
-        });
-    let told = if shared.traces.is_on() { &Fate::ALL[..] } else { &[] };
-    let told: Vec<_> = told.iter().map(|&fate| Spans { traces: &shared.traces, fate }).collect();
-    encode_all(&[spans], &told, encoder)?;
-    let tasks =
-        shared.vitals.tasks().into_iter().map(|(thread, tasks)| ThreadTasks(thread.to_string(), tasks));
-    let family = Family::gauge(
-        "tasks",
-        "Tasks of a thread that have not ended: sessions, logins, probes",
-        |it: &ThreadTasks| Some(float(it.1)),
-    );
-    encode_all(&[family], &tasks.collect::<Vec<_>>(), encoder)?;
-    let refused = Family::counter(
-        "logins_turned_away",
-        "Connections that were refused before they had said anything",
-        |it: &Away<'_>| Some(it.count as f64),
-    );
-    let away = Refused::ALL.map(|(why, reason)| Away { count: shared.strangers.refused(why), reason });
-    encode_all(&[refused], &away, encoder)
+    let spans = shared.traces.is_on().then_some(Fate::ALL).into_iter().flatten();
+    let spans = spans.map(|fate| Part::new("result", fate.word(), float(shared.traces.counted(fate))));
+    let family = Family::counter("trace_spans", "Spans of traces, by what became of them", Part::count);
+    encode_all(&[family], &spans.collect::<Vec<_>>(), encoder)?;
+    let tasks = shared.vitals.tasks().into_iter();
+    let tasks = tasks.map(|(thread, tasks)| Part::new("thread", thread.to_string(), float(tasks)));
+    let help = "Tasks of a thread that have not ended: sessions, logins, probes";
+    encode_all(&[Family::gauge("tasks", help, Part::count)], &tasks.collect::<Vec<_>>(), encoder)?;
+    let away =
+        Refused::ALL.map(|(why, reason)| Part::new("reason", reason, shared.strangers.refused(why) as f64));
+    let help = "Connections that were refused before they had said anything";
+    encode_all(&[Family::counter("logins_turned_away", help, Part::count)], &away, encoder)
 }
 
-/// Strangers that were not let in for one reason.
-struct Away<'a> {
-    count: u64,
-    reason: &'a str,
+/// How much of something comes under one label.
+struct Part {
+    label: &'static str,
+    value: Cow<'static, str>,
+    count: f64,
 }
 
-impl Subject for Away<'_> {
-    fn labels(&self) -> Vec<(&'static str, &str)> {
-        vec![("reason", self.reason)]
+impl Part {
+    fn new(label: &'static str, value: impl Into<Cow<'static, str>>, count: f64) -> Self {
+        Self { label, value: value.into(), count }
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "other metrics have no value now and then")]
+    const fn count(&self) -> Option<f64> {
+        Some(self.count)
     }
 }
 
-struct Spans<'a> {
-    traces: &'a Traces,
-    fate: Fate,
-}
-
-impl Subject for Spans<'_> {
+impl Subject for Part {
     fn labels(&self) -> Vec<(&'static str, &str)> {
-        vec![("result", self.fate.word())]
-    }
-}
-
-/// The tasks of a thread, by its name.
-struct ThreadTasks(String, usize);
-
-impl Subject for ThreadTasks {
-    fn labels(&self) -> Vec<(&'static str, &str)> {
-        vec![("thread", self.0.as_str())]
+        vec![(self.label, &self.value)]
     }
 }
 
@@ -104,8 +87,7 @@ fn families<'a>() -> [Family<Process<'a>>; 10] {
         Family::gauge("clients_logging_in", "Connections whose clients have not logged in yet", |it| {
             Some(float(it.0.strangers.count()))
         }),
-        Family::gauge_in(Unit::Bytes, "resident_memory", "Resident memory of the process", |it| {
-            let _ = it;
+        Family::gauge_in(Unit::Bytes, "resident_memory", "Resident memory of the process", |_| {
             memory::resident().map(|bytes| bytes as f64)
         }),
         Family::gauge_in(Unit::Bytes, "memory_limit", "memory.limit", |it| {
