@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::{Branch, Node, NodeId, Position, ProbeOutcome, Report};
+use crate::{Branch, Lsn, Node, NodeId, Position, ProbeOutcome, Report};
 
 /// How the last probe of a server ended; the report itself is in [`Seen::report`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,9 @@ pub struct Seen {
     pub as_primary: Option<Arc<Dated>>,
     /// Since when its furthest position is known to be what it is.
     pub reached_at: Instant,
+    /// The position before that one in the same run, and since when it was known: of a standby that receives all the time, the
+    /// last position is always newer than the question to its primary.
+    pub reached_before: Option<(Lsn, Instant)>,
     /// In this run it had more WAL than the primary of its own branch had ever written: it has it from somebody else,
     /// since two servers that are promoted at one position have equal histories.
     pub stray: bool,
@@ -174,9 +177,9 @@ impl Knowledge {
             return;
         }
         for seen in self.seen.values_mut() {
-            let standby = of_branch(seen).filter(|of| !of.report.is_writable());
-            let further = standby.is_some_and(|standby| standby.report.furthest() > insert);
-            seen.stray |= further && seen.reached_at <= dated.asked_at;
+            let Some(standby) = of_branch(seen).filter(|of| !of.report.is_writable()) else { continue };
+            let reached = [Some((standby.report.furthest(), seen.reached_at)), seen.reached_before];
+            seen.stray |= reached.into_iter().flatten().any(|(lsn, at)| lsn > insert && at <= dated.asked_at);
         }
     }
 
@@ -304,11 +307,15 @@ fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, out
         Contact::Refused(_) | Contact::StartingUp | Contact::ShuttingDown => true,
         Contact::Unwilling { .. } | Contact::TimedOut => before.is_some_and(|seen| seen.restarted),
     };
-    let run = was.zip(report.as_ref()).filter(|(was, is)| {
-        was.report.started_at == is.report.started_at && Branch::of(&was.report) == Branch::of(&is.report)
-    });
+    let run = was.zip(report.as_ref()).filter(|(was, is)| is_same_run(&was.report, &is.report));
     let same_run = run.is_some();
-    let stands = run.is_some_and(|(was, is)| was.report.furthest() == is.report.furthest());
+    let was_at = run.as_ref().map(|(was, _)| was.report.furthest());
+    let stands = run.is_some_and(|(_, is)| was_at == Some(is.report.furthest()));
+    let reached_before = match before {
+        Some(seen) if stands => seen.reached_before,
+        Some(seen) => was_at.map(|lsn| (lsn, seen.reached_at)),
+        None => None,
+    };
     let same_kind = before.is_some_and(|seen| same_kind(&seen.contact, &contact));
     Seen {
         asked_at,
@@ -322,10 +329,71 @@ fn follow_up(before: Option<&Seen>, asked_at: Instant, answered_at: Instant, out
         report,
         as_primary,
         reached_at: before.filter(|_| stands).map_or(answered_at, |seen| seen.reached_at),
+        reached_before,
         stray: same_run && before.is_some_and(|seen| seen.stray),
     }
 }
 
+fn is_same_run(one: &Report, other: &Report) -> bool {
+    let what = |of: &Report| (of.started_at, of.system_identifier, of.is_writable());
+    what(one) == what(other) && Branch::of(one) == Branch::of(other)
+}
+
 fn same_kind(one: &Contact, other: &Contact) -> bool {
     std::mem::discriminant(one) == std::mem::discriminant(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fixtures::{herd, report};
+
+    fn answer(position: Position) -> ProbeOutcome {
+        ProbeOutcome::Answered(Box::new(report(1, position, Vec::new())))
+    }
+
+    fn standby(lsn: u64) -> Position {
+        Position::Standby {
+            receive: Some(Lsn(lsn)),
+            replay: Some(Lsn(lsn)),
+            replay_paused: false,
+            apply_delay: Duration::ZERO,
+            frozen: false,
+            receiver: None,
+        }
+    }
+
+    /// Each second both are asked at once; the standby, which has more at each time, is heard first or last.
+    fn is_stray(ahead: u64, standby_first: bool) -> bool {
+        let begun = Instant::now();
+        let mut knowledge = herd(2);
+        for second in 0..3 {
+            let asked_at = begun + Duration::from_secs(second);
+            let answered_at = asked_at + Duration::from_millis(1);
+            let lsn = 100 * (second + 1);
+            let primary = Position::Primary { insert: Lsn(lsn), flush: Lsn(lsn), senders: Vec::new() };
+            let mut answers = [(NodeId(1), answer(standby(lsn + ahead))), (NodeId(0), answer(primary))];
+            if !standby_first {
+                answers.reverse();
+            }
+            for (node, outcome) in answers {
+                assert!(knowledge.observe(node, asked_at, answered_at, outcome));
+            }
+        }
+        knowledge.seen(NodeId(1)).is_some_and(|seen| seen.stray)
+    }
+
+    #[test]
+    fn who_has_more_than_its_primary_ever_wrote_has_strayed_however_fast_it_goes_on_and_whoever_is_heard_first()
+     {
+        for first in [true, false] {
+            assert!(is_stray(101, first));
+            assert!(
+                !is_stray(100, first),
+                "the primary may have written that before it answered the next question"
+            );
+        }
+    }
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use pgherd_health::{
-    Branch, Conninfo, Knowledge, Leadership, Lsn, MemberState, NodeId, ProbeOutcome, Relation, TimelineId,
-    Topology, herd, parse_history, witness,
+    Branch, Conninfo, Knowledge, Leadership, Lsn, MemberState, NodeId, ProbeOutcome, Relation, Report,
+    TimelineId, Topology, herd, parse_history, witness,
 };
 
 use super::reports::{self, OURS};
@@ -134,19 +134,52 @@ fn leads(topology: &Topology, knowledge: &Knowledge) {
     }
 }
 
-/// What is known of one server does not depend on when another was heard.
+/// What is known of one server does not depend on when another was heard, but for those who strayed: that is told by pairs of answers.
 fn in_another_order(probes: &[Probe], configured: Option<u64>, now: Instant) {
+    let all = probes;
     let derived = |probes: &mut dyn Iterator<Item = &Probe>| {
         let mut knowledge = Knowledge::new(reports::nodes(), configured);
         for Probe { node, asked_at, answered_at, outcome } in probes {
             knowledge.observe(*node, *asked_at, *answered_at, outcome.clone());
         }
-        format!("{:?}", Topology::derive(&knowledge, now, None))
+        let nodes = knowledge.nodes().iter().map(|node| node.id);
+        let strays: Vec<NodeId> =
+            nodes.filter(|node| knowledge.seen(*node).is_some_and(|seen| seen.stray)).collect();
+        for node in &strays {
+            strayed(*node, all);
+        }
+        (strays, format!("{:?}", Topology::derive(&knowledge, now, None)))
     };
     let in_order = derived(&mut probes.iter());
     let mut sorted: Vec<&Probe> = probes.iter().collect();
     sorted.sort_by_key(|probe| std::cmp::Reverse(probe.node));
-    assert_eq!(derived(&mut sorted.into_iter()), in_order);
+    let otherwise = derived(&mut sorted.into_iter());
+    if in_order.0 == otherwise.0 {
+        assert_eq!(in_order.1, otherwise.1);
+    }
+}
+
+/// Some primary of its branch was asked after it had that much, and had written less.
+fn strayed(stray: NodeId, probes: &[Probe]) {
+    let answers = |probe: &Probe| match &probe.outcome {
+        ProbeOutcome::Answered(report) => {
+            Some((probe.node, probe.asked_at, probe.answered_at, Report::clone(report)))
+        }
+        _ => None,
+    };
+    let all: Vec<_> = probes.iter().filter_map(answers).collect();
+    let is_shown = all.iter().filter(|it| it.0 == stray && !it.3.is_writable()).any(|(_, _, had_at, had)| {
+        all.iter().any(|(node, asked_at, _, wrote)| {
+            let same =
+                Branch::of(wrote) == Branch::of(had) && wrote.system_identifier == had.system_identifier;
+            *node != stray
+                && same
+                && wrote.is_writable()
+                && wrote.furthest() < had.furthest()
+                && had_at <= asked_at
+        })
+    });
+    assert!(is_shown, "{stray:?} has not strayed");
 }
 
 /// Histories, positions and connection strings.

@@ -110,14 +110,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
     mutant(
         "a standby with more WAL than its primary ever wrote has strayed",
         KNOWLEDGE,
-        "seen.stray |= further && seen.reached_at <= dated.asked_at;",
-        "seen.stray |= further && seen.reached_at <= dated.asked_at && false;",
+        ".any(|(lsn, at)| lsn > insert && at <= dated.asked_at);",
+        ".any(|(lsn, at)| lsn > insert && at <= dated.asked_at && false);",
     ),
     mutant(
         "a standby that has just received more than its primary has told has not strayed",
         KNOWLEDGE,
-        "seen.stray |= further && seen.reached_at <= dated.asked_at;",
-        "seen.stray |= further;",
+        ".any(|(lsn, at)| lsn > insert && at <= dated.asked_at);",
+        ".any(|(lsn, _)| lsn > insert);",
     ),
     mutant(
         "a server that was down may be another",
