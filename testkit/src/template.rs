@@ -16,7 +16,7 @@ use crate::lease::base_directory;
 use crate::postgres::{COMMON_CONF, HBA_CONF, SERVER_CONF};
 
 /// To be raised when the way in which a template is made changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const INITDB: [&str; 8] = [
     "--data-checksums",
     "--encoding=UTF8",
@@ -137,11 +137,13 @@ async fn control(place: &Place, programs: &Path, data: &Path, what: &str) -> Res
 
 async fn fill(place: &Place, programs: &Path, directory: &Path, credentials: &Credentials) -> Result<()> {
     let roles = format!(
-        "CREATE ROLE repmgr LOGIN SUPERUSER PASSWORD '{}'; ALTER ROLE repmgr SET search_path TO repmgr, \"$user\", public;\n\
+        "ALTER ROLE postgres PASSWORD '{}';\n\
+         CREATE ROLE repmgr LOGIN SUPERUSER PASSWORD '{}'; ALTER ROLE repmgr SET search_path TO repmgr, \"$user\", public;\n\
          CREATE ROLE app LOGIN PASSWORD '{}';\n\
          SET password_encryption = 'md5'; CREATE ROLE legacy LOGIN PASSWORD '{}';",
-        credentials.password("repmgr"),
-        credentials.password("app"),
+        credentials.scram_verifier("postgres")?,
+        credentials.scram_verifier("repmgr")?,
+        credentials.scram_verifier("app")?,
         credentials.password("legacy"),
     );
     let mut steps = vec![("postgres", roles.as_str())];
