@@ -1,7 +1,10 @@
 //! Takes the web page in, if it was built.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs, io};
+
+/// A larger file is taken in as it was compressed, and only so.
+const LARGE: u64 = 16 << 10;
 
 fn main() -> io::Result<()> {
     println!("cargo::rustc-check-cfg=cfg(has_page)");
@@ -29,9 +32,16 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;
-        } else {
+        } else if entry.metadata()?.len() <= LARGE || !packed(&entry.path()).is_file() {
             fs::copy(entry.path(), target)?;
         }
     }
     Ok(())
+}
+
+/// Where a file is compressed, if it is.
+fn packed(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".gz");
+    name.into()
 }

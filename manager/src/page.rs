@@ -25,6 +25,14 @@ const SAFETY: [(&str, &str); 5] = [
 const LEFT_OUT: &str = "This pgherd was built without its web page (`make page` builds it, and needs Node.js). Everything that it shows is at /api/v1 \
     (see /api/v1/openapi.json), on the console (psql, database pgherd), and in `pgherd status`.\n";
 
+/// The views: `manager/web/src/app/pages.ts` has the same. A path that begins otherwise is none, also for a health check that has
+/// mistaken its address.
+const VIEWS: [&str; 10] =
+    ["", "replication", "pools", "statements", "activity", "events", "nodes", "backups", "swarm", "settings"];
+/// What is told who does not take what a file is kept as.
+const PACKED: &str =
+    "This file is kept compressed: ask for it with Accept-Encoding: gzip (curl --compressed).\n";
+
 #[derive(RustEmbed)]
 #[folder = "$OUT_DIR/page"]
 struct Files;
@@ -50,26 +58,27 @@ pub(crate) async fn safe(mut response: Response) -> Response {
     response
 }
 
-/// A file of the page; whatever is none is one of its views.
+/// A file of the page, or the page where a view is asked for.
 fn file(uri: &Uri, headers: &HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     if path.starts_with("api/") {
         return (StatusCode::NOT_FOUND, format!("There is no {}: see /api/v1/openapi.json.\n", uri.path()))
             .into_response();
     }
-    let is_asset = path.contains('.');
-    let name = if is_asset { path } else { "index.html" };
-    if !IS_THERE && !is_asset {
+    let is_view = path.split('/').next().is_some_and(|first| VIEWS.contains(&first));
+    let name = if is_view { "index.html" } else { path };
+    if !IS_THERE && !path.contains('.') {
         return (StatusCode::NOT_FOUND, LEFT_OUT).into_response();
     }
     let accepts = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|it| it.to_str().ok());
     let takes_gzip = accepts.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("gzip"));
-    let packed = takes_gzip.then(|| Files::get(&format!("{name}.gz"))).flatten();
-    let is_packed = packed.is_some();
-    let Some(file) = packed.or_else(|| Files::get(name)) else {
-        return (StatusCode::NOT_FOUND, "There is no such file.\n").into_response();
-    };
-    serve(name, file, is_packed, headers)
+    let (plain, packed) = (Files::get(name), Files::get(&format!("{name}.gz")));
+    match (plain, packed) {
+        (_, Some(packed)) if takes_gzip => serve(name, packed, true, headers),
+        (Some(plain), _) => serve(name, plain, false, headers),
+        (None, Some(_)) => (StatusCode::NOT_ACCEPTABLE, PACKED).into_response(),
+        (None, None) => (StatusCode::NOT_FOUND, "There is no such file.\n").into_response(),
+    }
 }
 
 fn serve(name: &str, file: EmbeddedFile, is_packed: bool, headers: &HeaderMap) -> Response {
@@ -107,5 +116,30 @@ fn content_type(name: &str) -> &'static str {
         Some("json") => "application/json",
         Some("webmanifest") => "application/manifest+json",
         _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_views_are_those_of_the_page() {
+        let pages = include_str!("../web/src/app/pages.ts");
+        let paths =
+            pages.lines().filter_map(|line| line.trim().strip_prefix("{ path: \"")?.split('"').next());
+        assert_eq!(paths.collect::<Vec<_>>(), VIEWS);
+    }
+
+    #[test]
+    fn a_path_that_is_no_view_and_no_file_is_nothing() {
+        let status = |path: &str| file(&path.parse().expect("a path"), &HeaderMap::new()).status();
+        for path in ["/nothing", "/healthz", "/api/nothing", "/poolsx", "/x.js", "/../secret.txt"] {
+            assert_eq!(status(path), StatusCode::NOT_FOUND, "{path}");
+        }
+        let of_views = if IS_THERE { StatusCode::OK } else { StatusCode::NOT_FOUND };
+        for path in ["/", "/pools", "/pools/clients", "/settings"] {
+            assert_eq!(status(path), of_views, "{path}");
+        }
     }
 }
