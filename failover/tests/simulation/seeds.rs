@@ -12,8 +12,8 @@ use crate::model::{Rng, Server, Time, name};
 use crate::plan::{Fault, Plan, Whom};
 use crate::world::{Happening, World};
 
-/// How many are told where nothing else is said: some twenty seconds' worth in the dev profile, on two cores.
-const SEEDS: u64 = 300;
+/// How many are told where nothing else is said: some ten seconds' worth in the dev profile, on two cores.
+const SEEDS: u64 = 150;
 /// After the faults, everything has come to rest within this.
 const REST_WITHIN: Time = Time::from_secs(300);
 /// It is at rest when it stays so for this many seconds.
