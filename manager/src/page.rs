@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -25,8 +25,8 @@ const SAFETY: [(&str, &str); 5] = [
 const LEFT_OUT: &str = "This pgherd was built without its web page (`make page` builds it, and needs Node.js). Everything that it shows is at /api/v1 \
     (see /api/v1/openapi.json), on the console (psql, database pgherd), and in `pgherd status`.\n";
 
-/// The views: `manager/web/src/app/pages.ts` has the same. A path that begins otherwise is none, also for a health check that has
-/// mistaken its address.
+/// The views: `manager/web/src/app/pages.ts` has the same. A path that begins otherwise leads a browser to the page all the same, and is
+/// nothing to anybody else: a health check that has mistaken its address must not be told that all is well.
 const VIEWS: [&str; 10] =
     ["", "replication", "pools", "statements", "activity", "events", "nodes", "backups", "swarm", "settings"];
 /// What is told who does not take what a file is kept as.
@@ -65,13 +65,14 @@ fn file(uri: &Uri, headers: &HeaderMap) -> Response {
         return (StatusCode::NOT_FOUND, format!("There is no {}: see /api/v1/openapi.json.\n", uri.path()))
             .into_response();
     }
+    let is_asset = path.contains('.');
     let is_view = path.split('/').next().is_some_and(|first| VIEWS.contains(&first));
+    let is_view = is_view || (!is_asset && lists(headers, &ACCEPT, "text/html"));
     let name = if is_view { "index.html" } else { path };
-    if !IS_THERE && !path.contains('.') {
+    if !IS_THERE && !is_asset {
         return (StatusCode::NOT_FOUND, LEFT_OUT).into_response();
     }
-    let accepts = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|it| it.to_str().ok());
-    let takes_gzip = accepts.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with("gzip"));
+    let takes_gzip = lists(headers, &ACCEPT_ENCODING, "gzip");
     let (plain, packed) = (Files::get(name), Files::get(&format!("{name}.gz")));
     match (plain, packed) {
         (_, Some(packed)) if takes_gzip => serve(name, packed, true, headers),
@@ -79,6 +80,12 @@ fn file(uri: &Uri, headers: &HeaderMap) -> Response {
         (None, Some(_)) => (StatusCode::NOT_ACCEPTABLE, PACKED).into_response(),
         (None, None) => (StatusCode::NOT_FOUND, "There is no such file.\n").into_response(),
     }
+}
+
+/// Whether a header lists something, whatever is said of how much it is wanted.
+fn lists(headers: &HeaderMap, name: &HeaderName, what: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|it| it.to_str().ok());
+    values.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with(what))
 }
 
 fn serve(name: &str, file: EmbeddedFile, is_packed: bool, headers: &HeaderMap) -> Response {
@@ -94,7 +101,7 @@ fn serve(name: &str, file: EmbeddedFile, is_packed: bool, headers: &HeaderMap) -
     };
     let answer = response.headers_mut();
     answer.insert(CACHE_CONTROL, HeaderValue::from_static(keep));
-    answer.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    answer.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
     if is_packed {
         answer.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
@@ -133,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_path_that_is_no_view_and_no_file_is_nothing() {
-        let status = |path: &str| file(&path.parse().expect("a path"), &HeaderMap::new()).status();
+        let asked = |path: &str, headers: &HeaderMap| file(&path.parse().expect("a path"), headers).status();
+        let status = |path: &str| asked(path, &HeaderMap::new());
         for path in ["/nothing", "/healthz", "/api/nothing", "/poolsx", "/x.js", "/../secret.txt"] {
             assert_eq!(status(path), StatusCode::NOT_FOUND, "{path}");
         }
@@ -141,5 +149,11 @@ mod tests {
         for path in ["/", "/pools", "/pools/clients", "/settings"] {
             assert_eq!(status(path), of_views, "{path}");
         }
+        let browser = HeaderMap::from_iter([(
+            ACCEPT,
+            HeaderValue::from_static("application/xhtml+xml,text/html;q=0.9"),
+        )]);
+        assert_eq!(asked("/nothing", &browser), of_views);
+        assert_eq!(asked("/nothing.js", &browser), StatusCode::NOT_FOUND);
     }
 }

@@ -68,12 +68,17 @@ async fn drive(options: &Options) -> Result<()> {
     let pgherd = Pgherd::builder(&cluster).set("admin.stats_users", VIEWER).start().await?;
     pgherd.wait_log("writes are open", PATIENCE).await?;
     let stage = Stage { options, cluster, pgherd };
-    let _hostile = stage.hostile_client().await?;
-    if options.smoke {
-        return stage.test(&SMOKE, &[]).await;
+    let looked_at = async {
+        if options.smoke {
+            return stage.test(&SMOKE, &[]).await;
+        }
+        stage.lose_the_primary(&stage.workload().await?).await?;
+        stage.switch_over(&stage.workload().await?).await
+    };
+    tokio::select! {
+        looked_at = looked_at => looked_at,
+        ended = stage.hostile_client() => ended,
     }
-    stage.lose_the_primary(&stage.workload().await?).await?;
-    stage.switch_over(&stage.workload().await?).await
 }
 
 /// What there is to look at.
@@ -84,16 +89,18 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// A client that is connected under a name that would do harm.
-    async fn hostile_client(&self) -> Result<RawClient> {
-        let mut client = RawClient::connect(self.pgherd.address()).await?;
+    /// A client under a name that would do harm, which is always at something: who rests has no server process that shows it. It comes
+    /// back when its server is lost.
+    async fn hostile_client(&self) -> Result<()> {
         let mut startup = bytes::BytesMut::new();
         let parameters = [("user", "app"), ("database", "app"), ("application_name", HOSTILE)];
         frontend::startup_message(parameters, &mut startup)?;
-        client.send(&startup).await?;
-        client.authenticate("app", self.cluster.credentials().password("app")).await?;
-        client.query("SELECT 1").await?;
-        Ok(client)
+        loop {
+            let mut client = RawClient::connect(self.pgherd.address()).await?;
+            client.send(&startup).await?;
+            client.authenticate("app", self.cluster.credentials().password("app")).await?;
+            while client.query("SELECT pg_sleep(0.5)").await.is_ok() {}
+        }
     }
 
     async fn workload(&self) -> Result<Workload> {
