@@ -77,7 +77,7 @@ fn keywords(text: &str) -> Option<Conninfo> {
     while !rest.is_empty() {
         let (keyword, after) = rest.split_once('=')?;
         let keyword = keyword.trim_end();
-        if keyword.is_empty() || keyword.contains(char::is_whitespace) {
+        if !is_keyword(keyword) {
             return None;
         }
         let (value, after) = value(after.trim_start())?;
@@ -85,6 +85,11 @@ fn keywords(text: &str) -> Option<Conninfo> {
         rest = after.trim_start();
     }
     Some(Conninfo(found))
+}
+
+/// As all of libpq's are. What is read in one form can then be written and read in the other.
+fn is_keyword(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
 }
 
 /// One value, quoted or not, and what follows it.
@@ -123,9 +128,8 @@ fn uri(text: &str) -> Option<Conninfo> {
     let mut found: Vec<(String, String)> = given.map(|(name, value)| (name.to_owned(), value)).collect();
     for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
         let (keyword, value) = parameter.split_once('=')?;
-        // Whatever is written in the other form is to be read there as it was here.
         let keyword = decode(keyword)?;
-        if keyword.is_empty() || !keyword.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_') {
+        if !is_keyword(&keyword) {
             return None;
         }
         found.push((keyword, decode(value)?));
@@ -196,6 +200,7 @@ mod tests {
             "postgresql://pg01/x?a%3D1%20host=pg02",
             "postgresql://pg01/x?=pg02",
             "host=a\\",
+            "host=pg01 postgresql://port=5432",
         ] {
             assert_eq!(host_and_port(conninfo), None, "{conninfo}");
         }
