@@ -13,10 +13,10 @@ SUITES := psycopg asyncpg node-postgres tokio-postgres jdbc sqlalchemy django
 
 # The manager's web page is taken in where it can be built.
 BUILT_PAGE := manager/web/dist/index.html
-PAGE := $(shell node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null && command -v npm >/dev/null && echo page)
+PAGE := $(shell scripts/can-build-page && echo page)
 
 .DEFAULT_GOAL := help
-.PHONY: help up test thorough setup bench bench-quick instructions faults kills mutants pgpool soak differential hostile fuzz fuzz-seeds sbom audit reproducible coverage regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
+.PHONY: help up test thorough setup bench bench-quick instructions faults kills mutants pgpool soak differential hostile fuzz fuzz-seeds sbom audit coverage regress corpus reads drivers $(SUITES) images page browser test-images deb fmt lint clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -40,14 +40,14 @@ test: $(PAGE) ## Check the formatting and the lints, then run every test on real
 	else \
 		$(CARGO) test --workspace --no-fail-fast; \
 	fi
-	@echo "==> the manager's page in a browser"
-	@$(if $(PAGE),$(MAKE) --no-print-directory browser ARGS=--smoke,echo "LEFT OUT: there is no Node.js 20 with npm here, so the page is NOT tested")
 	@echo "==> instructions of a transaction"
 	@CARGO="$(CARGO)" scripts/hot-path-instructions
 	@echo "==> a part of asyncpg's own suite"
 	@scripts/suites/smoke
 	@echo "==> the images' scripts, without an engine"
 	@scripts/test-images --without-engine
+	@echo "==> the manager's page, in a browser"
+	@$(if $(PAGE),$(MAKE) --no-print-directory browser ARGS=--smoke,echo "LEFT OUT: there is no npm with Node.js 20.19 here, so the page is NOT tested")
 
 thorough: ## Run every test, also those that CI has no time for
 	@scripts/setup test
@@ -115,9 +115,6 @@ hostile: setup ## Attacks of every kind, the memory that they take, and what wel
 	@echo "==> building (release)"
 	@$(CARGO) build --release --bin pgherd --bin pgherd-hostile
 	@$(CARGO) run --quiet --release --bin pgherd-hostile -- $(ARGS)
-
-reproducible: ## Build what is committed twice, in different places, and compare the programs byte by byte (PROFILE=release)
-	@CARGO="$(CARGO)" scripts/reproducible $${PROFILE:-release}
 
 coverage: setup ## Which lines of protocol, health and failover their tests run, in per cent (needs LLVM's tools in rustc's version)
 	@CARGO="$(CARGO)" scripts/coverage

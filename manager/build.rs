@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-/// A larger file is taken in as it was compressed, and only so.
+/// A larger file is taken in as it was compressed, and only so; but for pages, which anybody may ask for.
 const LARGE: u64 = 16 << 10;
 
 fn main() -> io::Result<()> {
@@ -32,11 +32,18 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;
-        } else if entry.metadata()?.len() <= LARGE || !packed(&entry.path()).is_file() {
+        } else if entry.metadata()?.len() <= LARGE
+            || is_page(&entry.path())
+            || !packed(&entry.path()).is_file()
+        {
             fs::copy(entry.path(), target)?;
         }
     }
     Ok(())
+}
+
+fn is_page(file: &Path) -> bool {
+    file.extension().is_some_and(|it| it == "html")
 }
 
 /// Where a file is compressed, if it is.

@@ -65,7 +65,7 @@ pub struct Seen {
     /// Since when its furthest position is known to be what it is.
     pub reached_at: Instant,
     /// The position before that one in the same run, and since when it was known: of a standby that receives all the time, the
-    /// last position is always newer than the question to its primary.
+    /// last position is always newer than the question to its primary. One is enough where both are asked as often.
     pub reached_before: Option<(Lsn, Instant)>,
     /// In this run it had more WAL than the primary of its own branch had ever written: it has it from somebody else,
     /// since two servers that are promoted at one position have equal histories.
@@ -383,6 +383,39 @@ mod tests {
             }
         }
         knowledge.seen(NodeId(1)).is_some_and(|seen| seen.stray)
+    }
+
+    #[test]
+    fn what_a_standby_had_before_it_was_started_again_or_was_another_says_nothing_of_it() {
+        let begun = Instant::now();
+        let at = |second| begun + Duration::from_secs(second);
+        for change in 0..4 {
+            let mut knowledge = herd(2);
+            let mut now = report(1, standby(250), Vec::new());
+            let mut before = report(1, standby(300), Vec::new());
+            match change {
+                0 => now.started_at = 5,
+                1 => before.system_identifier = 2,
+                2 => {
+                    before.position =
+                        Position::Primary { insert: Lsn(300), flush: Lsn(300), senders: Vec::new() }
+                }
+                _ => {}
+            }
+            for (second, answer) in [(0, before), (2, now)] {
+                knowledge.observe(
+                    NodeId(1),
+                    at(second),
+                    at(second),
+                    ProbeOutcome::Answered(Box::new(answer)),
+                );
+            }
+            // Asked before the standby had told of the second position.
+            let primary = Position::Primary { insert: Lsn(200), flush: Lsn(200), senders: Vec::new() };
+            knowledge.observe(NodeId(0), at(1), at(3), answer(primary));
+            let stray = knowledge.seen(NodeId(1)).is_some_and(|seen| seen.stray);
+            assert_eq!(stray, change == 3, "change {change}");
+        }
     }
 
     #[test]

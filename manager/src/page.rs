@@ -46,7 +46,9 @@ pub(crate) fn routes() -> Router {
 
 /// The page, or a file of it.
 pub async fn page(uri: Uri, headers: HeaderMap) -> Response {
-    safe(file(&uri, &headers)).await
+    let mut response = file(&uri, &headers);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+    safe(response).await
 }
 
 /// Adds what browsers are told with every answer.
@@ -61,18 +63,17 @@ pub(crate) async fn safe(mut response: Response) -> Response {
 /// A file of the page, or the page where a view is asked for.
 fn file(uri: &Uri, headers: &HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
-    if path.starts_with("api/") {
+    if path == "api" || path.starts_with("api/") {
         return (StatusCode::NOT_FOUND, format!("There is no {}: see /api/v1/openapi.json.\n", uri.path()))
             .into_response();
     }
-    let is_asset = path.contains('.');
     let is_view = path.split('/').next().is_some_and(|first| VIEWS.contains(&first));
-    let is_view = is_view || (!is_asset && lists(headers, &ACCEPT, "text/html"));
-    let name = if is_view { "index.html" } else { path };
-    if !IS_THERE && !is_asset {
+    let leads_to_page = is_view || (!path.contains('.') && accepts_page(headers));
+    if !IS_THERE && (leads_to_page || !path.contains('.')) {
         return (StatusCode::NOT_FOUND, LEFT_OUT).into_response();
     }
-    let takes_gzip = lists(headers, &ACCEPT_ENCODING, "gzip");
+    let name = if leads_to_page { "index.html" } else { path };
+    let takes_gzip = takes_gzip(headers);
     let (plain, packed) = (Files::get(name), Files::get(&format!("{name}.gz")));
     match (plain, packed) {
         (_, Some(packed)) if takes_gzip => serve(name, packed, true, headers),
@@ -82,10 +83,27 @@ fn file(uri: &Uri, headers: &HeaderMap) -> Response {
     }
 }
 
-/// Whether a header lists something, whatever is said of how much it is wanted.
-fn lists(headers: &HeaderMap, name: &HeaderName, what: &str) -> bool {
+/// Browsers say so where somebody has typed an address; other programs do not.
+fn accepts_page(headers: &HeaderMap) -> bool {
+    listed(headers, &ACCEPT).any(|(what, _)| what.eq_ignore_ascii_case("text/html"))
+}
+
+/// Whether an answer may be compressed: whoever says nothing takes anything (RFC 9110, 12.5.3).
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    !headers.contains_key(ACCEPT_ENCODING)
+        || listed(headers, &ACCEPT_ENCODING).any(|(what, is_refused)| {
+            !is_refused && ["gzip", "x-gzip", "*"].iter().any(|it| what.eq_ignore_ascii_case(it))
+        })
+}
+
+/// What a header lists, and whether it is listed as what is not to come (`q=0`).
+fn listed<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = (&'a str, bool)> {
     let values = headers.get_all(name).iter().filter_map(|it| it.to_str().ok());
-    values.flat_map(|it| it.split(',')).any(|it| it.trim().starts_with(what))
+    values.flat_map(|it| it.split(',')).map(|item| {
+        let (what, weight) = item.split_once(';').unwrap_or((item, ""));
+        let weight = weight.trim().trim_start_matches(['q', 'Q']).trim_start_matches('=');
+        (what.trim(), weight.parse::<f32>().is_ok_and(|it| it == 0.0))
+    })
 }
 
 fn serve(name: &str, file: EmbeddedFile, is_packed: bool, headers: &HeaderMap) -> Response {
@@ -101,7 +119,6 @@ fn serve(name: &str, file: EmbeddedFile, is_packed: bool, headers: &HeaderMap) -
     };
     let answer = response.headers_mut();
     answer.insert(CACHE_CONTROL, HeaderValue::from_static(keep));
-    answer.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
     if is_packed {
         answer.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
@@ -142,7 +159,7 @@ mod tests {
     fn a_path_that_is_no_view_and_no_file_is_nothing() {
         let asked = |path: &str, headers: &HeaderMap| file(&path.parse().expect("a path"), headers).status();
         let status = |path: &str| asked(path, &HeaderMap::new());
-        for path in ["/nothing", "/healthz", "/api/nothing", "/poolsx", "/x.js", "/../secret.txt"] {
+        for path in ["/nothing", "/healthz", "/api", "/api/nothing", "/poolsx", "/x.js", "/../secret.txt"] {
             assert_eq!(status(path), StatusCode::NOT_FOUND, "{path}");
         }
         let of_views = if IS_THERE { StatusCode::OK } else { StatusCode::NOT_FOUND };
@@ -155,5 +172,24 @@ mod tests {
         )]);
         assert_eq!(asked("/nothing", &browser), of_views);
         assert_eq!(asked("/nothing.js", &browser), StatusCode::NOT_FOUND);
+    }
+
+    #[test]
+    fn what_is_kept_compressed_comes_so_but_to_whom_refuses_it() {
+        let says = |it: &'static str| HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(it))]);
+        let takes = ["gzip", "br, GZIP", "x-gzip", "*", "gzip;q=0.1", "deflate, gzip; q=1.0"].map(says);
+        let refuses = ["", "identity", "br", "gzip;q=0", "gzip; q=0.000", "gzipped"].map(says);
+        assert!(takes_gzip(&HeaderMap::new()) && takes.iter().all(takes_gzip));
+        assert!(!refuses.iter().any(takes_gzip));
+        for packed in Files::iter().filter_map(|name| name.strip_suffix(".gz").map(str::to_owned)) {
+            let uri: Uri = format!("/{packed}").parse().expect("a path");
+            let answer = file(&uri, &HeaderMap::new());
+            assert_eq!(answer.status(), StatusCode::OK, "{packed}");
+            assert_eq!(answer.headers()[CONTENT_ENCODING], "gzip", "{packed}");
+            let plain = file(&uri, &refuses[1]).status();
+            let there =
+                if Files::get(&packed).is_some() { StatusCode::OK } else { StatusCode::NOT_ACCEPTABLE };
+            assert_eq!(plain, there, "{packed}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 /// PostgreSQL's own 4,096 would be half of what a short test computes: at each login, of a client and of pgherd, and in programs
 /// that are not optimised.
-const SCRAM_ITERATIONS: u32 = 16;
+pub(crate) const SCRAM_ITERATIONS: u32 = 16;
 /// The users that every cluster has.
 const USERS: [&str; 4] = ["postgres", "repmgr", "app", "legacy"];
 

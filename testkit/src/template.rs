@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
 use crate::command::{POSTGRES_USER, Place, run};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, SCRAM_ITERATIONS};
 use crate::lease::base_directory;
 use crate::postgres::{COMMON_CONF, HBA_CONF, SERVER_CONF};
 
@@ -164,7 +164,8 @@ async fn key(programs: &Path) -> Result<String> {
         run("postgres --version", Command::new(programs.join("postgres")).arg("--version")).await?;
     let repmgr = run("repmgr --version", Command::new(programs.join("repmgr")).arg("--version")).await?;
     let mut hasher = DefaultHasher::new();
-    (FORMAT, &postgres, &repmgr, INITDB, DATABASES, COMMON_CONF, HBA_CONF).hash(&mut hasher);
+    (FORMAT, SCRAM_ITERATIONS, &postgres, &repmgr, INITDB, DATABASES, COMMON_CONF, HBA_CONF)
+        .hash(&mut hasher);
     Ok(format!("{:016x}", hasher.finish()))
 }
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use pgherd_health::{
-    Branch, Conninfo, Knowledge, Leadership, Lsn, MemberState, NodeId, ProbeOutcome, Relation, Report,
-    TimelineId, Topology, herd, parse_history, witness,
+    Branch, Conninfo, Knowledge, Leadership, Lsn, Member, MemberState, NodeId, Position, ProbeOutcome,
+    Relation, Report, TimelineId, Topology, herd, parse_history, witness,
 };
 
 use super::reports::{self, OURS};
@@ -43,8 +43,9 @@ pub(crate) fn run(input: &[u8]) {
                     .max(begun);
                 let outcome = reports::outcome(&mut bytes);
                 let probe = Probe { node, asked_at, answered_at: now, outcome };
-                observe(&mut knowledge, &probe, now);
-                probes.push(probe);
+                if observe(&mut knowledge, &probe, now) {
+                    probes.push(probe);
+                }
             }
         }
         let topology = Topology::derive(&knowledge, now, last.as_ref());
@@ -54,8 +55,8 @@ pub(crate) fn run(input: &[u8]) {
     in_another_order(&probes, configured, now);
 }
 
-/// A probe that was asked before the last one says nothing.
-fn observe(knowledge: &mut Knowledge, probe: &Probe, now: Instant) {
+/// A probe that was asked before the last one says nothing; false of such.
+fn observe(knowledge: &mut Knowledge, probe: &Probe, now: Instant) -> bool {
     let Probe { node, asked_at, answered_at, outcome } = probe;
     let is_late = knowledge.seen(*node).is_some_and(|seen| seen.asked_at > *asked_at);
     let before = is_late.then(|| format!("{:?}", Topology::derive(knowledge, now, None)));
@@ -64,6 +65,7 @@ fn observe(knowledge: &mut Knowledge, probe: &Probe, now: Instant) {
         assert!(!taken, "it is older than what is known");
         assert_eq!(format!("{:?}", Topology::derive(knowledge, now, None)), before);
     }
+    taken
 }
 
 fn judge(topology: &Topology, knowledge: &Knowledge, last: Option<&Topology>, now: Instant) {
@@ -134,49 +136,54 @@ fn leads(topology: &Topology, knowledge: &Knowledge) {
     }
 }
 
-/// What is known of one server does not depend on when another was heard, but for those who strayed: that is told by pairs of answers.
+/// What is known of one server does not depend on when another was heard, but for whether it has strayed: that is told by pairs of answers.
 fn in_another_order(probes: &[Probe], configured: Option<u64>, now: Instant) {
-    let all = probes;
-    let derived = |probes: &mut dyn Iterator<Item = &Probe>| {
+    let derived = |ordered: &mut dyn Iterator<Item = &Probe>| {
         let mut knowledge = Knowledge::new(reports::nodes(), configured);
-        for Probe { node, asked_at, answered_at, outcome } in probes {
+        for Probe { node, asked_at, answered_at, outcome } in ordered {
             knowledge.observe(*node, *asked_at, *answered_at, outcome.clone());
         }
-        let nodes = knowledge.nodes().iter().map(|node| node.id);
-        let strays: Vec<NodeId> =
-            nodes.filter(|node| knowledge.seen(*node).is_some_and(|seen| seen.stray)).collect();
-        for node in &strays {
-            strayed(*node, all);
-        }
-        (strays, format!("{:?}", Topology::derive(&knowledge, now, None)))
+        Topology::derive(&knowledge, now, None)
     };
     let in_order = derived(&mut probes.iter());
     let mut sorted: Vec<&Probe> = probes.iter().collect();
     sorted.sort_by_key(|probe| std::cmp::Reverse(probe.node));
     let otherwise = derived(&mut sorted.into_iter());
-    if in_order.0 == otherwise.0 {
-        assert_eq!(in_order.1, otherwise.1);
+    assert_eq!(format!("{:?}", in_order.leadership), format!("{:?}", otherwise.leadership));
+    for (one, other) in in_order.members.iter().zip(&otherwise.members) {
+        for member in [one, other].into_iter().filter(|it| is_stray(it)) {
+            strayed(member, probes);
+        }
+        if !is_stray(one) && !is_stray(other) {
+            assert_eq!(format!("{one:?}"), format!("{other:?}"));
+        }
     }
 }
 
-/// Some primary of its branch was asked after it had that much, and had written less.
-fn strayed(stray: NodeId, probes: &[Probe]) {
-    let answers = |probe: &Probe| match &probe.outcome {
-        ProbeOutcome::Answered(report) => {
-            Some((probe.node, probe.asked_at, probe.answered_at, Report::clone(report)))
-        }
-        _ => None,
+fn is_stray(member: &Member) -> bool {
+    member.seen.as_ref().is_some_and(|seen| seen.stray)
+}
+
+/// Some primary of its branch was asked after it had so much, in the run that it is in, and had written less.
+fn strayed(stray: &Member, probes: &[Probe]) {
+    let last = stray.report().expect("it has answered");
+    let of_branch: Vec<(&Probe, &Report)> = probes
+        .iter()
+        .filter_map(|probe| match &probe.outcome {
+            ProbeOutcome::Answered(report) => Some((probe, &**report)),
+            _ => None,
+        })
+        .filter(|(_, it)| {
+            it.system_identifier == last.system_identifier && Branch::of(it) == Branch::of(last)
+        })
+        .collect();
+    let is_own = |probe: &Probe, it: &Report| {
+        probe.node == stray.node && it.started_at == last.started_at && !it.is_writable()
     };
-    let all: Vec<_> = probes.iter().filter_map(answers).collect();
-    let is_shown = all.iter().filter(|it| it.0 == stray && !it.3.is_writable()).any(|(_, _, had_at, had)| {
-        all.iter().any(|(node, asked_at, _, wrote)| {
-            let same =
-                Branch::of(wrote) == Branch::of(had) && wrote.system_identifier == had.system_identifier;
-            *node != stray
-                && same
-                && wrote.is_writable()
-                && wrote.furthest() < had.furthest()
-                && had_at <= asked_at
+    let is_shown = of_branch.iter().filter(|(had, it)| is_own(had, it)).any(|(had, it)| {
+        of_branch.iter().any(|(told, by)| match by.position {
+            Position::Primary { insert, .. } => insert < it.furthest() && had.answered_at <= told.asked_at,
+            Position::Standby { .. } => false,
         })
     });
     assert!(is_shown, "{stray:?} has not strayed");

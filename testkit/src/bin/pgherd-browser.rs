@@ -3,6 +3,7 @@
 // It talks to whoever runs it.
 #![allow(clippy::print_stdout)]
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +15,7 @@ use pgherd_testkit::{Cluster, Context, Pgherd, Result, bail, ensure};
 use serde_json::Value as Json;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long anything may take before it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -68,6 +69,7 @@ async fn drive(options: &Options) -> Result<()> {
     let pgherd = Pgherd::builder(&cluster).set("admin.stats_users", VIEWER).start().await?;
     pgherd.wait_log("writes are open", PATIENCE).await?;
     let stage = Stage { options, cluster, pgherd };
+    let hostile = stage.hostile_client().await?;
     let looked_at = async {
         if options.smoke {
             return stage.test(&SMOKE, &[]).await;
@@ -77,7 +79,7 @@ async fn drive(options: &Options) -> Result<()> {
     };
     tokio::select! {
         looked_at = looked_at => looked_at,
-        ended = stage.hostile_client() => ended,
+        never = stage.keep_busy(hostile) => match never {},
     }
 }
 
@@ -89,17 +91,28 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// A client under a name that would do harm, which is always at something: who rests has no server process that shows it. It comes
-    /// back when its server is lost.
-    async fn hostile_client(&self) -> Result<()> {
+    /// A client under a name that would do harm.
+    async fn hostile_client(&self) -> Result<RawClient> {
+        let mut client = RawClient::connect(self.pgherd.address()).await?;
         let mut startup = bytes::BytesMut::new();
         let parameters = [("user", "app"), ("database", "app"), ("application_name", HOSTILE)];
         frontend::startup_message(parameters, &mut startup)?;
+        client.send(&startup).await?;
+        client.authenticate("app", self.cluster.credentials().password("app")).await?;
+        client.query("SELECT 1").await?;
+        Ok(client)
+    }
+
+    /// It is always at something, for who rests has no server process that shows its name, and comes back when its server is lost.
+    async fn keep_busy(&self, mut client: RawClient) -> Infallible {
         loop {
-            let mut client = RawClient::connect(self.pgherd.address()).await?;
-            client.send(&startup).await?;
-            client.authenticate("app", self.cluster.credentials().password("app")).await?;
             while client.query("SELECT pg_sleep(0.5)").await.is_ok() {}
+            client = loop {
+                sleep(Duration::from_millis(200)).await;
+                if let Ok(again) = self.hostile_client().await {
+                    break again;
+                }
+            };
         }
     }
 
