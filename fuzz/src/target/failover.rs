@@ -77,6 +77,8 @@ struct Story {
     open: BTreeMap<CommandId, Command>,
     /// How the last probe of each server ended, and when it was asked.
     seen: BTreeMap<NodeId, (Instant, Option<Report>)>,
+    /// What each server has answered last: one that answers no more may still be the primary, as long as it is not suspected.
+    answered: BTreeMap<NodeId, Report>,
     /// When each server was ended last.
     ended: BTreeMap<NodeId, Instant>,
     /// Somebody has ordered a failover or another primary.
@@ -99,6 +101,7 @@ impl Story {
             ordered: Vec::new(),
             open: BTreeMap::new(),
             seen: BTreeMap::new(),
+            answered: BTreeMap::new(),
             ended: BTreeMap::new(),
             is_ordered: false,
             orders: 0,
@@ -204,6 +207,7 @@ impl Story {
                         ProbeOutcome::Answered(report) => Some((**report).clone()),
                         _ => None,
                     };
+                    self.answered.extend(report.clone().map(|report| (*node, report)));
                     self.seen.insert(*node, (*asked_at, report));
                 }
             }
@@ -272,7 +276,7 @@ impl Story {
             assert_eq!(epoch.system_identifier, OURS);
             assert!(!routing.readable.contains(&epoch.primary));
             if routing.writes != self.routing.writes {
-                let report = self.seen.get(&epoch.primary).and_then(|(_, report)| report.as_ref());
+                let report = self.answered.get(&epoch.primary);
                 let is_it = report.is_some_and(|it| {
                     it.is_writable() && it.timeline == epoch.timeline && it.system_identifier == OURS
                 });
