@@ -92,6 +92,8 @@ fn joined(text: &str) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
     let mut goes_on = false;
     for (index, line) in text.lines().enumerate() {
+        // As PostgreSQL does, also at the end of the file.
+        let line = line.trim_end_matches('\r');
         match lines.last_mut().filter(|_| goes_on) {
             Some((_, before)) => before.push_str(line),
             None => lines.push((index + 1, line.to_owned())),
