@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Knowledge, Node, NodeId, Position, RepmgrNode, RepmgrNodeType, Report, TimelineId};
+use crate::{Knowledge, Lsn, Node, NodeId, Position, RepmgrNode, RepmgrNodeType, Report, TimelineId};
 
 /// The servers `pg0`, `pg1` and so on, of which nothing is known yet.
 pub(crate) fn herd(of: u32) -> Knowledge {
@@ -40,5 +40,22 @@ pub(crate) fn report(system_identifier: u64, position: Position, rows: Vec<Repmg
         repmgr_nodes: Arc::new(rows),
         repmgrd_decides: false,
         data_directory: None,
+    }
+}
+
+/// Of a primary that has written so much.
+pub(crate) fn primary(lsn: u64) -> Position {
+    Position::Primary { insert: Lsn(lsn), flush: Lsn(lsn), senders: Vec::new() }
+}
+
+/// Of a standby that has replayed so much, and receives nothing.
+pub(crate) fn standby(lsn: u64) -> Position {
+    Position::Standby {
+        receive: Some(Lsn(lsn)),
+        replay: Some(Lsn(lsn)),
+        replay_paused: false,
+        apply_delay: Duration::ZERO,
+        frozen: false,
+        receiver: None,
     }
 }

@@ -87,8 +87,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::fixtures::{herd, report, row};
-    use crate::{Lsn, NodeId, Position, ProbeOutcome, RepmgrNode};
+    use crate::fixtures::{herd, primary, report, row};
+    use crate::{NodeId, ProbeOutcome, RepmgrNode};
 
     const OURS: u64 = 1;
     const EMPTY: u64 = 2;
@@ -99,8 +99,7 @@ mod tests {
 
     fn answers(knowledge: &mut Knowledge, node: u32, system_identifier: u64, rows: Vec<RepmgrNode>) {
         let now = Instant::now();
-        let position = Position::Primary { insert: Lsn(1), flush: Lsn(1), senders: Vec::new() };
-        let report = report(system_identifier, position, rows);
+        let report = report(system_identifier, primary(1), rows);
         knowledge.observe(NodeId(node), now, now, ProbeOutcome::Answered(Box::new(report)));
     }
 

@@ -348,21 +348,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::fixtures::{herd, report};
+    use crate::fixtures::{herd, primary, report, standby};
 
     fn answer(position: Position) -> ProbeOutcome {
         ProbeOutcome::Answered(Box::new(report(1, position, Vec::new())))
-    }
-
-    fn standby(lsn: u64) -> Position {
-        Position::Standby {
-            receive: Some(Lsn(lsn)),
-            replay: Some(Lsn(lsn)),
-            replay_paused: false,
-            apply_delay: Duration::ZERO,
-            frozen: false,
-            receiver: None,
-        }
     }
 
     /// Each second both are asked at once; the standby, which has more at each time, is heard first or last.
@@ -373,8 +362,7 @@ mod tests {
             let asked_at = begun + Duration::from_secs(second);
             let answered_at = asked_at + Duration::from_millis(1);
             let lsn = 100 * (second + 1);
-            let primary = Position::Primary { insert: Lsn(lsn), flush: Lsn(lsn), senders: Vec::new() };
-            let mut answers = [(NodeId(1), answer(standby(lsn + ahead))), (NodeId(0), answer(primary))];
+            let mut answers = [(NodeId(1), answer(standby(lsn + ahead))), (NodeId(0), answer(primary(lsn)))];
             if !standby_first {
                 answers.reverse();
             }
@@ -396,10 +384,7 @@ mod tests {
             match change {
                 0 => now.started_at = 5,
                 1 => before.system_identifier = 2,
-                2 => {
-                    before.position =
-                        Position::Primary { insert: Lsn(300), flush: Lsn(300), senders: Vec::new() }
-                }
+                2 => before.position = primary(300),
                 _ => {}
             }
             for (second, answer) in [(0, before), (2, now)] {
@@ -411,8 +396,7 @@ mod tests {
                 );
             }
             // Asked before the standby had told of the second position.
-            let primary = Position::Primary { insert: Lsn(200), flush: Lsn(200), senders: Vec::new() };
-            knowledge.observe(NodeId(0), at(1), at(3), answer(primary));
+            knowledge.observe(NodeId(0), at(1), at(3), answer(primary(200)));
             let stray = knowledge.seen(NodeId(1)).is_some_and(|seen| seen.stray);
             assert_eq!(stray, change == 3, "change {change}");
         }

@@ -270,21 +270,10 @@ pub(crate) fn row_of<'a>(node: &Node, rows: &'a [RepmgrNode]) -> Option<&'a Repm
 mod tests {
     use super::*;
     use crate::ProbeOutcome;
-    use crate::fixtures::{herd, report, row};
+    use crate::fixtures::{herd, primary, report, row, standby};
 
     fn answer(position: Position, active: bool) -> ProbeOutcome {
         ProbeOutcome::Answered(Box::new(report(1, position, vec![RepmgrNode { active, ..row(1) }])))
-    }
-
-    fn standby(lsn: u64) -> Position {
-        Position::Standby {
-            receive: Some(Lsn(lsn)),
-            replay: Some(Lsn(lsn)),
-            replay_paused: false,
-            apply_delay: Duration::ZERO,
-            frozen: false,
-            receiver: None,
-        }
     }
 
     #[test]
@@ -292,10 +281,9 @@ mod tests {
         let now = Instant::now();
         let mut knowledge = herd(3);
         let is_active = |knowledge: &Knowledge| repmgr_rows(knowledge, None).iter().any(|row| row.active);
-        let primary = Position::Primary { insert: Lsn(1), flush: Lsn(1), senders: Vec::new() };
         knowledge.observe(NodeId(1), now, now, answer(standby(3), true));
         knowledge.observe(NodeId(2), now, now, answer(standby(2), false));
-        knowledge.observe(NodeId(0), now, now, answer(primary, false));
+        knowledge.observe(NodeId(0), now, now, answer(primary(1), false));
         assert!(!is_active(&knowledge), "the primary knows best");
         knowledge.observe(NodeId(0), now, now, ProbeOutcome::Refused(String::new()));
         assert!(is_active(&knowledge));
